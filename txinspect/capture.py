@@ -1,0 +1,204 @@
+"""One forward pass with hooks: each asked tensor is reduced at once, and the pass stops when the last one is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from txinspect import attention
+from txinspect.architecture import Layer, Supply
+from txinspect.attention import Recorded, Selection
+from txinspect.errors import InspectError, StageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Want:
+    """A tensor that was asked for."""
+
+    supply: Supply
+    selection: Selection = field(default_factory=Selection)
+    by_glob: bool = False
+    """A glob picked it, so that it may well not run: then it is reported, not an error."""
+
+
+@dataclass(frozen=True)
+class Caught:
+    """A tensor that came by. It lives only while it is being received: what receives it reduces or copies it."""
+
+    want: Want
+    run: int
+    """1 for the first time in this pass, 2 for the second, …"""
+    tensor: Recorded
+    coordinates: dict[str, list[int]] | None
+
+
+Receive = Callable[[Caught], None]
+
+
+class _Done(Exception):
+    """Raised inside the pass to stop it: the last asked tensor is there."""
+
+
+class _Pass:
+    """What is still asked for during one forward pass."""
+
+    def __init__(self, wants: Sequence[Want], receive: Receive, seq_shape: tuple[int, int]) -> None:
+        self.wants = wants
+        self.receive = receive
+        self.seq_shape = seq_shape
+        self.runs: Counter[str] = Counter()
+
+    def catch(self, want: Want, tensor: Recorded, coordinates: dict[str, list[int]] | None = None) -> None:
+        """Hand over a tensor."""
+        name = want.supply.name
+        self.runs[name] += 1
+        self.receive(Caught(want, self.runs[name], tensor, coordinates))
+
+    def stop_when_done(self) -> None:
+        """Stop the pass if everything is there."""
+        if all(want.supply.name in self.runs for want in self.wants):
+            raise _Done
+
+    def catch_module(self, want: Want, value: Any) -> None:
+        """Hand over what a hook saw. A hook returns None: anything else would replace the model's own tensor."""
+        tensor = first_tensor(value)
+        if tensor is None:
+            return
+        if want.supply.axes and want.supply.axes[:2] == ("batch", "seq"):
+            tensor = _unflatten(tensor, self.seq_shape)
+        self.catch(want, Recorded.of(tensor.detach()))
+
+
+def run(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Tensor],
+    wants: Sequence[Want],
+    receive: Receive,
+    skip_norm: Layer | None = None,
+) -> list[str]:
+    """Run the model on inputs (batch, seq) until everything wanted has been received.
+
+    Returns the names that a glob picked and that did not come. `skip_norm` is a layer whose attention is fed the layer's input itself, without the norm in between.
+    Raises StageError for a tensor that never came, and InspectError where the model's own code fails.
+    """
+    import torch
+
+    batch, seq = inputs["input_ids"].shape
+    current = _Pass(wants, receive, (batch, seq))
+    with torch.no_grad(), _hooks(model, current), _skipped_norm(model, skip_norm):
+        try:
+            output = model(**inputs, use_cache=False)
+        except _Done:
+            return []
+        except (InspectError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise InspectError(f"the model's forward pass failed: {type(error).__name__}: {error}") from error
+    for want in wants:
+        if want.supply.tap == "logits":
+            current.catch(want, Recorded.of(output.logits))
+    missing = [want for want in wants if want.supply.name not in current.runs]
+    for want in missing:
+        if not want.by_glob:
+            raise StageError(f"{want.supply.name!r} passed no tensor on: {want.supply.module} did not run in this pass")
+    return [want.supply.name for want in missing]
+
+
+@contextmanager
+def _hooks(model: PreTrainedModel, current: _Pass) -> Iterator[None]:
+    """The hooks of a pass, removed whatever happens."""
+    modules = dict(model.named_modules())
+    inside: dict[nn.Module, list[Want]] = {}
+    with ExitStack() as stack:
+        for want in current.wants:
+            module = modules[want.supply.module or ""]
+            if want.supply.tap == "attention":
+                inside.setdefault(module, []).append(want)
+            elif want.supply.tap == "input":
+                handle = module.register_forward_pre_hook(_input_hook(current, want), with_kwargs=True)
+                stack.callback(handle.remove)
+            elif want.supply.tap == "output":
+                stack.callback(module.register_forward_hook(_output_hook(current, want)).remove)
+        for module in inside:
+            stack.callback(module.register_forward_hook(lambda *_: current.stop_when_done()).remove)
+        if inside:
+            stack.enter_context(attention.recording(model, inside, lambda call: _catch_call(current, call, inside)))
+        yield
+
+
+def _input_hook(current: _Pass, want: Want) -> Callable[..., None]:
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        current.catch_module(want, hidden_states(args, kwargs))
+        current.stop_when_done()
+
+    return hook
+
+
+def _output_hook(current: _Pass, want: Want) -> Callable[..., None]:
+    def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        current.catch_module(want, output)
+        current.stop_when_done()
+
+    return hook
+
+
+def _catch_call(current: _Pass, call: attention.Call, inside: Mapping[nn.Module, Sequence[Want]]) -> None:
+    for want in inside[call.module]:
+        tensor, coordinates = call.part(want.supply.part, want.selection)
+        current.catch(want, tensor, coordinates)
+
+
+@contextmanager
+def _skipped_norm(model: PreTrainedModel, layer: Layer | None) -> Iterator[None]:
+    """While open, the attention of a layer reads the layer's input."""
+    if layer is None or layer.attention is None:
+        yield
+        return
+    seen: list[Any] = []
+
+    def remember(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen[:] = [hidden_states(args, kwargs)]
+
+    def replace(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (seen[0], *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": seen[0]}
+
+    with ExitStack() as stack:
+        for path, hook in ((layer.path, remember), (layer.attention, replace)):
+            module = model.get_submodule(path)
+            # The replacement comes first, so that a recording hook sees what the attention really reads.
+            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True, prepend=True).remove)
+        yield
+
+
+def hidden_states(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a module reads: its first positional argument, or the one called hidden_states."""
+    return args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values()), None))
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The tensor that a module passes on: itself, or the first of a tuple, list or output record."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        return next((found for item in value if (found := first_tensor(item)) is not None), None)
+    return None
+
+
+def _unflatten(tensor: Tensor, seq_shape: tuple[int, int]) -> Tensor:
+    """(batch·seq, feature), as some modules see their tokens, back to (batch, seq, feature)."""
+    if tensor.ndim == 2 and tensor.shape[0] == seq_shape[0] * seq_shape[1]:
+        return tensor.unflatten(0, seq_shape)
+    return tensor

@@ -1,0 +1,26 @@
+"""The errors a person can meet: each is one sentence that says what to do next."""
+
+from __future__ import annotations
+
+
+class InspectError(Exception):
+    """Something that was asked for could not be done.
+
+    The message is one clear sentence: what was wrong with the value given, what is allowed, what to do next.
+    """
+
+    exit_code = 1
+
+
+class UsageError(InspectError):
+    """The request is wrong in itself, whatever the model: two options that exclude each other, a malformed range."""
+
+    exit_code = 2
+
+
+class SourceError(InspectError):
+    """A model's files are not there, cannot be reached or are damaged."""
+
+
+class StageError(InspectError):
+    """A stage that does not exist, or that this model does not have."""

@@ -1,0 +1,280 @@
+"""What is reported: records of plain values. They are the JSON, field for field.
+
+Every field is always present; one that is unknown or does not apply is `null`. Numbers that are NaN or infinite
+are written as `null` too: the counts beside them say how many there are.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+SCHEMA_VERSION = 1
+"""Keys are only added within a version, never renamed or removed."""
+
+
+def doc(description: str) -> Meta:
+    """The sentence under a field, carried into the JSON Schema."""
+    return Meta(description=description)
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """The base of every record: immutable, made by keyword."""
+
+
+class ModelRecord(Record, rename={"class_": "class"}):
+    """The model that was inspected."""
+
+    name: Annotated[str, doc("The name as it was asked for: a bundled name, a path or a Hub id.")]
+    revision: Annotated[str | None, doc("The commit of a Hub snapshot.")]
+    model_type: Annotated[str | None, doc("`model_type` of config.json.")]
+    class_: Annotated[str | None, doc("The transformers class, such as OPTForCausalLM.")]
+    num_parameters: Annotated[int | None, doc("Unique parameters: tied ones count once.")]
+    num_hidden_layers: Annotated[int | None, doc("Layers found in the module tree.")]
+    num_attention_heads: Annotated[int | None, doc("Query heads per layer, from the config.")]
+    num_key_value_heads: Annotated[int | None, doc("Key and value heads per layer, from the config.")]
+    hidden_size: Annotated[int | None, doc("Width of the residual stream.")]
+    vocab_size: Annotated[int | None, doc("Rows of the embedding table, from the config.")]
+    dtype: Annotated[str | None, doc("Floating-point type of the weights, such as float16.")]
+    device: Annotated[str | None, doc("Where it ran: cpu, cuda:0, mps, or meta where no weights were needed.")]
+    quantization: Annotated[str | None, doc("8bit, 4bit, the checkpoint's own method, or null.")]
+    attn_implementation: Annotated[str | None, doc("The attention backend the model ran on: sdpa, eager, …")]
+
+
+class TokenRecord(Record):
+    """One token of the input."""
+
+    index: Annotated[int, doc("Position in input_ids, from 0.")]
+    id: Annotated[int, doc("Row of the embedding table.")]
+    token: Annotated[str | None, doc("The token as the vocabulary stores it, such as Ġquick.")]
+    text: Annotated[str | None, doc("The token decoded; null where it holds part of a character only.")]
+    start: Annotated[int | None, doc("First character of its span in the text; null where it has none.")]
+    end: Annotated[int | None, doc("One past the last character of its span.")]
+    special: Annotated[bool, doc("Whether it is a special token, such as </s>.")]
+    bytes: Annotated[str | None, doc("Its bytes in hexadecimal, where they are not whole characters.")]
+
+
+class InputRecord(Record):
+    """The text and what the tokenizer makes of it."""
+
+    text: Annotated[str, doc("The text as it was read.")]
+    input_ids: Annotated[list[list[int]], doc("Axes: batch, seq.")]
+    attention_mask: Annotated[list[list[int]], doc("Axes: batch, seq; 1 where a token is attended to.")]
+    tokens: Annotated[list[TokenRecord], doc("One record per token, in order.")]
+
+
+class StatsRecord(Record):
+    """Statistics of a tensor, computed in float64 over its finite values; an undefined one is null."""
+
+    numel: Annotated[int, doc("Number of elements, finite or not.")]
+    mean: Annotated[float | None, doc("Arithmetic mean.")]
+    std: Annotated[float | None, doc("Population standard deviation.")]
+    min: Annotated[float | None, doc("Smallest finite value.")]
+    max: Annotated[float | None, doc("Largest finite value.")]
+    abs_max: Annotated[float | None, doc("Largest magnitude.")]
+    l2: Annotated[float | None, doc("Euclidean norm.")]
+    zeros: Annotated[int, doc("Elements equal to zero.")]
+    nan: Annotated[int, doc("Elements that are not a number.")]
+    posinf: Annotated[int, doc("Elements that are plus infinity.")]
+    neginf: Annotated[int, doc("Elements that are minus infinity.")]
+
+
+class HistogramRecord(Record):
+    """How the finite values are distributed: bins of equal width from low to high."""
+
+    low: Annotated[float, doc("Lower edge of the first bin: the smallest finite value.")]
+    high: Annotated[float, doc("Upper edge of the last bin: the largest finite value.")]
+    counts: Annotated[list[int], doc("Finite values in each bin.")]
+
+
+class RowRecord(Record):
+    """Statistics of one token's vector."""
+
+    index: Annotated[int, doc("Token index.")]
+    l2: Annotated[float | None, doc("Euclidean norm of the finite values.")]
+    mean: Annotated[float | None, doc("Mean of the finite values.")]
+    std: Annotated[float | None, doc("Population standard deviation of the finite values.")]
+
+
+class TensorRecord(Record, rename={"class_": "class"}):
+    """One recorded tensor."""
+
+    name: Annotated[str, doc("Stage name or dotted module path; '#2' marks a module's second run in the pass.")]
+    module: Annotated[str | None, doc("Dotted path of the module that supplies it.")]
+    class_: Annotated[str | None, doc("That module's class.")]
+    axes: Annotated[list[str] | None, doc("The name of each axis; null where it is not known.")]
+    shape: Annotated[list[int], doc("The size of each axis.")]
+    coordinates: Annotated[
+        dict[str, list[int]] | None,
+        doc("Axes of which a part was asked, such as {'head': [0, 2]}: the positions kept, in order."),
+    ]
+    dtype: Annotated[str, doc("Its own type, such as float16.")]
+    stats: Annotated[StatsRecord, doc("Statistics over its finite values.")]
+    histogram: Annotated[HistogramRecord | None, doc("Distribution of its finite values; null where there are none.")]
+    rows: Annotated[list[RowRecord] | None, doc("Statistics of each token's vector, where the command gives them.")]
+    values: Annotated[Any, doc("The numbers, nested by axis, with --values; else null.")]
+
+
+class WindowRecord(Record):
+    """A head's weights for the last of its queries and keys: what a heatmap draws."""
+
+    queries: Annotated[list[int], doc("Query index of each row.")]
+    keys: Annotated[list[int], doc("Key index of each column.")]
+    weights: Annotated[list[list[float | None]], doc("Axes: query, key.")]
+
+
+class KeyRecord(Record):
+    """A key that a query attends to."""
+
+    index: Annotated[int, doc("Key index.")]
+    weight: Annotated[float | None, doc("Attention weight.")]
+
+
+class QueryRecord(Record):
+    """The strongest keys of one query."""
+
+    index: Annotated[int, doc("Query index.")]
+    keys: Annotated[list[KeyRecord], doc("Strongest first.")]
+
+
+class HeadRecord(Record):
+    """One attention head: a window on its weights, and where each query looks."""
+
+    head: Annotated[int, doc("Head index.")]
+    queries: Annotated[list[QueryRecord], doc("Every query that was asked for.")]
+    window: Annotated[WindowRecord, doc("At most 64 queries and keys; --values gives all weights.")]
+
+
+class ParameterRecord(Record):
+    """A parameter of a module."""
+
+    name: Annotated[str, doc("Its name in the module, such as weight.")]
+    shape: Annotated[list[int], doc("The size of each axis; of a quantized weight, of the matrix it stands for.")]
+    dtype: Annotated[str, doc("Its type as stored.")]
+    numel: Annotated[int, doc("Number of elements.")]
+    bytes: Annotated[int, doc("Bytes as stored.")]
+    tied_to: Annotated[str | None, doc("The full name of the parameter it is the same as, if it comes later.")]
+
+
+class ModuleRecord(Record, rename={"class_": "class"}):
+    """A module of the tree. Sums include everything below it, tied parameters once."""
+
+    name: Annotated[str, doc("Dotted path; empty for the model itself.")]
+    class_: Annotated[str, doc("The module's class.")]
+    depth: Annotated[int, doc("0 for the model itself.")]
+    parameters: Annotated[list[ParameterRecord], doc("The module's own parameters, not its children's.")]
+    numel: Annotated[int, doc("Unique parameters in and below it.")]
+    bytes: Annotated[int, doc("Their bytes as stored.")]
+
+
+class TotalsRecord(Record):
+    """What the whole model holds."""
+
+    numel: Annotated[int, doc("Unique parameters.")]
+    bytes: Annotated[int, doc("Bytes as stored.")]
+    bytes_8bit: Annotated[int, doc("Bytes with --8bit: int8 weights of the linear layers and a float32 per row.")]
+    bytes_4bit: Annotated[int, doc("Bytes with --4bit: half a byte per weight and a float32 per block of 64.")]
+    linear_modules: Annotated[int, doc("Linear layers that --8bit and --4bit quantize.")]
+
+
+class StageRecord(Record, rename={"class_": "class"}):
+    """A stage: what it is, what supplies it, or why the model has none."""
+
+    name: Annotated[str, doc("Stage name.")]
+    axes: Annotated[list[str] | None, doc("The name of each axis.")]
+    module: Annotated[str | None, doc("Dotted path of the module that supplies it.")]
+    class_: Annotated[str | None, doc("That module's class.")]
+    available: Annotated[bool, doc("Whether the model has it.")]
+    reason: Annotated[str | None, doc("Why the model does not have it.")]
+    note: Annotated[str | None, doc("What to know about it in this model, such as a projection that acts next.")]
+
+
+class Report(Record):
+    """What every report begins with."""
+
+    schema_version: Annotated[int, doc("Version of these keys.")]
+    txinspect: Annotated[str, doc("Version of the program.")]
+    command: Annotated[str, doc("The command that made the report.")]
+    model: ModelRecord
+    notes: Annotated[list[str], doc("What to know before reading the numbers.")]
+
+
+class TokenizeReport(Report):
+    """Report of `tokenize`."""
+
+    command: Literal["tokenize"]
+    input: InputRecord
+
+
+class TreeReport(Report):
+    """Report of `tree`."""
+
+    command: Literal["tree"]
+    modules: Annotated[list[ModuleRecord], doc("Every module, depth first, never folded.")]
+    totals: TotalsRecord
+
+
+class StagesReport(Report):
+    """Report of `stages`."""
+
+    command: Literal["stages"]
+    stages: Annotated[list[StageRecord], doc("Every stage of every layer.")]
+
+
+class TensorsReport(Report):
+    """Report of `embed`, `pos` and `run`."""
+
+    command: Literal["embed", "pos", "run"]
+    input: InputRecord
+    tensors: Annotated[list[TensorRecord], doc("In the order of the pass.")]
+    saved: Annotated[str | None, doc("The file that --save wrote.")]
+
+
+class AttnReport(TensorsReport):
+    """Report of `attn`."""
+
+    command: Literal["attn"]  # type: ignore[assignment]
+    layer: Annotated[int, doc("The layer.")]
+    heads: Annotated[list[HeadRecord], doc("The heads asked for.")]
+
+
+REPORTS: dict[str, type[Report]] = {
+    "tokenize": TokenizeReport,
+    "tree": TreeReport,
+    "stages": StagesReport,
+    "embed": TensorsReport,
+    "pos": TensorsReport,
+    "attn": AttnReport,
+    "run": TensorsReport,
+}
+"""The report of each command."""
+
+
+def schema(command: str | None = None) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a command's report, or of any report.
+
+    Raises KeyError for a command that has no report.
+    """
+    import msgspec
+
+    kinds = list(dict.fromkeys(REPORTS.values())) if command is None else [REPORTS[command]]
+    refs, defs = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    head: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    head["title"] = f"txinspect {command or 'report'}"
+    body: dict[str, Any] = {"oneOf": list(refs)} if command is None else dict(refs[0])
+    return head | body | {"$defs": defs}
+
+
+def schema_json(command: str | None = None) -> bytes:
+    """The JSON Schema as indented JSON."""
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(schema(command)), indent=2) + b"\n"
+
+
+def to_json(report: Report) -> bytes:
+    """The report as strict JSON in UTF-8: NaN and infinities are null."""
+    import msgspec
+
+    return msgspec.json.encode(report)

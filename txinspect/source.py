@@ -1,0 +1,181 @@
+"""A model's name → where its files are. The only room that knows the Hub, GGUF and the bundled models."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from txinspect.errors import SourceError
+from txinspect.queries import ModelChoice
+
+BUNDLED = Path(__file__).parent / "bundled"
+"""One folder per bundled model."""
+
+CONFIG_FILES = ("config.json",)
+CODE_FILES = ("*.py",)
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "tokenizer*.py",
+)
+SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+TORCH_FILES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin")
+
+Kind = Literal["bundled", "directory", "gguf", "hub"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's name, resolved to the kind of place its files are in."""
+
+    name: str
+    kind: Kind
+    path: Path | None
+    """The folder, or the .gguf file; None for the Hub."""
+    revision: str | None = None
+    offline: bool = False
+
+    def folder(self, patterns: Sequence[str]) -> Path:
+        """The local folder that holds the files these glob patterns name, fetched from the Hub if need be.
+
+        Raises SourceError where the Hub does not have them or cannot be reached.
+        """
+        if self.path is not None:
+            return self.path.parent if self.kind == "gguf" else self.path
+        return _snapshot(self, patterns)
+
+    def config_folder(self) -> Path:
+        """The folder that holds config.json."""
+        return self.folder(CONFIG_FILES)
+
+    def tokenizer_folder(self) -> Path:
+        """The folder that holds the tokenizer's files."""
+        return self.folder(CONFIG_FILES + TOKENIZER_FILES)
+
+    def weights_folder(self) -> Path:
+        """The folder that holds the weights: safetensors where there are any, else pytorch_model.bin."""
+        folder = self.folder(SAFETENSORS_FILES)
+        if self.kind == "hub" and not any(folder.glob("model*.safetensors")):
+            folder = self.folder(TORCH_FILES)
+        return folder
+
+    def commit(self, folder: Path) -> str | None:
+        """The commit that a folder of the Hub's cache is a snapshot of."""
+        return folder.name if self.kind == "hub" else None
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that come with the program."""
+    return sorted(config.parent.name for config in BUNDLED.glob("*/config.json"))
+
+
+def cached_models() -> list[str]:
+    """Hub ids of the models in the local cache."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folders = Path(HF_HUB_CACHE).glob("models--*--*")
+    return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
+
+
+def resolve(choice: ModelChoice) -> Source:
+    """What a model's name stands for: a bundled model, a directory, a .gguf file or a Hub id, in that order.
+
+    Raises SourceError for a name that can be none of them.
+    """
+    name = choice.name
+    if name in bundled_models():
+        return Source(name, "bundled", BUNDLED / name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Source(name, "directory", path)
+    if path.is_file():
+        if path.suffix == ".gguf":
+            return Source(name, "gguf", path)
+        raise SourceError(
+            f"{name!r} is a file, not a model: give the directory that holds config.json and the weights, or a .gguf file"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name) or name.endswith(".gguf"):
+        raise SourceError(f"there is no file or directory {name!r}: {_alternatives()}")
+    offline = choice.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
+    return Source(name, "hub", None, choice.revision, offline)
+
+
+def read_config(source: Source) -> dict[str, Any]:
+    """config.json of a source, as it stands in the file.
+
+    Raises SourceError where it is missing or not a JSON object.
+    """
+    path = source.config_folder() / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SourceError(
+            f"{source.name!r} has no config.json: give the directory that save_pretrained wrote, or {_alternatives()}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"config.json of {source.name!r} is not JSON ({error}): fetch or write it again") from error
+    except OSError as error:
+        raise SourceError(f"config.json of {source.name!r} cannot be read: {error.strerror}") from error
+    if not isinstance(config, dict):
+        raise SourceError(f"config.json of {source.name!r} holds no JSON object: fetch or write it again")
+    return config
+
+
+def _alternatives() -> str:
+    return f"give a bundled model ({', '.join(bundled_models())}), a local directory, a .gguf file or a Hub id"
+
+
+def _snapshot(source: Source, patterns: Sequence[str]) -> Path:
+    """The folder of the Hub's local cache that holds these files, downloading what is missing."""
+    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    if not os.isatty(2):
+        disable_progress_bars()
+    at = f" at revision {source.revision!r}" if source.revision else ""
+    try:
+        return Path(
+            snapshot_download(
+                source.name,
+                revision=source.revision,
+                allow_patterns=list(patterns),
+                local_files_only=source.offline,
+            )
+        )
+    except errors.GatedRepoError as error:
+        raise SourceError(
+            f"{source.name!r} needs its owner's permission: ask for access on its Hub page, then log in with 'hf auth login'"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise SourceError(f"{source.name!r} on the Hub has no revision {source.revision!r}: check --revision") from error
+    except errors.RepositoryNotFoundError as error:
+        raise SourceError(
+            f"there is no model {source.name!r}, neither here nor on the Hub (or it is private): {_alternatives()}"
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        if source.offline:
+            raise SourceError(
+                f"{source.name!r}{at} is not in the local cache, and the Hub may not be asked offline: "
+                f"run once without --offline, or {_alternatives()}"
+            ) from error
+        raise SourceError(
+            f"{source.name!r}{at} is not in the local cache and the Hub cannot be reached: "
+            f"check the network, or {_alternatives()}"
+        ) from error
+    except errors.HFValidationError as error:
+        raise SourceError(f"{source.name!r} is neither a directory nor a Hub id: {_alternatives()}") from error
+    except (OSError, errors.RevisionResolutionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SourceError(f"{source.name!r}{at} could not be fetched from the Hub: {reason}") from error

@@ -1,0 +1,135 @@
+"""Stage names, their axes, and the globs that pick them: pure data and string work.
+
+A stage is one place in the forward pass that has the same name in every architecture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as the contract names it."""
+
+    template: str
+    """The name, with {i} for the layer."""
+    axes: tuple[str, ...]
+    meaning: str
+
+    @property
+    def part(self) -> str:
+        """The name within its layer, such as attention.q; the whole name of a stage outside the layers."""
+        return self.template.removeprefix("layers.{i}.")
+
+    @property
+    def per_layer(self) -> bool:
+        """Whether every layer has one."""
+        return self.template.startswith("layers.{i}.")
+
+    def name(self, layer: int | None = None) -> str:
+        """The name of this stage in a layer, such as layers.0.attention.q."""
+        return self.template.replace("{i}", str(layer))
+
+
+_HIDDEN = ("batch", "seq", "hidden")
+_HEADS = ("batch", "head", "seq", "head_dim")
+_KV_HEADS = ("batch", "kv_head", "seq", "head_dim")
+_PATTERN = ("batch", "head", "query", "key")
+
+STAGES: tuple[Stage, ...] = (
+    Stage("token_embeddings", _HIDDEN, "the embedding table's rows for the tokens"),
+    Stage("position_embeddings", _HIDDEN, "what is added for the positions"),
+    Stage("layers.{i}.input", _HIDDEN, "the residual stream before the layer"),
+    Stage("layers.{i}.attention.input", _HIDDEN, "what enters the attention, after its norm"),
+    Stage("layers.{i}.attention.q", _HEADS, "queries as they meet the keys: after bias, q-norm and rotary"),
+    Stage("layers.{i}.attention.k", _KV_HEADS, "keys, before repeating for grouped queries"),
+    Stage("layers.{i}.attention.v", _KV_HEADS, "values, before repeating for grouped queries"),
+    Stage("layers.{i}.attention.scores", _PATTERN, "scaled q·kᵀ before mask and softmax"),
+    Stage("layers.{i}.attention.weights", _PATTERN, "attention weights: the softmax of the masked scores"),
+    Stage("layers.{i}.attention.context", _HEADS, "weights·v"),
+    Stage("layers.{i}.attention.output", _HIDDEN, "the attention's output, after its output projection"),
+    Stage("layers.{i}.mlp.input", _HIDDEN, "what enters the MLP, after its norm"),
+    Stage("layers.{i}.mlp.output", _HIDDEN, "what the MLP adds to the residual stream"),
+    Stage("layers.{i}.output", _HIDDEN, "the residual stream after the layer"),
+    Stage("final_norm", _HIDDEN, "the residual stream after the last norm"),
+    Stage("logits", ("batch", "seq", "vocab"), "the model's output: a score for every next token"),
+)
+
+BY_PART: dict[str, Stage] = {stage.part if stage.per_layer else stage.template: stage for stage in STAGES}
+"""Stages by their name within a layer (`input`, `attention.q`, …) or their whole name outside the layers."""
+
+ATTENTION_PARTS = ("input", "q", "k", "v", "scores", "weights", "context", "output")
+"""The parts of `layers.{i}.attention`, in the order of the pass."""
+
+
+def stage_names(layers: int) -> list[str]:
+    """Every stage name of a model with that many layers, in the order of the pass."""
+    blocks = [stage for stage in STAGES if stage.per_layer]
+    first = STAGES.index(blocks[0])
+    before, after = STAGES[:first], STAGES[first + len(blocks) :]
+    names = [stage.name() for stage in before]
+    names += [stage.name(i) for i in range(layers) for stage in blocks]
+    return names + [stage.name() for stage in after]
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a pattern has a wildcard; a plain name has none."""
+    return any(mark in pattern for mark in "*?[")
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    parts = []
+    for token in re.findall(r"\*\*\.?|\*|\?|\[[^]]*\]|[^*?\[]+|\[", pattern):
+        if token == "**.":
+            parts.append(r"(?:.+\.)?")
+        elif token == "**":
+            parts.append(r".*")
+        elif token == "*":
+            parts.append(r"[^.]*")
+        elif token == "?":
+            parts.append(r"[^.]")
+        elif token.startswith("[") and len(token) > 2:
+            parts.append(token.replace("[!", "[^", 1))
+        else:
+            parts.append(re.escape(token))
+    return re.compile("".join(parts) + r"\Z")
+
+
+def matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that a glob picks, in their order: * and ? stay within a name, ** crosses dots.
+
+    A bracket that is no valid set, such as [9-1], matches nothing.
+    """
+    try:
+        compiled = _compiled(pattern)
+    except re.error:
+        return []
+    return [name for name in names if compiled.match(name)]
+
+
+def nearest(name: str, names: Sequence[str], limit: int = 3) -> list[str]:
+    """The names that look most like a mistyped one."""
+    return get_close_matches(name, names, n=limit, cutoff=0.5)
+
+
+def parse_indices(text: str, what: str) -> tuple[int, ...]:
+    """The integers of a list such as 0,2-3, in order and once each.
+
+    Raises ValueError, with a sentence, for anything else.
+    """
+    indices: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
+        if match is None:
+            raise ValueError(f"{text!r} is not a list of {what} such as 0,2-3")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if high < low:
+            raise ValueError(f"{part.strip()} runs backwards: write the smaller {what} first, as in {high}-{low}")
+        indices |= dict.fromkeys(range(low, high + 1))
+    return tuple(sorted(indices))

@@ -1,0 +1,119 @@
+"""Skeleton → module records: every module with its parameters, tied ones once, and what quantizing would save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from txinspect.records import ModuleRecord, ParameterRecord, TotalsRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+BLOCK_4BIT = 64
+"""Weights that share one scale in bitsandbytes' 4-bit types (Dettmers et al. 2023, QLoRA, section 3)."""
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Elements and bytes of one parameter, as it is stored."""
+
+    numel: int
+    bytes: int
+    dtype: str
+
+
+def module_records(model: PreTrainedModel) -> list[ModuleRecord]:
+    """Every module, depth first, with sums over it and everything below, each tied parameter counted once."""
+    owners: dict[int, str] = {}
+    records = []
+    for path, module in model.named_modules():
+        parameters = []
+        for name, tensor in module.named_parameters(recurse=False):
+            full = f"{path}.{name}" if path else name
+            owner = owners.setdefault(id(tensor), full)
+            size = _size(module, tensor)
+            parameters.append(
+                ParameterRecord(
+                    name=name,
+                    shape=list(tensor.shape),
+                    dtype=size.dtype,
+                    numel=size.numel,
+                    bytes=size.bytes,
+                    tied_to=None if owner == full else owner,
+                )
+            )
+        numel, in_bytes = _sums(module)
+        depth = path.count(".") + 1 if path else 0
+        records.append(
+            ModuleRecord(
+                name=path,
+                class_=type(module).__name__,
+                depth=depth,
+                parameters=parameters,
+                numel=numel,
+                bytes=in_bytes,
+            )
+        )
+    return records
+
+
+def totals(model: PreTrainedModel) -> TotalsRecord:
+    """Sizes of a model as stored, and with its linear layers quantized by bitsandbytes."""
+    numel, in_bytes = _sums(model)
+    linear = [model.get_submodule(path) for path in quantizable(model)]
+    weights = [(module.weight.numel(), module.weight.shape[0], module.weight.nbytes) for module in linear]
+    saved_8bit = sum(stored - (count + 4 * rows) for count, rows, stored in weights)
+    saved_4bit = sum(stored - ((count + 1) // 2 + 4 * -(-count // BLOCK_4BIT)) for count, _, stored in weights)
+    return TotalsRecord(
+        numel=numel,
+        bytes=in_bytes,
+        bytes_8bit=in_bytes - saved_8bit,
+        bytes_4bit=in_bytes - saved_4bit,
+        linear_modules=len(linear),
+    )
+
+
+def count_parameters(model: PreTrainedModel) -> int:
+    """Unique parameters of a model: tied ones count once."""
+    return sum(tensor.numel() for tensor in model.parameters())
+
+
+def quantizable(model: PreTrainedModel) -> list[str]:
+    """Paths of the linear layers that bitsandbytes quantizes: all but the head and what is tied to the embeddings."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+    from transformers.quantizers.base import HfQuantizer
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    kept = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
+    return [
+        path
+        for path, module in model.named_modules()
+        if (type(module) is nn.Linear or isinstance(module, Conv1D)) and should_convert_module(path, kept)
+    ]
+
+
+def _sums(module: nn.Module) -> tuple[int, int]:
+    """Unique parameters in and below a module, and their bytes."""
+    seen: set[int] = set()
+    numel = in_bytes = 0
+    for owner in module.modules():
+        for tensor in owner.parameters(recurse=False):
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                size = _size(owner, tensor)
+                numel, in_bytes = numel + size.numel, in_bytes + size.bytes
+    return numel, in_bytes
+
+
+def _size(module: nn.Module, tensor: Tensor) -> _Size:
+    """The size of a parameter; of a quantized weight's skeleton, what it will take with its scales."""
+    count = tensor.numel()
+    kind = type(tensor).__name__
+    if kind == "Int8Params":
+        return _Size(count, count + 4 * tensor.shape[0], "int8")
+    if kind == "Params4bit":
+        return _Size(count, (count + 1) // 2 + 4 * -(-count // BLOCK_4BIT), str(getattr(tensor, "quant_type", "4bit")))
+    return _Size(count, tensor.nbytes, str(tensor.dtype).removeprefix("torch."))
