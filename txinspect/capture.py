@@ -85,8 +85,9 @@ def run(
 ) -> list[str]:
     """Run the model on inputs (batch, seq) until everything wanted has been received.
 
-    Returns the names that a glob picked and that did not come. `skip_norm` is a layer whose attention is fed the layer's input itself, without the norm in between.
-    Raises StageError for a tensor that never came, and InspectError where the model's own code fails.
+    `skip_norm` is a layer whose attention is fed the layer's input itself, without the norm in between. Returns the
+    names that a glob picked and that passed no tensor on. Raises StageError for any other that passed none on, and
+    InspectError where the model's own code fails.
     """
     import torch
 
@@ -200,5 +201,5 @@ def first_tensor(value: Any) -> Tensor | None:
 def _unflatten(tensor: Tensor, seq_shape: tuple[int, int]) -> Tensor:
     """(batch·seq, feature), as some modules see their tokens, back to (batch, seq, feature)."""
     if tensor.ndim == 2 and tensor.shape[0] == seq_shape[0] * seq_shape[1]:
-        return tensor.unflatten(0, seq_shape)
+        return tensor.reshape(*seq_shape, -1)
     return tensor

@@ -33,7 +33,7 @@ from txinspect.queries import (
 class ErrorBoundary(TyperGroup):
     """The one place where an exception becomes a sentence on stderr and an exit code."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
@@ -54,8 +54,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="See what happens inside a Hugging Face causal language model: text, tokens, embeddings, positions, attention, "
-    "MLPs, logits.",
+    help="See what happens inside a Hugging Face causal language model: tokens, embeddings, attention, MLPs, logits.",
 )
 
 
@@ -83,13 +82,19 @@ def root(
 )
 @with_groups(text=read_text, choice=choose_model, output=choose_output)
 def tokenize(
-    text: str, choice: ModelChoice, output: Output, model: options.Model = DEFAULT_MODEL, no_special: options.NoSpecial = False
+    text: str,
+    choice: ModelChoice,
+    output: Output,
+    model: options.Model = DEFAULT_MODEL,
+    no_special: options.NoSpecial = False,
 ) -> None:
     """Show how a text becomes tokens: ids, stored tokens, decoded text, character spans."""
     _answer(TokenizeQuery(model=replace(choice, name=model), text=text, special=not no_special), output)
 
 
-@app.command(epilog=_examples("txinspect tree", "txinspect tree facebook/opt-1.3b --depth 3", "txinspect tree --params --expand"))
+@app.command(
+    epilog=_examples("txinspect tree", "txinspect tree facebook/opt-1.3b --depth 3", "txinspect tree --params --expand")
+)
 @with_groups(choice=choose_model, output=choose_output)
 def tree(
     choice: ModelChoice,
@@ -110,7 +115,9 @@ def stages(choice: ModelChoice, output: Output, model: options.ModelArgument = D
     _answer(StagesQuery(model=replace(choice, name=model)), output)
 
 
-@app.command(epilog=_examples("txinspect embed", "txinspect embed 'Hello world' -m facebook/opt-1.3b --save embeddings.npz"))
+@app.command(
+    epilog=_examples("txinspect embed", "txinspect embed 'Hello world' -m facebook/opt-1.3b --save embeddings.npz")
+)
 @with_groups(text=read_text, choice=choose_model, output=choose_output)
 def embed(
     text: str,
@@ -123,11 +130,14 @@ def embed(
 ) -> None:
     """Show the token embeddings of a text."""
     _answer(
-        EmbedQuery(model=replace(choice, name=model), text=text, special=not no_special, values=values, save=save), output
+        EmbedQuery(model=replace(choice, name=model), text=text, special=not no_special, values=values, save=save),
+        output,
     )
 
 
-@app.command(epilog=_examples("txinspect pos", "txinspect pos 'Hello world' --json --values | jq '.tensors[0].values[0][0][:4]'"))
+@app.command(
+    epilog=_examples("txinspect pos", "txinspect pos 'Hello world' --json --values | jq '.tensors[0].values[0][0][:4]'")
+)
 @with_groups(text=read_text, choice=choose_model, output=choose_output)
 def pos(
     text: str,
@@ -238,9 +248,14 @@ def _answer(query: Query, output: Output, **show: Any) -> None:
     if output.json:
         _write(to_json(report) + b"\n")
     else:
+        from rich.console import Console
+
         from txinspect.render import render
 
-        _write(render(report, **show).encode("utf-8", "replace"))
+        console = Console(highlight=False)
+        with console.capture() as drawn:
+            render(report, console, **show)
+        _write(drawn.get().encode(console.encoding, "replace"))
 
 
 def _write(content: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, overload
@@ -135,9 +135,7 @@ def _(query: StagesQuery, notify: Notify) -> StagesReport:
         )
         for supply in subject.architecture.supplies()
     ]
-    return StagesReport(
-        **_head("stages"), model=_model_record(subject, query.model, subject.skeleton), stages=stages
-    )
+    return StagesReport(**_head("stages"), model=_model_record(subject, query.model, subject.skeleton), stages=stages)
 
 
 @_answer.register
@@ -274,9 +272,7 @@ def _subject(choice: ModelChoice, notify: Notify) -> _Subject:
 def _encode(query: TokenizeQuery | TensorQuery, source: Source) -> InputRecord:
     from txinspect import tokens
 
-    return tokens.encode(
-        source, query.text, special=query.special, trust_remote_code=query.model.trust_remote_code
-    )
+    return tokens.encode(source, query.text, special=query.special, trust_remote_code=query.model.trust_remote_code)
 
 
 def _inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]:
@@ -359,7 +355,7 @@ def _head_records(caught: Caught) -> list[HeadRecord]:
     first_key = max(0, last_key - WINDOW)
 
     strongest: list[list[QueryRecord]] = [[] for _ in heads]
-    window: list[list[list[float]]] = [[] for _ in heads]
+    window: list[list[list[float | None]]] = [[] for _ in heads]
     row = 0
     for block in caught.tensor.blocks():
         values, indices = torch.topk(block[0].float(), min(STRONGEST, keys), dim=-1)

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +26,12 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
     """
     raw = read_config(source)
     from transformers import AutoConfig, __version__
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     model_type = raw.get("model_type")
     own_code = isinstance(raw.get("auto_map"), dict)
-    if own_code and model_type not in CONFIG_MAPPING_NAMES:
+    if own_code and model_type not in CONFIG_MAPPING:
         if not choice.trust_remote_code:
             raise SourceError(
                 f"{source.name!r} comes with Python code of its own: read it, and add --trust-remote-code to run it"
@@ -42,7 +41,7 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
         folder = source.config_folder()
         if not isinstance(model_type, str):
             raise SourceError(f"config.json of {source.name!r} names no model_type: is it a transformers checkpoint?")
-        if model_type not in CONFIG_MAPPING_NAMES:
+        if model_type not in CONFIG_MAPPING:
             raise SourceError(
                 f"transformers {__version__} does not know the model type {model_type!r} of {source.name!r}: "
                 f"a newer release may, with 'pip install -U transformers'"
@@ -65,12 +64,17 @@ def skeleton(source: Source, choice: ModelChoice, config: PretrainedConfig) -> P
     from transformers import AutoModelForCausalLM, initialization
 
     dtype = getattr(torch, _dtype_name(source, choice, config))
-    with _quiet(), _as_source_error(f"no model can be built from config.json of {source.name!r}"):
-        with torch.device("meta"), initialization.meta_device_safe_creation_ops():
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(
-                config, dtype=dtype, trust_remote_code=choice.trust_remote_code
-            )
-    return model.eval()
+    with (
+        _quiet(),
+        _as_source_error(f"no model can be built from config.json of {source.name!r}"),
+        torch.device("meta"),
+        initialization.meta_device_safe_creation_ops(),
+    ):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, trust_remote_code=choice.trust_remote_code
+        )
+    model.eval()
+    return model
 
 
 def quantize_skeleton(model: PreTrainedModel, choice: ModelChoice) -> None:
@@ -95,7 +99,7 @@ def load(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTr
     folder = source.weights_folder()
     files = checkpoint.weight_files(folder, source.name)
     with _quiet(), _as_source_error(f"the weights of {source.name!r} could not be loaded"):
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=choice.dtype if choice.dtype == "auto" else getattr(torch, choice.dtype),
@@ -107,9 +111,10 @@ def load(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTr
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    _check_fit(source, found)
-    loaded: PreTrainedModel = model.eval()
-    return loaded
+    model: PreTrainedModel = loaded[0]
+    _check_fit(source, loaded[1])
+    model.eval()
+    return model
 
 
 def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -171,7 +176,8 @@ def _device(choice: ModelChoice) -> str:
         raise InspectError(f"device {choice.device!r} is not there: torch finds no CUDA device; use --device cpu")
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
         raise InspectError(
-            f"device {choice.device!r} is not there: torch finds {torch.cuda.device_count()} CUDA devices, counted from 0"
+            f"device {choice.device!r} is not there: CUDA devices are counted from 0, and torch finds "
+            f"{torch.cuda.device_count()}"
         )
     if kind == "mps" and not mps:
         raise InspectError("device 'mps' is not there: torch finds no Metal device; use --device cpu")
@@ -216,6 +222,8 @@ def _quiet() -> Iterator[None]:
     """Keep transformers' warnings and progress bars off the terminal: txinspect says what matters itself."""
     from transformers.utils import logging as transformers_logging
 
+    # bitsandbytes warns of optional kernels whenever it is imported.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.CRITICAL)
@@ -228,5 +236,3 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
-
-

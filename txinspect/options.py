@@ -62,7 +62,7 @@ def _verbose(ctx: typer.Context, value: bool) -> bool:
 
 Text = Annotated[
     str | None,
-    typer.Argument(help="The text; - reads standard input.", metavar="[TEXT]", show_default=f"the lesson's: {LESSON}"),
+    typer.Argument(help="The text; - reads standard input.", metavar="TEXT", show_default=f"the lesson's: {LESSON}"),
 ]
 TextFile = Annotated[Path | None, typer.Option("--file", help="Read the text from a file.", metavar="PATH")]
 NoSpecial = Annotated[bool, typer.Option("--no-special", help="Leave the tokenizer's special tokens out.")]
@@ -79,7 +79,7 @@ Model = Annotated[
 ]
 ModelArgument = Annotated[
     str,
-    typer.Argument(help=_MODEL_HELP, envvar="TXINSPECT_MODEL", metavar="[MODEL]", autocompletion=completing.models),
+    typer.Argument(help=_MODEL_HELP, envvar="TXINSPECT_MODEL", metavar="MODEL", autocompletion=completing.models),
 ]
 Layer = Annotated[int, typer.Option("--layer", help="The layer, counted from 0.", min=0, metavar="N")]
 Heads = Annotated[
@@ -108,7 +108,8 @@ Expand = Annotated[bool, typer.Option("--expand", help="Show every layer instead
 Params = Annotated[bool, typer.Option("--params", help="Show every parameter with its shape.")]
 
 Revision = Annotated[
-    str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.", metavar="REV", rich_help_panel=_LOADING)
+    str | None,
+    typer.Option("--revision", help="Branch, tag or commit on the Hub.", metavar="REV", rich_help_panel=_LOADING),
 ]
 EightBit = Annotated[
     bool, typer.Option("--8bit", help="Quantize linear layers to 8 bits (bitsandbytes).", rich_help_panel=_LOADING)
@@ -131,7 +132,9 @@ Device = Annotated[
 ]
 DeviceMap = Annotated[
     str | None,
-    typer.Option("--device-map", help="Spread the model over devices: auto, …", metavar="MAP", rich_help_panel=_LOADING),
+    typer.Option(
+        "--device-map", help="Spread the model over devices: auto, …", metavar="MAP", rich_help_panel=_LOADING
+    ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the Hub.", rich_help_panel=_LOADING)]
 TrustRemoteCode = Annotated[
@@ -150,7 +153,9 @@ Save = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing on stderr but errors.", rich_help_panel=_OUTPUT)]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Say nothing on stderr but errors.", rich_help_panel=_OUTPUT)
+]
 Verbose = Annotated[
     bool,
     typer.Option("-v", "--verbose", help="Show a traceback on errors.", callback=_verbose, rich_help_panel=_OUTPUT),
@@ -181,7 +186,7 @@ def _decoded(content: bytes, where: str, *, whole: bool = False) -> str:
         text = content.decode()
     except UnicodeDecodeError as error:
         raise InspectError(
-            f"{where} is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}; convert it, as with iconv"
+            f"{where} is not UTF-8 (byte 0x{content[error.start]:02x} at offset {error.start}): convert it first"
         ) from None
     return text if whole else text.removesuffix("\n").removesuffix("\r")
 
@@ -263,5 +268,3 @@ def _resolved(function: Callable[..., Any], parameter: inspect.Parameter) -> ins
 
 def _is_argument(parameter: inspect.Parameter) -> bool:
     return any(type(extra).__name__ == "ArgumentInfo" for extra in getattr(parameter.annotation, "__metadata__", ()))
-
-

@@ -85,9 +85,7 @@ class TensorQuery(TextQuery):
 
     def __post_init__(self) -> None:
         if self.save is not None and self.save.suffix not in (".safetensors", ".npz"):
-            raise UsageError(
-                f"--save {self.save}: the name must end in .safetensors or .npz, which decides the format"
-            )
+            raise UsageError(f"--save {self.save}: the name must end in .safetensors or .npz, which decides the format")
 
 
 @dataclass(frozen=True, kw_only=True)

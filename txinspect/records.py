@@ -23,7 +23,7 @@ class Record(Struct, frozen=True, kw_only=True):
     """The base of every record: immutable, made by keyword."""
 
 
-class ModelRecord(Record, rename={"class_": "class"}):
+class ModelRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}):
     """The model that was inspected."""
 
     name: Annotated[str, doc("The name as it was asked for: a bundled name, a path or a Hub id.")]
@@ -42,7 +42,7 @@ class ModelRecord(Record, rename={"class_": "class"}):
     attn_implementation: Annotated[str | None, doc("The attention backend the model ran on: sdpa, eager, …")]
 
 
-class TokenRecord(Record):
+class TokenRecord(Record, frozen=True, kw_only=True):
     """One token of the input."""
 
     index: Annotated[int, doc("Position in input_ids, from 0.")]
@@ -55,7 +55,7 @@ class TokenRecord(Record):
     bytes: Annotated[str | None, doc("Its bytes in hexadecimal, where they are not whole characters.")]
 
 
-class InputRecord(Record):
+class InputRecord(Record, frozen=True, kw_only=True):
     """The text and what the tokenizer makes of it."""
 
     text: Annotated[str, doc("The text as it was read.")]
@@ -64,7 +64,7 @@ class InputRecord(Record):
     tokens: Annotated[list[TokenRecord], doc("One record per token, in order.")]
 
 
-class StatsRecord(Record):
+class StatsRecord(Record, frozen=True, kw_only=True):
     """Statistics of a tensor, computed in float64 over its finite values; an undefined one is null."""
 
     numel: Annotated[int, doc("Number of elements, finite or not.")]
@@ -80,7 +80,7 @@ class StatsRecord(Record):
     neginf: Annotated[int, doc("Elements that are minus infinity.")]
 
 
-class HistogramRecord(Record):
+class HistogramRecord(Record, frozen=True, kw_only=True):
     """How the finite values are distributed: bins of equal width from low to high."""
 
     low: Annotated[float, doc("Lower edge of the first bin: the smallest finite value.")]
@@ -88,7 +88,7 @@ class HistogramRecord(Record):
     counts: Annotated[list[int], doc("Finite values in each bin.")]
 
 
-class RowRecord(Record):
+class RowRecord(Record, frozen=True, kw_only=True):
     """Statistics of one token's vector."""
 
     index: Annotated[int, doc("Token index.")]
@@ -97,7 +97,7 @@ class RowRecord(Record):
     std: Annotated[float | None, doc("Population standard deviation of the finite values.")]
 
 
-class TensorRecord(Record, rename={"class_": "class"}):
+class TensorRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}):
     """One recorded tensor."""
 
     name: Annotated[str, doc("Stage name or dotted module path; '#2' marks a module's second run in the pass.")]
@@ -116,7 +116,7 @@ class TensorRecord(Record, rename={"class_": "class"}):
     values: Annotated[Any, doc("The numbers, nested by axis, with --values; else null.")]
 
 
-class WindowRecord(Record):
+class WindowRecord(Record, frozen=True, kw_only=True):
     """A head's weights for the last of its queries and keys: what a heatmap draws."""
 
     queries: Annotated[list[int], doc("Query index of each row.")]
@@ -124,21 +124,21 @@ class WindowRecord(Record):
     weights: Annotated[list[list[float | None]], doc("Axes: query, key.")]
 
 
-class KeyRecord(Record):
+class KeyRecord(Record, frozen=True, kw_only=True):
     """A key that a query attends to."""
 
     index: Annotated[int, doc("Key index.")]
     weight: Annotated[float | None, doc("Attention weight.")]
 
 
-class QueryRecord(Record):
+class QueryRecord(Record, frozen=True, kw_only=True):
     """The strongest keys of one query."""
 
     index: Annotated[int, doc("Query index.")]
     keys: Annotated[list[KeyRecord], doc("Strongest first.")]
 
 
-class HeadRecord(Record):
+class HeadRecord(Record, frozen=True, kw_only=True):
     """One attention head: a window on its weights, and where each query looks."""
 
     head: Annotated[int, doc("Head index.")]
@@ -146,7 +146,7 @@ class HeadRecord(Record):
     window: Annotated[WindowRecord, doc("At most 64 queries and keys; --values gives all weights.")]
 
 
-class ParameterRecord(Record):
+class ParameterRecord(Record, frozen=True, kw_only=True):
     """A parameter of a module."""
 
     name: Annotated[str, doc("Its name in the module, such as weight.")]
@@ -157,7 +157,7 @@ class ParameterRecord(Record):
     tied_to: Annotated[str | None, doc("The full name of the parameter it is the same as, if it comes later.")]
 
 
-class ModuleRecord(Record, rename={"class_": "class"}):
+class ModuleRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}):
     """A module of the tree. Sums include everything below it, tied parameters once."""
 
     name: Annotated[str, doc("Dotted path; empty for the model itself.")]
@@ -168,7 +168,7 @@ class ModuleRecord(Record, rename={"class_": "class"}):
     bytes: Annotated[int, doc("Their bytes as stored.")]
 
 
-class TotalsRecord(Record):
+class TotalsRecord(Record, frozen=True, kw_only=True):
     """What the whole model holds."""
 
     numel: Annotated[int, doc("Unique parameters.")]
@@ -178,7 +178,7 @@ class TotalsRecord(Record):
     linear_modules: Annotated[int, doc("Linear layers that --8bit and --4bit quantize.")]
 
 
-class StageRecord(Record, rename={"class_": "class"}):
+class StageRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}):
     """A stage: what it is, what supplies it, or why the model has none."""
 
     name: Annotated[str, doc("Stage name.")]
@@ -190,7 +190,7 @@ class StageRecord(Record, rename={"class_": "class"}):
     note: Annotated[str | None, doc("What to know about it in this model, such as a projection that acts next.")]
 
 
-class Report(Record):
+class Report(Record, frozen=True, kw_only=True):
     """What every report begins with."""
 
     schema_version: Annotated[int, doc("Version of these keys.")]
@@ -200,14 +200,14 @@ class Report(Record):
     notes: Annotated[list[str], doc("What to know before reading the numbers.")]
 
 
-class TokenizeReport(Report):
+class TokenizeReport(Report, frozen=True, kw_only=True):
     """Report of `tokenize`."""
 
     command: Literal["tokenize"]
     input: InputRecord
 
 
-class TreeReport(Report):
+class TreeReport(Report, frozen=True, kw_only=True):
     """Report of `tree`."""
 
     command: Literal["tree"]
@@ -215,14 +215,14 @@ class TreeReport(Report):
     totals: TotalsRecord
 
 
-class StagesReport(Report):
+class StagesReport(Report, frozen=True, kw_only=True):
     """Report of `stages`."""
 
     command: Literal["stages"]
     stages: Annotated[list[StageRecord], doc("Every stage of every layer.")]
 
 
-class TensorsReport(Report):
+class TensorsReport(Report, frozen=True, kw_only=True):
     """Report of `embed`, `pos` and `run`."""
 
     command: Literal["embed", "pos", "run"]
@@ -231,7 +231,7 @@ class TensorsReport(Report):
     saved: Annotated[str | None, doc("The file that --save wrote.")]
 
 
-class AttnReport(TensorsReport):
+class AttnReport(TensorsReport, frozen=True, kw_only=True):
     """Report of `attn`."""
 
     command: Literal["attn"]  # type: ignore[assignment]

@@ -104,7 +104,7 @@ def resolve(choice: ModelChoice) -> Source:
         if path.suffix == ".gguf":
             return Source(name, "gguf", path)
         raise SourceError(
-            f"{name!r} is a file, not a model: give the directory that holds config.json and the weights, or a .gguf file"
+            f"{name!r} is a file, not a model: give the directory that holds its config.json, or a .gguf file"
         )
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name) or name.endswith(".gguf"):
         raise SourceError(f"there is no file or directory {name!r}: {_alternatives()}")
@@ -140,7 +140,7 @@ def _alternatives() -> str:
 def _snapshot(source: Source, patterns: Sequence[str]) -> Path:
     """The folder of the Hub's local cache that holds these files, downloading what is missing."""
     from huggingface_hub import errors, snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not os.isatty(2):
         disable_progress_bars()
@@ -156,10 +156,12 @@ def _snapshot(source: Source, patterns: Sequence[str]) -> Path:
         )
     except errors.GatedRepoError as error:
         raise SourceError(
-            f"{source.name!r} needs its owner's permission: ask for access on its Hub page, then log in with 'hf auth login'"
+            f"{source.name!r} needs its owner's permission: ask on its Hub page, then log in with 'hf auth login'"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise SourceError(f"{source.name!r} on the Hub has no revision {source.revision!r}: check --revision") from error
+        raise SourceError(
+            f"{source.name!r} on the Hub has no revision {source.revision!r}: check --revision"
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise SourceError(
             f"there is no model {source.name!r}, neither here nor on the Hub (or it is private): {_alternatives()}"

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from txinspect.errors import InspectError, SourceError
+from txinspect.errors import InspectError
 from txinspect.files import written_whole
 from txinspect.queries import LESSON
 from txinspect.records import InputRecord, TokenRecord
@@ -180,7 +180,7 @@ def _decoder(backend: Tokenizer) -> Callable[[int, str], str | bytes]:
         return lambda _id, token: _text_or_bytes(bytes(alphabet[character] for character in token))
     if "▁" in kind:
         return lambda _id, token: _byte_fallback(token) or token.replace("▁", " ")
-    return lambda id, _token: backend.decode([id], skip_special_tokens=False)
+    return lambda token_id, _token: backend.decode([token_id], skip_special_tokens=False)
 
 
 def _byte_fallback(token: str) -> str | bytes | None:

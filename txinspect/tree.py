@@ -62,16 +62,14 @@ def module_records(model: PreTrainedModel) -> list[ModuleRecord]:
 def totals(model: PreTrainedModel) -> TotalsRecord:
     """Sizes of a model as stored, and with its linear layers quantized by bitsandbytes."""
     numel, in_bytes = _sums(model)
-    linear = [model.get_submodule(path) for path in quantizable(model)]
-    weights = [(module.weight.numel(), module.weight.shape[0], module.weight.nbytes) for module in linear]
-    saved_8bit = sum(stored - (count + 4 * rows) for count, rows, stored in weights)
-    saved_4bit = sum(stored - ((count + 1) // 2 + 4 * -(-count // BLOCK_4BIT)) for count, _, stored in weights)
+    weights = [model.get_parameter(f"{path}.weight") for path in quantizable(model)]
+    stored = sum(weight.nbytes for weight in weights)
     return TotalsRecord(
         numel=numel,
         bytes=in_bytes,
-        bytes_8bit=in_bytes - saved_8bit,
-        bytes_4bit=in_bytes - saved_4bit,
-        linear_modules=len(linear),
+        bytes_8bit=in_bytes - stored + sum(_bytes_8bit(weight) for weight in weights),
+        bytes_4bit=in_bytes - stored + sum(_bytes_4bit(weight) for weight in weights),
+        linear_modules=len(weights),
     )
 
 
@@ -87,7 +85,7 @@ def quantizable(model: PreTrainedModel) -> list[str]:
     from transformers.quantizers.base import HfQuantizer
     from transformers.quantizers.quantizers_utils import should_convert_module
 
-    kept = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
+    kept = HfQuantizer.get_modules_to_not_convert(model, None, list(model._keep_in_fp32_modules or ()))
     return [
         path
         for path, module in model.named_modules()
@@ -113,7 +111,17 @@ def _size(module: nn.Module, tensor: Tensor) -> _Size:
     count = tensor.numel()
     kind = type(tensor).__name__
     if kind == "Int8Params":
-        return _Size(count, count + 4 * tensor.shape[0], "int8")
+        return _Size(count, _bytes_8bit(tensor), "int8")
     if kind == "Params4bit":
-        return _Size(count, (count + 1) // 2 + 4 * -(-count // BLOCK_4BIT), str(getattr(tensor, "quant_type", "4bit")))
+        return _Size(count, _bytes_4bit(tensor), str(getattr(tensor, "quant_type", "4bit")))
     return _Size(count, tensor.nbytes, str(tensor.dtype).removeprefix("torch."))
+
+
+def _bytes_8bit(weight: Tensor) -> int:
+    """A byte per weight and a float32 scale per row (Dettmers et al. 2022, LLM.int8)."""
+    return weight.numel() + 4 * weight.shape[0]
+
+
+def _bytes_4bit(weight: Tensor) -> int:
+    """Half a byte per weight and a float32 scale per block."""
+    return (weight.numel() + 1) // 2 + 4 * -(-weight.numel() // BLOCK_4BIT)

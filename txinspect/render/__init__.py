@@ -1,7 +1,29 @@
 """Records → Rich tables and heatmaps: the only room that draws."""
 
 from __future__ import annotations
-from txinspect.records import Report
 
-def render(report: Report, **show) -> str:
-    return str(report)
+from rich.console import Console
+
+from txinspect.records import AttnReport, Report, StagesReport, TensorsReport, TokenizeReport, TreeReport
+from txinspect.render import attention, heading, stages, tensors, tokens, tree
+
+
+def render(
+    report: Report, console: Console, *, depth: int | None = None, expand: bool = False, params: bool = False
+) -> None:
+    """Draw a report on a console; `depth`, `expand` and `params` shape the module tree."""
+    console.print(heading.model_line(report.model))
+    match report:
+        case TokenizeReport():
+            console.print(tokens.draw(report.input))
+        case TreeReport():
+            console.print(tree.draw(report, console.width, depth=depth, expand=expand, params=params))
+        case StagesReport():
+            console.print(stages.draw(report, console.width))
+        case AttnReport():
+            console.print(tensors.draw(report, console.width))
+            console.print(attention.draw(report, console))
+        case TensorsReport():
+            console.print(tensors.draw(report, console.width))
+    for note in report.notes:
+        console.print(heading.note(note))
