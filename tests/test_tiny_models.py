@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
 import torch
-from tiny_models import (
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from tests import tiny_models
+from tests.tiny_models import (
     BUILT_FROM_PART,
     NEEDS_PACKAGE,
     NOT_BUILDABLE,
@@ -25,14 +34,6 @@ from tiny_models import (
     save_tiny,
     tiny_config,
     tiny_model,
-)
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
 )
 
 NO_WEIGHTS: dict[str, str] = {

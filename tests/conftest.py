@@ -1,0 +1,119 @@
+"""Fixtures: a clean environment, OPT in every variant as a tiny checkpoint, the command line in a process or without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from tests.tiny_models import byte_tokenizer, spread_weights
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "pre_norm": {},
+    "post_norm": {"do_layer_norm_before": False},
+    "projected": {"word_embed_proj_dim": 32},
+    "opt_350m": {"do_layer_norm_before": False, "word_embed_proj_dim": 32},
+    "no_bias": {"enable_bias": False},
+    "plain_norms": {"layer_norm_elementwise_affine": False},
+    "untied": {"tie_word_embeddings": False},
+    "no_final_norm": {"_remove_final_layer_norm": True},
+}
+"""OPT's variants, by what they change in the config."""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No Hub, no model from the environment, a cache of the test session's own, plain output of 80 columns."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("TXINSPECT_CACHE", str(tmp_path_factory.getbasetemp() / "txinspect-cache"))
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("TXINSPECT_MODEL", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Tiny matrices are slower on two threads than on one when the cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def opt_variant(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function from a variant's name to the folder of a tiny checkpoint of it: 3 layers, 4 heads, hidden 64."""
+    made: dict[str, Path] = {}
+
+    def folder(variant: str) -> Path:
+        if variant not in made:
+            made[variant] = write_opt(tmp_path_factory.mktemp("opt") / variant, **VARIANTS[variant])
+        return made[variant]
+
+    return folder
+
+
+@pytest.fixture
+def opt(opt_variant: Callable[[str], Path]) -> Path:
+    """The folder of a tiny pre-norm OPT."""
+    return opt_variant("pre_norm")
+
+
+def write_opt(folder: Path, **changes: Any) -> Path:
+    """Write a tiny OPT with weights spread so that nothing is uniform, in float32, with a byte-level tokenizer."""
+    from transformers import OPTConfig, OPTForCausalLM
+
+    values: dict[str, Any] = {
+        "hidden_size": 64,
+        "word_embed_proj_dim": 64,
+        "ffn_dim": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+        "vocab_size": 384,
+        "bos_token_id": 2,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+        "dtype": torch.float32,
+    }
+    torch.manual_seed(0)
+    model = OPTForCausalLM(OPTConfig(**(values | changes))).eval()
+    spread_weights(model)
+    model.save_pretrained(folder)
+    byte_tokenizer(model.config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run_cli() -> Callable[..., Result]:
+    """The command line in this process: run_cli("embed", "text", "-m", folder)."""
+    from txinspect.cli import app
+
+    def run(*arguments: object, stdin: bytes | str | None = None) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+
+    return run
+
+
+@pytest.fixture
+def run_process() -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """The command line in a process of its own: run_process("embed", "text", stdin=b"")."""
+
+    def run(*arguments: object, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "txinspect", *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            env=os.environ | environment,
+            check=False,
+            timeout=120,
+        )
+
+    return run
