@@ -1,4 +1,4 @@
-"""Fixtures: a clean environment, OPT in every variant as a tiny checkpoint, the command line in a process or without."""
+"""Fixtures: a clean environment, OPT in every variant as a tiny checkpoint, the command line in or out of process."""
 
 from __future__ import annotations
 

@@ -110,9 +110,7 @@ class Architecture:
             return self._supply(name, "output", self.position_embeddings, reason)
         if name == "final_norm":
             note = self._note(self.output_projection, "the norm's output passes through it before the head")
-            reason = (
-                f"'{self.model_type}' normalises inside its layers here: nothing norms the stream after the last one"
-            )
+            reason = f"nothing norms the stream after the last layer (looked for {', '.join(FINAL_NORMS)})"
             return self._supply(name, "output", self.final_norm, reason, note)
         return Supply(name, "logits", "", self.class_names[""], BY_PART[name].axes)
 
