@@ -1,0 +1,1 @@
+complete --command txinspect --no-files --arguments "(env _TXINSPECT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) txinspect)" --condition "env _TXINSPECT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) txinspect"
