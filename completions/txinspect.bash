@@ -1,4 +1,3 @@
-
 _txinspect_completion() {
     local IFS=$'
 '

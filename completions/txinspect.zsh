@@ -1,4 +1,3 @@
-
 #compdef txinspect
 
 _txinspect_completion() {

@@ -1,0 +1,187 @@
+"""Time and peak memory of the lesson's commands, beside the same work in plain transformers.
+
+    python -m tests.benchmarks.lesson [--runs 5] [--checkpoint FOLDER]
+
+Every command and its plain counterpart run in turn, each as a process of its own on an OPT-1.3b-shaped checkpoint
+with random weights (2.6 GB, float16), written to a temporary folder unless one is given. Seconds and megabytes are
+medians; the ratios are the medians of each pair's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+TEXT = "The quick brown fox jumps over the lazy dog"
+
+_MODEL = """
+import sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+ids = AutoTokenizer.from_pretrained(sys.argv[1])(sys.argv[2], return_tensors="pt")
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+decoder = model.model.decoder
+"""
+
+EMPTY = """
+import typer
+app = typer.Typer()
+@app.command()
+def one(count: int = 0) -> None: pass
+@app.command()
+def two(count: int = 0) -> None: pass
+app()
+"""
+"""An empty Typer program with two commands."""
+
+PLAIN = {
+    "tokenize": """
+import sys
+from transformers import AutoTokenizer
+ids = AutoTokenizer.from_pretrained(sys.argv[1])(sys.argv[2], return_tensors="pt")
+print(ids["input_ids"].size(), ids)
+""",
+    "tree": """
+import sys
+from transformers import AutoModelForCausalLM
+print(AutoModelForCausalLM.from_pretrained(sys.argv[1]))
+""",
+    "embed": _MODEL
+    + """
+with torch.no_grad():
+    embeddings = decoder.embed_tokens(ids["input_ids"])
+print(embeddings.size(), embeddings)
+""",
+    "attn": _MODEL
+    + """
+with torch.no_grad():
+    embeddings = decoder.embed_tokens(ids["input_ids"]) + decoder.embed_positions(ids["attention_mask"])
+    layer = decoder.layers[0]
+    output, _ = layer.self_attn(layer.self_attn_layer_norm(embeddings))
+print(output.size(), output)
+""",
+}
+"""The same work as the lesson does it, by hand."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one process took."""
+
+    seconds: float
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A command and what it is compared with."""
+
+    name: str
+    ours: Sequence[str]
+    theirs: Sequence[str]
+
+
+def pairs(checkpoint: Path) -> list[Pair]:
+    """The comparisons, on a checkpoint."""
+    ours = [sys.executable, "-m", "txinspect"]
+    empty = [sys.executable, "-c", EMPTY]
+    start = [
+        Pair(f"{flag} | empty Typer --help", [*ours, flag], [*empty, "--help"]) for flag in ("--help", "--version")
+    ]
+    start.append(Pair("schema attn | empty Typer command", [*ours, "schema", "attn"], [*empty, "one", "--count", "1"]))
+    start.append(Pair("tokenize opt-mini | empty Typer command", [*ours, "tokenize"], [*empty, "one", "--count", "1"]))
+    model = ["-m", str(checkpoint)]
+    commands = {
+        "tokenize": ["tokenize", TEXT, *model],
+        "tree": ["tree", str(checkpoint)],
+        "embed": ["embed", TEXT, *model],
+        "attn": ["attn", TEXT, "--layer", "0", *model],
+    }
+    return start + [
+        Pair(
+            f"{' '.join(arguments[:1])}{' --layer 0' if name == 'attn' else ''} | plain transformers",
+            [*ours, *arguments],
+            [sys.executable, "-c", PLAIN[name], str(checkpoint), TEXT],
+        )
+        for name, arguments in commands.items()
+    ]
+
+
+def measure(command: Sequence[str]) -> Cost:
+    """Run a process to its end. Raises RuntimeError if it fails."""
+    started = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        if status:
+            said.seek(0)
+            raise RuntimeError(f"{' '.join(command)} failed: {said.read().decode()}")
+    return Cost(seconds, usage.ru_maxrss / 1024 if sys.platform != "darwin" else usage.ru_maxrss / 1024**2)
+
+
+def write_checkpoint(folder: Path) -> None:
+    """An OPT of opt-1.3b's shape with random weights and opt-mini's tokenizer, in float16 safetensors."""
+    import shutil
+
+    import torch
+    from transformers import OPTConfig, OPTForCausalLM
+
+    from txinspect.source import BUNDLED
+
+    config = OPTConfig(
+        hidden_size=2048,
+        word_embed_proj_dim=2048,
+        ffn_dim=8192,
+        num_hidden_layers=24,
+        num_attention_heads=32,
+        dtype=torch.float16,
+    )
+    with torch.device("meta"):
+        model = OPTForCausalLM(config).half()
+    model = model.to_empty(device="cpu")
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.normal_(0, 0.02)
+    model.tie_weights()
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUNDLED / "opt-mini" / name, folder)
+
+
+def main() -> None:
+    """Print a table of the comparisons."""
+    parser = argparse.ArgumentParser(description="Time and peak memory beside plain transformers.")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--checkpoint", type=Path)
+    options = parser.parse_args()
+    table = Table("ours | compared with", "s", "s", "time ratio", "MB", "MB", "memory ratio")
+    with tempfile.TemporaryDirectory() as temporary:
+        checkpoint = options.checkpoint or Path(temporary)
+        if not options.checkpoint:
+            write_checkpoint(checkpoint)
+        for pair in pairs(checkpoint):
+            measure(pair.ours), measure(pair.theirs)  # the files are in the page cache from here on
+            costs = [(measure(pair.ours), measure(pair.theirs)) for _ in range(options.runs)]
+            row = []
+            for unit in ("seconds", "megabytes"):
+                ours, theirs = [[getattr(cost[side], unit) for cost in costs] for side in (0, 1)]
+                ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+                digits = 2 if unit == "seconds" else 0
+                row += [f"{statistics.median(values):.{digits}f}" for values in (ours, theirs)] + [f"{ratio:.2f}"]
+            table.add_row(pair.name, *row)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
