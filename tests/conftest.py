@@ -15,6 +15,9 @@ from typer.testing import CliRunner, Result
 
 from tests.tiny_models import byte_tokenizer, spread_weights
 
+UPDATE_GOLDEN = os.environ.get("UPDATE_GOLDEN") == "1"
+"""Whether to write expected outputs anew instead of comparing with them."""
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "pre_norm": {},
     "post_norm": {"do_layer_norm_before": False},

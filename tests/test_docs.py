@@ -1,0 +1,147 @@
+"""The README is true: its commands run and print what it shows, its Python runs, its pictures are what is drawn.
+
+UPDATE_GOLDEN=1 writes outputs and pictures anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jq
+import pytest
+from rich.console import Console
+from typer.testing import Result
+
+from tests.conftest import UPDATE_GOLDEN
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BARS = set("▁▂▃▄▅▆▇█▏▎▍▌▋▊▉░▒▓")
+
+RunCli = Callable[..., Result]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A command of the README and the output under it."""
+
+    command: str
+    output: str
+
+
+def examples(block: str) -> Iterator[Example]:
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        yield Example(command, output)
+
+
+EXAMPLES = [example for block in BLOCK.findall(README.read_text()) for example in examples(block)]
+
+
+def run(command: str, run_cli: RunCli) -> str:
+    """What a shell would print for `txinspect … | jq … | head -N`."""
+    first, *filters = [shlex.split(part) for part in re.split(r" \| (?=jq |head )", command)]
+    assert first[0] == "txinspect"
+    result = run_cli(*first[1:])
+    assert result.exit_code == 0, result.stderr
+    output = result.stdout
+    for name, *arguments in filters:
+        output = _jq(output, arguments) if name == "jq" else _head(output, arguments)
+    return output
+
+
+def _jq(text: str, arguments: list[str]) -> str:
+    options, program = set(arguments[:-1]), arguments[-1]
+    assert options <= {"-c", "-r"}
+    values = jq.compile(program).input_text(text).all()
+    if "-r" in options:
+        return "".join(f"{value}\n" for value in values)
+    layout: dict[str, Any] = {"separators": (",", ":")} if "-c" in options else {"indent": 2}
+    return "".join(json.dumps(value, ensure_ascii=False, **layout) + "\n" for value in values)
+
+
+def _head(text: str, arguments: list[str]) -> str:
+    return "".join(text.splitlines(keepends=True)[: -int(arguments[0])])
+
+
+def same(shown: str, printed: str) -> bool:
+    """Equal but for the last digits of numbers and the bars, which differ a little between processors."""
+    left, right = shown.split(), printed.split()
+    return len(left) == len(right) and all(map(_same_word, left, right))
+
+
+def _same_word(left: str, right: str) -> bool:
+    if left == right or (set(left) <= BARS and set(right) <= BARS):
+        return True
+    numbers = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+    if re.sub(numbers, "#", left) != re.sub(numbers, "#", right):
+        return False
+    pairs = zip(re.findall(numbers, left), re.findall(numbers, right), strict=True)
+    return all(abs(float(a) - float(b)) <= 0.02 * abs(float(a)) + 0.01 for a, b in pairs)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.command)
+def test_examples_print_what_the_readme_shows(example: Example, run_cli: RunCli) -> None:
+    printed = run(example.command, run_cli)
+    if UPDATE_GOLDEN:
+        _rewrite(example, printed)
+        return
+    assert same(example.output, printed), printed
+
+
+def _rewrite(example: Example, printed: str) -> None:
+    text = README.read_text()
+    clean = "".join(line.rstrip() + "\n" for line in printed.splitlines())
+    assert f"$ {example.command}\n{example.output}" in text
+    README.write_text(text.replace(f"$ {example.command}\n{example.output}", f"$ {example.command}\n{clean}", 1))
+
+
+def test_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (source,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    exec(compile(source, "README.md", "exec"), {})
+    assert "layers.1.attention.weights [1, 1, 5, 5]" in capsys.readouterr().out
+
+
+def test_set_up_commands_are_the_two_that_ci_runs() -> None:
+    section = README.read_text().split("## Set up\n")[1].split("\n## ")[0]
+    commands = re.findall(r"^```sh\n(.*?)\n```$", section, re.MULTILINE | re.DOTALL)
+    assert len(commands) == 2
+    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_command_is_in_the_readme() -> None:
+    from txinspect.cli import app
+
+    text = README.read_text()
+    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert names
+    assert [name for name in names if f"txinspect {name}" not in text] == []
+
+
+@pytest.mark.parametrize(("name", "query"), [("attn", {"layer": 0}), ("attn-induction", {"layer": 1})])
+def test_pictures_are_what_is_drawn(name: str, query: dict[str, int]) -> None:
+    from txinspect import AttnQuery, inspect
+    from txinspect.render import render
+
+    if name == "attn-induction":
+        text = "The red fox and the old bear. The red fox and the old bear."
+        report = inspect(AttnQuery(text=text, heads=(3,), **query))
+    else:
+        report = inspect(AttnQuery(heads=(0, 1, 3), **query))
+    console = Console(width=92, file=open(os.devnull, "w"), record=True, force_terminal=True, color_system="truecolor")  # noqa: SIM115, PTH123
+    render(report, console)
+    picture = console.export_svg(title="txinspect attn", unique_id=name)
+    path = ROOT / "tests" / "golden" / f"{name}.svg"
+    if UPDATE_GOLDEN:
+        path.write_text(picture)
+    shown = re.findall(r">([^<>]+)</text>", path.read_text())
+    drawn = re.findall(r">([^<>]+)</text>", picture)
+    assert same(" ".join(shown), " ".join(drawn))

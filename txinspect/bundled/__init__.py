@@ -1,0 +1,1 @@
+"""opt-mini, the bundled model, and the code that made it."""
