@@ -19,7 +19,10 @@ import pytest
 from rich.console import Console
 from typer.testing import Result
 
+import txinspect
 from tests.conftest import UPDATE_GOLDEN
+from txinspect import AttnQuery
+from txinspect.render import render
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -126,16 +129,13 @@ def test_every_command_is_in_the_readme() -> None:
     assert [name for name in names if f"txinspect {name}" not in text] == []
 
 
-@pytest.mark.parametrize(("name", "query"), [("attn", {"layer": 0}), ("attn-induction", {"layer": 1})])
-def test_pictures_are_what_is_drawn(name: str, query: dict[str, int]) -> None:
-    from txinspect import AttnQuery, inspect
-    from txinspect.render import render
+REPEATED = "The red fox and the old bear. The red fox and the old bear."
+PICTURES = {"attn": AttnQuery(heads=(0, 1, 3)), "attn-induction": AttnQuery(text=REPEATED, layer=1, heads=(3,))}
 
-    if name == "attn-induction":
-        text = "The red fox and the old bear. The red fox and the old bear."
-        report = inspect(AttnQuery(text=text, heads=(3,), **query))
-    else:
-        report = inspect(AttnQuery(heads=(0, 1, 3), **query))
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_what_is_drawn(name: str) -> None:
+    report = txinspect.inspect(PICTURES[name])
     console = Console(width=92, file=open(os.devnull, "w"), record=True, force_terminal=True, color_system="truecolor")  # noqa: SIM115, PTH123
     render(report, console)
     picture = console.export_svg(title="txinspect attn", unique_id=name)
