@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from txinspect import attention
+from txinspect import attention, positions
 from txinspect.architecture import Layer, Supply
-from txinspect.attention import Recorded, Selection
+from txinspect.attention import Coordinates, Recorded, Selection
 from txinspect.errors import InspectError, StageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Want:
     """A tensor that was asked for."""
 
@@ -36,7 +36,9 @@ class Caught:
     run: int
     """1 for the first time in this pass, 2 for the second, …"""
     tensor: Recorded
-    coordinates: dict[str, list[int]] | None
+    coordinates: Coordinates
+    label: str | None = None
+    """What kind of layer a table of positions is for, where a model makes several."""
 
 
 Receive = Callable[[Caught], None]
@@ -49,31 +51,36 @@ class _Done(Exception):
 class _Pass:
     """What is still asked for during one forward pass."""
 
-    def __init__(self, wants: Sequence[Want], receive: Receive, seq_shape: tuple[int, int]) -> None:
+    def __init__(self, wants: Sequence[Want], receive: Receive, seq_shape: tuple[int, int], *, hold: bool) -> None:
         self.wants = wants
         self.receive = receive
         self.seq_shape = seq_shape
+        self.hold = hold
         self.runs: Counter[str] = Counter()
+        self.pending = set(wants)
 
-    def catch(self, want: Want, tensor: Recorded, coordinates: dict[str, list[int]] | None = None) -> None:
+    def catch(
+        self, want: Want, tensor: Recorded, coordinates: Coordinates = None, label: str | None = None
+    ) -> None:
         """Hand over a tensor."""
-        name = want.supply.name
+        self.pending.discard(want)
+        name = f"{want.supply.name} {label}"
         self.runs[name] += 1
-        self.receive(Caught(want, self.runs[name], tensor, coordinates))
+        self.receive(Caught(want, self.runs[name], tensor, coordinates, label))
 
     def stop_when_done(self) -> None:
-        """Stop the pass if everything is there."""
-        if all(want.supply.name in self.runs for want in self.wants):
+        """Stop the pass if everything is there and no wanted module will run again."""
+        if not self.pending and not self.hold:
             raise _Done
 
-    def catch_module(self, want: Want, value: Any) -> None:
+    def catch_module(self, want: Want, value: Any, label: str | None = None) -> None:
         """Hand over what a hook saw. A hook returns None: anything else would replace the model's own tensor."""
-        tensor = first_tensor(value)
+        tensor = first_tensor(_picked(value, want.supply.pick))
         if tensor is None:
             return
         if want.supply.axes and want.supply.axes[:2] == ("batch", "seq"):
             tensor = _unflatten(tensor, self.seq_shape)
-        self.catch(want, Recorded.of(tensor.detach()))
+        self.catch(want, Recorded.of(tensor.detach()), None, label)
 
 
 def run(
@@ -81,19 +88,25 @@ def run(
     inputs: Mapping[str, Tensor],
     wants: Sequence[Want],
     receive: Receive,
+    *,
     skip_norm: Layer | None = None,
+    until: str | None = "",
 ) -> list[str]:
     """Run the model on inputs (batch, seq) until everything wanted has been received.
 
-    `skip_norm` is a layer whose attention is fed the layer's input itself, without the norm in between. Returns the
-    names that a glob picked and that passed no tensor on. Raises StageError for any other that passed none on, and
-    InspectError where the model's own code fails.
+    `skip_norm` is a layer whose attention is fed the layer's input itself, without the norm in between. `until` is a
+    module before whose start the pass never stops, since a wanted one may run again; None for the pass's end. Returns the names that a glob picked and that passed no tensor on. Raises StageError
+    for any other that passed none on, and InspectError where the model's own code fails.
     """
     import torch
 
     batch, seq = inputs["input_ids"].shape
-    current = _Pass(wants, receive, (batch, seq))
-    with torch.no_grad(), _hooks(model, current), _skipped_norm(model, skip_norm):
+    current = _Pass(wants, receive, (batch, seq), hold=until != "")
+    for want in wants:
+        if want.supply.tap == "table":
+            end = want.supply.name.partition(".")[2]
+            current.catch(want, Recorded.of(positions.tables(model, seq)[end]))
+    with torch.no_grad(), _hooks(model, current), _skipped_norm(model, skip_norm), _released(model, current, until):
         try:
             output = model(**inputs, use_cache=False)
         except _Done:
@@ -105,33 +118,50 @@ def run(
     for want in wants:
         if want.supply.tap == "logits":
             current.catch(want, Recorded.of(output.logits))
-    missing = [want for want in wants if want.supply.name not in current.runs]
+    missing = [want for want in wants if want in current.pending]
     for want in missing:
         if not want.by_glob:
             raise StageError(f"{want.supply.name!r} passed no tensor on: {want.supply.module} did not run in this pass")
-    return [want.supply.name for want in missing]
+    return list(dict.fromkeys(want.supply.name for want in missing))
 
 
 @contextmanager
 def _hooks(model: PreTrainedModel, current: _Pass) -> Iterator[None]:
     """The hooks of a pass, removed whatever happens."""
-    modules = dict(model.named_modules())
     inside: dict[nn.Module, list[Want]] = {}
     with ExitStack() as stack:
         for want in current.wants:
-            module = modules[want.supply.module or ""]
+            module = model.get_submodule(want.supply.module or "")
             if want.supply.tap == "attention":
                 inside.setdefault(module, []).append(want)
             elif want.supply.tap == "input":
                 handle = module.register_forward_pre_hook(_input_hook(current, want), with_kwargs=True)
                 stack.callback(handle.remove)
             elif want.supply.tap == "output":
-                stack.callback(module.register_forward_hook(_output_hook(current, want)).remove)
+                stack.callback(module.register_forward_hook(_output_hook(current, want), with_kwargs=True).remove)
         for module in inside:
             stack.callback(module.register_forward_hook(lambda *_: current.stop_when_done()).remove)
         if inside:
-            stack.enter_context(attention.recording(model, inside, lambda call: _catch_call(current, call, inside)))
+            stack.enter_context(attention.recording(model, inside, _call_receiver(current, inside)))
         yield
+
+
+@contextmanager
+def _released(model: PreTrainedModel, current: _Pass, until: str | None) -> Iterator[None]:
+    """While open, the start of a module lets the pass stop."""
+    if not until:
+        yield
+        return
+
+    def release(*_: Any) -> None:
+        current.hold = False
+        current.stop_when_done()
+
+    handle = model.get_submodule(until).register_forward_pre_hook(release)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _input_hook(current: _Pass, want: Want) -> Callable[..., None]:
@@ -143,23 +173,26 @@ def _input_hook(current: _Pass, want: Want) -> Callable[..., None]:
 
 
 def _output_hook(current: _Pass, want: Want) -> Callable[..., None]:
-    def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        current.catch_module(want, output)
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        label = next((value for value in (*args, *kwargs.values()) if isinstance(value, str)), None)
+        current.catch_module(want, output, label)
         current.stop_when_done()
 
     return hook
 
 
-def _catch_call(current: _Pass, call: attention.Call, inside: Mapping[nn.Module, Sequence[Want]]) -> None:
-    for want in inside[call.module]:
-        tensor, coordinates = call.part(want.supply.part, want.selection)
-        current.catch(want, tensor, coordinates)
+def _call_receiver(current: _Pass, inside: Mapping[nn.Module, Sequence[Want]]) -> attention.Receive:
+    def receive(module: nn.Module, call: attention.Call) -> None:
+        for want in inside[module]:
+            current.catch(want, *call.part(want.supply.part, want.selection))
+
+    return receive
 
 
 @contextmanager
 def _skipped_norm(model: PreTrainedModel, layer: Layer | None) -> Iterator[None]:
     """While open, the attention of a layer reads the layer's input."""
-    if layer is None or layer.attention is None:
+    if layer is None or not layer.attentions:
         yield
         return
     seen: list[Any] = []
@@ -173,7 +206,7 @@ def _skipped_norm(model: PreTrainedModel, layer: Layer | None) -> Iterator[None]
         return args, kwargs | {"hidden_states": seen[0]}
 
     with ExitStack() as stack:
-        for path, hook in ((layer.path, remember), (layer.attention, replace)):
+        for path, hook in ((layer.first, remember), (layer.attentions[0], replace)):
             module = model.get_submodule(path)
             # The replacement comes first, so that a recording hook sees what the attention really reads.
             stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True, prepend=True).remove)
@@ -196,6 +229,14 @@ def first_tensor(value: Any) -> Tensor | None:
     if isinstance(value, (tuple, list)):
         return next((found for item in value if (found := first_tensor(item)) is not None), None)
     return None
+
+
+def _picked(value: Any, pick: int | None) -> Any:
+    """One item of what a module passes on, or all of it."""
+    if pick is None:
+        return value
+    items = value if isinstance(value, (tuple, list)) else (value,)
+    return items[pick] if pick < len(items) else None
 
 
 def _unflatten(tensor: Tensor, seq_shape: tuple[int, int]) -> Tensor:

@@ -39,7 +39,7 @@ from txinspect.records import (
     WindowRecord,
 )
 from txinspect.source import Source, read_config, resolve
-from txinspect.stages import ATTENTION_PARTS, is_glob, matching, nearest
+from txinspect.stages import ATTENTION_PARTS, BY_PART, is_glob, matching, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -158,7 +158,7 @@ def _(query: AttnQuery, notify: Notify) -> AttnReport:
     heads: list[HeadRecord] = []
 
     def look(caught: Caught) -> None:
-        if caught.want.supply.part == "weights":
+        if caught.want.supply.part == "weights" and len(caught.tensor.shape) == 4:
             heads.extend(_head_records(caught))
 
     fields = _observe(query, notify, "attn", lambda subject: _attention(subject, query), look)
@@ -171,33 +171,38 @@ class _Plan:
 
     wants: list[Want]
     skip_norm: Layer | None = None
+    notes: tuple[str, ...] = ()
 
 
 def _named(subject: _Subject, patterns: Sequence[str]) -> _Plan:
     """The stages and modules that names and globs pick."""
     from txinspect.capture import Want
 
-    chosen: dict[str, Want] = {}
+    chosen: dict[Supply, Want] = {}
     for pattern in sorted(patterns, key=is_glob):
-        for supply in _supplies(subject, pattern):
-            chosen.setdefault(supply.name, Want(supply, by_glob=is_glob(pattern)))
+        supplies = _supplies(subject, pattern)
+        # Of several modules that can supply a stage, such as rotary tables of two kinds, not all need to run.
+        may_be_idle = is_glob(pattern) or len({supply.module for supply in supplies}) > 1
+        for supply in supplies:
+            chosen.setdefault(supply, Want(supply, by_glob=may_be_idle))
     return _Plan(list(chosen.values()))
 
 
 def _supplies(subject: _Subject, pattern: str) -> list[Supply]:
     """What one name or glob picks. Raises StageError where the model has nothing of the kind."""
-    stages = {supply.name: supply for supply in subject.architecture.supplies()}
-    known = {supply.name: supply for supply in subject.architecture.module_supplies()} | stages
-    if pattern in known:
-        if reason := known[pattern].reason:
-            raise StageError(f"{subject.source.name!r} has no stage {pattern!r}: {reason}")
-        return [known[pattern]]
-    picked = [known[name] for name in matching(pattern, known)] if is_glob(pattern) else []
+    known: dict[str, list[Supply]] = {}
+    for supply in subject.architecture.supplies() + subject.architecture.module_supplies():
+        known.setdefault(supply.name, []).append(supply)
+    if is_glob(pattern):
+        picked = [supply for name in matching(pattern, known) for supply in known[name]]
+    else:
+        parts = [supply for name in known if name.startswith(pattern + ".") for supply in known[name]]
+        picked = known.get(pattern) or (parts if pattern in BY_PART else [])
     available = [supply for supply in picked if supply.available]
     if available:
         return available
     if picked:
-        raise StageError(f"{subject.source.name!r} has no stage like {pattern!r}: {picked[0].reason}")
+        raise StageError(f"{subject.source.name!r} has no stage {pattern!r}: {picked[0].reason}")
     _check_layer_in_name(subject, pattern)
     near = nearest(pattern, list(known))
     hint = f"did you mean {' or '.join(near)}?" if near else "'txinspect stages' and 'txinspect tree' list the names"
@@ -212,8 +217,12 @@ def _attention(subject: _Subject, query: AttnQuery) -> _Plan:
     _check_layer(subject, query.layer)
     names = [f"layers.{query.layer}.attention.{part}" for part in ATTENTION_PARTS]
     selection = Selection(query.heads, query.queries)
-    wants = [Want(supply, selection) for name in names for supply in _supplies(subject, name)]
-    return _Plan(wants, subject.architecture.layers[query.layer] if query.skip_norm else None)
+    supplies = [supply for supply in subject.architecture.supplies() if supply.name in names]
+    reasons = tuple(dict.fromkeys(supply.reason for supply in supplies if supply.reason is not None))
+    if not any(supply.available for supply in supplies):
+        raise StageError(f"{subject.source.name!r}: {reasons[0]}")
+    wants = [Want(supply, selection) for supply in supplies if supply.available]
+    return _Plan(wants, subject.architecture.layers[query.layer] if query.skip_norm else None, reasons)
 
 
 def _observe(
@@ -224,13 +233,13 @@ def _observe(
     look: Callable[[Caught], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run the model once and return the fields of the report; `look` sees every tensor before it is gone."""
-    from txinspect import capture, loading, saving
+    from txinspect import architecture, capture, loading, saving
 
     source = resolve(query.model)
     text = _encode(query, source)
     if query.save:
         saving.check_writable(query.save)
-    subject = _subject(query.model, notify)
+    subject = _subject(query.model, notify, len(text.tokens))
     plan = plan_for(subject)
     _check_length(subject, text, query)
 
@@ -247,8 +256,13 @@ def _observe(
             kept[record.name] = caught.tensor.whole().detach().to("cpu", copy=True).contiguous()
 
     notify(f"running {source.name} on {len(text.tokens)} tokens")
-    idle = capture.run(model, _inputs(model, text), plan.wants, receive, plan.skip_norm)
-    notes = [f"{', '.join(idle)}: passed no tensor on in this pass."] if idle else []
+    architecture.settle(model, len(text.tokens))
+    until = _until(subject, plan)
+    idle = capture.run(model, _inputs(model, text), plan.wants, receive, skip_norm=plan.skip_norm, until=until)
+    if not records:
+        raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
+    records, kept = _numbered(records, kept)
+    notes = [*plan.notes, *([f"{', '.join(idle)}: passed no tensor on in this pass."] if idle else [])]
     if query.save:
         notes += saving.save(query.save, kept, records, source.name)
     return _head(command, notes) | {
@@ -259,13 +273,36 @@ def _observe(
     }
 
 
-def _subject(choice: ModelChoice, notify: Notify) -> _Subject:
+def _until(subject: _Subject, plan: _Plan) -> str | None:
+    """The module before whose start the pass may not stop: tables of positions may be made once per kind of layer."""
+    if subject.architecture.loops:
+        return None
+    in_layers = subject.architecture.rotaries and ".layers." in subject.architecture.rotaries[0] + "."
+    positions = [want for want in plan.wants if want.supply.name.startswith("position_embeddings.")]
+    return subject.architecture.first_layer() if positions and not in_layers else ""
+
+
+def _numbered(
+    records: list[TensorRecord], kept: dict[str, Tensor]
+) -> tuple[list[TensorRecord], dict[str, Tensor]]:
+    """Names with #1 for the first run of what ran several times in the pass."""
+    from msgspec.structs import replace
+
+    names = {record.name for record in records}
+    first = {name: f"{name}#1" for name in names if f"{name}#2" in names}
+    renamed = [replace(record, name=first.get(record.name, record.name)) for record in records]
+    return renamed, {first.get(name, name): tensor for name, tensor in kept.items()}
+
+
+def _subject(choice: ModelChoice, notify: Notify, length: int = 1) -> _Subject:
+    """The model without weights, in the form that it takes for a text of that many tokens."""
     notify("importing torch and transformers")
     from txinspect import architecture, loading
 
     source = resolve(choice)
     config = loading.load_config(source, choice)
     skeleton = loading.skeleton(source, choice, config)
+    architecture.settle(skeleton, length)
     return _Subject(source, config, skeleton, architecture.locate(skeleton))
 
 
@@ -280,7 +317,9 @@ def _inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]:
     import torch
 
     ids = torch.tensor(text.input_ids, device=model.device)
-    return {"input_ids": ids, "attention_mask": torch.tensor(text.attention_mask, device=model.device)}
+    mask = torch.tensor(text.attention_mask, device=model.device)
+    # MusicGen reads one row of ids per codebook; each is given the text's.
+    return {"input_ids": ids.repeat(getattr(model.config, "num_codebooks", 1), 1), "attention_mask": mask}
 
 
 def _check_layer(subject: _Subject, layer: int) -> None:
@@ -318,7 +357,7 @@ def _tensor_record(caught: Caught, subject: _Subject, text: InputRecord, query: 
     measured, histogram = stats.measure(tensor.blocks)
     with_rows = isinstance(query, (EmbedQuery, PosQuery)) and axes == ["batch", "seq", "hidden"]
     return TensorRecord(
-        name=supply.name if caught.run == 1 else f"{supply.name}#{caught.run}",
+        name=_name(caught),
         module=supply.module or None,
         class_=supply.class_name,
         axes=axes,
@@ -332,13 +371,21 @@ def _tensor_record(caught: Caught, subject: _Subject, text: InputRecord, query: 
     )
 
 
+def _name(caught: Caught) -> str:
+    """The stage's name, with the kind of layer a table is for, and #2 for the second run in the pass."""
+    name = caught.want.supply.name
+    if caught.label is not None and caught.want.supply.pick is not None:
+        name = f"{name.rpartition('.')[0]}.{caught.label}.{name.rpartition('.')[2]}"
+    return name if caught.run == 1 else f"{name}#{caught.run}"
+
+
 def _axes(supply: Supply, shape: tuple[int, ...], subject: _Subject, text: InputRecord) -> list[str] | None:
     """Names of a tensor's axes: the stage's, or for a module's output what its shape tells."""
     if supply.axes is not None and len(supply.axes) == len(shape):
         return list(supply.axes)
     if len(shape) != 3 or shape[:2] != (1, len(text.tokens)):
         return None
-    config = subject.config.get_text_config()
+    config = subject.skeleton.config.get_text_config()
     last = {getattr(config, "vocab_size", None): "vocab", getattr(config, "hidden_size", None): "hidden"}
     return ["batch", "seq", last.get(shape[2], "feature")]
 
@@ -370,6 +417,7 @@ def _head_records(caught: Caught) -> list[HeadRecord]:
     return [
         HeadRecord(
             head=head,
+            run=caught.run,
             queries=strongest[position],
             window=WindowRecord(
                 queries=queries[-WINDOW:], keys=list(range(first_key, last_key)), weights=window[position]
@@ -392,7 +440,7 @@ def _head(command: str, notes: Sequence[str] = ()) -> dict[str, Any]:
 def _model_record(subject: _Subject, choice: ModelChoice, model: PreTrainedModel) -> ModelRecord:
     from txinspect.tree import count_parameters
 
-    text_config = subject.config.get_text_config()
+    text_config = subject.skeleton.config.get_text_config()
 
     def number(name: str) -> int | None:
         # Some configs refuse a value that differs by layer, with an error that getattr's default does not catch.

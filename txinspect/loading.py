@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,11 +71,33 @@ def skeleton(source: Source, choice: ModelChoice, config: PretrainedConfig) -> P
         torch.device("meta"),
         initialization.meta_device_safe_creation_ops(),
     ):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=dtype, trust_remote_code=choice.trust_remote_code
-        )
+        model: PreTrainedModel
+        if part := _part(config):
+            model = part.model_class._from_config(part.config, dtype=dtype)
+        else:
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=choice.trust_remote_code)
     model.eval()
     return model
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A language model that is one part of a larger one."""
+
+    model_class: Any
+    config: PretrainedConfig
+
+
+def _part(config: PretrainedConfig) -> _Part | None:
+    """The part that is the language model, where transformers registers the whole model's config for it.
+
+    MusicGen's class is registered with the whole config, whose fields it does not have (modeling_musicgen.py).
+    """
+    if not config.model_type.startswith("musicgen") or not hasattr(config, "decoder"):
+        return None
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    return _Part(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config.decoder)
 
 
 def quantize_skeleton(model: PreTrainedModel, choice: ModelChoice) -> None:
@@ -99,9 +122,11 @@ def load(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTr
     folder = source.weights_folder()
     files = checkpoint.weight_files(folder, source.name)
     with _quiet(), _as_source_error(f"the weights of {source.name!r} could not be loaded"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        part = _part(config)
+        factory: Any = part.model_class if part else AutoModelForCausalLM
+        loaded = factory.from_pretrained(
             folder,
-            config=config,
+            config=part.config if part else config,
             dtype=choice.dtype if choice.dtype == "auto" else getattr(torch, choice.dtype),
             device_map=choice.device_map or {"": device},
             quantization_config=_quantization_config(choice),

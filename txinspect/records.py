@@ -142,6 +142,7 @@ class HeadRecord(Record, frozen=True, kw_only=True):
     """One attention head: a window on its weights, and where each query looks."""
 
     head: Annotated[int, doc("Head index.")]
+    run: Annotated[int, doc("1, or which of the layer's attentions it is where a layer has several in a pass.")]
     queries: Annotated[list[QueryRecord], doc("Every query that was asked for.")]
     window: Annotated[WindowRecord, doc("At most 64 queries and keys; --values gives all weights.")]
 

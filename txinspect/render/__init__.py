@@ -22,7 +22,8 @@ def render(
             console.print(stages.draw(report, console.width))
         case AttnReport():
             console.print(tensors.draw(report, console.width))
-            console.print(attention.draw(report, console))
+            if report.heads:
+                console.print(attention.draw(report, console))
         case TensorsReport():
             console.print(tensors.draw(report, console.width))
     for note in report.notes:

@@ -53,7 +53,7 @@ def _heatmaps(heads: Sequence[HeadRecord], labels: Sequence[str], keys: int, col
     width = keys * CELL
     text = Text(" " * LABEL, no_wrap=True)
     for head in heads:
-        text.append(set_cell_size(f"head {head.head}", width) + "  ", style="bold")
+        text.append(set_cell_size(_title(head), width) + "  ", style="bold")
     text.append("\n" + " " * LABEL)
     for head in heads:
         text.append(_column_numbers(head.window.keys[-keys:]) + "  ", style="dim")
@@ -127,7 +127,7 @@ def _strongest(heads: Sequence[HeadRecord], labels: Sequence[str]) -> Table:
     table = frame()
     table.add_column("query", no_wrap=True)
     for head in heads:
-        table.add_column(f"head {head.head}", no_wrap=True)
+        table.add_column(_title(head), no_wrap=True)
     for row, query in enumerate(heads[0].queries):
         table.add_row(Text(labels[query.index]), *(_keys(head.queries[row], labels) for head in heads))
     return table
@@ -140,6 +140,10 @@ def _keys(query: QueryRecord, labels: Sequence[str]) -> Text:
         weight = "?" if key.weight is None else f"{key.weight:.2f}"
         text.append(f"{weight} ", style="cyan").append(set_cell_size(labels[key.index].strip(), 8))
     return text
+
+
+def _title(head: HeadRecord) -> str:
+    return f"head {head.head}" if head.run == 1 else f"head {head.head} #{head.run}"
 
 
 def _label(input: InputRecord, index: int) -> str:
