@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from txinspect import positions
 from txinspect.stages import STAGES, Stage
@@ -105,7 +105,10 @@ OUTPUT_PROJECTIONS = ("project_out",)
 
 # --- True exceptions, a line each -------------------------------------------------------------------------------------
 
-OUTPUT_PROJECTION_BESIDE = {"attention.self": "attention.output.dense", "attention.self_attention": "attention.output.dense"}
+OUTPUT_PROJECTION_BESIDE = {
+    "attention.self": "attention.output.dense",
+    "attention.self_attention": "attention.output.dense",
+}
 """Attention modules that end before their output projection: where that is, in the layer."""
 
 OUTPUT_INSIDE = {
@@ -145,6 +148,9 @@ NO_SOFTMAX = {
 }
 """Attention modules inside of which nothing can be recorded."""
 
+GATED_CONTEXTS = ("GraniteSWAAttention", "GraniteMoeSWAAttention")
+"""Attention modules whose backend scales weights·v by a gate before it returns them."""
+
 LOOPED = ("hrm_text",)
 """Models that run their layers several times in a pass."""
 
@@ -159,7 +165,7 @@ _CONTAINERS = {
 }
 
 Tap = Literal["input", "output", "attention", "table", "logits"]
-"""How a tensor is had: a module's input or output, inside its attention, a table of positions, or the model's output."""
+"""How a tensor is had: a module's input or output, inside its attention, a table of positions, the model's output."""
 
 
 @dataclass(frozen=True)
@@ -390,7 +396,7 @@ def settle(model: PreTrainedModel, length: int) -> None:
     BigBird swaps its attention modules for others in the first forward on a short text (modeling_big_bird.py); hooks on
     the old ones would never fire, so the swap comes first.
     """
-    bird = getattr(model, "bert", None)
+    bird: Any = getattr(model, "bert", None)
     if model.config.model_type == "big_bird" and bird.attention_type == "block_sparse":
         blocks = 5 + 2 * model.config.num_random_blocks
         if length <= blocks * model.config.block_size:
@@ -541,4 +547,4 @@ def _table_length(module: nn.Module) -> int | None:
     if rows is None:
         return None
     padding = getattr(module, "padding_idx", None)
-    return rows - getattr(module, "offset", 0 if padding is None else padding + 1)
+    return int(rows - getattr(module, "offset", 0 if padding is None else padding + 1))

@@ -60,6 +60,10 @@ class Selection:
 class Call(Protocol):
     """One softmax attention of a module, as it was computed."""
 
+    @property
+    def has_sinks(self) -> bool:
+        """Whether part of each query's attention goes to sinks, so that its weights sum to less than 1."""
+
     def part(self, name: str, selection: Selection) -> tuple[Recorded, Coordinates]:
         """The tensor of the stage `layers.{i}.attention.NAME`, and the positions kept of axes that were cut.
 
@@ -92,6 +96,11 @@ class BackendCall:
     """(batch, head, query, key): the weights, where the backend returned them"""
     causal: bool
     """What no mask means to the backend: every query sees the keys up to itself, or all."""
+
+    @property
+    def has_sinks(self) -> bool:
+        """See Call."""
+        return any(self.options.get(name) is not None for name in ("s_aux", "sinks")) or hasattr(self.module, "sinks")
 
     def part(self, name: str, selection: Selection) -> tuple[Recorded, Coordinates]:
         """See Call."""
@@ -211,7 +220,8 @@ def _recorder(
             is_causal = options.get("is_causal")
             causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
             causal = bool(causal) and name != "eager" and query.shape[2] > 1
-            receive(module, BackendCall(module, eager, query, key, value, mask, options, *result[:2], causal))
+            output, reported = result[:2]
+            receive(module, BackendCall(module, eager, query, key, value, mask, options, output, reported, causal))
         return result
 
     return recorder
@@ -224,7 +234,9 @@ def _uses_backend(module: nn.Module) -> bool:
 
 def _interfaces(module: nn.Module) -> list[Any]:
     """The registry of backends that a module's file uses, if it does."""
-    return [found for found in [getattr(sys.modules[type(module).__module__], "ALL_ATTENTION_FUNCTIONS", None)] if found]
+    return [
+        found for found in [getattr(sys.modules[type(module).__module__], "ALL_ATTENTION_FUNCTIONS", None)] if found
+    ]
 
 
 def _eager_function(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:
@@ -247,11 +259,11 @@ def _watched(module: nn.Module, receive: Receive) -> Iterator[None]:
     def begin(_module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         states = args[0] if args else kwargs["hidden_states"]
         watches.append(SoftmaxWatch(batch=states.shape[0]))
-        watches[-1].__enter__()
+        watches[-1].__enter__()  # type: ignore[no-untyped-call]
 
     def end(*_: Any) -> None:
         watch = watches.pop()
-        watch.__exit__(None, None, None)
+        watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         for call in watch.calls():
             receive(module, call)
 
@@ -266,7 +278,7 @@ def _watched(module: nn.Module, receive: Receive) -> Iterator[None]:
         for handle in handles:
             handle.remove()
         for watch in reversed(watches):
-            watch.__exit__(None, None, None)
+            watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
 
 def checked_heads(heads: Sequence[int] | None, count: int) -> list[int] | None:

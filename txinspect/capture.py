@@ -59,9 +59,7 @@ class _Pass:
         self.runs: Counter[str] = Counter()
         self.pending = set(wants)
 
-    def catch(
-        self, want: Want, tensor: Recorded, coordinates: Coordinates = None, label: str | None = None
-    ) -> None:
+    def catch(self, want: Want, tensor: Recorded, coordinates: Coordinates = None, label: str | None = None) -> None:
         """Hand over a tensor."""
         self.pending.discard(want)
         name = f"{want.supply.name} {label}"
@@ -95,8 +93,9 @@ def run(
     """Run the model on inputs (batch, seq) until everything wanted has been received.
 
     `skip_norm` is a layer whose attention is fed the layer's input itself, without the norm in between. `until` is a
-    module before whose start the pass never stops, since a wanted one may run again; None for the pass's end. Returns the names that a glob picked and that passed no tensor on. Raises StageError
-    for any other that passed none on, and InspectError where the model's own code fails.
+    module before whose start the pass never stops, since a wanted one may run again; None for the pass's end, empty for
+    no such module. Returns the names that a glob picked and that passed no tensor on. Raises StageError for any other
+    that passed none on, and InspectError where the model's own code fails.
     """
     import torch
 

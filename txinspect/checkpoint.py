@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from txinspect.errors import SourceError
+from txinspect.errors import SourceError, first_line
 
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """What transformers looks for, in its order."""
@@ -47,6 +47,8 @@ def _shards(index: Path) -> list[Path]:
         shards = sorted({str(file) for file in weight_map.values()})
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise SourceError(f"{index} is not an index of shards ({error!r}): fetch it again") from error
+    if not shards:
+        raise SourceError(f"{index} names no shards: fetch it again")
     missing = [shard for shard in shards if not (index.parent / shard).is_file()]
     if missing:
         raise SourceError(
@@ -73,6 +75,14 @@ def _check(file: Path) -> None:
         _check_torch(file, head)
 
 
+def pickled(file: Path) -> str:
+    """The sentence about a file that is refused."""
+    return (
+        f"{file} holds other objects than weights, which may be code: it is not opened; "
+        f"convert it to safetensors where you trust it"
+    )
+
+
 def _check_safetensors(file: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
@@ -94,16 +104,9 @@ def _check_torch(file: Path, head: bytes) -> None:
         if head.startswith(_ZIP):
             torch.load(file, map_location="meta", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise SourceError(
-            f"{file} holds other objects than weights, which may be code: it is not opened; "
-            f"convert it to safetensors where you trust it"
-        ) from error
+        raise SourceError(pickled(file)) from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise SourceError(f"{file} is damaged or truncated ({_first_line(error)}): fetch it again") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
 
 
 def _some(names: list[str], limit: int = 3) -> str:

@@ -8,13 +8,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any
+from io import StringIO
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 
 from txinspect import __version__, options
-from txinspect.errors import InspectError
+from txinspect.errors import CheckError, InspectError
 from txinspect.options import Output, choose_model, choose_output, indices, read_text, with_groups
 from txinspect.queries import (
     DEFAULT_MODEL,
@@ -127,10 +128,13 @@ def embed(
     no_special: options.NoSpecial = False,
     values: options.Values = False,
     save: options.Save = None,
+    check: options.Check = False,
 ) -> None:
     """Show the token embeddings of a text."""
     _answer(
-        EmbedQuery(model=replace(choice, name=model), text=text, special=not no_special, values=values, save=save),
+        EmbedQuery(
+            model=replace(choice, name=model), text=text, special=not no_special, values=values, save=save, check=check
+        ),
         output,
     )
 
@@ -147,10 +151,14 @@ def pos(
     no_special: options.NoSpecial = False,
     values: options.Values = False,
     save: options.Save = None,
+    check: options.Check = False,
 ) -> None:
     """Show the position embeddings of a text, or what the model has in their place."""
     _answer(
-        PosQuery(model=replace(choice, name=model), text=text, special=not no_special, values=values, save=save), output
+        PosQuery(
+            model=replace(choice, name=model), text=text, special=not no_special, values=values, save=save, check=check
+        ),
+        output,
     )
 
 
@@ -174,6 +182,7 @@ def attn(
     skip_norm: options.SkipNorm = False,
     values: options.Values = False,
     save: options.Save = None,
+    check: options.Check = False,
 ) -> None:
     """Show one layer's self-attention: input, q, k, v, scores, weights, context, output, and a heatmap per head."""
     _answer(
@@ -187,6 +196,7 @@ def attn(
             skip_norm=skip_norm,
             values=values,
             save=save,
+            check=check,
         ),
         output,
     )
@@ -208,6 +218,7 @@ def run(
     no_special: options.NoSpecial = False,
     values: options.Values = False,
     save: options.Save = None,
+    check: options.Check = False,
 ) -> None:
     """Run the model and show any stages of the pass, by name, glob or module path."""
     _answer(
@@ -218,6 +229,7 @@ def run(
             stages=tuple(stage),
             values=values,
             save=save,
+            check=check,
         ),
         output,
     )
@@ -252,14 +264,29 @@ def _answer(query: Query, output: Output, **show: Any) -> None:
 
         from txinspect.render import render
 
-        console = Console(highlight=False)
-        with console.capture() as drawn:
-            render(report, console, **show)
-        _write(drawn.get().encode(console.encoding, "replace"))
+        drawn = StringIO()
+        terminal = Console()
+        console = Console(
+            file=drawn,
+            width=terminal.width,
+            color_system=cast(Any, terminal.color_system),
+            force_terminal=terminal.is_terminal,
+            no_color=terminal.no_color,
+            legacy_windows=terminal.legacy_windows,
+            highlight=False,
+        )
+        render(report, console, **show)
+        _write(drawn.getvalue().encode(terminal.encoding, "replace"))
+    checks = getattr(report, "checks", None) or ()
+    failed = [check.detail for check in checks if check.passed is False]
+    if failed:
+        raise CheckError(f"a check did not hold: {failed[0]}")
 
 
 def _write(content: bytes) -> None:
     """Bytes straight to stdout: a terminal's width never trims or wraps JSON."""
+    if sys.stdout is None:
+        raise InspectError("there is no standard output to write to: it was closed")
     try:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
@@ -304,9 +331,14 @@ def _complain(ctx: typer.Context, error: Exception, sentence: str) -> None:
     """One sentence on stderr, and before it the traceback where -v asked for it."""
     if _is_verbose(ctx):
         traceback.print_exception(error)
+    from txinspect.render.glyphs import visible
+
+    sentence = visible(" ".join(sentence.split()))
     typer.secho(f"txinspect: {sentence}", err=True, fg="red" if sys.stderr.isatty() else None)
 
 
 def _close_stdout() -> None:
     """Point stdout nowhere, so that nothing more is written when the interpreter flushes it at exit."""
+    if sys.stdout is None:
+        return
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

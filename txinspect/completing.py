@@ -8,6 +8,11 @@ from txinspect import stages as stage_names
 from txinspect.errors import InspectError
 from txinspect.queries import DEFAULT_MODEL, ModelChoice
 
+MOST_LAYERS = 200
+"""Layers to complete: more than any model has, few enough to answer at once."""
+
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+
 
 def models(incomplete: str) -> list[str]:
     """Bundled models, and the Hub's in the local cache."""
@@ -22,8 +27,9 @@ def stages(ctx: typer.Context, incomplete: str) -> list[str]:
 
     name = ctx.params.get("model") or DEFAULT_MODEL
     try:
-        layers = read_config(resolve(ModelChoice(name=name, offline=True))).get("num_hidden_layers")
+        config = read_config(resolve(ModelChoice(name=name, offline=True)))
     except InspectError:
-        layers = None
-    names = stage_names.stage_names(layers if isinstance(layers, int) else 1)
+        config = {}
+    layers = next((config[key] for key in _LAYER_COUNTS if isinstance(config.get(key), int)), 1)
+    names = stage_names.stage_names(min(layers, MOST_LAYERS))
     return [name for name in names if name.startswith(incomplete)]

@@ -24,3 +24,16 @@ class SourceError(InspectError):
 
 class StageError(InspectError):
     """A stage that does not exist, or that this model does not have."""
+
+
+class CheckError(InspectError):
+    """A check that was asked for did not hold; the report was given all the same."""
+
+    exit_code = 3
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says first; a line that ends with a colon says it on the next."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    last = next((index for index, line in enumerate(lines) if not line.endswith(":")), len(lines) - 1)
+    return " ".join(lines[: last + 1]) or type(error).__name__

@@ -233,9 +233,10 @@ def _observe(
     look: Callable[[Caught], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run the model once and return the fields of the report; `look` sees every tensor before it is gone."""
-    from txinspect import architecture, capture, loading, saving
+    from txinspect import architecture, capture, checking, loading, saving
 
     source = resolve(query.model)
+    read_config(source)
     text = _encode(query, source)
     if query.save:
         saving.check_writable(query.save)
@@ -258,7 +259,8 @@ def _observe(
     notify(f"running {source.name} on {len(text.tokens)} tokens")
     architecture.settle(model, len(text.tokens))
     until = _until(subject, plan)
-    idle = capture.run(model, _inputs(model, text), plan.wants, receive, skip_norm=plan.skip_norm, until=until)
+    inputs = _inputs(model, text)
+    idle = capture.run(model, inputs, plan.wants, receive, skip_norm=plan.skip_norm, until=until)
     if not records:
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = _numbered(records, kept)
@@ -270,6 +272,7 @@ def _observe(
         "input": text,
         "tensors": records,
         "saved": str(query.save) if query.save else None,
+        "checks": checking.check(model, subject.architecture, inputs, idle) if query.check else None,
     }
 
 
@@ -282,9 +285,7 @@ def _until(subject: _Subject, plan: _Plan) -> str | None:
     return subject.architecture.first_layer() if positions and not in_layers else ""
 
 
-def _numbered(
-    records: list[TensorRecord], kept: dict[str, Tensor]
-) -> tuple[list[TensorRecord], dict[str, Tensor]]:
+def _numbered(records: list[TensorRecord], kept: dict[str, Tensor]) -> tuple[list[TensorRecord], dict[str, Tensor]]:
     """Names with #1 for the first run of what ran several times in the pass."""
     from msgspec.structs import replace
 
@@ -324,6 +325,8 @@ def _inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]:
 
 def _check_layer(subject: _Subject, layer: int) -> None:
     count = len(subject.architecture.layers)
+    if not count:
+        raise StageError(f"{subject.source.name!r} has no layers")
     if layer >= count:
         raise StageError(f"layer {layer} is out of range: {subject.source.name!r} has layers 0 to {count - 1}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from txinspect import checkpoint
-from txinspect.errors import InspectError, SourceError, UsageError
+from txinspect.errors import InspectError, SourceError, UsageError, first_line
 from txinspect.queries import ModelChoice
-from txinspect.source import CODE_FILES, CONFIG_FILES, Source, read_config
+from txinspect.source import CODE_FILES, CONFIG_FILES, TOKENIZER_FILES, Source, read_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -56,7 +58,29 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             folder, trust_remote_code=choice.trust_remote_code, local_files_only=True
         )
+    _check_numbers(source, config)
     return config
+
+
+def _check_numbers(source: Source, config: PretrainedConfig) -> None:
+    """Raise SourceError for sizes that no model can have, which transformers lets pass."""
+    for name, value in vars(config).items():
+        counts = name.startswith(("num_", "n_")) or name.endswith("_size")
+        if counts and isinstance(value, int) and value < 0:
+            raise SourceError(f"config.json of {source.name!r} says {name} is {value}: it must be at least 0")
+
+
+def _check_quantization(source: Source, config: PretrainedConfig) -> None:
+    """Raise SourceError for a stored quantization that transformers does not know, and would ignore."""
+    from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+
+    stored = getattr(config, "quantization_config", None)
+    method = stored.get("quant_method") if isinstance(stored, dict) else None
+    if stored and method is not None and not any(name.startswith(method) for name in AUTO_QUANTIZER_MAPPING):
+        raise SourceError(
+            f"{source.name!r} is quantized with {method!r}, which transformers does not know: "
+            f"it knows {', '.join(sorted(AUTO_QUANTIZER_MAPPING))}"
+        )
 
 
 def skeleton(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTrainedModel:
@@ -121,7 +145,8 @@ def load(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTr
     device = _device(choice)
     folder = source.weights_folder()
     files = checkpoint.weight_files(folder, source.name)
-    with _quiet(), _as_source_error(f"the weights of {source.name!r} could not be loaded"):
+    _check_quantization(source, config)
+    with _quiet(), _as_source_error(f"the weights of {source.name!r} could not be loaded", files[0]):
         part = _part(config)
         factory: Any = part.model_class if part else AutoModelForCausalLM
         loaded = factory.from_pretrained(
@@ -149,11 +174,29 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
     """
     from transformers import AutoTokenizer
 
+    if not any(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
+        raise SourceError(
+            f"{source.name!r} has no tokenizer: none of {', '.join(TOKENIZER_FILES[:6])}, … is in {folder}; "
+            f"copy them from the model it was made of"
+        )
+    if not trust_remote_code and _has_code(folder / "tokenizer_config.json"):
+        raise SourceError(
+            f"the tokenizer of {source.name!r} comes with Python code of its own: "
+            f"read it, and add --trust-remote-code to run it"
+        )
     with _quiet(), _as_source_error(f"the tokenizer of {source.name!r} could not be loaded"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=trust_remote_code, local_files_only=True
         )
     return tokenizer
+
+
+def _has_code(path: Path) -> bool:
+    """Whether a tokenizer_config.json names a class of the repository's own."""
+    try:
+        return "AutoTokenizer" in (json.loads(path.read_text(encoding="utf-8")).get("auto_map") or ())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _check_fit(source: Source, found: dict[str, Any]) -> None:
@@ -225,21 +268,18 @@ def _quantization_config(choice: ModelChoice) -> Any:
 
 
 @contextmanager
-def _as_source_error(what: str) -> Iterator[None]:
-    """Turn what transformers raises into one sentence that says what could not be done."""
+def _as_source_error(what: str, file: Path | None = None) -> Iterator[None]:
+    """Turn what transformers raises into one sentence that says what could not be done, with which file."""
     try:
         yield
     except (InspectError, KeyboardInterrupt):
         raise
+    except pickle.UnpicklingError as error:
+        raise SourceError(checkpoint.pickled(file) if file else f"{what}: {first_line(error)}") from error
     except ImportError as error:
-        raise SourceError(f"{what}: a package is missing ({_first_line(error)})") from error
+        raise SourceError(f"{what}: a package is missing ({first_line(error)})") from error
     except Exception as error:
-        raise SourceError(f"{what}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return line or type(error).__name__
+        raise SourceError(f"{what}: {first_line(error)}") from error
 
 
 @contextmanager

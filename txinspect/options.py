@@ -153,6 +153,14 @@ Save = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        help="Check that recording changes nothing and that sums add up; exit 3 if not.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="Say nothing on stderr but errors.", rich_help_panel=_OUTPUT)
 ]
@@ -175,6 +183,8 @@ def read_text(text: Text = None, file: TextFile = None) -> str:
         except OSError as error:
             raise InspectError(f"{file} cannot be read: {error.strerror}") from error
     if text == "-":
+        if sys.stdin is None:
+            raise InspectError("there is no standard input to read: it was closed")
         return _decoded(sys.stdin.buffer.read(), "standard input")
     if text is not None:
         return _decoded(text.encode("utf-8", "surrogateescape"), "TEXT", whole=True)

@@ -89,7 +89,7 @@ def _file_of(model: PreTrainedModel) -> Any:
     return sys.modules[type(model).__module__]
 
 
-_MAKERS: dict[str, Callable[["PreTrainedModel", int], Tables]] = {
+_MAKERS: dict[str, Callable[[PreTrainedModel, int], Tables]] = {
     "bloom": _bloom_slopes,
     "falcon": _bloom_slopes,
     "mpt": _mpt_slopes,

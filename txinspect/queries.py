@@ -82,6 +82,8 @@ class TensorQuery(TextQuery):
     """Put the numbers themselves into the report."""
     save: Path | None = None
     """Write the exact tensors to this .safetensors or .npz file."""
+    check: bool = False
+    """Check that recording leaves the logits as they are and that what is recorded adds up."""
 
     def __post_init__(self) -> None:
         if self.save is not None and self.save.suffix not in (".safetensors", ".npz"):

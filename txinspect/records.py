@@ -191,6 +191,14 @@ class StageRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"})
     note: Annotated[str | None, doc("What to know about it in this model, such as a projection that acts next.")]
 
 
+class CheckRecord(Record, frozen=True, kw_only=True):
+    """One check of --check."""
+
+    name: Annotated[str, doc("logits, hooks, row_sums, context or residual.")]
+    passed: Annotated[bool | None, doc("Whether it holds; null where it does not apply to this model.")]
+    detail: Annotated[str, doc("What was compared, and the largest difference.")]
+
+
 class Report(Record, frozen=True, kw_only=True):
     """What every report begins with."""
 
@@ -230,6 +238,7 @@ class TensorsReport(Report, frozen=True, kw_only=True):
     input: InputRecord
     tensors: Annotated[list[TensorRecord], doc("In the order of the pass.")]
     saved: Annotated[str | None, doc("The file that --save wrote.")]
+    checks: Annotated[list[CheckRecord] | None, doc("What --check found; null without it.")]
 
 
 class AttnReport(TensorsReport, frozen=True, kw_only=True):
@@ -278,4 +287,16 @@ def to_json(report: Report) -> bytes:
     """The report as strict JSON in UTF-8: NaN and infinities are null."""
     import msgspec
 
-    return msgspec.json.encode(report)
+    try:
+        return msgspec.json.encode(report)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_mended(msgspec.to_builtins(report)))
+
+
+def _mended(value: Any) -> Any:
+    """Plain values without half surrogate pairs, which a path or a config can hold and UTF-8 cannot."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return [_mended(item) for item in value] if isinstance(value, list) else value

@@ -41,12 +41,15 @@ def save(path: Path, tensors: dict[str, Tensor], records: list[TensorRecord], mo
 
 def check_writable(path: Path) -> None:
     """Raise InspectError, before any work is done, for a file that plainly cannot be written."""
-    if path.is_dir():
-        raise InspectError(f"{path} is a directory: give the name of a file in it")
-    if not path.parent.is_dir():
-        raise InspectError(f"{path} cannot be written: there is no directory {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise InspectError(f"{path} cannot be written: no permission to write into {path.parent}")
+    try:
+        if path.is_dir():
+            raise InspectError(f"{path} is a directory: give the name of a file in it")
+        if not path.parent.is_dir():
+            raise InspectError(f"{path} cannot be written: there is no directory {path.parent}")
+        if not os.access(path.parent, os.W_OK):
+            raise InspectError(f"{path} cannot be written: no permission to write into {path.parent}")
+    except OSError as error:
+        raise InspectError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[str]:

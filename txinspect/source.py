@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from txinspect.errors import SourceError
+from txinspect.errors import SourceError, UsageError
 from txinspect.queries import ModelChoice
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -85,7 +86,7 @@ def cached_models() -> list[str]:
     """Hub ids of the models in the local cache."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    folders = Path(HF_HUB_CACHE).glob("models--*--*")
+    folders = Path(HF_HUB_CACHE).glob("models--*")
     return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
 
 
@@ -95,9 +96,13 @@ def resolve(choice: ModelChoice) -> Source:
     Raises SourceError for a name that can be none of them.
     """
     name = choice.name
+    if not name:
+        raise SourceError(f"the model's name is empty: {_alternatives()}")
     if name in bundled_models():
         return Source(name, "bundled", BUNDLED / name)
     path = Path(name).expanduser()
+    if choice.revision is not None and path.exists():
+        raise UsageError(f"--revision picks a snapshot of the Hub, and {name!r} is a local path: leave it away")
     if path.is_dir():
         return Source(name, "directory", path)
     if path.is_file():
@@ -140,8 +145,11 @@ def _alternatives() -> str:
 def _snapshot(source: Source, patterns: Sequence[str]) -> Path:
     """The folder of the Hub's local cache that holds these files, downloading what is missing."""
     from huggingface_hub import errors, snapshot_download
+    from huggingface_hub.utils.logging import set_verbosity
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    # Its warnings would stand beside the one sentence; what matters of them is said below.
+    set_verbosity(logging.CRITICAL)
     if not os.isatty(2):
         disable_progress_bars()
     at = f" at revision {source.revision!r}" if source.revision else ""
@@ -167,6 +175,11 @@ def _snapshot(source: Source, patterns: Sequence[str]) -> Path:
             f"there is no model {source.name!r}, neither here nor on the Hub (or it is private): {_alternatives()}"
         ) from error
     except errors.LocalEntryNotFoundError as error:
+        if isinstance(error.__cause__, errors.HfHubHTTPError):
+            status = error.__cause__.response.status_code
+            raise SourceError(
+                f"{source.name!r}{at} is not in the local cache, and the Hub answered with status {status}: try later"
+            ) from error
         if source.offline:
             raise SourceError(
                 f"{source.name!r}{at} is not in the local cache, and the Hub may not be asked offline: "
@@ -178,6 +191,6 @@ def _snapshot(source: Source, patterns: Sequence[str]) -> Path:
         ) from error
     except errors.HFValidationError as error:
         raise SourceError(f"{source.name!r} is neither a directory nor a Hub id: {_alternatives()}") from error
-    except (OSError, errors.RevisionResolutionError) as error:
+    except (OSError, errors.HTTPError, errors.RevisionResolutionError) as error:  # type: ignore[attr-defined]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"{source.name!r}{at} could not be fetched from the Hub: {reason}") from error

@@ -68,6 +68,8 @@ class WatchedCall:
     weights: Tensor
     context: Tensor
 
+    has_sinks = False
+
     def part(self, name: str, selection: Selection) -> tuple[Recorded, Coordinates]:
         """See txinspect.attention.Call."""
         heads = checked_heads(selection.heads, self.weights.shape[1])
@@ -128,7 +130,9 @@ class SoftmaxWatch(TorchFunctionMode):
         self._seen.sources[id(tensor)] = source
         self._seen.alive.append(tensor)
 
-    def _follow(self, func: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any], result: Tensor) -> None:
+    def _follow(
+        self, func: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any], result: Tensor
+    ) -> None:
         """A softmax begins something new; of anything else the result is made of what its first operand is."""
         operands = (*args, *options.values())
         source = next((found for value in operands if (found := self._source(value)) is not None), None)
@@ -144,7 +148,9 @@ class SoftmaxWatch(TorchFunctionMode):
             source.scale *= factor if factor is not None else 1.0
         self._mark(result, source)
 
-    def _product(self, func: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any], result: Tensor) -> None:
+    def _product(
+        self, func: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any], result: Tensor
+    ) -> None:
         operands = _operands(func, args, options)
         if operands is None:
             return
@@ -179,7 +185,9 @@ def _factor(func: Callable[..., Any], args: tuple[Any, ...]) -> float | None:
     return 1 / number if func in _DIVIDE else float(number)
 
 
-def _operands(func: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[Tensor, Tensor, float] | None:
+def _operands(
+    func: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]
+) -> tuple[Tensor, Tensor, float] | None:
     """A product's operands as (…, row, inner) and (…, column, inner); None where it is no product of matrices."""
     if func is torch.einsum:
         return _einsum_operands(args)
@@ -261,4 +269,3 @@ def _plain_attention(
     scores = query @ key.repeat_interleave(repeats, 1).transpose(-1, -2) * scaling
     weights = functional.softmax(scores if mask is None else scores + mask, dim=-1)
     return weights @ value.repeat_interleave(repeats, 1), weights
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 
 from rich.cells import cell_len, set_cell_size
 from rich.color import Color
@@ -40,8 +41,9 @@ def draw(report: AttnReport, console: Console) -> RenderableType:
     for heads in _batches(report.heads, across):
         parts.append(_heatmaps(heads, labels, keys, colour))
     window = report.heads[0].window
-    if keys < len(labels) or len(window.queries) < len(report.heads[0].queries):
-        parts.append(_window_note(window.queries, window.keys[-keys:], len(labels)))
+    whole = min(len(labels), max(query.index for query in report.heads[0].queries) + 1)
+    if keys < whole or len(window.queries) < len(report.heads[0].queries):
+        parts.append(_window_note(window.keys[-keys:], len(labels), clipped=keys < len(window.keys)))
     parts.append(Text("strongest keys of each query", style="bold"))
     for heads in _batches(report.heads, max(1, (console.width - LABEL) // STRONGEST_WIDTH)):
         parts.append(_strongest(heads, labels))
@@ -79,7 +81,7 @@ def _column_numbers(columns: Sequence[int]) -> str:
 
 def _cell(weight: float | None, colour: bool, *, masked: bool) -> Text:
     """One weight: a colour, or a shade where there is none; a key that comes after its query stays blank."""
-    if weight is None:
+    if weight is None or not isfinite(weight):
         return Text("?" * CELL, style="bold red")
     if masked and weight == 0:
         return Text(" " * CELL)
@@ -115,10 +117,11 @@ def _legend(colour: bool) -> Text:
     return text
 
 
-def _window_note(queries: Sequence[int], keys: Sequence[int], tokens: int) -> Text:
+def _window_note(keys: Sequence[int], tokens: int, *, clipped: bool) -> Text:
+    """What part of the weights is shown; `clipped` where the terminal is narrower than the window."""
     return Text(
         f"The heatmaps show keys {keys[0]}–{keys[-1]} of {tokens} tokens, the last that fit; "
-        f"a wider terminal shows more, --json --values gives all.",
+        f"{'a wider terminal shows more, ' if clipped else ''}--json --values gives all.",
         style="yellow",
     )
 
@@ -137,7 +140,7 @@ def _keys(query: QueryRecord, labels: Sequence[str]) -> Text:
     """The two strongest keys with their weights."""
     text = Text()
     for key in query.keys[:2]:
-        weight = "?" if key.weight is None else f"{key.weight:.2f}"
+        weight = "?" if key.weight is None or not isfinite(key.weight) else f"{key.weight:.2f}"
         text.append(f"{weight} ", style="cyan").append(set_cell_size(labels[key.index].strip(), 8))
     return text
 

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from txinspect.records import InputRecord, TensorRecord, TensorsReport
+from txinspect.records import CheckRecord, InputRecord, TensorRecord, TensorsReport
 from txinspect.render.frame import frame
 from txinspect.render.glyphs import bar, number, plain, ranges, sparkline, visible
 from txinspect.render.heading import input_line
@@ -33,6 +33,8 @@ def draw(report: TensorsReport, width: int) -> RenderableType:
         tensors = list(group)
         parts += [_supplier(tensors[0]), _table(tensors, width)]
     parts += [part for tensor in report.tensors if tensor.rows for part in (Text(), _rows(tensor, report.input))]
+    if report.checks is not None:
+        parts += [Text(), _checks(report.checks)]
     if report.saved:
         parts.append(Text(f"saved to {visible(report.saved)}", style="green"))
     return Group(*parts)
@@ -111,6 +113,16 @@ def _distribution(tensor: TensorRecord, bins: int) -> Text:
         if count:
             line.append(f"\n{count:,} {what}", style="bold red")
     return line
+
+
+def _checks(checks: Sequence[CheckRecord]) -> Table:
+    table = frame("checks")
+    for name in ("check", "holds", "what was compared"):
+        table.add_column(name, overflow="fold")
+    shown = {True: Text("yes", "green"), False: Text("no", "bold red"), None: Text("–", "dim")}
+    for check in checks:
+        table.add_row(check.name, shown[check.passed], plain(check.detail))
+    return table
 
 
 def _rows(tensor: TensorRecord, input: InputRecord) -> Table:

@@ -81,7 +81,11 @@ class _Rows:
             kind.append(f"\ntied to {visible(tied[0])}", style="dim")
         shapes = [] if self.params else [str(parameter.shape) for parameter in record.parameters]
         dtypes = [] if self.params else sorted({parameter.dtype for parameter in record.parameters})
-        self._row(Text(indent) + name, kind, shapes, dtypes, record.numel * times, record.bytes * times)
+        # A parameter tied to one that came before is counted there, so that rows add up.
+        repeated = [p for p in record.parameters if p.tied_to]
+        numel = record.numel - sum(p.numel for p in repeated)
+        in_bytes = record.bytes - sum(p.bytes for p in repeated)
+        self._row(Text(indent) + name, kind, shapes, dtypes, numel * times, in_bytes * times)
         inner = indent + ("  " if self.wide else " ")
         for parameter in record.parameters if self.params else ():
             self._add_parameter(parameter, inner, times)

@@ -1,0 +1,244 @@
+"""The options: declared once, spelled the same on every command, and what they make of what is typed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from txinspect import inspecting, options
+from txinspect.cli import app
+from txinspect.errors import InspectError, UsageError
+from txinspect.options import choose_model, indices, read_text, with_groups
+from txinspect.queries import DEFAULT_MODEL, LESSON, AttnQuery, EmbedQuery, Query, RunQuery, TreeQuery
+
+LOADING = {"--revision", "--8bit", "--4bit", "--dtype", "--device", "--device-map", "--offline", "--trust-remote-code"}
+OUTPUT = {"--json", "-q", "--quiet", "-v", "--verbose"}
+TEXT = {"-m", "--model", "--file", "--no-special"}
+TENSORS = {"--values", "--save"}
+EXPECTED = {
+    "tokenize": LOADING | OUTPUT | TEXT,
+    "tree": LOADING | OUTPUT | {"--depth", "--expand", "--params"},
+    "stages": LOADING | OUTPUT,
+    "embed": LOADING | OUTPUT | TEXT | TENSORS,
+    "pos": LOADING | OUTPUT | TEXT | TENSORS,
+    "attn": LOADING | OUTPUT | TEXT | TENSORS | {"--layer", "--head", "--query", "--skip-norm"},
+    "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
+    "schema": {"--json"},
+}
+"""The options of each command, as the contract spells them."""
+
+Run = Callable[..., Result]
+
+
+def parameters(command: str) -> dict[str, Any]:
+    """The parameters of a command, by each of their spellings."""
+    group: Any = typer.main.get_command(app)
+    return {spelling: parameter for parameter in group.commands[command].params for spelling in parameter.opts}
+
+
+def test_every_command_is_in_the_table() -> None:
+    group: Any = typer.main.get_command(app)
+    assert set(group.commands) == set(EXPECTED)
+
+
+@pytest.mark.parametrize("command", EXPECTED)
+def test_options_of(command: str) -> None:
+    assert EXPECTED[command] <= {spelling for spelling in parameters(command) if spelling.startswith("-")}
+
+
+@pytest.mark.parametrize("option", sorted(set().union(*EXPECTED.values())))
+def test_an_option_is_the_same_wherever_it_is(option: str) -> None:
+    found = [parameters(command)[option] for command in EXPECTED if option in parameters(command)]
+    looks = {(tuple(each.opts), each.help, each.metavar, repr(each.default), str(each.envvar)) for each in found}
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("command", EXPECTED)
+def test_every_option_and_argument_has_help(command: str) -> None:
+    assert [name for name, parameter in parameters(command).items() if not parameter.help] == []
+
+
+# What is asked
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Query]:
+    """The query that a command line becomes; nothing is answered."""
+    queries: list[Query] = []
+
+    def remember(query: Query, *_: object) -> None:
+        queries.append(query)
+        raise InspectError("asked")
+
+    monkeypatch.setattr(inspecting, "inspect", remember)
+
+    def ask(*arguments: str, stdin: bytes = b"") -> Query:
+        result = CliRunner().invoke(app, list(arguments), input=stdin)
+        assert "asked" in result.stderr, result.stderr
+        return queries.pop()
+
+    return ask
+
+
+Asked = Callable[..., Any]
+
+
+@pytest.mark.parametrize("command", ["tokenize", "embed", "pos", "attn"])
+def test_defaults(command: str, asked: Asked) -> None:
+    query = asked(command)
+    assert (query.text, query.special, query.model.name) == (LESSON, True, DEFAULT_MODEL)
+    assert (query.model.revision, query.model.dtype, query.model.device) == (None, "auto", "auto")
+    assert (query.model.quantization, query.model.device_map) == (None, None)
+    assert (query.model.offline, query.model.trust_remote_code) == (False, False)
+
+
+def test_everything_about_the_model(asked: Asked) -> None:
+    query = asked(
+        *("embed", "hi", "--model", "a/b", "--revision", "v1", "--4bit", "--dtype", "bfloat16", "--device", "cuda:1"),
+        *("--device-map", "auto", "--offline", "--trust-remote-code", "--no-special", "--values", "--save", "x.npz"),
+    )
+    assert isinstance(query, EmbedQuery)
+    assert (query.text, query.special, query.values, query.save) == ("hi", False, True, Path("x.npz"))
+    choice = query.model
+    assert (choice.name, choice.revision, choice.quantization, choice.dtype) == ("a/b", "v1", "4bit", "bfloat16")
+    assert (choice.device, choice.device_map) == ("cuda:1", "auto")
+    assert (choice.offline, choice.trust_remote_code) == (True, True)
+
+
+@pytest.mark.parametrize("command", ["tree", "stages"])
+def test_the_model_of_tree_and_stages_is_their_argument(command: str, asked: Asked) -> None:
+    assert asked(command, "a/b", "--8bit").model.name == "a/b"
+    assert asked(command, "a/b", "--8bit").model.quantization == "8bit"
+    assert isinstance(asked("tree"), TreeQuery)
+
+
+@pytest.mark.parametrize("command", ["tokenize", "tree", "stages", "embed"])
+def test_the_environment_names_the_model(command: str, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TXINSPECT_MODEL", "from/environment")
+    assert asked(command).model.name == "from/environment"
+    given = ("a/b",) if command in ("tree", "stages") else ("-m", "a/b")
+    assert asked(command, *given).model.name == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heads"),
+    [
+        ((), None),
+        (("--head", "0"), (0,)),
+        (("--head", "0,2-3"), (0, 2, 3)),
+        (("--head", "3,1"), (1, 3)),
+        (("--head", "2", "--head", "0-1"), (0, 1, 2)),
+        (("--head", "1,1,1-1"), (1,)),
+        (("--head", " 1 - 2 , 5 "), (1, 2, 5)),
+    ],
+    ids=repr,
+)
+def test_heads(arguments: tuple[str, ...], heads: tuple[int, ...] | None, asked: Asked) -> None:
+    query = asked("attn", *arguments)
+    assert isinstance(query, AttnQuery)
+    assert query.heads == heads
+
+
+def test_layer_and_query(asked: Asked) -> None:
+    query = asked("attn", "--layer", "7", "--query", "9,4-5", "--skip-norm")
+    assert (query.layer, query.queries, query.skip_norm) == (7, (4, 5, 9), True)
+
+
+def test_stages_keep_their_order(asked: Asked) -> None:
+    query = asked("run", "-s", "logits", "--stage", "layers.*.output")
+    assert isinstance(query, RunQuery)
+    assert query.stages == ("logits", "layers.*.output")
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "mps", "cuda:0", "cuda:12"])
+def test_devices(device: str, asked: Asked) -> None:
+    assert asked("embed", "--device", device).model.device == device
+
+
+def test_a_text_that_begins_with_a_dash(asked: Asked) -> None:
+    assert asked("tokenize", "--", "--json").text == "--json"
+
+
+# Where the text comes from
+
+
+def test_text_from_stdin(asked: Asked) -> None:
+    assert asked("tokenize", "-", stdin="naïve 😀".encode()).text == "naïve 😀"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"hi", "hi"),
+        (b"hi\n", "hi"),
+        (b"hi\r\n", "hi"),
+        (b"hi\n\n", "hi\n"),
+        (b"\n", ""),
+        (b"", ""),
+        (b" hi ", " hi "),
+        (b"a\r\nb", "a\r\nb"),
+        (b"\xef\xbb\xbfhi", "\ufeffhi"),
+        (b"a\0b", "a\0b"),
+    ],
+    ids=repr,
+)
+def test_text_from_a_file_and_from_stdin(content: bytes, text: str, asked: Asked, tmp_path: Path) -> None:
+    file = tmp_path / "story.txt"
+    file.write_bytes(content)
+    assert asked("tokenize", "--file", str(file)).text == text
+    assert asked("tokenize", "-", stdin=content).text == text
+
+
+def test_an_argument_keeps_its_line_end(asked: Asked) -> None:
+    assert asked("tokenize", "hi\n").text == "hi\n"
+
+
+def test_a_file_called_dash(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-").write_text("in the file")
+    assert asked("tokenize", "--file", "./-").text == "in the file"
+
+
+# The functions themselves
+
+
+def test_read_text_without_a_command_line(tmp_path: Path) -> None:
+    assert read_text() == LESSON
+    assert read_text("") == ""
+    with pytest.raises(UsageError, match="exclude each other"):
+        read_text("hi", tmp_path)
+
+
+def test_choose_model_refuses_two_quantizations() -> None:
+    with pytest.raises(UsageError, match="--8bit and --4bit exclude each other"):
+        choose_model(eight_bit=True, four_bit=True)
+    assert choose_model(eight_bit=True).quantization == "8bit"
+    assert choose_model().quantization is None
+
+
+def test_indices() -> None:
+    assert indices([], "head") is None
+    assert indices(["0,2-3", "5"], "head") == (0, 2, 3, 5)
+
+
+def test_with_groups_replaces_a_parameter_by_those_of_its_group() -> None:
+    def group(dtype: options.DTypeOption = "auto", offline: options.Offline = False) -> str:
+        return f"{dtype} {offline}"
+
+    seen: list[object] = []
+
+    @with_groups(made=group)
+    def command(made: str, model: options.Model = "mini", text: options.Text = None) -> None:
+        """Its help."""
+        seen.append((made, model, text))
+
+    assert list(inspect.signature(command).parameters) == ["text", "model", "dtype", "offline"]
+    assert command.__doc__ == "Its help."
+    command(text="hi", model="a/b", dtype="float16", offline=True)
+    assert seen == [("float16 True", "a/b", "hi")]
