@@ -175,7 +175,9 @@ def embed_report() -> TensorsReport:
         class_="Embedding",
         rows=rows,
     )
-    return TensorsReport(**head("embed"), input=SENTENCE, tensors=[embeddings], saved="out/embeddings.safetensors")
+    return TensorsReport(
+        **head("embed"), input=SENTENCE, tensors=[embeddings], saved="out/embeddings.safetensors", checks=None
+    )
 
 
 def run_report() -> TensorsReport:
@@ -206,6 +208,7 @@ def run_report() -> TensorsReport:
         input=SENTENCE,
         tensors=tensors,
         saved=None,
+        checks=None,
     )
 
 
@@ -229,6 +232,7 @@ def attention_report(
     records = [
         HeadRecord(
             head=head,
+            run=1,
             queries=[
                 QueryRecord(
                     index=query,
@@ -242,7 +246,9 @@ def attention_report(
     ]
     weights = tensor("layers.0.attention.weights", (1, heads, len(asked), count), ("batch", "head", "query", "key"))
     output = tensor("layers.0.attention.output", (1, count, 4), ("batch", "seq", "hidden"))
-    return AttnReport(**head("attn"), input=input, tensors=[weights, output], saved=None, layer=0, heads=records)
+    return AttnReport(
+        **head("attn"), input=input, tensors=[weights, output], saved=None, checks=None, layer=0, heads=records
+    )
 
 
 def parameter(name: str, *shape: int, tied_to: str | None = None) -> ParameterRecord:
@@ -328,7 +334,10 @@ REPORTS: dict[str, Callable[[], tuple[Report, dict[str, Any]]]] = {
     "tree-params": lambda: (tree_report(quantization="8bit"), {"params": True}),
     "stages": lambda: (stages_report(), {}),
     "embed": lambda: (embed_report(), {}),
-    "pos": lambda: (TensorsReport(**{**head("pos"), "input": SENTENCE, "tensors": [], "saved": None}), {}),
+    "pos": lambda: (
+        TensorsReport(**{**head("pos"), "input": SENTENCE, "tensors": [], "saved": None, "checks": None}),
+        {},
+    ),
     "attn": lambda: (attention_report(), {}),
     "run": lambda: (run_report(), {}),
 }
@@ -448,7 +457,9 @@ def test_notes_come_last() -> None:
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_nothing_of_a_long_name_is_lost(width: int) -> None:
     name = "model.decoder.layers.0." + ".".join(f"part{number}" for number in range(20))
-    report = TensorsReport(**head("run"), input=SENTENCE, tensors=[tensor(name, (1, 2), None, module=name)], saved=None)
+    report = TensorsReport(
+        **head("run"), input=SENTENCE, tensors=[tensor(name, (1, 2), None, module=name)], saved=None, checks=None
+    )
     assert name in drawn(report, width).replace("\n", "").replace(" ", "")
 
 
@@ -639,7 +650,7 @@ def odd_reports(word: str) -> list[Report]:
         TokenizeReport(**{**head("tokenize"), **lines}, input=input),
         TreeReport(**{**head("tree"), **lines}, modules=parts if "." not in word else parts[:1], totals=totals),
         StagesReport(**{**head("stages"), **lines}, stages=[stage, absent]),
-        TensorsReport(**{**head("run"), **lines}, input=input, tensors=named, saved=word),
+        TensorsReport(**{**head("run"), **lines}, input=input, tensors=named, saved=word, checks=None),
         attention_report(input),
     ]
 

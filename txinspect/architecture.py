@@ -151,6 +151,9 @@ NO_SOFTMAX = {
 GATED_CONTEXTS = ("GraniteSWAAttention", "GraniteMoeSWAAttention")
 """Attention modules whose backend scales weights·v by a gate before it returns them."""
 
+CODEBOOK_READERS = ("musicgen_decoder", "musicgen_melody_decoder")
+"""Models that read a row of ids for each of several codebooks and sum their embeddings."""
+
 LOOPED = ("hrm_text",)
 """Models that run their layers several times in a pass."""
 
@@ -257,7 +260,8 @@ class Architecture:
         name = stage.template
         if name == "token_embeddings":
             note = self._acts_next(self.input_projection, "the embeddings pass through it before the first layer")
-            yield self._supply(stage, name, "output", self.token_embeddings, "no module embeds token ids", note)
+            reason = "the embeddings of several codebooks are added up: no module supplies the sum"
+            yield self._supply(stage, name, "output", self.token_embeddings, reason, note)
         elif name == "position_embeddings":
             yield from self._positions(stage)
         elif name == "final_norm":
@@ -376,7 +380,7 @@ def locate(model: PreTrainedModel) -> Architecture:
     return Architecture(
         model_type=model.config.model_type,
         class_names=tree.class_names,
-        token_embeddings=next((path for path, module in tree.modules.items() if module is embedding), None),
+        token_embeddings=None if type(embedding).__name__ == "ModuleList" else tree.path_of(embedding),
         position_embeddings=position_embeddings,
         rotaries=tree.rotaries(),
         relative_biases=tuple(path for path in tree.modules if path.endswith("." + RELATIVE_BIAS)),
@@ -388,6 +392,11 @@ def locate(model: PreTrainedModel) -> Architecture:
         loops=model.config.model_type in LOOPED,
         max_positions=_table_length(tree.modules[position_embeddings]) if position_embeddings else None,
     )
+
+
+def rows_of_ids(model: PreTrainedModel) -> int:
+    """How many rows of ids a model reads for one text."""
+    return model.config.num_codebooks if model.config.model_type in CODEBOOK_READERS else 1
 
 
 def settle(model: PreTrainedModel, length: int) -> None:
@@ -407,8 +416,12 @@ class _Tree:
     """A model's modules by dotted path."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+        self.modules: dict[str, nn.Module] = dict(model.named_modules())
         self.class_names = {path: type(module).__name__ for path, module in self.modules.items()}
+
+    def path_of(self, module: nn.Module) -> str | None:
+        """The path of a module; None for one that is not in the tree."""
+        return next((path for path, each in self.modules.items() if each is module), None)
 
     def children(self, parent: str, names: tuple[str, ...]) -> list[str]:
         """The modules of these names, or relative paths, under a parent; in the order of the names."""

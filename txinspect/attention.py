@@ -183,7 +183,7 @@ def recording(model: PreTrainedModel, modules: Collection[nn.Module], receive: R
     with ExitStack() as stack:
         stack.enter_context(_backends(model, modules, receive))
         for module in modules:
-            if not _uses_backend(module):
+            if not uses_backend(module):
                 stack.enter_context(_watched(module, receive))
         yield
 
@@ -227,7 +227,7 @@ def _recorder(
     return recorder
 
 
-def _uses_backend(module: nn.Module) -> bool:
+def uses_backend(module: nn.Module) -> bool:
     """Whether a module's forward hands q, k and v to an attention backend."""
     return "ALL_ATTENTION_FUNCTIONS" in inspect.unwrap(type(module).forward).__code__.co_names
 

@@ -58,13 +58,19 @@ class _Pass:
         self.hold = hold
         self.runs: Counter[str] = Counter()
         self.pending = set(wants)
+        self.own_error: Exception | None = None
+        """What went wrong in receiving a tensor: it passes through the model's code, and is none of its errors."""
 
     def catch(self, want: Want, tensor: Recorded, coordinates: Coordinates = None, label: str | None = None) -> None:
         """Hand over a tensor."""
         self.pending.discard(want)
         name = f"{want.supply.name} {label}"
         self.runs[name] += 1
-        self.receive(Caught(want, self.runs[name], tensor, coordinates, label))
+        try:
+            self.receive(Caught(want, self.runs[name], tensor, coordinates, label))
+        except Exception as error:
+            self.own_error = error
+            raise
 
     def stop_when_done(self) -> None:
         """Stop the pass if everything is there and no wanted module will run again."""
@@ -99,7 +105,7 @@ def run(
     """
     import torch
 
-    batch, seq = inputs["input_ids"].shape
+    batch, seq = inputs["attention_mask"].shape
     current = _Pass(wants, receive, (batch, seq), hold=until != "")
     for want in wants:
         if want.supply.tap == "table":
@@ -113,6 +119,8 @@ def run(
         except (InspectError, KeyboardInterrupt):
             raise
         except Exception as error:
+            if error is current.own_error:
+                raise
             raise InspectError(f"the model's forward pass failed: {type(error).__name__}: {error}") from error
     for want in wants:
         if want.supply.tap == "logits":

@@ -12,6 +12,7 @@ _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bi
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:
@@ -99,6 +100,8 @@ def _check_torch(file: Path, head: bytes) -> None:
 
     import torch
 
+    if not head.startswith((_ZIP, _PICKLE)):
+        raise SourceError(f"{file} is no checkpoint: it begins with {head[:12]!r}; fetch it again")
     try:
         # Only the zip format can be mapped; the format before torch 1.6 has no index to check.
         if head.startswith(_ZIP):

@@ -286,7 +286,7 @@ def _answer(query: Query, output: Output, **show: Any) -> None:
 def _write(content: bytes) -> None:
     """Bytes straight to stdout: a terminal's width never trims or wraps JSON."""
     if sys.stdout is None:
-        raise InspectError("there is no standard output to write to: it was closed")
+        raise InspectError("standard output is closed: there is nowhere to write the report")
     try:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()

@@ -317,16 +317,18 @@ def _inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]:
     """What the model is called with; (batch, seq) each."""
     import torch
 
+    from txinspect import architecture
+
     ids = torch.tensor(text.input_ids, device=model.device)
     mask = torch.tensor(text.attention_mask, device=model.device)
-    # MusicGen reads one row of ids per codebook; each is given the text's.
-    return {"input_ids": ids.repeat(getattr(model.config, "num_codebooks", 1), 1), "attention_mask": mask}
+    # A model that reads several rows of ids is given the text's in each.
+    return {"input_ids": ids.repeat(architecture.rows_of_ids(model), 1), "attention_mask": mask}
 
 
 def _check_layer(subject: _Subject, layer: int) -> None:
     count = len(subject.architecture.layers)
     if not count:
-        raise StageError(f"{subject.source.name!r} has no layers")
+        raise StageError(f"layer {layer} is out of range: {subject.source.name!r} has no layers")
     if layer >= count:
         raise StageError(f"layer {layer} is out of range: {subject.source.name!r} has layers 0 to {count - 1}")
 

@@ -184,7 +184,7 @@ def read_text(text: Text = None, file: TextFile = None) -> str:
             raise InspectError(f"{file} cannot be read: {error.strerror}") from error
     if text == "-":
         if sys.stdin is None:
-            raise InspectError("there is no standard input to read: it was closed")
+            raise InspectError("standard input is closed: there is no text to read")
         return _decoded(sys.stdin.buffer.read(), "standard input")
     if text is not None:
         return _decoded(text.encode("utf-8", "surrogateescape"), "TEXT", whole=True)

@@ -97,7 +97,7 @@ def resolve(choice: ModelChoice) -> Source:
     """
     name = choice.name
     if not name:
-        raise SourceError(f"the model's name is empty: {_alternatives()}")
+        raise SourceError(f"there is no file or directory '': {_alternatives()}")
     if name in bundled_models():
         return Source(name, "bundled", BUNDLED / name)
     path = Path(name).expanduser()
