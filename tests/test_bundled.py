@@ -83,7 +83,7 @@ def repeated(length: int) -> list[list[int]]:
 @pytest.fixture(scope="module")
 def documents(tokenizer: Any) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids of the training stories that the card names, and of held-out stories."""
-    known, unknown = first_stories(1, 10_000), first_stories(2, 400)
+    known, unknown = first_stories(1, 10_000), first_stories(2, 200)
     assert not set(known) & set(unknown)
     return tuple(tokenizer(texts, verbose=False)["input_ids"] for texts in (known, unknown))
 
@@ -97,7 +97,7 @@ def held_out(documents: Any) -> np.ndarray:
         if len(window) >= 256:
             windows.append(window[:256])
             window = []
-    return np.array(windows[:128])
+    return np.array(windows[:64])
 
 
 class TestFiles:
@@ -221,8 +221,8 @@ class TestHeldOutStories:
         np.testing.assert_allclose(chances.sum(1), 1)
         bigram = -np.log(chances[held_out[:, :-1], held_out[:, 1:]]).mean()
 
-        assert held_out.shape == (128, 256)
-        results = [run(model, part) for part in np.split(held_out, 8)]
+        assert held_out.shape == (64, 256)
+        results = [run(model, part) for part in np.split(held_out, 4)]
         losses = np.concatenate([loss for loss, _ in results])
         loss = losses.mean()
 

@@ -278,7 +278,7 @@ def test_logits_unchanged_in_other_types_and_backends(observed: Observed, option
         pytest.fail(f"{observed.model_type} does not load with {options}")
     architecture.settle(model, 10)
     if "dtype" in options and observed.model_type in FAIL_IN_BFLOAT16:
-        with pytest.raises(RuntimeError, match="dtype|scalar type"):
+        with pytest.raises(RuntimeError, match=r"dtype|scalar type"):
             plain_logits(model, observed.inputs)
         return
     plain = plain_logits(model, observed.inputs)

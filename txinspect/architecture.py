@@ -269,7 +269,9 @@ class Architecture:
             reason = f"nothing norms the stream after the last layer (looked for {', '.join(FINAL_NORMS[:6])}, …)"
             yield self._supply(stage, name, "output", self.final_norm, reason, note)
         else:
-            yield Supply(name, "logits", "", self.class_names[""], stage.axes)
+            projection = None if self.final_norm else self.output_projection
+            note = projection and f"{projection} ({self.class_names[projection]}) acts before the head"
+            yield Supply(name, "logits", "", self.class_names[""], stage.axes, note=note)
 
     def _positions(self, stage: Stage) -> Iterator[Supply]:
         """Embeddings that are added, biases of the scores, tables, or rotary cos and sin; else why there are none."""

@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from txinspect import attention, positions
+from txinspect import positions, recording
 from txinspect.architecture import Layer, Supply
-from txinspect.attention import Coordinates, Recorded, Selection
+from txinspect.attention import Call, Coordinates, Recorded, Selection
 from txinspect.errors import InspectError, StageError
 
 if TYPE_CHECKING:
@@ -92,7 +92,6 @@ def run(
     inputs: Mapping[str, Tensor],
     wants: Sequence[Want],
     receive: Receive,
-    *,
     skip_norm: Layer | None = None,
     until: str | None = "",
 ) -> list[str]:
@@ -149,7 +148,7 @@ def _hooks(model: PreTrainedModel, current: _Pass) -> Iterator[None]:
         for module in inside:
             stack.callback(module.register_forward_hook(lambda *_: current.stop_when_done()).remove)
         if inside:
-            stack.enter_context(attention.recording(model, inside, _call_receiver(current, inside)))
+            stack.enter_context(recording.recording(model, inside, _call_receiver(current, inside)))
         yield
 
 
@@ -188,8 +187,8 @@ def _output_hook(current: _Pass, want: Want) -> Callable[..., None]:
     return hook
 
 
-def _call_receiver(current: _Pass, inside: Mapping[nn.Module, Sequence[Want]]) -> attention.Receive:
-    def receive(module: nn.Module, call: attention.Call) -> None:
+def _call_receiver(current: _Pass, inside: Mapping[nn.Module, Sequence[Want]]) -> recording.Receive:
+    def receive(module: nn.Module, call: Call) -> None:
         for want in inside[module]:
             current.catch(want, *call.part(want.supply.part, want.selection))
 

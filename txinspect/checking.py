@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from txinspect import attention
+from txinspect import recording
 from txinspect.architecture import GATED_CONTEXTS, Architecture, Layer
 from txinspect.attention import Call, Selection
 from txinspect.capture import first_tensor, hidden_states
@@ -102,7 +102,7 @@ def _recorded(model: PreTrainedModel, architecture: Architecture) -> Iterator[_S
     with ExitStack() as stack:
         for index, layer in enumerate(architecture.layers):
             stack.enter_context(_residual(model, layer, lambda off, index=index: seen.residuals.update({index: off})))  # type: ignore[misc]
-        stack.enter_context(attention.recording(model, paths, receive))
+        stack.enter_context(recording.recording(model, paths, receive))
         yield seen
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, overload
 
@@ -109,7 +109,7 @@ def _(query: TokenizeQuery, notify: Notify) -> TokenizeReport:
 def _(query: TreeQuery, notify: Notify) -> TreeReport:
     from txinspect import loading, tree
 
-    subject = _subject(query.model, notify)
+    subject = _subject(replace(query.model, quantization=None), notify)
     model = subject.skeleton
     record = _model_record(subject, query.model, model)
     totals = tree.totals(model)
@@ -133,9 +133,19 @@ def _(query: StagesQuery, notify: Notify) -> StagesReport:
             reason=supply.reason,
             note=supply.note,
         )
-        for supply in subject.architecture.supplies()
+        for supply in _listed(subject.architecture.supplies())
     ]
     return StagesReport(**_head("stages"), model=_model_record(subject, query.model, subject.skeleton), stages=stages)
+
+
+def _listed(supplies: Sequence[Supply]) -> list[Supply]:
+    """The stages to list: without those of other kinds of model, such as routers where no layer has experts."""
+
+    def part(supply: Supply) -> str:
+        return supply.name.split(".", 2)[2] if supply.name.startswith("layers.") else supply.name
+
+    present = {part(supply) for supply in supplies if supply.available}
+    return [s for s in supplies if part(s) in present or part(s) not in BY_PART or not BY_PART[part(s)].optional]
 
 
 @_answer.register
@@ -287,11 +297,11 @@ def _until(subject: _Subject, plan: _Plan) -> str | None:
 
 def _numbered(records: list[TensorRecord], kept: dict[str, Tensor]) -> tuple[list[TensorRecord], dict[str, Tensor]]:
     """Names with #1 for the first run of what ran several times in the pass."""
-    from msgspec.structs import replace
+    from msgspec import structs
 
     names = {record.name for record in records}
     first = {name: f"{name}#1" for name in names if f"{name}#2" in names}
-    renamed = [replace(record, name=first.get(record.name, record.name)) for record in records]
+    renamed = [structs.replace(record, name=first.get(record.name, record.name)) for record in records]
     return renamed, {first.get(name, name): tensor for name, tensor in kept.items()}
 
 
@@ -303,6 +313,8 @@ def _subject(choice: ModelChoice, notify: Notify, length: int = 1) -> _Subject:
     source = resolve(choice)
     config = loading.load_config(source, choice)
     skeleton = loading.skeleton(source, choice, config)
+    if choice.quantization:
+        loading.quantize_skeleton(skeleton, choice)
     architecture.settle(skeleton, length)
     return _Subject(source, config, skeleton, architecture.locate(skeleton))
 
@@ -347,6 +359,13 @@ def _check_length(subject: _Subject, text: InputRecord, query: TensorQuery) -> N
     if limit is not None and count > limit:
         raise InspectError(
             f"the text is {count} tokens long and {subject.source.name!r} has {limit} positions: shorten the text"
+        )
+    rows = getattr(subject.skeleton.get_input_embeddings(), "num_embeddings", None)
+    largest = max(text.tokens, key=lambda token: token.id)
+    if rows is not None and largest.id >= rows:
+        raise InspectError(
+            f"the tokenizer of {subject.source.name!r} gives token id {largest.id}, and its embedding table has {rows} "
+            f"rows: the tokenizer does not belong to these weights"
         )
     queries = (query.queries if isinstance(query, AttnQuery) else None) or ()
     beyond = [index for index in queries if index >= count]

@@ -112,6 +112,17 @@ class AttnQuery(TensorQuery):
     skip_norm: bool = False
     """Feed the attention the layer's input itself, without the norm in between, as the lesson does."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layer < 0:
+            raise UsageError(f"layer {self.layer} is out of range: layers are counted from 0")
+        for what, chosen in (("head", self.heads), ("query", self.queries)):
+            if chosen is not None and not chosen:
+                raise UsageError(f"no {what} was asked: name at least one, or leave it away for all")
+            negative = [index for index in chosen or () if index < 0]
+            if negative:
+                raise UsageError(f"{what} {negative[0]} is out of range: they are counted from 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunQuery(TensorQuery):

@@ -212,14 +212,14 @@ class Report(Record, frozen=True, kw_only=True):
 class TokenizeReport(Report, frozen=True, kw_only=True):
     """Report of `tokenize`."""
 
-    command: Literal["tokenize"]
+    command: Annotated[Literal["tokenize"], doc("The command that made the report.")]
     input: InputRecord
 
 
 class TreeReport(Report, frozen=True, kw_only=True):
     """Report of `tree`."""
 
-    command: Literal["tree"]
+    command: Annotated[Literal["tree"], doc("The command that made the report.")]
     modules: Annotated[list[ModuleRecord], doc("Every module, depth first, never folded.")]
     totals: TotalsRecord
 
@@ -227,14 +227,14 @@ class TreeReport(Report, frozen=True, kw_only=True):
 class StagesReport(Report, frozen=True, kw_only=True):
     """Report of `stages`."""
 
-    command: Literal["stages"]
+    command: Annotated[Literal["stages"], doc("The command that made the report.")]
     stages: Annotated[list[StageRecord], doc("Every stage of every layer.")]
 
 
 class TensorsReport(Report, frozen=True, kw_only=True):
     """Report of `embed`, `pos` and `run`."""
 
-    command: Literal["embed", "pos", "run"]
+    command: Annotated[Literal["embed", "pos", "run"], doc("The command that made the report.")]
     input: InputRecord
     tensors: Annotated[list[TensorRecord], doc("In the order of the pass.")]
     saved: Annotated[str | None, doc("The file that --save wrote.")]
@@ -244,7 +244,7 @@ class TensorsReport(Report, frozen=True, kw_only=True):
 class AttnReport(TensorsReport, frozen=True, kw_only=True):
     """Report of `attn`."""
 
-    command: Literal["attn"]  # type: ignore[assignment]
+    command: Annotated[Literal["attn"], doc("The command that made the report.")]  # type: ignore[assignment]
     layer: Annotated[int, doc("The layer.")]
     heads: Annotated[list[HeadRecord], doc("The heads asked for.")]
 

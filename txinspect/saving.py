@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,8 +70,11 @@ def _write_npz(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str])
 
     widened = [name for name, tensor in tensors.items() if tensor.dtype == torch.bfloat16]
     arrays = {name: (tensor.float() if name in widened else tensor).numpy() for name, tensor in tensors.items()}
-    with path.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, __metadata__=np.array(json.dumps(metadata)), **arrays)
+    # np.savez takes names as keywords, of which some are its own.
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in {"__metadata__": np.array(json.dumps(metadata)), **arrays}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
     if not widened:
         return []
     return [f"NumPy has no bfloat16: {len(widened)} tensors were saved as float32, which keeps every value."]

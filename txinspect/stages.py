@@ -20,6 +20,8 @@ class Stage:
     """The name, with {i} for the layer."""
     axes: tuple[str, ...]
     meaning: str
+    optional: bool = False
+    """Whether only some kinds of model have it, so that a list leaves it out where none of the layers does."""
 
     @property
     def part(self) -> str:
@@ -40,6 +42,7 @@ _HIDDEN = ("batch", "seq", "hidden")
 _HEADS = ("batch", "head", "seq", "head_dim")
 _KV_HEADS = ("batch", "kv_head", "seq", "head_dim")
 _PATTERN = ("batch", "head", "query", "key")
+_CHOICE = ("batch", "seq", "choice")
 
 STAGES: tuple[Stage, ...] = (
     Stage("token_embeddings", _HIDDEN, "the embedding table's rows for the tokens"),
@@ -53,12 +56,12 @@ STAGES: tuple[Stage, ...] = (
     Stage("layers.{i}.attention.weights", _PATTERN, "attention weights: the softmax of the masked scores"),
     Stage("layers.{i}.attention.context", _HEADS, "weights·v"),
     Stage("layers.{i}.attention.output", _HIDDEN, "the attention's output, after its output projection"),
-    Stage("layers.{i}.mixer.input", _HIDDEN, "what enters a recurrent or convolutional mixer"),
-    Stage("layers.{i}.mixer.output", _HIDDEN, "what the mixer adds to the residual stream"),
+    Stage("layers.{i}.mixer.input", _HIDDEN, "what enters a recurrent or convolutional mixer", optional=True),
+    Stage("layers.{i}.mixer.output", _HIDDEN, "what the mixer adds to the residual stream", optional=True),
     Stage("layers.{i}.mlp.input", _HIDDEN, "what enters the MLP, after its norm"),
-    Stage("layers.{i}.mlp.router", ("batch", "seq", "expert"), "a score for every expert, before the choice"),
-    Stage("layers.{i}.mlp.router.weights", ("batch", "seq", "choice"), "the weights of the chosen experts"),
-    Stage("layers.{i}.mlp.router.experts", ("batch", "seq", "choice"), "the chosen experts"),
+    Stage("layers.{i}.mlp.router", ("batch", "seq", "expert"), "a score for every expert", optional=True),
+    Stage("layers.{i}.mlp.router.weights", _CHOICE, "the weights of the chosen experts", optional=True),
+    Stage("layers.{i}.mlp.router.experts", _CHOICE, "the chosen experts", optional=True),
     Stage("layers.{i}.mlp.output", _HIDDEN, "what the MLP adds to the residual stream"),
     Stage("layers.{i}.output", _HIDDEN, "the residual stream after the layer"),
     Stage("final_norm", _HIDDEN, "the residual stream after the last norm"),
@@ -73,10 +76,10 @@ ATTENTION_PARTS = ("input", "q", "k", "v", "scores", "weights", "context", "outp
 
 
 def stage_names(layers: int) -> list[str]:
-    """Every stage name of a model with that many layers, in the order of the pass."""
-    blocks = [stage for stage in STAGES if stage.per_layer]
+    """Every stage name that any model with that many layers has, in the order of the pass."""
+    blocks = [stage for stage in STAGES if stage.per_layer and not stage.optional]
     first = STAGES.index(blocks[0])
-    before, after = STAGES[:first], STAGES[first + len(blocks) :]
+    before, after = STAGES[:first], [stage for stage in STAGES[first:] if not stage.per_layer]
     names = [stage.name() for stage in before]
     names += [stage.name(i) for i in range(layers) for stage in blocks]
     return names + [stage.name() for stage in after]
@@ -100,7 +103,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         elif token == "?":
             parts.append(r"[^.]")
         elif token.startswith("[") and len(token) > 2:
-            parts.append(token.replace("[!", "[^", 1))
+            members = token[1:-1].replace("\\", r"\\")
+            negated = members.startswith("!")
+            parts.append(f"(?!\\.)[^{members[1:]}]" if negated else f"[{members}]")
         else:
             parts.append(re.escape(token))
     return re.compile("".join(parts) + r"\Z")

@@ -21,9 +21,6 @@ BINS = 16
 _CHUNK = 1 << 20
 """Elements turned into float64 at a time, so that measuring costs 8 MB whatever the tensor's size."""
 
-_SQUARE_LIMIT = 1e150
-"""Above this magnitude a square overflows float64, so norms are computed on scaled values."""
-
 Blocks = Callable[[], Iterator["Tensor"]]
 
 
@@ -53,16 +50,16 @@ def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
     if not finite_count:
         return StatsRecord(mean=None, std=None, min=None, max=None, abs_max=None, l2=None, **counts), None
 
-    mean = total / finite_count
     abs_max = max(abs(low), abs(high))
-    scale = abs_max if abs_max > _SQUARE_LIMIT else 1.0
+    scale = abs_max or 1.0
+    mean = total / finite_count if math.isfinite(total) else scale * (_scaled_sum(blocks, scale) / finite_count)
     deviations = squares = 0.0
     bins = torch.zeros(BINS, dtype=torch.float64)
     for chunk in _chunks(blocks):
-        finite = chunk[torch.isfinite(chunk)]
-        deviations += float(((finite - mean) / scale).square().sum())
-        squares += float((finite / scale).square().sum())
-        bins += _histogram(finite, low, high)
+        finite = chunk[torch.isfinite(chunk)] / scale
+        deviations += float((finite - mean / scale).square().sum())
+        squares += float(finite.square().sum())
+        bins += _histogram(finite, low / scale, high / scale)
     stats = StatsRecord(
         mean=mean,
         std=scale * math.sqrt(deviations / finite_count),
@@ -82,6 +79,13 @@ def measure_rows(vectors: Tensor) -> list[RowRecord]:
         stats, _ = measure(lambda vector=vector: iter((vector,)))  # type: ignore[misc]
         records.append(RowRecord(index=index, l2=stats.l2, mean=stats.mean, std=stats.std))
     return records
+
+
+def _scaled_sum(blocks: Blocks, scale: float) -> float:
+    """The sum of the finite values, each divided by the largest magnitude: it cannot overflow."""
+    import torch
+
+    return sum(float((chunk[torch.isfinite(chunk)] / scale).sum()) for chunk in _chunks(blocks))
 
 
 def _chunks(blocks: Blocks) -> Iterator[Tensor]:

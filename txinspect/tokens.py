@@ -157,7 +157,7 @@ def _slow_encoder(tokenizer: Any) -> Encode:
                 index=index,
                 id=id,
                 token=tokenizer.convert_ids_to_tokens(id),
-                text=tokenizer.decode([id]),
+                text=_whole(tokenizer.decode([id])),
                 start=None,
                 end=None,
                 special=id in tokenizer.all_special_ids,
@@ -167,6 +167,11 @@ def _slow_encoder(tokenizer: Any) -> Encode:
         ]
 
     return encode_slow
+
+
+def _whole(decoded: str) -> str | None:
+    """A decoded token; None where it is a part of a character, which decodes to nothing or to a replacement."""
+    return None if not decoded or "\ufffd" in decoded else decoded
 
 
 def _decoder(backend: Tokenizer) -> Callable[[int, str], str | bytes]:

@@ -1,0 +1,380 @@
+"""Queries and their answers: what is picked, what is refused and in which words, what is told on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer, OPTConfig
+
+import txinspect
+from tests.conftest import VARIANTS
+from tests.tiny_models import byte_tokenizer
+from txinspect.errors import InspectError, SourceError, StageError, UsageError
+from txinspect.inspecting import inspect
+from txinspect.queries import (
+    LESSON,
+    AttnQuery,
+    EmbedQuery,
+    ModelChoice,
+    PosQuery,
+    Query,
+    RunQuery,
+    StagesQuery,
+    TokenizeQuery,
+    TreeQuery,
+)
+from txinspect.records import StageRecord
+from txinspect.stages import stage_names
+
+TEXT = "naïve fox"
+
+
+def choice(folder: Path) -> ModelChoice:
+    return ModelChoice(name=str(folder))
+
+
+def names(folder: Path, *stages: str) -> list[str]:
+    """What a run records, in its order."""
+    return [one.name for one in inspect(RunQuery(model=choice(folder), text=TEXT, stages=stages)).tensors]
+
+
+def stages_of(folder: Path) -> dict[str, StageRecord]:
+    return {record.name: record for record in inspect(StagesQuery(model=choice(folder))).stages}
+
+
+@pytest.fixture
+def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can be refused without the weights is refused before they are read."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the weights were read")
+
+    monkeypatch.setattr("txinspect.loading.load", refuse)
+
+
+# --- the front door ---
+
+
+def test_the_public_api_is_the_front_door(opt: Path) -> None:
+    report = txinspect.inspect(txinspect.EmbedQuery(model=txinspect.ModelChoice(name=str(opt)), text="Hello"))
+    assert report.tensors[0].shape == [1, 6, 64]
+    assert json.loads(txinspect.to_json(report))["txinspect"] == txinspect.__version__
+    assert txinspect.InspectError is InspectError
+
+
+def test_every_query_has_the_lessons_text_and_the_bundled_model() -> None:
+    for query in (TokenizeQuery(), EmbedQuery(), PosQuery(), AttnQuery(), RunQuery(stages=("logits",))):
+        assert query.text == LESSON
+        assert query.model == ModelChoice(name="opt-mini")
+    assert TreeQuery().model.name == StagesQuery().model.name == "opt-mini"
+
+
+def test_what_is_no_query() -> None:
+    with pytest.raises(TypeError, match="Query is no query that txinspect answers"):
+        inspect(Query())
+
+
+def test_a_run_without_a_stage_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="no stage was asked: name one"):
+        RunQuery()
+
+
+def test_what_goes_on_is_told(opt: Path) -> None:
+    told: list[str] = []
+    inspect(EmbedQuery(model=choice(opt), text="ab"), told.append)
+    assert f"loading {opt}" in told
+    assert f"running {opt} on 3 tokens" in told
+    assert told.index(f"loading {opt}") < told.index(f"running {opt} on 3 tokens")
+
+
+def test_the_same_query_has_the_same_answer(opt: Path) -> None:
+    query = RunQuery(model=choice(opt), text=TEXT, stages=("**",), values=True)
+    assert inspect(query) == inspect(query)
+
+
+def test_queries_can_be_asked_in_any_order(opt: Path) -> None:
+    """One pass leaves nothing behind for the next: not a skipped norm, not a hook."""
+    plain = AttnQuery(model=choice(opt), text=TEXT, values=True)
+    first = inspect(plain)
+    inspect(AttnQuery(model=choice(opt), text=TEXT, values=True, skip_norm=True))
+    assert inspect(plain) == first
+
+
+# --- the model's record ---
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_models_record(variant: str, opt_variant: Callable[[str], Path]) -> None:
+    folder = opt_variant(variant)
+    model = inspect(EmbedQuery(model=choice(folder), text=TEXT)).model
+    assert (model.name, model.revision, model.model_type, model.class_) == (str(folder), None, "opt", "OPTForCausalLM")
+    assert (model.num_hidden_layers, model.num_attention_heads, model.num_key_value_heads) == (3, 4, 4)
+    assert (model.hidden_size, model.vocab_size) == (64, 384)
+    assert (model.dtype, model.device, model.quantization) == ("float32", "cpu", None)
+    assert model.attn_implementation == "sdpa"
+
+
+def test_the_record_of_a_model_that_was_not_built(opt: Path) -> None:
+    """tokenize reads config.json and nothing else."""
+    built = inspect(EmbedQuery(model=choice(opt), text=TEXT)).model
+    unbuilt = inspect(TokenizeQuery(model=choice(opt), text=TEXT)).model
+    known = ("name", "model_type", "class_", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    for name in (*known, "hidden_size", "vocab_size", "dtype"):
+        assert getattr(unbuilt, name) == getattr(built, name), name
+    for name in ("num_parameters", "device", "quantization", "attn_implementation"):
+        assert getattr(unbuilt, name) is None, name
+
+
+# --- stages ---
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stages_are_the_contracts_and_all_of_them_run(variant: str, opt_variant: Callable[[str], Path]) -> None:
+    folder = opt_variant(variant)
+    found = stages_of(folder)
+    assert list(found) == stage_names(3)
+    has_norm = variant not in ("post_norm", "opt_350m", "no_final_norm")
+    assert [name for name, one in found.items() if not one.available] == ([] if has_norm else ["final_norm"])
+    for record in found.values():
+        assert (record.reason is None) == record.available
+        assert record.class_ or not record.available
+    available = [name for name, one in found.items() if one.available]
+    assert sorted(names(folder, *available)) == sorted(available)
+
+
+def test_a_stage_that_the_model_lacks_says_why(opt_variant: Callable[[str], Path]) -> None:
+    folder = opt_variant("post_norm")
+    reason = stages_of(folder)["final_norm"].reason
+    assert reason is not None
+    assert "norm" in reason
+    for asked in ("final_norm", "final_nor?"):
+        with pytest.raises(StageError) as raised:
+            names(folder, asked)
+        assert reason in str(raised.value)
+        assert asked in str(raised.value)
+
+
+@pytest.mark.parametrize("variant", ["projected", "opt_350m"])
+def test_stages_say_where_the_projections_act(variant: str, opt_variant: Callable[[str], Path]) -> None:
+    found = stages_of(opt_variant(variant))
+    notes = {name: record.note for name, record in found.items() if record.note}
+    assert "project_in" in str(notes["token_embeddings"])
+    assert any("project_out" in note for note in notes.values()), notes
+
+
+def test_stages_without_projections_have_no_note(opt: Path) -> None:
+    assert not [record.note for record in stages_of(opt).values() if record.note]
+
+
+# --- names and globs ---
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (["logits"], ["logits"]),
+        (["layers.*.output"], ["layers.0.output", "layers.1.output", "layers.2.output"]),
+        (["layers.2.output", "layers.*.output"], ["layers.0.output", "layers.1.output", "layers.2.output"]),
+        (["**.q_proj"], [f"model.decoder.layers.{index}.self_attn.q_proj" for index in range(3)]),
+        (["model.decoder.layers.1.fc1"], ["model.decoder.layers.1.fc1"]),
+        (["layers.[02].mlp.*"], [f"layers.{index}.mlp.{part}" for index in (0, 2) for part in ("input", "output")]),
+        (["logits", "token_*"], ["token_embeddings", "logits"]),
+        (["lm_hea?"], ["lm_head"]),
+    ],
+)
+def test_what_names_and_globs_pick(asked: list[str], found: list[str], opt: Path) -> None:
+    assert names(opt, *asked) == found
+
+
+def test_a_glob_over_all_leaves_out_what_the_model_lacks(opt_variant: Callable[[str], Path]) -> None:
+    assert "final_norm" not in names(opt_variant("post_norm"), "*")
+
+
+@pytest.mark.usefixtures("never_loaded")
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("logit", "no stage or module 'logit': did you mean logits"),
+        ("layers.0.atention.weights", "did you mean layers.0.attention.weights"),
+        ("model.decoder.layers.0.fc3", "did you mean model.decoder.layers.0.fc"),
+        ("zzzzqqqq", "no stage or module 'zzzzqqqq': 'txinspect stages' and 'txinspect tree' list the names"),
+        ("layers.3.output", "layer 3 is out of range: .* has layers 0 to 2"),
+        ("layers.99.attention.weights", "layer 99 is out of range: .* has layers 0 to 2"),
+        ("nothing.*", "no stage or module 'nothing"),
+        ("layers.[9-1].output", "no stage or module 'layers"),
+        ("model.decoder.layers", "it is a list of modules, which never runs itself"),
+        ("", "no stage or module ''"),
+    ],
+)
+def test_a_stage_that_is_not_there(asked: str, words: str, opt: Path) -> None:
+    with pytest.raises(StageError, match=words):
+        names(opt, "logits", asked)
+
+
+# --- layers, heads, queries, length ---
+
+
+@pytest.mark.usefixtures("never_loaded")
+@pytest.mark.parametrize("layer", [3, 24, 10**9])
+def test_a_layer_out_of_range(layer: int, opt: Path) -> None:
+    with pytest.raises(StageError, match=rf"^layer {layer} is out of range: '.*' has layers 0 to 2$"):
+        inspect(AttnQuery(model=choice(opt), layer=layer))
+
+
+@pytest.mark.parametrize(("heads", "first"), [((4,), 4), ((0, 7, 9), 7)])
+def test_a_head_out_of_range(heads: tuple[int, ...], first: int, opt: Path) -> None:
+    with pytest.raises(StageError, match=rf"head {first} is out of range: .* has heads 0 to 3"):
+        inspect(AttnQuery(model=choice(opt), heads=heads))
+
+
+@pytest.mark.usefixtures("never_loaded")
+def test_a_query_out_of_range(opt: Path) -> None:
+    with pytest.raises(InspectError, match=r"^query 4 is out of range: the text has tokens 0 to 3$"):
+        inspect(AttnQuery(model=choice(opt), text="abc", queries=(1, 4)))
+
+
+@pytest.mark.usefixtures("never_loaded")
+@pytest.mark.parametrize("wrong", [{"layer": -1}, {"heads": (-1,)}, {"queries": (-1,)}, {"heads": (0, -2)}])
+def test_negative_indices_are_refused_in_words(wrong: dict[str, Any], opt: Path) -> None:
+    """The command line cannot give them, Python can: they must not count from the end in silence."""
+    with pytest.raises(InspectError, match=r"out of range|negative|from 0"):
+        inspect(AttnQuery(model=choice(opt), text="abc", **wrong))
+
+
+@pytest.mark.usefixtures("never_loaded")
+@pytest.mark.parametrize("empty", ["heads", "queries"])
+def test_an_empty_choice_is_refused_in_words(empty: str, opt: Path) -> None:
+    """None asks for all; nothing at all is a mistake."""
+    with pytest.raises(UsageError, match=empty[:4]):
+        inspect(AttnQuery(model=choice(opt), text="abc", **{empty: ()}))  # type: ignore[arg-type]
+
+
+def test_a_text_as_long_as_the_positions(opt: Path) -> None:
+    report = inspect(AttnQuery(model=choice(opt), text="x" * 127))
+    assert len(report.input.tokens) == 128
+    assert report.tensors[0].shape == [1, 128, 64]
+
+
+@pytest.mark.usefixtures("never_loaded")
+@pytest.mark.parametrize("query", [EmbedQuery, PosQuery, AttnQuery])
+def test_a_text_longer_than_the_positions(query: Any, opt: Path) -> None:
+    with pytest.raises(
+        InspectError, match=r"^the text is 129 tokens long and '.*' has 128 positions: shorten the text$"
+    ):
+        inspect(query(model=choice(opt), text="x" * 128))
+
+
+def test_special_tokens_can_be_left_out(opt: Path) -> None:
+    with_special, without = (
+        inspect(EmbedQuery(model=choice(opt), text="abc", special=special, values=True)).tensors[0]
+        for special in (True, False)
+    )
+    assert (with_special.shape, without.shape) == ([1, 4, 64], [1, 3, 64])
+    assert with_special.values[0][1:] == without.values[0]
+
+
+@pytest.mark.usefixtures("never_loaded")
+@pytest.mark.parametrize("query", [TokenizeQuery, EmbedQuery, AttnQuery])
+def test_a_text_that_yields_no_token(query: Any, opt: Path) -> None:
+    with pytest.raises(InspectError, match="the text '' yields no token"):
+        inspect(query(model=choice(opt), text="", special=False))
+
+
+def test_a_token_beyond_the_embedding_table(opt: Path, tmp_path: Path) -> None:
+    """A tokenizer with more tokens than the model has rows: one sentence, and which token it is."""
+    for file in opt.iterdir():
+        shutil.copy(file, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(opt)
+    tokenizer.add_tokens([f"<{index}>" for index in range(130)])
+    tokenizer.save_pretrained(tmp_path)
+    assert len(tokenizer) > 384
+    with pytest.raises(InspectError) as raised:
+        inspect(EmbedQuery(model=choice(tmp_path), text="a<129>"))
+    assert "384" in str(raised.value), "the size of the table is told"
+
+
+# --- rows ---
+
+
+@pytest.mark.parametrize("query", [EmbedQuery, PosQuery])
+def test_a_row_for_every_token(query: Any, opt: Path) -> None:
+    import numpy as np
+
+    (record,) = inspect(query(model=choice(opt), text=TEXT, values=True)).tensors
+    vectors = np.array(record.values[0])
+    assert record.rows is not None
+    assert [row.index for row in record.rows] == list(range(len(vectors)))
+    for row, vector in zip(record.rows, vectors, strict=True):
+        assert row.l2 == pytest.approx(np.sqrt((vector**2).sum()), rel=1e-12)
+        assert row.mean == pytest.approx(vector.mean(), rel=1e-12, abs=1e-15)
+        assert row.std == pytest.approx(vector.std(), rel=1e-12)
+
+
+@pytest.mark.parametrize("variant", ["projected", "opt_350m"])
+@pytest.mark.parametrize("query", [EmbedQuery, PosQuery])
+def test_rows_where_the_embeddings_are_narrower(query: Any, variant: str, opt_variant: Callable[[str], Path]) -> None:
+    (record,) = inspect(query(model=choice(opt_variant(variant)), text=TEXT)).tensors
+    assert record.rows is not None
+    assert len(record.rows) == record.shape[1]
+
+
+# --- models that are none ---
+
+
+@pytest.mark.parametrize("query", [TokenizeQuery, TreeQuery, StagesQuery, EmbedQuery, AttnQuery])
+def test_a_folder_without_a_config(query: Any, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"has no config\.json: give the directory that save_pretrained wrote"):
+        inspect(query(model=choice(tmp_path)))
+
+
+def test_a_folder_without_weights(opt: Path, tmp_path: Path) -> None:
+    for file in opt.glob("*.json"):
+        shutil.copy(file, tmp_path)
+    assert stages_of(tmp_path), "stages need none"
+    with pytest.raises(SourceError, match=r"has no weights: none of model\.safetensors, .* is in"):
+        inspect(EmbedQuery(model=choice(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_type": "t5"}, "'t5', which has no causal language model in transformers"),
+        ({"model_type": "clip"}, "'clip', which has no causal language model in transformers"),
+        ({"model_type": "nonesuch"}, "does not know the model type 'nonesuch'"),
+        ({"model_type": None}, "names no model_type"),
+        ({"model_type": ["opt"]}, "names no model_type"),
+        ({"hidden_size": "wide"}, "config.json of .* does not describe a valid 'opt'|no model can be built"),
+        ({"num_attention_heads": 5}, "no model can be built from config.json|does not describe a valid 'opt'"),
+    ],
+    ids=str,
+)
+def test_a_config_that_is_no_causal_model(change: dict[str, Any], words: str, opt: Path, tmp_path: Path) -> None:
+    config = json.loads((opt / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SourceError, match=words):
+        inspect(StagesQuery(model=choice(tmp_path)))
+
+
+@pytest.mark.parametrize("query", [TokenizeQuery, TreeQuery, StagesQuery, EmbedQuery, AttnQuery])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", "null", "\x00", '{"a":' * 100_000], ids=lambda text: repr(text[:9])
+)
+def test_a_config_that_is_no_json_object(content: str, query: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(SourceError, match=r"^config\.json of .* (is not JSON|holds no JSON object)"):
+        inspect(query(model=choice(tmp_path)))
+
+
+def test_a_model_without_layers(tmp_path: Path) -> None:
+    config = OPTConfig(num_hidden_layers=0, hidden_size=64, ffn_dim=64, num_attention_heads=4)
+    config.save_pretrained(tmp_path)
+    byte_tokenizer(config).save_pretrained(tmp_path)
+    assert list(stages_of(tmp_path)) == stage_names(0)
+    with pytest.raises(StageError) as raised:
+        inspect(AttnQuery(model=choice(tmp_path), text="x", layer=0))
+    assert "layers 0 to -1" not in str(raised.value)
