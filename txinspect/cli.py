@@ -307,7 +307,8 @@ def _progress(output: Output) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status("") as status:
+    # The stream itself: loading turns sys.stderr away from what transformers says.
+    with Console(file=sys.stderr).status("") as status:
         yield lambda message: status.update(Text(message + " …"))
 
 

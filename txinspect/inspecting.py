@@ -475,7 +475,8 @@ def _model_record(subject: _Subject, choice: ModelChoice, model: PreTrainedModel
         return value if isinstance(value, int) else None
 
     heads = number("num_attention_heads")
-    stored = getattr(subject.config, "quantization_config", None)
+    stored = getattr(model.config, "quantization_config", None)
+    method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
     return ModelRecord(
         name=subject.source.name,
         revision=subject.source.commit(subject.source.config_folder()),
@@ -489,7 +490,7 @@ def _model_record(subject: _Subject, choice: ModelChoice, model: PreTrainedModel
         vocab_size=number("vocab_size"),
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(model.device),
-        quantization=choice.quantization or (stored and str(stored["quant_method"])),
+        quantization=choice.quantization or (method and str(getattr(method, "value", method))),
         attn_implementation=model.config._attn_implementation,
     )
 

@@ -7,9 +7,10 @@ import logging
 import pickle
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
 
     Raises SourceError for one that is damaged, unknown to transformers, wants code of its own, or is no causal LM.
     """
+    if source.kind == "gguf":
+        return _gguf_config(source)
     raw = read_config(source)
     from transformers import AutoConfig, __version__
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -59,6 +62,17 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
             folder, trust_remote_code=choice.trust_remote_code, local_files_only=True
         )
     _check_numbers(source, config)
+    return config
+
+
+def _gguf_config(source: Source) -> PretrainedConfig:
+    """The config in the header of a .gguf file."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    with _quiet(), _as_source_error(f"{source.name!r} cannot be read as a model in GGUF"):
+        config: PretrainedConfig = AutoConfig.from_pretrained(source.config_folder(), gguf_file=source.gguf_file)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise SourceError(f"{source.name!r} is of type {config.model_type!r}, which has no causal language model")
     return config
 
 
@@ -144,7 +158,8 @@ def load(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTr
 
     device = _device(choice)
     folder = source.weights_folder()
-    files = checkpoint.weight_files(folder, source.name)
+    gguf = source.gguf_file
+    files = [folder / gguf] if gguf else checkpoint.weight_files(folder, source.name)
     _check_quantization(source, config)
     with _quiet(), _as_source_error(f"the weights of {source.name!r} could not be loaded", files[0]):
         part = _part(config)
@@ -156,7 +171,8 @@ def load(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTr
             device_map=choice.device_map or {"": device},
             quantization_config=_quantization_config(choice),
             trust_remote_code=choice.trust_remote_code,
-            use_safetensors=files[0].suffix == ".safetensors",
+            gguf_file=gguf,
+            use_safetensors=None if gguf else files[0].suffix == ".safetensors",
             local_files_only=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -174,7 +190,7 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
     """
     from transformers import AutoTokenizer
 
-    if not any(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
+    if not source.gguf_file and not any(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         raise SourceError(
             f"{source.name!r} has no tokenizer: none of {', '.join(TOKENIZER_FILES[:6])}, … is in {folder}; "
             f"copy them from the model it was made of"
@@ -186,7 +202,7 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
         )
     with _quiet(), _as_source_error(f"the tokenizer of {source.name!r} could not be loaded"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, local_files_only=True
+            folder, trust_remote_code=trust_remote_code, local_files_only=True, gguf_file=source.gguf_file
         )
     return tokenizer
 
@@ -294,7 +310,8 @@ def _quiet() -> Iterator[None]:
     transformers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
+        # Some bars, such as that of GGUF, know no switch.
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +57,11 @@ class Source:
         if self.path is not None:
             return self.path.parent if self.kind == "gguf" else self.path
         return _snapshot(self, patterns)
+
+    @property
+    def gguf_file(self) -> str | None:
+        """The name of the .gguf file, which holds config, tokenizer and weights at once."""
+        return self.path.name if self.kind == "gguf" and self.path is not None else None
 
     def config_folder(self) -> Path:
         """The folder that holds config.json."""
@@ -107,6 +113,7 @@ def resolve(choice: ModelChoice) -> Source:
         return Source(name, "directory", path)
     if path.is_file():
         if path.suffix == ".gguf":
+            _check_gguf(path)
             return Source(name, "gguf", path)
         raise SourceError(
             f"{name!r} is a file, not a model: give the directory that holds its config.json, or a .gguf file"
@@ -118,10 +125,12 @@ def resolve(choice: ModelChoice) -> Source:
 
 
 def read_config(source: Source) -> dict[str, Any]:
-    """config.json of a source, as it stands in the file.
+    """config.json of a source, as it stands in the file; empty for a .gguf file, which needs torch to be read.
 
     Raises SourceError where it is missing or not a JSON object.
     """
+    if source.kind == "gguf":
+        return {}
     path = source.config_folder() / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -136,6 +145,16 @@ def read_config(source: Source) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise SourceError(f"config.json of {source.name!r} holds no JSON object: fetch or write it again")
     return config
+
+
+def _check_gguf(file: Path) -> None:
+    """Raise SourceError for a file that is no GGUF, or whose reader is not installed."""
+    with file.open("rb") as stream:
+        head = stream.read(4)
+    if head != b"GGUF":
+        raise SourceError(f"{file} is no GGUF: it begins with {head!r}; fetch it again")
+    if find_spec("gguf") is None:
+        raise SourceError(f"{file} needs the package gguf to be read: install it with 'pip install gguf'")
 
 
 def _alternatives() -> str:
