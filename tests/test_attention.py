@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.conftest import VARIANTS
 from txinspect import attention, loading, recording
-from txinspect.inspecting import STRONGEST, WINDOW, inspect
+from txinspect.describing import STRONGEST, WINDOW
+from txinspect.inspecting import inspect
 from txinspect.queries import AttnQuery, ModelChoice
 from txinspect.records import AttnReport, HeadRecord, TensorRecord
 from txinspect.stages import ATTENTION_PARTS

@@ -1,0 +1,180 @@
+"""What was recorded, and the model it was recorded from → records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from txinspect.queries import EmbedQuery, ModelChoice, PosQuery, TensorQuery
+from txinspect.records import (
+    HeadRecord,
+    InputRecord,
+    KeyRecord,
+    ModelRecord,
+    QueryRecord,
+    TensorRecord,
+    WindowRecord,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from txinspect.architecture import Supply
+    from txinspect.capture import Caught
+    from txinspect.source import Source
+    from txinspect.subject import Subject
+
+WINDOW = 64
+"""Queries and keys in the window that a heatmap draws."""
+
+STRONGEST = 5
+"""Keys listed for each query."""
+
+
+def numbered(records: list[TensorRecord], kept: dict[str, Tensor]) -> tuple[list[TensorRecord], dict[str, Tensor]]:
+    """Names with #1 for the first run of what ran several times in the pass."""
+    from msgspec import structs
+
+    names = {record.name for record in records}
+    first = {name: f"{name}#1" for name in names if f"{name}#2" in names}
+    renamed = [structs.replace(record, name=first.get(record.name, record.name)) for record in records]
+    return renamed, {first.get(name, name): tensor for name, tensor in kept.items()}
+
+
+def tensor_record(caught: Caught, subject: Subject, text: InputRecord, query: TensorQuery) -> TensorRecord:
+    from txinspect import stats
+
+    supply, tensor = caught.want.supply, caught.tensor
+    axes = _axes(supply, tensor.shape, subject, text)
+    measured, histogram = stats.measure(tensor.blocks)
+    with_rows = isinstance(query, (EmbedQuery, PosQuery)) and axes == ["batch", "seq", "hidden"]
+    return TensorRecord(
+        name=_name(caught),
+        module=supply.module or None,
+        class_=supply.class_name,
+        axes=axes,
+        shape=list(tensor.shape),
+        coordinates=caught.coordinates,
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        stats=measured,
+        histogram=histogram,
+        rows=stats.measure_rows(tensor.whole()[0]) if with_rows else None,
+        values=tensor.whole().tolist() if query.values else None,
+    )
+
+
+def _name(caught: Caught) -> str:
+    """The stage's name, with the kind of layer a table is for, and #2 for the second run in the pass."""
+    name = caught.want.supply.name
+    if caught.label is not None and caught.want.supply.pick is not None:
+        name = f"{name.rpartition('.')[0]}.{caught.label}.{name.rpartition('.')[2]}"
+    return name if caught.run == 1 else f"{name}#{caught.run}"
+
+
+def _axes(supply: Supply, shape: tuple[int, ...], subject: Subject, text: InputRecord) -> list[str] | None:
+    """Names of a tensor's axes: the stage's, or for a module's output what its shape tells."""
+    if supply.axes is not None and len(supply.axes) == len(shape):
+        return list(supply.axes)
+    if len(shape) != 3 or shape[:2] != (1, len(text.tokens)):
+        return None
+    config = subject.skeleton.config.get_text_config()
+    last = {getattr(config, "vocab_size", None): "vocab", getattr(config, "hidden_size", None): "hidden"}
+    return ["batch", "seq", last.get(shape[2], "feature")]
+
+
+def head_records(caught: Caught) -> list[HeadRecord]:
+    """Each head's strongest keys per query, and a window on its weights; the tensor: (batch, head, query, key)."""
+    import torch
+
+    _, count, rows, keys = caught.tensor.shape
+    coordinates = caught.coordinates or {}
+    heads = coordinates.get("head", list(range(count)))
+    queries = coordinates.get("query", list(range(rows)))
+    last_key = min(keys, max(queries) + 1) if rows < keys else keys
+    first_key = max(0, last_key - WINDOW)
+
+    strongest: list[list[QueryRecord]] = [[] for _ in heads]
+    window: list[list[list[float | None]]] = [[] for _ in heads]
+    row = 0
+    for block in caught.tensor.blocks():
+        values, indices = torch.topk(block[0].float(), min(STRONGEST, keys), dim=-1)
+        for offset in range(block.shape[2]):
+            for position in range(count):
+                pairs = zip(indices[position, offset].tolist(), values[position, offset].tolist(), strict=True)
+                keys_seen = [KeyRecord(index=index, weight=weight) for index, weight in pairs if weight != 0]
+                strongest[position].append(QueryRecord(index=queries[row], keys=keys_seen))
+                if row >= rows - WINDOW:
+                    window[position].append(block[0, position, offset, first_key:last_key].tolist())
+            row += 1
+    return [
+        HeadRecord(
+            head=head,
+            run=caught.run,
+            queries=strongest[position],
+            window=WindowRecord(
+                queries=queries[-WINDOW:], keys=list(range(first_key, last_key)), weights=window[position]
+            ),
+        )
+        for position, head in enumerate(heads)
+    ]
+
+
+def model_record(subject: Subject, choice: ModelChoice, model: PreTrainedModel) -> ModelRecord:
+    from txinspect.tree import count_parameters
+
+    text_config = subject.skeleton.config.get_text_config()
+
+    def number(name: str) -> int | None:
+        # Some configs refuse a value that differs by layer, with an error that getattr's default does not catch.
+        try:
+            value = getattr(text_config, name, None)
+        except RuntimeError:
+            return None
+        return value if isinstance(value, int) else None
+
+    heads = number("num_attention_heads")
+    stored = getattr(model.config, "quantization_config", None)
+    method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
+    return ModelRecord(
+        name=subject.source.name,
+        revision=subject.source.commit(subject.source.config_folder()),
+        model_type=subject.config.model_type,
+        class_=type(model).__name__,
+        num_parameters=count_parameters(subject.skeleton),
+        num_hidden_layers=len(subject.architecture.layers),
+        num_attention_heads=heads,
+        num_key_value_heads=number("num_key_value_heads") or heads,
+        hidden_size=number("hidden_size"),
+        vocab_size=number("vocab_size"),
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=str(model.device),
+        quantization=choice.quantization or (method and str(getattr(method, "value", method))),
+        attn_implementation=model.config._attn_implementation,
+    )
+
+
+def unbuilt_model_record(source: Source, raw: dict[str, Any]) -> ModelRecord:
+    """What config.json alone tells of a model, without torch."""
+
+    def number(name: str) -> int | None:
+        value = raw.get(name)
+        return value if isinstance(value, int) else None
+
+    architectures = raw.get("architectures")
+    heads = number("num_attention_heads")
+    return ModelRecord(
+        name=source.name,
+        revision=source.commit(source.config_folder()),
+        model_type=raw.get("model_type"),
+        class_=architectures[0] if isinstance(architectures, list) and architectures else None,
+        num_parameters=None,
+        num_hidden_layers=number("num_hidden_layers"),
+        num_attention_heads=heads,
+        num_key_value_heads=number("num_key_value_heads") or heads,
+        hidden_size=number("hidden_size"),
+        vocab_size=number("vocab_size"),
+        dtype=raw.get("dtype") or raw.get("torch_dtype"),
+        device=None,
+        quantization=None,
+        attn_implementation=None,
+    )
