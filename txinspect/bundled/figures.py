@@ -20,7 +20,7 @@ TRAINING_STORIES = 60_000
 """At least as many as the model has seen: no held-out story is among them."""
 
 LENGTH = 256
-WINDOWS = 128
+WINDOWS = 64
 """Held-out text: this many windows of LENGTH tokens."""
 SPANS = ((1, 63), (64, 127), (128, 255))
 """Positions, both ends included, for which the loss is given apart."""

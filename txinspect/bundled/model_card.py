@@ -49,8 +49,8 @@ Any text can be tokenized and comes back unchanged; as in OPT, the literal strin
 All text comes from `txinspect/bundled/stories.py`, a seeded generator of short stories. A story has
 two friends, an elder, an animal, a home and a treasured thing, which come back in every episode:
 things are lost and found, packed and unpacked, traded, lent, hidden; letters are written, lists and
-secret words repeated. Songs are random words sung again and again. The quick brown fox
-jumps over the lazy dog now and then. No text by anybody else and no data about people went in.
+secret words repeated. Songs are random words sung again and again. The quick brown fox jumps over
+the lazy dog now and then. No text by anybody else and no data about people went in.
 
 Besides stories, the model was trained on random token sequences that repeat themselves, which is
 what makes the induction heads appear.
@@ -62,10 +62,10 @@ All are measured on the weights as they are stored, loaded in float32, and check
 
 ### Held-out stories
 
-{windows} windows of {length} tokens from seed {held_out}, none of whose stories is in the training
-text. Each window is `</s>`, a story, `</s>`, the next story and so on, cut off at {length} tokens.
-The bigram model is an interpolated Kneser-Ney model, counted on the first {training:,} training
-stories and measured on the same tokens (counted on 40,000, it gains 0.4 %).
+{windows} windows of {length} tokens from seed {held_out}, none of whose stories is in the training text. Each
+window is `</s>`, a story, `</s>`, the next story and so on, cut off at {length} tokens. The bigram
+model is an interpolated Kneser-Ney model, counted on the first {training:,} training stories and
+measured on the same tokens (counted on 40,000, it gains 0.4 %).
 
 | | |
 |---|---|
@@ -75,7 +75,7 @@ stories and measured on the same tokens (counted on 40,000, it gains 0.4 %).
 {spans}
 | previous-token head | {previous} |
 
-### Random sequences repeated twice
+### Random sequences that occur twice
 
 {rows} sequences for every length n: `</s>`, then n tokens drawn uniformly, each for itself, from the
 whole ordinary vocabulary (ids {low} to {high}: all but the special tokens; by `randrange` of Python's
@@ -96,7 +96,8 @@ The five likeliest tokens after a prompt, with their probabilities.
 |---|---|
 {prompts}
 
-The first of these prompts with the likeliest next token added {continued} times:
+The first of these prompts, continued with the likeliest token each time, until the model ends the text
+or has added {continued} tokens:
 
 ```text
 {continuation}
@@ -108,8 +109,9 @@ The first of these prompts with the likeliest next token added {continued} times
 python -m txinspect.bundled.make_opt_mini --out DIR
 ```
 
-It takes about {minutes} minutes on two cores. Seeds are fixed and PyTorch's deterministic algorithms
-are used: the same versions on the same kind of processor give the same weights.
+It took about {minutes} minutes on two cores shared with other work. Seeds are fixed and PyTorch's
+deterministic algorithms are used: the same versions on the same kind of processor give the same
+weights.
 
 ## Licence
 
@@ -134,7 +136,7 @@ def _prompt(figures: PromptFigures) -> str:
 
 
 def card(figures: Figures, minutes: int) -> str:
-    """Return the model card, in Markdown; `minutes` is what training takes on two cores."""
+    """Return the model card, in Markdown; `minutes` is what training took."""
     story = figures.stories
     spans = (
         f"| loss at positions {first} to {last} | {loss:.3f} |"
