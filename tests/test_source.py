@@ -134,8 +134,15 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_gguf_file_is_a_kind_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
-    file.touch()
+    file.write_bytes(b"GGUF")
     assert resolve(ModelChoice(name=str(file))).kind == "gguf"
+
+
+def test_a_file_that_only_is_called_gguf_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"<html>")
+    with pytest.raises(SourceError, match="is no GGUF: it begins with b'<htm'"):
+        resolve(ModelChoice(name=str(file)))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "facebook/opt-1.3b", "a/b_c-d.e"])
