@@ -34,7 +34,7 @@ def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
     numel = finite_count = zeros = nan = posinf = neginf = 0
     low, high, total = math.inf, -math.inf, 0.0
     for chunk in _chunks(blocks):
-        finite = chunk[torch.isfinite(chunk)]
+        finite = _finite(chunk)
         numel += chunk.numel()
         finite_count += finite.numel()
         if finite.numel() < chunk.numel():
@@ -56,7 +56,7 @@ def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
     deviations = squares = 0.0
     bins = torch.zeros(BINS, dtype=torch.float64)
     for chunk in _chunks(blocks):
-        finite = chunk[torch.isfinite(chunk)] / scale
+        finite = _finite(chunk) / scale
         deviations += float((finite - mean / scale).square().sum())
         squares += float(finite.square().sum())
         bins += _histogram(finite, low / scale, high / scale)
@@ -81,11 +81,16 @@ def measure_rows(vectors: Tensor) -> list[RowRecord]:
     return records
 
 
-def _scaled_sum(blocks: Blocks, scale: float) -> float:
-    """The sum of the finite values, each divided by the largest magnitude: it cannot overflow."""
+def _finite(chunk: Tensor) -> Tensor:
+    """The finite values of a flat tensor; itself where all are, which a finite sum proves."""
     import torch
 
-    return sum(float((chunk[torch.isfinite(chunk)] / scale).sum()) for chunk in _chunks(blocks))
+    return chunk if torch.isfinite(chunk.sum()) else chunk[torch.isfinite(chunk)]
+
+
+def _scaled_sum(blocks: Blocks, scale: float) -> float:
+    """The sum of the finite values, each divided by the largest magnitude: it cannot overflow."""
+    return sum(float((_finite(chunk) / scale).sum()) for chunk in _chunks(blocks))
 
 
 def _chunks(blocks: Blocks) -> Iterator[Tensor]:
