@@ -81,6 +81,9 @@ POSITION_EMBEDDINGS = ("embed_positions", "position_embeddings", "wpe", "positio
 RELATIVE_BIAS = "rel_logits_proj"
 """What makes a bias of each layer's scores out of the distance between query and key."""
 
+ROTATED_SINUSOIDS = ("roformer",)
+"""Models whose position embeddings rotate q and k instead of being added."""
+
 COMPLEX_ROTARY = ("DeepseekV2RotaryEmbedding", "Llama4TextRotaryEmbedding")
 """Rotary modules that pass on one complex table instead of cos and sin."""
 FINAL_NORMS = (
@@ -145,6 +148,7 @@ NO_SOFTMAX = {
     "LSHSelfAttention": "hashed attention sorts queries into buckets: it has no matrix of weights",
     "LocalSelfAttention": "chunked attention normalises by a log-sum: it has no softmax to watch",
     "BigBirdBlockSparseAttention": "block-sparse attention, used for long texts, has no matrix of weights",
+    "MllamaTextCrossAttention": "cross-attention runs only where there is an image",
 }
 """Attention modules inside of which nothing can be recorded."""
 
@@ -157,7 +161,11 @@ CODEBOOK_READERS = ("musicgen_decoder", "musicgen_melody_decoder")
 LOOPED = ("hrm_text",)
 """Models that run their layers several times in a pass."""
 
-ROUTER_OUTPUTS = {"JetMoeTopKGating": (4, None, None), "Llama4Router": (1, 0, None)}
+ROUTER_OUTPUTS = {
+    "JetMoeTopKGating": (4, None, None),
+    "Llama4Router": (1, 0, None),
+    "DbrxRouter": (0, None, None),
+}
 """Routers that do not return (logits, weights of the chosen, the chosen): where these stand, None for nowhere."""
 
 NO_POSITIONS = "the model has no positions: the order of the tokens enters through its recurrent layers"
@@ -281,8 +289,13 @@ class Architecture:
                 full = f"{name}.{end}" if end else name
                 yield Supply(full, "table", "", self.class_names[""], axes, note=positions.NOTES[self.model_type])
         elif self.position_embeddings is not None:
-            axes = ("batch", "head", "query", "key") if self.position_embeddings.endswith("bias") else stage.axes
-            yield replace(self._supply(stage, name, "output", self.position_embeddings), axes=axes)
+            found = self._supply(stage, name, "output", self.position_embeddings)
+            if self.position_embeddings.endswith("bias"):
+                found = replace(found, axes=("batch", "head", "query", "key"))
+            if self.model_type in ROTATED_SINUSOIDS:
+                note = "rotary: these sines and cosines rotate q and k, nothing is added to the embeddings"
+                found = replace(found, axes=positions.ROTARY_AXES, note=note)
+            yield found
         elif self.relative_biases:
             for path in self.relative_biases:
                 note = "a bias of the scores, made of the query and its distance to the key, anew in each layer"

@@ -128,7 +128,8 @@ def run(
     for want in missing:
         if not want.by_glob:
             raise StageError(f"{want.supply.name!r} passed no tensor on: {want.supply.module} did not run in this pass")
-    return list(dict.fromkeys(want.supply.name for want in missing))
+    came = {want.supply.name for want in wants if want not in current.pending}
+    return list(dict.fromkeys(want.supply.name for want in missing if want.supply.name not in came))
 
 
 @contextmanager
@@ -180,8 +181,8 @@ def _input_hook(current: _Pass, want: Want) -> Callable[..., None]:
 
 def _output_hook(current: _Pass, want: Want) -> Callable[..., None]:
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        label = next((value for value in (*args, *kwargs.values()) if isinstance(value, str)), None)
-        current.catch_module(want, output, label)
+        texts = (value for value in (*args, *kwargs.values()) if isinstance(value, str))
+        current.catch_module(want, output, next(texts, None) if want.supply.pick is not None else None)
         current.stop_when_done()
 
     return hook
@@ -207,6 +208,12 @@ def _skipped_norm(model: PreTrainedModel, layer: Layer | None) -> Iterator[None]
         seen[:] = [hidden_states(args, kwargs)]
 
     def replace(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = first_tensor(hidden_states(args, kwargs))
+        if not seen or given is None or seen[0].shape != given.shape:
+            raise StageError(
+                "--skip-norm cannot leave out a norm alone here: in this architecture the attention reads something "
+                "else than the layer's input"
+            )
         if args:
             return (seen[0], *args[1:]), kwargs
         return args, kwargs | {"hidden_states": seen[0]}

@@ -26,7 +26,7 @@ def check(
 ) -> list[CheckRecord]:
     """Run the model once as it is and once with every layer recorded, and compare.
 
-    `idle` names what was asked and passed no tensor on.
+    `idle` names what a glob picked and passed no tensor on; a stage that was named and did not come is an error before.
     """
     import torch
 
@@ -35,10 +35,12 @@ def check(
         with _recorded(model, architecture) as seen:
             recorded = model(**inputs, use_cache=False).logits
     different = float((plain - recorded).abs().max()) if not torch.equal(plain, recorded) else 0.0
-    hooks = f"no tensor from {', '.join(idle)}" if idle else "every asked tensor came"
+    hooks = "every asked tensor came"
+    if idle:
+        hooks += f"; {len(idle)} of the modules that a glob picked did not run"
     return [
         CheckRecord(name="logits", passed=different == 0, detail=f"largest difference to a plain forward: {different}"),
-        CheckRecord(name="hooks", passed=not idle, detail=hooks),
+        CheckRecord(name="hooks", passed=True, detail=hooks),
         *seen.attention_checks(),
         seen.residual_check(),
     ]

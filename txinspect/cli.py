@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from txinspect import __version__, options
-from txinspect.errors import CheckError, InspectError
+from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.options import Output, choose_model, choose_output, indices, read_text, with_groups
 from txinspect.queries import (
     DEFAULT_MODEL,
@@ -255,6 +255,8 @@ def _answer(query: Query, output: Output, **show: Any) -> None:
     from txinspect.inspecting import inspect
     from txinspect.records import to_json
 
+    if getattr(query, "values", False) and not output.json:
+        raise UsageError("--values puts the numbers into the JSON: add --json, or --save FILE to have them in a file")
     with _progress(output) as notify:
         report = inspect(query, notify)
     if output.json:

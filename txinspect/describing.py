@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from txinspect.architecture import rows_of_ids
 from txinspect.queries import EmbedQuery, ModelChoice, PosQuery, TensorQuery
 from txinspect.records import (
     HeadRecord,
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 WINDOW = 64
 """Queries and keys in the window that a heatmap draws."""
 
+_ROWS_OF_VECTORS = (["batch", "seq", "hidden"], ["batch", "position", "hidden"])
+"""Axes of tensors that have a vector per token."""
+
 STRONGEST = 5
 """Keys listed for each query."""
 
@@ -47,7 +51,7 @@ def tensor_record(caught: Caught, subject: Subject, text: InputRecord, query: Te
     supply, tensor = caught.want.supply, caught.tensor
     axes = _axes(supply, tensor.shape, subject, text)
     measured, histogram = stats.measure(tensor.blocks)
-    with_rows = isinstance(query, (EmbedQuery, PosQuery)) and axes == ["batch", "seq", "hidden"]
+    with_rows = isinstance(query, (EmbedQuery, PosQuery)) and axes in _ROWS_OF_VECTORS
     return TensorRecord(
         name=_name(caught),
         module=supply.module or None,
@@ -72,14 +76,38 @@ def _name(caught: Caught) -> str:
 
 
 def _axes(supply: Supply, shape: tuple[int, ...], subject: Subject, text: InputRecord) -> list[str] | None:
-    """Names of a tensor's axes: the stage's, or for a module's output what its shape tells."""
-    if supply.axes is not None and len(supply.axes) == len(shape):
-        return list(supply.axes)
-    if len(shape) != 3 or shape[:2] != (1, len(text.tokens)):
-        return None
+    """Names of a tensor's axes: the stage's as far as the sizes agree, or for a module's output what they tell."""
     config = subject.skeleton.config.get_text_config()
-    last = {getattr(config, "vocab_size", None): "vocab", getattr(config, "hidden_size", None): "hidden"}
-    return ["batch", "seq", last.get(shape[2], "feature")]
+    hidden, tokens = getattr(config, "hidden_size", None), len(text.tokens)
+    if supply.axes is not None and len(supply.axes) == len(shape):
+        return _agreeing(supply, shape, hidden, tokens, rows_of_ids(subject.skeleton))
+    if supply.tap == "attention" and supply.axes is not None and len(supply.axes) + 1 == len(shape):
+        return [supply.axes[0], "stream", *supply.axes[1:]]
+    if len(shape) != 3 or shape[:2] != (1, tokens):
+        return None
+    return ["batch", "seq", {getattr(config, "vocab_size", None): "vocab", hidden: "hidden"}.get(shape[2], "feature")]
+
+
+def _agreeing(supply: Supply, shape: tuple[int, ...], hidden: int | None, tokens: int, rows: int) -> list[str]:
+    """The stage's axes, with other names where a size shows that an axis is something else."""
+    axes = list(supply.axes or ())
+    if axes[:2] == ["batch", "seq"] and shape[:2] == (tokens, 1) and tokens > 1:
+        axes[:2] = ["seq", "batch"]
+    sizes = dict(zip(axes, shape, strict=True))
+    if sizes.get("batch", 1) != 1:
+        axes[axes.index("batch")] = "codebook" if sizes["batch"] == rows else "row"
+    if sizes.get("seq", tokens) != tokens:
+        # Patches, prompts, padding, predicted streams: positions that are not the text's tokens.
+        axes[axes.index("seq")] = "position"
+    if sizes.get("hidden", hidden) != hidden and supply.name != "token_embeddings":
+        axes[axes.index("hidden")] = "feature"
+    return axes
+
+
+def _last_key(caught: Caught) -> int:
+    """One past the last key that any query gives weight to: after it a causal mask hides all."""
+    seen = [int(block[0].ne(0).any(0).any(0).nonzero().max()) for block in caught.tensor.blocks() if block.any()]
+    return max(seen, default=0) + 1
 
 
 def head_records(caught: Caught) -> list[HeadRecord]:
@@ -90,7 +118,7 @@ def head_records(caught: Caught) -> list[HeadRecord]:
     coordinates = caught.coordinates or {}
     heads = coordinates.get("head", list(range(count)))
     queries = coordinates.get("query", list(range(rows)))
-    last_key = min(keys, max(queries) + 1) if rows < keys else keys
+    last_key = _last_key(caught) if "query" in coordinates else keys
     first_key = max(0, last_key - WINDOW)
 
     strongest: list[list[QueryRecord]] = [[] for _ in heads]

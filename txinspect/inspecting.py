@@ -8,7 +8,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING, Any, overload
 
 from txinspect import __version__, describing, planning
-from txinspect.errors import StageError
+from txinspect.errors import SourceError, StageError
 from txinspect.queries import (
     AttnQuery,
     EmbedQuery,
@@ -158,7 +158,12 @@ def _observe(
 
     source = resolve(query.model)
     read_config(source)
-    text = _encode(query, source)
+    try:
+        text = _encode(query, source)
+    except SourceError:
+        # A config that no model can be built from often fails in the tokenizer first: that error says more.
+        load_subject(query.model, notify)
+        raise
     if query.save:
         saving.check_writable(query.save)
     subject = load_subject(query.model, notify, len(text.tokens))
@@ -181,11 +186,13 @@ def _observe(
     architecture.settle(model, len(text.tokens))
     until = planning.until(subject, plan)
     inputs = _inputs(model, text)
-    idle = capture.run(model, inputs, plan.wants, receive, skip_norm=plan.skip_norm, until=until)
+    with loading.quiet():
+        idle = capture.run(model, inputs, plan.wants, receive, skip_norm=plan.skip_norm, until=until)
+        checks = checking.check(model, subject.architecture, inputs, idle) if query.check else None
     if not records:
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = describing.numbered(records, kept)
-    notes = [*plan.notes, *([f"{', '.join(idle)}: passed no tensor on in this pass."] if idle else [])]
+    notes = [*plan.notes, *([f"{_some(idle)}: passed no tensor on in this pass."] if idle else [])]
     if query.save:
         notes += saving.save(query.save, kept, records, source.name)
     return _head(command, notes) | {
@@ -193,8 +200,13 @@ def _observe(
         "input": text,
         "tensors": records,
         "saved": str(query.save) if query.save else None,
-        "checks": checking.check(model, subject.architecture, inputs, idle) if query.check else None,
+        "checks": checks,
     }
+
+
+def _some(names: Sequence[str], limit: int = 6) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def _encode(query: TokenizeQuery | TensorQuery, source: Source) -> InputRecord:

@@ -57,7 +57,7 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
                 f"{source.name!r} is of type {model_type!r}, which has no causal language model in transformers: "
                 f"txinspect inspects models that predict the next token, such as opt, gpt2 or llama"
             )
-    with _quiet(), _as_source_error(f"config.json of {source.name!r} does not describe a valid {model_type!r}"):
+    with quiet(), _as_source_error(f"config.json of {source.name!r} does not describe a valid {model_type!r}"):
         config: PretrainedConfig = AutoConfig.from_pretrained(
             folder, trust_remote_code=choice.trust_remote_code, local_files_only=True
         )
@@ -69,7 +69,7 @@ def _gguf_config(source: Source) -> PretrainedConfig:
     """The config in the header of a .gguf file."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-    with _quiet(), _as_source_error(f"{source.name!r} cannot be read as a model in GGUF"):
+    with quiet(), _as_source_error(f"{source.name!r} cannot be read as a model in GGUF"):
         config: PretrainedConfig = AutoConfig.from_pretrained(source.config_folder(), gguf_file=source.gguf_file)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise SourceError(f"{source.name!r} is of type {config.model_type!r}, which has no causal language model")
@@ -104,7 +104,7 @@ def skeleton(source: Source, choice: ModelChoice, config: PretrainedConfig) -> P
 
     dtype = getattr(torch, _dtype_name(source, choice, config))
     with (
-        _quiet(),
+        quiet(),
         _as_source_error(f"no model can be built from config.json of {source.name!r}"),
         torch.device("meta"),
         initialization.meta_device_safe_creation_ops(),
@@ -143,7 +143,7 @@ def quantize_skeleton(model: PreTrainedModel, choice: ModelChoice) -> None:
     from transformers.quantizers.auto import AutoHfQuantizer
 
     quantizer = AutoHfQuantizer.from_config(_quantization_config(choice), pre_quantized=False)
-    with _quiet():
+    with quiet():
         quantizer.preprocess_model(model=model, dtype=model.dtype, device_map={"": "cpu"}, checkpoint_files=None)
 
 
@@ -161,7 +161,7 @@ def load(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTr
     gguf = source.gguf_file
     files = [folder / gguf] if gguf else checkpoint.weight_files(folder, source.name)
     _check_quantization(source, config)
-    with _quiet(), _as_source_error(f"the weights of {source.name!r} could not be loaded", files[0]):
+    with quiet(), _as_source_error(f"the weights of {source.name!r} could not be loaded", files[0]):
         part = _part(config)
         factory: Any = part.model_class if part else AutoModelForCausalLM
         loaded = factory.from_pretrained(
@@ -179,6 +179,7 @@ def load(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTr
         )
     model: PreTrainedModel = loaded[0]
     _check_fit(source, loaded[1])
+    _check_4bit_widths(model, choice)
     model.eval()
     return model
 
@@ -200,11 +201,23 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
             f"the tokenizer of {source.name!r} comes with Python code of its own: "
             f"read it, and add --trust-remote-code to run it"
         )
-    with _quiet(), _as_source_error(f"the tokenizer of {source.name!r} could not be loaded"):
+    with quiet(), _as_source_error(f"the tokenizer of {source.name!r} could not be loaded"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=trust_remote_code, local_files_only=True, gguf_file=source.gguf_file
         )
     return tokenizer
+
+
+def _check_4bit_widths(model: PreTrainedModel, choice: ModelChoice) -> None:
+    """Raise InspectError for widths that bitsandbytes cannot run in 4 bits on the CPU (its blocks are of 64)."""
+    if choice.quantization != "4bit" or model.device.type != "cpu":
+        return
+    for path, module in model.named_modules():
+        if type(module).__name__ == "Linear4bit" and getattr(module, "in_features", 0) % 64:
+            raise InspectError(
+                f"--4bit on the CPU needs linear layers whose input width is a multiple of 64, and {path} has "
+                f"{module.in_features}: use --8bit, or a GPU"
+            )
 
 
 def _has_code(path: Path) -> bool:
@@ -299,7 +312,7 @@ def _as_source_error(what: str, file: Path | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' warnings and progress bars off the terminal: txinspect says what matters itself."""
     from transformers.utils import logging as transformers_logging
 

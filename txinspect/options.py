@@ -49,6 +49,12 @@ def _device(value: str) -> str:
     return value
 
 
+def _device_map(value: str | None) -> str | None:
+    if value is not None and value not in ("auto", "balanced", "balanced_low_0", "sequential"):
+        raise typer.BadParameter(f"{value!r} is no placement: give auto, balanced, balanced_low_0 or sequential")
+    return value
+
+
 def _save(value: Path | None) -> Path | None:
     if value is not None and value.suffix not in (".safetensors", ".npz"):
         raise typer.BadParameter(f"{str(value)!r} must end in .safetensors or .npz, which decides the format")
@@ -133,7 +139,11 @@ Device = Annotated[
 DeviceMap = Annotated[
     str | None,
     typer.Option(
-        "--device-map", help="Spread the model over devices: auto, …", metavar="MAP", rich_help_panel=_LOADING
+        "--device-map",
+        help="Spread the model over devices: auto, balanced, balanced_low_0 or sequential.",
+        metavar="MAP",
+        callback=_device_map,
+        rich_help_panel=_LOADING,
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the Hub.", rich_help_panel=_LOADING)]
@@ -157,7 +167,7 @@ Check = Annotated[
     bool,
     typer.Option(
         "--check",
-        help="Check that recording changes nothing and that sums add up; exit 3 if not.",
+        help="Run all layers once more to check that recording changes nothing and that sums add up; exit 3 if not.",
         rich_help_panel=_OUTPUT,
     ),
 ]

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from txinspect.subject import Subject
 
 
+SKIPPED = "--skip-norm: the attention was fed the layer's input itself; where no norm stands in between, it reads that anyway."
+
+
 @dataclass(frozen=True)
 class Plan:
     """What one forward pass records."""
@@ -37,7 +40,8 @@ def named(subject: Subject, patterns: Sequence[str]) -> Plan:
         may_be_idle = is_glob(pattern) or len({supply.module for supply in supplies}) > 1
         for supply in supplies:
             chosen.setdefault(supply, Want(supply, by_glob=may_be_idle))
-    return Plan(list(chosen.values()))
+    notes = dict.fromkeys(supply.note for supply in chosen if supply.note and supply.name.startswith("position_"))
+    return Plan(list(chosen.values()), notes=tuple(f"Positions: {note}." for note in notes if note))
 
 
 def _supplies(subject: Subject, pattern: str) -> list[Supply]:
@@ -74,7 +78,9 @@ def attention(subject: Subject, query: AttnQuery) -> Plan:
     if not any(supply.available for supply in supplies):
         raise StageError(f"{subject.source.name!r}: {reasons[0]}")
     wants = [Want(supply, selection) for supply in supplies if supply.available]
-    return Plan(wants, subject.architecture.layers[query.layer] if query.skip_norm else None, reasons)
+    if not query.skip_norm:
+        return Plan(wants, notes=reasons)
+    return Plan(wants, subject.architecture.layers[query.layer], (SKIPPED, *reasons))
 
 
 def until(subject: Subject, plan: Plan) -> str | None:

@@ -42,12 +42,22 @@ class ModelChoice:
     quantization: Quantization | None = None
     """Quantize the linear layers with bitsandbytes while loading."""
 
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
+        if self.quantization not in (None, "8bit", "4bit"):
+            raise UsageError(f"quantization {self.quantization!r} is none of 8bit, 4bit or None")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
     """What every query has."""
 
     model: ModelChoice = field(default_factory=ModelChoice)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, ModelChoice):
+            raise UsageError(f"model {self.model!r} is no ModelChoice: give ModelChoice(name={self.model!r})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +96,9 @@ class TensorQuery(TextQuery):
     """Check that recording leaves the logits as they are and that what is recorded adds up."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.save is not None and not isinstance(self.save, Path):
+            raise UsageError(f"save {self.save!r} is no pathlib.Path: give Path({str(self.save)!r})")
         if self.save is not None and self.save.suffix not in (".safetensors", ".npz"):
             raise UsageError(f"--save {self.save}: the name must end in .safetensors or .npz, which decides the format")
 
@@ -114,6 +127,8 @@ class AttnQuery(TensorQuery):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.check and self.skip_norm:
+            raise UsageError("--check and --skip-norm exclude each other: what is checked is the model as it is")
         if self.layer < 0:
             raise UsageError(f"layer {self.layer} is out of range: layers are counted from 0")
         for what, chosen in (("head", self.heads), ("query", self.queries)):
@@ -133,5 +148,7 @@ class RunQuery(TensorQuery):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.stages, str):
+            raise UsageError(f"stages {self.stages!r} is a text: give a tuple of names, such as ({self.stages!r},)")
         if not self.stages:
             raise UsageError("no stage was asked: name one, such as --stage logits ('txinspect stages' lists them)")

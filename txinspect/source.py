@@ -104,6 +104,8 @@ def resolve(choice: ModelChoice) -> Source:
     name = choice.name
     if not name:
         raise SourceError(f"there is no file or directory '': {_alternatives()}")
+    if choice.revision is not None and name in bundled_models():
+        raise UsageError(f"--revision picks a snapshot of the Hub, and {name!r} comes with the program: leave it away")
     if name in bundled_models():
         return Source(name, "bundled", BUNDLED / name)
     path = Path(name).expanduser()

@@ -72,17 +72,17 @@ class WatchedCall:
 
     def part(self, name: str, selection: Selection) -> tuple[Recorded, Coordinates]:
         """See txinspect.attention.Call."""
-        heads = checked_heads(selection.heads, self.weights.shape[1])
+        heads = checked_heads(selection.heads, self.weights.shape[-3])
         if name in ("k", "v"):
             tensor = self.key if name == "k" else self.value
-            groups = heads and sorted({head // (self.weights.shape[1] // tensor.shape[1]) for head in heads})
-            return Recorded.of(take(tensor, 1, groups)), coordinates(kv_head=groups)
+            groups = heads and sorted({head // (self.weights.shape[-3] // tensor.shape[-3]) for head in heads})
+            return Recorded.of(take(tensor, -3, groups)), coordinates(kv_head=groups)
         if name in ("q", "context"):
             tensor = self.query if name == "q" else self.context
-            return Recorded.of(take(tensor, 1, heads)), coordinates(head=heads)
+            return Recorded.of(take(tensor, -3, heads)), coordinates(head=heads)
         queries = None if selection.queries is None else list(selection.queries)
         tensor = self.weights if name == "weights" else self.query @ self.key.transpose(-1, -2) * self.scale
-        return Recorded.of(take(take(tensor, 1, heads), -2, queries)), coordinates(head=heads, query=queries)
+        return Recorded.of(take(take(tensor, -3, heads), -2, queries)), coordinates(head=heads, query=queries)
 
 
 @dataclass

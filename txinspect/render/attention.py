@@ -32,21 +32,22 @@ _GRADIENT = ((20, 22, 38), (59, 40, 110), (140, 41, 129), (222, 73, 104), (254, 
 
 def draw(report: AttnReport, console: Console) -> RenderableType:
     """The heads side by side as far as the width allows, then where each query looks."""
-    labels = [_label(report.input, index) for index in range(len(report.input.tokens))]
+    queries, keys_seen = _extent(report)
+    labels = _labels(report.input, queries)
+    key_labels = labels if keys_seen == queries else _labels(report.input, keys_seen)
     keys = min(len(report.heads[0].window.keys), max(1, (console.width - LABEL - 1) // CELL))
     each = keys * CELL + 2
     across = max(1, (console.width - LABEL) // each)
     colour = console.color_system in ("256", "truecolor") and not console.no_color
-    parts: list[RenderableType] = [_legend(colour)]
+    parts: list[RenderableType] = [Text(), _legend(colour)]
     for heads in _batches(report.heads, across):
         parts.append(_heatmaps(heads, labels, keys, colour))
     window = report.heads[0].window
-    whole = min(len(labels), max(query.index for query in report.heads[0].queries) + 1)
-    if keys < whole or len(window.queries) < len(report.heads[0].queries):
-        parts.append(_window_note(window.keys[-keys:], len(labels), clipped=keys < len(window.keys)))
+    if keys < len(window.keys) or window.keys[0] > 0 or len(window.queries) < len(report.heads[0].queries):
+        parts.append(_window_note(window.keys[-keys:], keys_seen, clipped=keys < len(window.keys)))
     parts.append(Text("strongest keys of each query", style="bold"))
     for heads in _batches(report.heads, max(1, (console.width - LABEL) // STRONGEST_WIDTH)):
-        parts.append(_strongest(heads, labels))
+        parts.append(_strongest(heads, labels, key_labels))
     return Group(*parts)
 
 
@@ -74,9 +75,10 @@ def _column_numbers(columns: Sequence[int]) -> str:
     """The keys' indices over their columns, every fifth, so that there is room for them."""
     line = ""
     for position, index in enumerate(columns):
-        if index % 5 == 0:
+        fits = position * CELL + len(str(index)) <= len(columns) * CELL
+        if index % 5 == 0 and fits:
             line = line.ljust(position * CELL) + str(index)
-    return line.ljust(len(columns) * CELL)[: len(columns) * CELL]
+    return line.ljust(len(columns) * CELL)
 
 
 def _cell(weight: float | None, colour: bool, *, masked: bool) -> Text:
@@ -120,19 +122,19 @@ def _legend(colour: bool) -> Text:
 def _window_note(keys: Sequence[int], tokens: int, *, clipped: bool) -> Text:
     """What part of the weights is shown; `clipped` where the terminal is narrower than the window."""
     return Text(
-        f"The heatmaps show keys {keys[0]}–{keys[-1]} of {tokens} tokens, the last that fit; "
+        f"The heatmaps show keys {keys[0]}–{keys[-1]} of {tokens}, the last that fit; "
         f"{'a wider terminal shows more, ' if clipped else ''}--json --values gives all.",
         style="yellow",
     )
 
 
-def _strongest(heads: Sequence[HeadRecord], labels: Sequence[str]) -> Table:
+def _strongest(heads: Sequence[HeadRecord], labels: Sequence[str], key_labels: Sequence[str]) -> Table:
     table = frame()
     table.add_column("query", no_wrap=True)
     for head in heads:
         table.add_column(_title(head), no_wrap=True)
     for row, query in enumerate(heads[0].queries):
-        table.add_row(Text(labels[query.index]), *(_keys(head.queries[row], labels) for head in heads))
+        table.add_row(Text(labels[query.index]), *(_keys(head.queries[row], key_labels) for head in heads))
     return table
 
 
@@ -147,6 +149,24 @@ def _keys(query: QueryRecord, labels: Sequence[str]) -> Text:
 
 def _title(head: HeadRecord) -> str:
     return f"head {head.head}" if head.run == 1 else f"head {head.head} #{head.run}"
+
+
+def _extent(report: AttnReport) -> tuple[int, int]:
+    """How many positions the queries and the keys of this attention have."""
+    weights = next(tensor for tensor in report.tensors if tensor.name.partition("#")[0].endswith(".weights"))
+    asked = max(query.index for query in report.heads[0].queries) + 1
+    cut = "query" in (weights.coordinates or {})
+    tokens, keys = len(report.input.tokens), weights.shape[-1]
+    return (keys if keys == tokens else max(asked, tokens)) if cut else weights.shape[-2], keys
+
+
+def _labels(input: InputRecord, count: int) -> list[str]:
+    """Positions with their tokens; where they are not the text's tokens, such as patches, by number alone.
+
+    Positions after as many as there are tokens, such as compressed keys, have no token either.
+    """
+    known = len(input.tokens) if count >= len(input.tokens) else 0
+    return [_label(input, i) if i < known else set_cell_size(f"{i:>3}", LABEL) for i in range(count)]
 
 
 def _label(input: InputRecord, index: int) -> str:

@@ -66,4 +66,4 @@ def _without(text: str | None, layer: str) -> str | None:
     """A text with the layer's number, as a component of a path or after the word, replaced by {i}."""
     if text is None or not layer:
         return text
-    return re.sub(rf"(?<=\.){layer}(?=\.|$)|(?<=layer ){layer}\b", "{i}", text)
+    return re.sub(rf"(?<=\.){layer}(?=\.|$)|(?<=layer ){layer}\b", "{i}", text, count=1)

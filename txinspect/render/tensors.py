@@ -135,10 +135,11 @@ def _rows(tensor: TensorRecord, input: InputRecord) -> Table:
     rows = tensor.rows or []
     top = max((row.l2 or 0.0 for row in rows), default=0.0)
     for row in rows:
-        token = input.tokens[row.index]
+        # Some models put positions of their own before or after the text's, which are no tokens.
+        is_token = len(rows) == len(input.tokens)
         table.add_row(
             str(row.index),
-            plain(token.token),
+            plain(input.tokens[row.index].token) if is_token else Text("–", style="dim"),
             number(row.l2),
             number(row.mean),
             number(row.std),
