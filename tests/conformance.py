@@ -63,14 +63,16 @@ def row(model_type: str) -> Row:
 
 
 def _attention(model: PreTrainedModel, found: architecture.Architecture) -> str:
-    paths = [path for layer in found.layers for path in layer.attentions]
-    if not paths:
+    if not any(layer.attentions for layer in found.layers):
         return "none"
-    if any(found.class_names[path] in NO_SOFTMAX for path in paths):
+    recordable = [
+        [path for path in layer.attentions if found.class_names[path] not in NO_SOFTMAX] for layer in found.layers
+    ]
+    paths = [path for layer in recordable for path in layer]
+    if not paths:
         return "not recordable"
     kinds = {"backend" if uses_backend(model.get_submodule(path)) else "own softmax" for path in paths}
-    mixed = len({index for index, layer in enumerate(found.layers) if layer.attentions}) < len(found.layers)
-    return " and ".join(sorted(kinds)) + (", some layers" if mixed else "")
+    return " and ".join(sorted(kinds)) + ("" if all(recordable) else ", some layers")
 
 
 def _positions(supplies: list[Supply]) -> str:

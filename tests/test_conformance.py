@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -24,6 +26,7 @@ from tests.tiny_models import BUILT_FROM_PART, NOT_BUILDABLE, missing_package, r
 from txinspect import InspectError, ModelChoice, architecture, attention, capture, checking
 from txinspect.architecture import GATED_CONTEXTS, NO_SOFTMAX, Architecture
 from txinspect.capture import Want, first_tensor, hidden_states
+from txinspect.render import render
 
 BUILDABLE = [name for name in registered_types() if name not in NOT_BUILDABLE and missing_package(name) is None]
 
@@ -250,7 +253,10 @@ def test_commands_end_with_a_report_or_a_reason(observed: Observed, command: str
         said = str(error)
     else:
         assert txinspect.to_json(report)
-        assert not any(tensor.stats.nan for tensor in getattr(report, "tensors", ()))
+        render(report, Console(file=StringIO(), width=80))
+        tensors = getattr(report, "tensors", ())
+        assert len({tensor.name for tensor in tensors}) == len(tensors)
+        assert not any(tensor.stats.nan for tensor in tensors)
         return
     assert command in ("embed", "pos", "attn")
     assert any(said.endswith(reason) for reason in reasons)

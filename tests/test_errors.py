@@ -128,7 +128,6 @@ TREE = ("tree", "./model")
     Bad("cuda", in_model("embed", "hi", "--device", "cuda"), ("'cuda'", "no CUDA device", "--device cpu")),
     Bad("cuda:3", in_model("embed", "hi", "--device", "cuda:3"), ("'cuda:3'", "--device cpu")),
     Bad("mps", in_model("embed", "hi", "--device", "mps"), ("'mps'", "--device cpu")),
-    Bad("device map", in_model("embed", "hi", "--device-map", "moon"), ("moon", "auto")),
 )
 def test_of_a_good_model(bad: Bad, model: Path, run_cli: Run) -> None:
     if "cuda" in bad.id and torch.cuda.is_available():
@@ -177,6 +176,9 @@ def test_a_stage_that_this_model_does_not_have_says_why(
         (("attn", "--head", "9999999"), ("--head", "9999999")),
         (("tree", "--depth", "-1"), ("--depth", "greater than or equal to 0")),
         (("embed", "--dtype", "int8"), ("--dtype", "int8", "auto", "float32", "float16", "bfloat16")),
+        (("embed", "--device-map", "moon"), ("--device-map", "'moon'", "auto")),
+        (("embed", "--values"), ("--values", "--json")),
+        (("attn", "--check", "--skip-norm"), ("--check", "--skip-norm")),
         (("embed", "--device", "tpu"), ("--device", "'tpu'", "cpu", "cuda:N", "mps")),
         (("embed", "--device", "cuda:x"), ("--device", "'cuda:x'")),
         (("embed", "--device", "cpu:1"), ("--device", "'cpu:1'")),

@@ -101,7 +101,8 @@ def test_defaults(command: str, asked: Asked) -> None:
 def test_everything_about_the_model(asked: Asked) -> None:
     query = asked(
         *("embed", "hi", "--model", "a/b", "--revision", "v1", "--4bit", "--dtype", "bfloat16", "--device", "cuda:1"),
-        *("--device-map", "auto", "--offline", "--trust-remote-code", "--no-special", "--values", "--save", "x.npz"),
+        *("--device-map", "auto", "--offline", "--trust-remote-code", "--no-special", "--values", "--json"),
+        *("--save", "x.npz"),
     )
     assert isinstance(query, EmbedQuery)
     assert (query.text, query.special, query.values, query.save) == ("hi", False, True, Path("x.npz"))

@@ -18,7 +18,7 @@ from typer.testing import Result
 
 from tests.loopback_hub import BROKEN, GATED, PRIVATE, LoopbackHub, Refusal, files_of
 from txinspect import source
-from txinspect.errors import SourceError
+from txinspect.errors import SourceError, UsageError
 from txinspect.queries import ModelChoice
 from txinspect.source import resolve
 
@@ -426,3 +426,9 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path, run_process: Process) -> N
     assert said.startswith("txinspect: ")
     assert said.count("\n") == 1
     assert all(word in said for word in (repr(REPO), "cannot be reached", "network"))
+
+
+def test_a_revision_of_what_is_no_hub_model_is_refused(tmp_path: Path, bundled: Path) -> None:
+    for name in ("mini", str(tmp_path)):
+        with pytest.raises(UsageError, match="--revision picks a snapshot of the Hub"):
+            resolve(ModelChoice(name=name, revision="main"))

@@ -89,6 +89,8 @@ def _(query: TreeQuery, notify: Notify) -> TreeReport:
     record = describing.model_record(subject, query.model, model)
     totals = tree.totals(model)
     notes = []
+    if query.model.dtype != "auto":
+        notes.append(f"--dtype {query.model.dtype}: sizes are those after the conversion, not as stored.")
     if query.model.quantization:
         loading.quantize_skeleton(model, query.model)
         notes.append(f"--{query.model.quantization} quantizes {totals.linear_modules} linear layers.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from txinspect.subject import Subject
 
 
-SKIPPED = "--skip-norm: the attention was fed the layer's input itself; where no norm stands in between, it reads that anyway."
+SKIPPED = "--skip-norm: the attention was fed the layer's input, which it reads anyway where no norm stands in between."
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def _legend(colour: bool) -> Text:
 def _window_note(keys: Sequence[int], tokens: int, *, clipped: bool) -> Text:
     """What part of the weights is shown; `clipped` where the terminal is narrower than the window."""
     return Text(
-        f"The heatmaps show keys {keys[0]}–{keys[-1]} of {tokens}, the last that fit; "
+        f"The heatmaps show keys {keys[0]}–{keys[-1]} of {tokens} tokens, the last that fit; "
         f"{'a wider terminal shows more, ' if clipped else ''}--json --values gives all.",
         style="yellow",
     )
@@ -155,9 +155,8 @@ def _extent(report: AttnReport) -> tuple[int, int]:
     """How many positions the queries and the keys of this attention have."""
     weights = next(tensor for tensor in report.tensors if tensor.name.partition("#")[0].endswith(".weights"))
     asked = max(query.index for query in report.heads[0].queries) + 1
-    cut = "query" in (weights.coordinates or {})
-    tokens, keys = len(report.input.tokens), weights.shape[-1]
-    return (keys if keys == tokens else max(asked, tokens)) if cut else weights.shape[-2], keys
+    rows = weights.shape[-2]
+    return rows if asked <= rows else max(asked, len(report.input.tokens)), weights.shape[-1]
 
 
 def _labels(input: InputRecord, count: int) -> list[str]:

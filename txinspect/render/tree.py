@@ -134,6 +134,6 @@ def _totals(report: TreeReport) -> Text:
     dtypes = sorted({parameter.dtype for module in report.modules for parameter in module.parameters})
     return Text(
         f"{totals.numel:,} parameters, tied ones once, in {', '.join(dtypes) or 'no type'}\n"
-        f"{short_bytes(totals.bytes)} in that type · {short_bytes(totals.bytes_8bit)} with --8bit · "
+        f"{short_bytes(totals.bytes)} as stored · {short_bytes(totals.bytes_8bit)} with --8bit · "
         f"{short_bytes(totals.bytes_4bit)} with --4bit ({totals.linear_modules} linear layers)"
     )
