@@ -301,6 +301,13 @@ def test_padded_batch(observed: Observed) -> None:
     plain = plain_logits(observed.model, inputs)
     captured = record(observed.model, inputs, lambda name: name == "logits" or name.endswith(".attention.weights"))
     assert torch.equal(captured["logits", ""][0].nan_to_num(), plain.nan_to_num())
+    reported = eager_weights(observed.model_type, observed.folder, observed.architecture, inputs)
+    for (name, module), tensors in captured.items():
+        for ours, theirs in zip(tensors, reported[module] if name != "logits" else (), strict=False):
+            assert ours.shape == theirs.shape
+            real = (slice(0, 1), slice(1, 2)) if ours.shape[-2] == 10 else ()
+            for row, queries in zip(real, (10, 7), strict=False):
+                assert (ours[row, :, :queries] - theirs[row, :, :queries]).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize("model_type", sorted(set(registered_types()) - set(BUILDABLE)))
