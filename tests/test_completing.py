@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from tests.conftest import UPDATE_GOLDEN
 from txinspect import completing, source
 from txinspect.stages import stage_names
 
@@ -166,3 +167,22 @@ def test_commands_of_schema_through_the_protocol(complete: Complete) -> None:
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells(shell: str, complete: Complete, opt: Path) -> None:
     assert any("layers.2.output" in line for line in complete(f"txinspect run -m {opt} --stage layers.2", shell))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_files_are_what_the_program_generates(shell: str) -> None:
+    script = Path(sys.executable).parent / "txinspect"
+    done = subprocess.run(
+        [script],
+        env=os.environ | {"_TXINSPECT_COMPLETE": f"source_{shell}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    path = Path(__file__).parent.parent / "completions" / f"txinspect.{shell}"
+    # A first line of #compdef is what zsh looks for, so the blank one that Typer prints before it is left out.
+    generated = done.stdout.lstrip("\n")
+    if UPDATE_GOLDEN:
+        path.write_text(generated)
+    assert "txinspect" in generated
+    assert path.read_text() == generated
