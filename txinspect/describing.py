@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from txinspect.architecture import rows_of_ids
 from txinspect.queries import EmbedQuery, ModelChoice, PosQuery, TensorQuery
 from txinspect.records import (
     HeadRecord,
@@ -77,6 +76,8 @@ def _name(caught: Caught) -> str:
 
 def _axes(supply: Supply, shape: tuple[int, ...], subject: Subject, text: InputRecord) -> list[str] | None:
     """Names of a tensor's axes: the stage's as far as the sizes agree, or for a module's output what they tell."""
+    from txinspect.architecture import rows_of_ids
+
     config = subject.skeleton.config.get_text_config()
     hidden, tokens = getattr(config, "hidden_size", None), len(text.tokens)
     if supply.axes is not None and len(supply.axes) == len(shape):

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -253,11 +253,8 @@ def with_groups(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]],
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [_resolved(command, parameter) for name, parameter in _parameters(command).items() if name not in groups]
-        members = {
-            name: [_resolved(group, parameter) for parameter in _parameters(group).values()]
-            for name, group in groups.items()
-        }
+        own = [parameter for parameter in _parameters(command) if parameter.name not in groups]
+        members = {name: _parameters(group) for name, group in groups.items()}
 
         @wraps(command)
         def run(**values: Any) -> None:
@@ -276,14 +273,14 @@ def with_groups(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]],
     return decorate
 
 
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(function).parameters)
-
-
-def _resolved(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
-    """A parameter by keyword, with its annotation as an object instead of a string."""
+@cache
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """A function's parameters, by keyword, with their annotations as objects instead of strings."""
     hints = get_type_hints(function, include_extras=True)
-    return parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+    return [
+        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(function).parameters.items()
+    ]
 
 
 def _is_argument(parameter: inspect.Parameter) -> bool:
