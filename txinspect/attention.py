@@ -96,14 +96,12 @@ class BackendCall:
 
     def part(self, name: str, selection: Selection) -> tuple[Recorded, Coordinates]:
         """See Call."""
-        heads = checked_heads(selection.heads, self.query.shape[1])
+        count = self.query.shape[1]
+        heads = checked_heads(selection.heads, count)
         if name in ("k", "v"):
-            tensor = self.key if name == "k" else self.value
-            groups = heads and sorted({head // (self.query.shape[1] // tensor.shape[1]) for head in heads})
-            return Recorded.of(take(tensor, 1, groups)), coordinates(kv_head=groups)
+            return cut_groups(self.key if name == "k" else self.value, heads, count)
         if name in ("q", "context"):
-            tensor = self.query if name == "q" else self.output.transpose(1, 2)
-            return Recorded.of(take(tensor, 1, heads)), coordinates(head=heads)
+            return cut_heads(self.query if name == "q" else self.output.transpose(1, 2), heads)
         queries = None if selection.queries is None else list(selection.queries)
         compute = self._scores if name == "scores" else self._weights
         return self._pattern(compute, heads, queries), coordinates(head=heads, query=queries)
@@ -177,6 +175,17 @@ def checked_heads(heads: Sequence[int] | None, count: int) -> list[int] | None:
     if beyond:
         raise StageError(f"head {beyond[0]} is out of range: this layer has heads 0 to {count - 1}")
     return None if heads is None else list(heads)
+
+
+def cut_heads(tensor: Tensor, heads: list[int] | None) -> tuple[Recorded, Coordinates]:
+    """Some heads of q or the context: (…, head, seq, head_dim)."""
+    return Recorded.of(take(tensor, -3, heads)), coordinates(head=heads)
+
+
+def cut_groups(tensor: Tensor, heads: list[int] | None, count: int) -> tuple[Recorded, Coordinates]:
+    """The kv heads of k or v that serve some of `count` query heads: (…, kv_head, seq, head_dim)."""
+    groups = heads and sorted({head // (count // tensor.shape[-3]) for head in heads})
+    return Recorded.of(take(tensor, -3, groups)), coordinates(kv_head=groups)
 
 
 def take(tensor: Tensor, axis: int, positions: list[int] | None) -> Tensor:

@@ -110,6 +110,8 @@ def run(
         if want.supply.tap == "table":
             end = want.supply.name.partition(".")[2]
             current.catch(want, Recorded.of(positions.tables(model, seq)[end]))
+    if not current.pending:
+        return []
     with torch.no_grad(), _hooks(model, current), _skipped_norm(model, skip_norm), _released(model, current, until):
         try:
             output = model(**inputs, use_cache=False)

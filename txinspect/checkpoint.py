@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from txinspect.errors import SourceError, first_line
+from txinspect.errors import SourceError, first_line, some_of
 
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """What transformers looks for, in its order."""
@@ -54,7 +54,7 @@ def _shards(index: Path) -> list[Path]:
     if missing:
         raise SourceError(
             f"{index} names {len(shards)} shards, of which {len(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not there ({_some(missing)}): fetch what is missing"
+            f"{'is' if len(missing) == 1 else 'are'} not there ({some_of(missing)}): fetch what is missing"
         )
     return [index.parent / shard for shard in shards]
 
@@ -110,8 +110,3 @@ def _check_torch(file: Path, head: bytes) -> None:
         raise SourceError(pickled(file)) from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
-
-
-def _some(names: list[str], limit: int = 3) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

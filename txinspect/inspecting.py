@@ -8,7 +8,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING, Any, overload
 
 from txinspect import __version__, describing, planning
-from txinspect.errors import SourceError, StageError
+from txinspect.errors import SourceError, StageError, some_of
 from txinspect.queries import (
     AttnQuery,
     EmbedQuery,
@@ -84,7 +84,7 @@ def _(query: TokenizeQuery, notify: Notify) -> TokenizeReport:
 def _(query: TreeQuery, notify: Notify) -> TreeReport:
     from txinspect import loading, tree
 
-    subject = load_subject(replace(query.model, quantization=None), notify)
+    subject = load_subject(resolve(query.model), replace(query.model, quantization=None), notify)
     model = subject.skeleton
     record = describing.model_record(subject, query.model, model)
     totals = tree.totals(model)
@@ -99,7 +99,7 @@ def _(query: TreeQuery, notify: Notify) -> TreeReport:
 
 @_answer.register
 def _(query: StagesQuery, notify: Notify) -> StagesReport:
-    subject = load_subject(query.model, notify)
+    subject = load_subject(resolve(query.model), query.model, notify)
     stages = [
         StageRecord(
             name=supply.name,
@@ -164,11 +164,11 @@ def _observe(
         text = _encode(query, source)
     except SourceError:
         # A config that no model can be built from often fails in the tokenizer first: that error says more.
-        load_subject(query.model, notify)
+        load_subject(source, query.model, notify)
         raise
     if query.save:
         saving.check_writable(query.save)
-    subject = load_subject(query.model, notify, len(text.tokens))
+    subject = load_subject(source, query.model, notify, len(text.tokens))
     plan = plan_for(subject)
     planning.check_length(subject, text, query)
 
@@ -194,7 +194,7 @@ def _observe(
     if not records:
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = describing.numbered(records, kept)
-    notes = [*plan.notes, *([f"{_some(idle)}: passed no tensor on in this pass."] if idle else [])]
+    notes = [*plan.notes, *([f"{some_of(idle)}: passed no tensor on in this pass."] if idle else [])]
     if query.save:
         notes += saving.save(query.save, kept, records, source.name)
     return _head(command, notes) | {
@@ -204,11 +204,6 @@ def _observe(
         "saved": str(query.save) if query.save else None,
         "checks": checks,
     }
-
-
-def _some(names: Sequence[str], limit: int = 6) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _encode(query: TokenizeQuery | TensorQuery, source: Source) -> InputRecord:

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +48,8 @@ class Source:
     """The folder, or the .gguf file; None for the Hub."""
     revision: str | None = None
     offline: bool = False
+    snapshots: dict[tuple[str, ...], Path] = field(default_factory=dict, compare=False, repr=False)
+    """Folders that the Hub was already asked for, by patterns: each asking is a request over the network."""
 
     def folder(self, patterns: Sequence[str]) -> Path:
         """The local folder that holds the files these glob patterns name, fetched from the Hub if need be.
@@ -56,7 +58,10 @@ class Source:
         """
         if self.path is not None:
             return self.path.parent if self.kind == "gguf" else self.path
-        return _snapshot(self, patterns)
+        key = tuple(patterns)
+        if key not in self.snapshots:
+            self.snapshots[key] = _snapshot(self, patterns)
+        return self.snapshots[key]
 
     @property
     def gguf_file(self) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from txinspect.queries import ModelChoice
-from txinspect.source import Source, resolve
+from txinspect.source import Source
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -28,12 +28,11 @@ class Subject:
     architecture: Architecture
 
 
-def load_subject(choice: ModelChoice, notify: Notify, length: int = 1) -> Subject:
+def load_subject(source: Source, choice: ModelChoice, notify: Notify, length: int = 1) -> Subject:
     """The model without weights, in the form that it takes for a text of that many tokens."""
     notify("importing torch and transformers")
     from txinspect import architecture, loading
 
-    source = resolve(choice)
     config = loading.load_config(source, choice)
     skeleton = loading.skeleton(source, choice, config)
     if choice.quantization:

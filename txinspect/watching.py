@@ -16,7 +16,18 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from txinspect.attention import BackendCall, Call, Coordinates, Recorded, Selection, checked_heads, coordinates, take
+from txinspect.attention import (
+    BackendCall,
+    Call,
+    Coordinates,
+    Recorded,
+    Selection,
+    checked_heads,
+    coordinates,
+    cut_groups,
+    cut_heads,
+    take,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,14 +83,12 @@ class WatchedCall:
 
     def part(self, name: str, selection: Selection) -> tuple[Recorded, Coordinates]:
         """See txinspect.attention.Call."""
-        heads = checked_heads(selection.heads, self.weights.shape[-3])
+        count = self.weights.shape[-3]
+        heads = checked_heads(selection.heads, count)
         if name in ("k", "v"):
-            tensor = self.key if name == "k" else self.value
-            groups = heads and sorted({head // (self.weights.shape[-3] // tensor.shape[-3]) for head in heads})
-            return Recorded.of(take(tensor, -3, groups)), coordinates(kv_head=groups)
+            return cut_groups(self.key if name == "k" else self.value, heads, count)
         if name in ("q", "context"):
-            tensor = self.query if name == "q" else self.context
-            return Recorded.of(take(tensor, -3, heads)), coordinates(head=heads)
+            return cut_heads(self.query if name == "q" else self.context, heads)
         queries = None if selection.queries is None else list(selection.queries)
         tensor = self.weights if name == "weights" else self.query @ self.key.transpose(-1, -2) * self.scale
         return Recorded.of(take(take(tensor, -3, heads), -2, queries)), coordinates(head=heads, query=queries)
