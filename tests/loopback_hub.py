@@ -48,6 +48,8 @@ class LoopbackHub:
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.requests: list[tuple[str, str]] = []
+        self.ranges: list[tuple[str, int]] = []
+        """Parts of files that were asked for, and how many bytes each is."""
         self.dies_in: str | None = None
         """The file in the middle of which the server closes the connection and answers nothing from then on."""
         self.dead = False
@@ -150,7 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         commit, files = found
         if what == "revision":
-            answer: Any = {"id": name, "sha": commit, "siblings": [{"rfilename": file} for file in sorted(files)]}
+            siblings = [{"rfilename": file, "size": len(content)} for file, content in sorted(files.items())]
+            answer: Any = {"id": name, "sha": commit, "siblings": siblings}
         else:
             answer = [
                 {"type": "file", "path": file, "size": len(content), "oid": _etag(content)}
@@ -172,6 +175,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(content, headers, only=len(content) // 2)
             self.owner.close()
             self.close_connection = True
+            return
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if span:
+            low, high = int(span[1]), min(int(span[2]), len(content) - 1)
+            headers["Content-Range"] = f"bytes {low}-{high}/{len(content)}"
+            self.owner.ranges.append((file, high + 1 - low))
+            self._send(content[low : high + 1], headers, 206)
             return
         self._send(content, headers)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.conftest import VARIANTS
-from txinspect import attention, loading, recording
+from txinspect import attention, recording, weights
 from txinspect.describing import STRONGEST, WINDOW
 from txinspect.inspecting import inspect
 from txinspect.queries import AttnQuery, ModelChoice
@@ -55,14 +55,15 @@ def causal(scores: Tensor) -> Tensor:
 @pytest.fixture(params=["sdpa", "eager"])
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each attention backend, on which txinspect's model runs."""
-    original = loading.load
+    original = weights.load
 
     def load(*arguments: Any) -> Any:
-        model = original(*arguments)
+        loaded = original(*arguments)
+        model = loaded.model
         model.set_attn_implementation(request.param)
-        return model
+        return loaded
 
-    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(weights, "load", load)
     name: str = request.param
     return name
 

@@ -33,6 +33,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "pos": ("naïve 😀 [/INST]", "-m", "{model}"),
     "attn": ("naïve 😀 [/INST]", "-m", "{model}", "--layer", "1"),
     "run": ("naïve 😀 [/INST]", "-m", "{model}", "--stage", "**"),
+    "plan": ("naïve 😀 [/INST]", "-m", "{model}"),
 }
 """A good use of every command that reports."""
 
@@ -304,11 +305,11 @@ def test_tables_are_utf8_whatever_the_locale(opt: Path, run_process: Process, ru
 
 SLOW = """
 import sys, time
-from txinspect import loading
+from txinspect import weights
 def load(*_):
     print("loading", file=sys.stderr, flush=True)
     time.sleep(60)
-loading.load = load
+weights.load = load
 sys.argv = ["txinspect", "embed", "hi", "-m", {model!r}]
 from txinspect.__main__ import main
 main()

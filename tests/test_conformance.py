@@ -23,10 +23,24 @@ import txinspect
 from tests.conformance import readme_section, section_of
 from tests.conftest import UPDATE_GOLDEN
 from tests.tiny_models import BUILT_FROM_PART, NOT_BUILDABLE, missing_package, registered_types, save_tiny
-from txinspect import InspectError, ModelChoice, architecture, attention, capture, checking
+from txinspect import (
+    InspectError,
+    ModelChoice,
+    accounting,
+    architecture,
+    attention,
+    capture,
+    checking,
+    loading,
+    planning,
+    rehearsing,
+    weights,
+)
 from txinspect.architecture import GATED_CONTEXTS, NO_SOFTMAX, Architecture
-from txinspect.capture import Want, first_tensor, hidden_states
+from txinspect.capture import Caught, Want, first_tensor, hidden_states
 from txinspect.render import render
+from txinspect.source import resolve
+from txinspect.subject import load_subject
 
 BUILDABLE = [name for name in registered_types() if name not in NOT_BUILDABLE and missing_package(name) is None]
 
@@ -41,6 +55,9 @@ SEVERAL_CALLS = {
 
 FAIL_IN_BFLOAT16 = ("reformer", "xlnet", "xlstm")
 """Types whose own forward mixes bfloat16 and float32, so that plain transformers cannot run them either."""
+
+NOT_REHEARSED = ("blt", "dbrx", "jetmoe", "longcat_flash", "xmod")
+"""Types whose code branches on what only weights can tell: their modules count by their place."""
 
 BACKENDS_DIFFER_LEFT_PADDED = ("minimax_m3_vl_text",)
 """Types whose choice of sparse blocks depends on the backend where the padding is on the left: plain sdpa and plain
@@ -205,6 +222,40 @@ def test_module_tensors_are_what_hooks_see(observed: Observed) -> None:
     assert compared > 5
 
 
+def test_the_weights_in_use_give_what_all_give(observed: Observed) -> None:
+    """Loaded are only those that the asked stages use; the plan names them before, the account afterwards."""
+    choice = ModelChoice(name=str(observed.folder))
+    last = len(observed.architecture.layers) - 1
+    for stages in (["layers.0.output"], [f"layers.{last}.input"]):
+        subject = load_subject(resolve(choice), choice, lambda _: None, 10)
+        plan = planning.named(subject, stages)
+        with loading.quiet():
+            rehearsal = rehearsing.rehearse(subject, observed.inputs, plan)
+        assert rehearsal.stopped_by is None or observed.model_type in NOT_REHEARSED
+        loaded = weights.load(subject, choice, rehearsal.uses)
+        architecture.settle(loaded.model, 10)
+        came: Captured = defaultdict(list)
+
+        def receive(caught: Caught, came: Captured = came) -> None:
+            supply = caught.want.supply
+            came[supply.name, supply.module or ""].append(caught.tensor.whole().clone())
+
+        with loading.quiet():
+            until = planning.until(subject, plan)
+            capture.run(loaded.model, observed.inputs, plan.wants, receive, until=until)
+        assert came
+        for key, tensors in came.items():
+            expected = observed.captured[key]
+            assert len(tensors) == len(expected)
+            assert all(torch.equal(mine, whole) for mine, whole in zip(tensors, expected, strict=True)), key
+        planned = accounting.plan(subject, choice, rehearsal)
+        done = accounting.done(subject, choice, rehearsal, loaded)
+        assert planned.disk_bytes == done.disk_bytes
+        assert [file.tensors_read for file in planned.files] == [file.tensors_read for file in done.files]
+        held = {id(tensor): tensor for tensor in loaded.model.parameters()}
+        assert sum(tensor.numel() for tensor in held.values()) == done.parameters == planned.parameters
+
+
 def test_attention_weights_equal_eager(observed: Observed) -> None:
     reported = eager_weights(observed.model_type, observed.folder, observed.architecture, observed.inputs)
     assert_weights_equal(observed.model_type, observed.architecture, observed.captured, reported, 1e-5)
@@ -219,9 +270,9 @@ def test_weights_times_values_is_the_context(observed: Observed) -> None:
             parts = [
                 observed.captured[f"layers.{index}.attention.{part}", path] for part in ("weights", "v", "context")
             ]
-            for weights, value, context in zip(*parts, strict=True):
-                repeats = weights.shape[1] // value.shape[1]
-                expected = weights @ (value.repeat_interleave(repeats, 1) if repeats > 1 else value)
+            for pattern, value, context in zip(*parts, strict=True):
+                repeats = pattern.shape[1] // value.shape[1]
+                expected = pattern @ (value.repeat_interleave(repeats, 1) if repeats > 1 else value)
                 torch.testing.assert_close(context, expected, rtol=1e-4, atol=1e-5)
 
 

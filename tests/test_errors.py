@@ -370,7 +370,7 @@ def test_a_model_without_layers_has_no_layer_0(model: Path, run_cli: Run) -> Non
     ),
     Bad(
         "tensor of another shape",
-        EMBED,
+        ("run", "hi", "-m", "./model", "-s", "logits"),
         ("'./model'", "do not fit", "layers.0.fc1.bias", "[96]", "[80]", "and 8 more tensors"),
         lambda f: change_config(f, ffn_dim=80),
     ),

@@ -54,7 +54,7 @@ def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the weights were read")
 
-    monkeypatch.setattr("txinspect.loading.load", refuse)
+    monkeypatch.setattr("txinspect.weights.load", refuse)
 
 
 # --- the front door ---

@@ -12,15 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from tests.conftest import VARIANTS, write_opt
-from txinspect import loading
+from txinspect import loading, rehearsing, weights
 from txinspect.errors import SourceError, UsageError
 from txinspect.inspecting import inspect
 from txinspect.queries import DType, ModelChoice, Quantization, RunQuery
 from txinspect.records import TensorsReport
 from txinspect.source import resolve
+from txinspect.subject import load_subject
 
 TEXT = "naïve fox"
 
@@ -28,6 +29,12 @@ TEXT = "naïve fox"
 def asked(folder: Path, **choice: Any) -> TensorsReport:
     model = ModelChoice(name=str(folder), **choice)
     return inspect(RunQuery(model=model, text=TEXT, stages=("layers.1.output", "logits"), values=True))
+
+
+def loaded(choice: ModelChoice) -> PreTrainedModel:
+    """The whole model."""
+    subject = load_subject(resolve(choice), choice, lambda _: None)
+    return weights.load(subject, choice, rehearsing.whole(subject).uses).model
 
 
 def logits(report: TensorsReport) -> Tensor:
@@ -138,7 +145,7 @@ def test_weights_on_the_cpu_are_mapped(stored: str, opt: Path, tmp_path: Path) -
     folder = copied(opt, tmp_path / "model")
     STORED[stored](opt, folder)
     choice = ModelChoice(name=str(folder))
-    model = loading.load(resolve(choice), choice, loading.load_config(resolve(choice), choice))
+    model = loaded(choice)
     ranges = []
     for line in maps.read_text().splitlines():
         if str(folder) in line:
@@ -185,7 +192,7 @@ def quantizable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("kind", ["8bit", "4bit"])
 @pytest.mark.parametrize("dtype", ["auto", "float16", "bfloat16"])
 def test_quantized_on_the_cpu(kind: Quantization, dtype: DType, quantizable: Path) -> None:
-    config = BitsAndBytesConfig(load_in_8bit=kind == "8bit", load_in_4bit=kind == "4bit")
+    config = BitsAndBytesConfig(load_in_8bit=kind == "8bit", load_in_4bit=kind == "4bit", bnb_4bit_quant_type="nf4")
     wanted = plain_logits(
         quantizable,
         quantization_config=config,
@@ -225,7 +232,8 @@ def test_the_skeleton_is_the_model_without_weights(variant: str, opt_variant: Ca
     choice = ModelChoice(name=str(opt_variant(variant)))
     source = resolve(choice)
     config = loading.load_config(source, choice)
-    skeleton, model = loading.skeleton(source, choice, config), loading.load(source, choice, config)
+    skeleton = loading.skeleton(source, choice, config)
+    model = loaded(choice)
     assert [name for name, _ in skeleton.named_modules()] == [name for name, _ in model.named_modules()]
     for (name, empty), (_, full) in zip(skeleton.named_parameters(), model.named_parameters(), strict=True):
         assert (empty.shape, empty.dtype, empty.device.type) == (full.shape, full.dtype, "meta"), name

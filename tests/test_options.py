@@ -17,10 +17,13 @@ from txinspect.errors import InspectError, UsageError
 from txinspect.options import choose_model, indices, read_text, with_groups
 from txinspect.queries import DEFAULT_MODEL, LESSON, AttnQuery, EmbedQuery, Query, RunQuery, TreeQuery
 
-LOADING = {"--revision", "--8bit", "--4bit", "--dtype", "--device", "--device-map", "--offline", "--trust-remote-code"}
+LOADING = {
+    *("--revision", "--8bit", "--4bit", "--dtype", "--device", "--device-map", "--offline", "--trust-remote-code"),
+    *("--int8-threshold", "--4bit-type", "--double-quant", "--skip-module"),
+}
 OUTPUT = {"--json", "-q", "--quiet", "-v", "--verbose"}
 TEXT = {"-m", "--model", "--file", "--no-special"}
-TENSORS = {"--values", "--save"}
+TENSORS = {"--values", "--save", "--dry-run"}
 EXPECTED = {
     "tokenize": LOADING | OUTPUT | TEXT,
     "tree": LOADING | OUTPUT | {"--depth", "--expand", "--params"},
@@ -29,6 +32,7 @@ EXPECTED = {
     "pos": LOADING | OUTPUT | TEXT | TENSORS,
     "attn": LOADING | OUTPUT | TEXT | TENSORS | {"--layer", "--head", "--query", "--skip-norm"},
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
+    "plan": LOADING | OUTPUT | TEXT | {"-s", "--stage"},
     "schema": {"--json"},
 }
 """The options of each command, as the contract spells them."""
@@ -55,7 +59,12 @@ def test_options_of(command: str) -> None:
 @pytest.mark.parametrize("option", sorted(set().union(*EXPECTED.values())))
 def test_an_option_is_the_same_wherever_it_is(option: str) -> None:
     found = [parameters(command)[option] for command in EXPECTED if option in parameters(command)]
-    looks = {(tuple(each.opts), each.help, each.metavar, repr(each.default), str(each.envvar)) for each in found}
+    # run must be told its stages; plan takes the whole pass where it is not.
+    defaults = [None if option in ("-s", "--stage") else repr(each.default) for each in found]
+    looks = {
+        (tuple(each.opts), each.help, each.metavar, default, str(each.envvar))
+        for each, default in zip(found, defaults, strict=True)
+    }
     assert len(looks) == 1
 
 

@@ -21,6 +21,7 @@ from txinspect.queries import (
     AttnQuery,
     EmbedQuery,
     ModelChoice,
+    PlanQuery,
     PosQuery,
     Query,
     RunQuery,
@@ -29,7 +30,7 @@ from txinspect.queries import (
     TreeQuery,
 )
 
-COMMANDS = ("tokenize", "tree", "stages", "embed", "pos", "attn", "run")
+COMMANDS = ("tokenize", "tree", "stages", "embed", "pos", "attn", "run", "plan")
 TEXT = "naïve 😀 [/INST]"
 
 ENVELOPE = {"schema_version", "txinspect", "command", "model"}
@@ -56,6 +57,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "tree": ("model", "modules", "modules.parameters"),
     "stages": ("model", "stages"),
     **dict.fromkeys(("embed", "pos", "attn", "run"), ("model", "input", "input.tokens", "tensors", "tensors.stats")),
+    "plan": ("model", "input", "input.tokens"),
 }
 
 
@@ -68,6 +70,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query:
         "pos": lambda: PosQuery(model=model, text=TEXT, **more),
         "attn": lambda: AttnQuery(model=model, text=TEXT, layer=1, heads=(0, 2), queries=(3, 5), **more),
         "run": lambda: RunQuery(model=model, text=TEXT, stages=("**",), **more),
+        "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),
     }
     return made[command]()
 

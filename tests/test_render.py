@@ -13,19 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from txinspect.records import (
     AttnReport,
+    FileRecord,
     HeadRecord,
     HistogramRecord,
     InputRecord,
     KeyRecord,
+    LoadingRecord,
     ModelRecord,
     ModuleRecord,
     ParameterRecord,
+    PlanReport,
+    QuantizationRecord,
     QueryRecord,
     Report,
     RowRecord,
@@ -164,6 +169,45 @@ def tensor(name: str, shape: Sequence[int], axes: Sequence[str] | None, **change
     return TensorRecord(**(values | changes))
 
 
+_FILE = "/models/tiny/model.safetensors"
+LOADING = LoadingRecord(
+    files=[
+        FileRecord(
+            path="/models/tiny/model.safetensors",
+            bytes=2_631_561_680,
+            tensors=388,
+            tensors_read=18,
+            bytes_read=315_027_456,
+        )
+    ],
+    disk_bytes=315_027_456,
+    download_bytes=None,
+    parameters=157_513_728,
+    memory_bytes=315_027_456,
+    mapped=True,
+    modules_guessed=None,
+)
+COSTS: dict[str, Any] = {"loading": LOADING, "quantization": None}
+
+
+def plan_report() -> PlanReport:
+    """Two shards, of which one has yet to be fetched and one is not described."""
+    files = [
+        *LOADING.files,
+        FileRecord(path="pytorch_model.bin", bytes=9_000, tensors=None, tensors_read=None, bytes_read=9_000),
+    ]
+    stages = [f"layers.{layer}.output" for layer in range(4)]
+    return PlanReport(
+        **head("plan", ["8bit: 6 of 7 weight matrices are quantized (Linear8bitLt); not lm_head."]),
+        input=SENTENCE,
+        asked=stages,
+        loading=structs.replace(LOADING, files=files, download_bytes=9_000, mapped=False),
+        quantization=QuantizationRecord(
+            method="8bit", quantized=6, modules=7, kept=["lm_head"], classes=["Linear8bitLt"], dequantized=False
+        ),
+    )
+
+
 def embed_report() -> TensorsReport:
     rows = [RowRecord(index=index, l2=1.5 * index, mean=-0.01 * index, std=0.5) for index in range(5)]
     rows[3] = RowRecord(index=3, l2=None, mean=None, std=None)
@@ -176,7 +220,7 @@ def embed_report() -> TensorsReport:
         rows=rows,
     )
     return TensorsReport(
-        **head("embed"), input=SENTENCE, tensors=[embeddings], saved="out/embeddings.safetensors", checks=None
+        **head("embed"), input=SENTENCE, tensors=[embeddings], saved="out/embeddings.safetensors", checks=None, **COSTS
     )
 
 
@@ -209,6 +253,7 @@ def run_report() -> TensorsReport:
         tensors=tensors,
         saved=None,
         checks=None,
+        **COSTS,
     )
 
 
@@ -247,7 +292,7 @@ def attention_report(
     weights = tensor("layers.0.attention.weights", (1, heads, len(asked), count), ("batch", "head", "query", "key"))
     output = tensor("layers.0.attention.output", (1, count, 4), ("batch", "seq", "hidden"))
     return AttnReport(
-        **head("attn"), input=input, tensors=[weights, output], saved=None, checks=None, layer=0, heads=records
+        **head("attn"), input=input, tensors=[weights, output], saved=None, checks=None, **COSTS, layer=0, heads=records
     )
 
 
@@ -292,7 +337,7 @@ def tree_report(**changes: Any) -> TreeReport:
         for name, (kind, parameters) in own.items()
     ]
     totals = TotalsRecord(numel=below(""), bytes=2 * below(""), bytes_8bit=800, bytes_4bit=600, linear_modules=6)
-    return TreeReport(**head("tree", **changes), modules=modules, totals=totals)
+    return TreeReport(**head("tree", **changes), modules=modules, totals=totals, quantization=None)
 
 
 def stages_report() -> StagesReport:
@@ -335,11 +380,12 @@ REPORTS: dict[str, Callable[[], tuple[Report, dict[str, Any]]]] = {
     "stages": lambda: (stages_report(), {}),
     "embed": lambda: (embed_report(), {}),
     "pos": lambda: (
-        TensorsReport(**{**head("pos"), "input": SENTENCE, "tensors": [], "saved": None, "checks": None}),
+        TensorsReport(**{**head("pos"), "input": SENTENCE, "tensors": [], "saved": None, "checks": None, **COSTS}),
         {},
     ),
     "attn": lambda: (attention_report(), {}),
     "run": lambda: (run_report(), {}),
+    "plan": lambda: (plan_report(), {}),
 }
 
 
@@ -458,7 +504,12 @@ def test_notes_come_last() -> None:
 def test_nothing_of_a_long_name_is_lost(width: int) -> None:
     name = "model.decoder.layers.0." + ".".join(f"part{number}" for number in range(20))
     report = TensorsReport(
-        **head("run"), input=SENTENCE, tensors=[tensor(name, (1, 2), None, module=name)], saved=None, checks=None
+        **head("run"),
+        input=SENTENCE,
+        tensors=[tensor(name, (1, 2), None, module=name)],
+        saved=None,
+        checks=None,
+        **COSTS,
     )
     assert name in drawn(report, width).replace("\n", "").replace(" ", "")
 
@@ -648,9 +699,14 @@ def odd_reports(word: str) -> list[Report]:
     absent = StageRecord(name=word, axes=None, module=None, class_=None, available=False, reason=word, note=None)
     return [
         TokenizeReport(**{**head("tokenize"), **lines}, input=input),
-        TreeReport(**{**head("tree"), **lines}, modules=parts if "." not in word else parts[:1], totals=totals),
+        TreeReport(
+            **{**head("tree"), **lines},
+            modules=parts if "." not in word else parts[:1],
+            totals=totals,
+            quantization=None,
+        ),
         StagesReport(**{**head("stages"), **lines}, stages=[stage, absent]),
-        TensorsReport(**{**head("run"), **lines}, input=input, tensors=named, saved=word, checks=None),
+        TensorsReport(**{**head("run"), **lines}, input=input, tensors=named, saved=word, checks=None, **COSTS),
         attention_report(input),
     ]
 

@@ -223,7 +223,7 @@ def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the model was loaded before the file was checked")
 
-    monkeypatch.setattr("txinspect.loading.load", refuse)
+    monkeypatch.setattr("txinspect.weights.load", refuse)
 
 
 @pytest.mark.usefixtures("never_loaded")

@@ -216,7 +216,7 @@ def test_torch_weights_work_offline_afterwards(online: LoopbackHub, opt: Path, t
     assert report(run_cli("embed", "hi", "-m", REPO, "--json", "--offline")) == first
 
 
-def test_sharded_weights_are_fetched_whole(online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run) -> None:
+def test_only_shards_in_use_are_fetched(online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run) -> None:
     from transformers import AutoModelForCausalLM
 
     AutoModelForCausalLM.from_pretrained(opt).save_pretrained(tmp_path, max_shard_size="200KB")
@@ -226,7 +226,51 @@ def test_sharded_weights_are_fetched_whole(online: LoopbackHub, opt: Path, tmp_p
     assert len(shards) > 2
     online.add(REPO, files | shards)
     assert report(run_cli("embed", "hi", "-m", REPO, "--json"))["tensors"][0]["shape"] == [1, 3, 64]
+    few = set(shards) & set(online.fetched())
+    weight_map = json.loads(shards["model.safetensors.index.json"])["weight_map"]
+    assert few == {"model.safetensors.index.json", weight_map["model.decoder.embed_tokens.weight"]}
+    asked = ("run", "hi", "-m", REPO, "--json", "--values", "-s", "logits")
+    whole = report(run_cli(*asked))
     assert set(shards) <= set(online.fetched())
+    assert whole["tensors"][0]["values"] == report(run_cli(*asked[:3], str(opt), *asked[4:]))["tensors"][0]["values"]
+    assert report(run_cli(*asked, "--offline"))["tensors"] == whole["tensors"]
+
+
+def test_a_plan_fetches_headers_alone(online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run) -> None:
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(opt).save_pretrained(tmp_path, max_shard_size="200KB")
+    shards = {name: content for name, content in files_of(tmp_path).items() if name.startswith("model-")}
+    index = (tmp_path / "model.safetensors.index.json").read_bytes()
+    small = {name: content for name, content in files_of(opt).items() if name != "model.safetensors"}
+    online.add(REPO, small | shards | {"model.safetensors.index.json": index})
+    asked = ("embed", "hi", "-m", REPO, "--json")
+    planned = report(run_cli(*asked, "--dry-run"))["loading"]
+    needed = json.loads(index)["weight_map"]["model.decoder.embed_tokens.weight"]
+    assert [file["path"] for file in planned["files"]] == [needed]
+    assert planned["download_bytes"] == len(shards[needed])
+    assert sum(size for _, size in online.ranges) < sum(map(len, shards.values())) or online.ranges
+    assert needed not in [name for name in online.fetched() if name not in dict(online.ranges)]
+    done = report(run_cli(*asked))["loading"]
+    assert done["disk_bytes"] == planned["disk_bytes"]
+    again = report(run_cli(*asked, "--dry-run"))["loading"]
+    assert (again["download_bytes"], again["disk_bytes"]) == (0, planned["disk_bytes"])
+
+
+def test_a_plan_of_a_pytorch_checkpoint_counts_the_whole_file(
+    online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run
+) -> None:
+    files = torch_files(opt, tmp_path)
+    online.add(REPO, files)
+    planned = report(run_cli("embed", "hi", "-m", REPO, "--json", "--dry-run"))["loading"]
+    assert planned["download_bytes"] == planned["disk_bytes"] == len(files["pytorch_model.bin"])
+    assert planned["files"][0]["tensors"] is None
+    assert "pytorch_model.bin" not in online.fetched()
+
+
+def test_a_plan_offline_of_what_was_never_fetched(tiny: LoopbackHub, run_cli: Run) -> None:
+    run_cli("tree", REPO)
+    assert "not in the local cache" in sentence(run_cli("embed", "hi", "-m", REPO, "--dry-run", "--offline"))
 
 
 # Revisions

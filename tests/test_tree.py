@@ -44,7 +44,7 @@ def plain(folder: Path, **options: Any) -> nn.Module:
 
 
 def quantized(folder: Path, kind: Quantization, **options: Any) -> nn.Module:
-    config = BitsAndBytesConfig(load_in_8bit=kind == "8bit", load_in_4bit=kind == "4bit")
+    config = BitsAndBytesConfig(load_in_8bit=kind == "8bit", load_in_4bit=kind == "4bit", bnb_4bit_quant_type="nf4")
     return plain(folder, quantization_config=config, device_map={"": "cpu"}, **options)
 
 
@@ -176,7 +176,11 @@ def test_the_quantized_tree_is_the_quantized_models(kind: Quantization, folder: 
     assert report.model.quantization == kind
     assert report.modules[0].bytes == quantized_bytes(model) == getattr(report.totals, f"bytes_{kind}")
     assert report.totals == asked(folder).totals, "totals tell of the model as stored"
-    assert f"--{kind} quantizes {report.totals.linear_modules} linear layers." in report.notes
+    found = report.quantization
+    assert found is not None
+    assert (found.method, found.quantized, found.kept) == (kind, report.totals.linear_modules, ["lm_head"])
+    assert found.modules == found.quantized + 1
+    assert f"{kind}: {found.quantized} of {found.modules} weight matrices are quantized" in report.notes[-1]
 
 
 @pytest.mark.parametrize("kind", ["8bit", "4bit"])
@@ -192,7 +196,7 @@ def test_every_quantized_module_has_its_own_bytes(kind: Quantization, folder: Pa
 def test_a_quantized_weight_keeps_its_shape_in_the_tree(kind: Quantization, opt: Path) -> None:
     records = {record.name: record for record in asked(opt, kind).modules}
     weight, bias = records["model.decoder.layers.0.fc1"].parameters
-    assert (weight.shape, weight.numel, weight.dtype) == ([96, 64], 96 * 64, "int8" if kind == "8bit" else "fp4")
+    assert (weight.shape, weight.numel, weight.dtype) == ([96, 64], 96 * 64, "int8" if kind == "8bit" else "nf4")
     assert bias.dtype == "float32"
 
 

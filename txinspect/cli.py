@@ -22,10 +22,12 @@ from txinspect.queries import (
     AttnQuery,
     EmbedQuery,
     ModelChoice,
+    PlanQuery,
     PosQuery,
     Query,
     RunQuery,
     StagesQuery,
+    TensorQuery,
     TokenizeQuery,
     TreeQuery,
 )
@@ -129,6 +131,7 @@ def embed(
     values: options.Values = False,
     save: options.Save = None,
     check: options.Check = False,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Show the token embeddings of a text."""
     _answer(
@@ -136,6 +139,7 @@ def embed(
             model=replace(choice, name=model), text=text, special=not no_special, values=values, save=save, check=check
         ),
         output,
+        dry_run=dry_run,
     )
 
 
@@ -152,6 +156,7 @@ def pos(
     values: options.Values = False,
     save: options.Save = None,
     check: options.Check = False,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Show the position embeddings of a text, or what the model has in their place."""
     _answer(
@@ -159,6 +164,7 @@ def pos(
             model=replace(choice, name=model), text=text, special=not no_special, values=values, save=save, check=check
         ),
         output,
+        dry_run=dry_run,
     )
 
 
@@ -183,6 +189,7 @@ def attn(
     values: options.Values = False,
     save: options.Save = None,
     check: options.Check = False,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Show one layer's self-attention: input, q, k, v, scores, weights, context, output, and a heatmap per head."""
     _answer(
@@ -199,6 +206,7 @@ def attn(
             check=check,
         ),
         output,
+        dry_run=dry_run,
     )
 
 
@@ -219,6 +227,7 @@ def run(
     values: options.Values = False,
     save: options.Save = None,
     check: options.Check = False,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Run the model and show any stages of the pass, by name, glob or module path."""
     _answer(
@@ -232,7 +241,29 @@ def run(
             check=check,
         ),
         output,
+        dry_run=dry_run,
     )
+
+
+@app.command(
+    epilog=_examples(
+        "txinspect plan -m facebook/opt-1.3b",
+        "txinspect plan -m facebook/opt-1.3b --stage layers.3.output --8bit",
+        "txinspect plan --stage logits --json | jq .loading.memory_bytes",
+    )
+)
+@with_groups(text=read_text, choice=choose_model, output=choose_output)
+def plan(
+    text: str,
+    choice: ModelChoice,
+    output: Output,
+    stage: options.Stages = ["logits"],  # noqa: B006 - Typer copies it
+    model: options.Model = DEFAULT_MODEL,
+    no_special: options.NoSpecial = False,
+) -> None:
+    """Say what running a model to some stages would read: files, bytes of disk, download and memory; load nothing."""
+    query = RunQuery(model=replace(choice, name=model), text=text, special=not no_special, stages=tuple(stage))
+    _answer(query, output, dry_run=True)
 
 
 @app.command(epilog=_examples("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
@@ -250,11 +281,13 @@ def schema(
     _write(records.schema_json(command))
 
 
-def _answer(query: Query, output: Output, **show: Any) -> None:
-    """Answer a query on stdout: as JSON, or as tables drawn with the options in `show`."""
+def _answer(query: Query, output: Output, *, dry_run: bool = False, **show: Any) -> None:
+    """Answer a query on stdout, or plan it: as JSON, or as tables drawn with the options in `show`."""
     from txinspect.inspecting import inspect
     from txinspect.records import to_json
 
+    if dry_run:
+        query = PlanQuery(model=query.model, of=cast(TensorQuery, query))
     if getattr(query, "values", False) and not output.json:
         raise UsageError("--values puts the numbers into the JSON: add --json, or --save FILE to have them in a file")
     with _progress(output) as notify:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from txinspect.queries import EmbedQuery, ModelChoice, PosQuery, TensorQuery
+from txinspect.queries import EmbedQuery, PosQuery, TensorQuery
 from txinspect.records import (
     HeadRecord,
     InputRecord,
@@ -148,7 +148,7 @@ def head_records(caught: Caught) -> list[HeadRecord]:
     ]
 
 
-def model_record(subject: Subject, choice: ModelChoice, model: PreTrainedModel) -> ModelRecord:
+def model_record(subject: Subject, model: PreTrainedModel) -> ModelRecord:
     from txinspect.tree import count_parameters
 
     text_config = subject.skeleton.config.get_text_config()
@@ -162,14 +162,12 @@ def model_record(subject: Subject, choice: ModelChoice, model: PreTrainedModel) 
         return value if isinstance(value, int) else None
 
     heads = number("num_attention_heads")
-    stored = getattr(model.config, "quantization_config", None)
-    method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
     return ModelRecord(
         name=subject.source.name,
         revision=subject.source.commit(subject.source.config_folder()),
         model_type=subject.config.model_type,
         class_=type(model).__name__,
-        num_parameters=count_parameters(subject.skeleton),
+        num_parameters=count_parameters(subject.shown),
         num_hidden_layers=len(subject.architecture.layers),
         num_attention_heads=heads,
         num_key_value_heads=number("num_key_value_heads") or heads,
@@ -177,7 +175,7 @@ def model_record(subject: Subject, choice: ModelChoice, model: PreTrainedModel) 
         vocab_size=number("vocab_size"),
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(model.device),
-        quantization=choice.quantization or (method and str(getattr(method, "value", method))),
+        quantization=subject.quantization.method if subject.quantization else None,
         attn_implementation=model.config._attn_implementation,
     )
 

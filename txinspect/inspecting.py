@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, overload
 
-from txinspect import __version__, describing, planning
+from txinspect import __version__, describing, planning, quantizing
 from txinspect.errors import SourceError, StageError, some_of
 from txinspect.queries import (
     AttnQuery,
     EmbedQuery,
+    PlanQuery,
     PosQuery,
     Query,
     RunQuery,
@@ -25,6 +26,7 @@ from txinspect.records import (
     AttnReport,
     HeadRecord,
     InputRecord,
+    PlanReport,
     Report,
     StageRecord,
     StagesReport,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from txinspect.capture import Caught
+    from txinspect.rehearsing import Rehearsal
 
 
 @overload
@@ -53,6 +56,8 @@ def inspect(query: StagesQuery, notify: Notify = ...) -> StagesReport: ...
 def inspect(query: AttnQuery, notify: Notify = ...) -> AttnReport: ...
 @overload
 def inspect(query: EmbedQuery | PosQuery | RunQuery, notify: Notify = ...) -> TensorsReport: ...
+@overload
+def inspect(query: PlanQuery, notify: Notify = ...) -> PlanReport: ...
 @overload
 def inspect(query: Query, notify: Notify = ...) -> Report: ...
 def inspect(query: Query, notify: Notify = lambda _: None) -> Report:
@@ -82,19 +87,24 @@ def _(query: TokenizeQuery, notify: Notify) -> TokenizeReport:
 
 @_answer.register
 def _(query: TreeQuery, notify: Notify) -> TreeReport:
-    from txinspect import loading, tree
+    from txinspect import accounting, tree
 
-    subject = load_subject(resolve(query.model), replace(query.model, quantization=None), notify)
-    model = subject.skeleton
-    record = describing.model_record(subject, query.model, model)
-    totals = tree.totals(model)
-    notes = []
+    subject = load_subject(resolve(query.model), query.model, notify)
+    record = describing.model_record(subject, subject.shown)
+    notes, stored = [], dict[str, tree.Size]()
+    try:
+        stored = accounting.stored_sizes(subject) if query.model.dtype == "auto" else {}
+    except SourceError as error:
+        notes.append(f"Types and sizes are those of config.json: {error}.")
     if query.model.dtype != "auto":
         notes.append(f"--dtype {query.model.dtype}: sizes are those after the conversion, not as stored.")
-    if query.model.quantization:
-        loading.quantize_skeleton(model, query.model)
-        notes.append(f"--{query.model.quantization} quantizes {totals.linear_modules} linear layers.")
-    return TreeReport(**_head("tree", notes), model=record, modules=tree.module_records(model), totals=totals)
+    return TreeReport(
+        **_head("tree", [*notes, *_loading_notes(subject)]),
+        model=record,
+        quantization=subject.quantization,
+        modules=tree.module_records(subject.shown, stored),
+        totals=tree.totals(subject.skeleton if subject.quantization else subject.shown, stored),
+    )
 
 
 @_answer.register
@@ -112,28 +122,22 @@ def _(query: StagesQuery, notify: Notify) -> StagesReport:
         )
         for supply in planning.listed(subject.architecture.supplies())
     ]
-    return StagesReport(
-        **_head("stages"), model=describing.model_record(subject, query.model, subject.skeleton), stages=stages
-    )
+    return StagesReport(**_head("stages"), model=describing.model_record(subject, subject.shown), stages=stages)
 
 
 @_answer.register
 def _(query: EmbedQuery, notify: Notify) -> TensorsReport:
-    return TensorsReport(
-        **_observe(query, notify, "embed", lambda subject: planning.named(subject, ["token_embeddings"]))
-    )
+    return TensorsReport(**_observe(query, notify, "embed"))
 
 
 @_answer.register
 def _(query: PosQuery, notify: Notify) -> TensorsReport:
-    return TensorsReport(
-        **_observe(query, notify, "pos", lambda subject: planning.named(subject, ["position_embeddings"]))
-    )
+    return TensorsReport(**_observe(query, notify, "pos"))
 
 
 @_answer.register
 def _(query: RunQuery, notify: Notify) -> TensorsReport:
-    return TensorsReport(**_observe(query, notify, "run", lambda subject: planning.named(subject, query.stages)))
+    return TensorsReport(**_observe(query, notify, "run"))
 
 
 @_answer.register
@@ -144,36 +148,40 @@ def _(query: AttnQuery, notify: Notify) -> AttnReport:
         if caught.want.supply.part == "weights" and len(caught.tensor.shape) == 4:
             heads.extend(describing.head_records(caught))
 
-    fields = _observe(query, notify, "attn", lambda subject: planning.attention(subject, query), look)
+    fields = _observe(query, notify, "attn", look)
     return AttnReport(**fields, layer=query.layer, heads=heads)
+
+
+@_answer.register
+def _(query: PlanQuery, notify: Notify) -> PlanReport:
+    from txinspect import accounting
+
+    prepared = _prepare(query.of, notify)
+    subject = prepared.subject
+    return PlanReport(
+        **_head("plan", [*prepared.plan.notes, *_loading_notes(subject)]),
+        model=describing.model_record(subject, subject.shown),
+        input=prepared.text,
+        asked=list(dict.fromkeys(want.supply.name for want in prepared.plan.wants)),
+        loading=accounting.plan(subject, query.of.model, prepared.rehearsal),
+        quantization=subject.quantization,
+    )
 
 
 def _observe(
     query: TensorQuery,
     notify: Notify,
     command: str,
-    plan_for: Callable[[Subject], planning.Plan],
     look: Callable[[Caught], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run the model once and return the fields of the report; `look` sees every tensor before it is gone."""
-    from txinspect import architecture, capture, checking, loading, saving
+    from txinspect import accounting, architecture, capture, checking, loading, saving, weights
 
-    source = resolve(query.model)
-    read_config(source)
-    try:
-        text = _encode(query, source)
-    except SourceError:
-        # A config that no model can be built from often fails in the tokenizer first: that error says more.
-        load_subject(source, query.model, notify)
-        raise
-    if query.save:
-        saving.check_writable(query.save)
-    subject = load_subject(source, query.model, notify, len(text.tokens))
-    plan = plan_for(subject)
-    planning.check_length(subject, text, query)
-
+    prepared = _prepare(query, notify)
+    subject, plan, text, source = prepared.subject, prepared.plan, prepared.text, prepared.subject.source
     notify(f"loading {source.name}")
-    model = loading.load(source, query.model, subject.config)
+    loaded = weights.load(subject, query.model, prepared.rehearsal.uses)
+    model = loaded.model
     records: list[TensorRecord] = []
     kept: dict[str, Tensor] = {}
 
@@ -187,23 +195,73 @@ def _observe(
     notify(f"running {source.name} on {len(text.tokens)} tokens")
     architecture.settle(model, len(text.tokens))
     until = planning.until(subject, plan)
-    inputs = _inputs(model, text)
+    inputs = {name: tensor.to(model.device) for name, tensor in _inputs(model, text).items()}
     with loading.quiet():
         idle = capture.run(model, inputs, plan.wants, receive, skip_norm=plan.skip_norm, until=until)
         checks = checking.check(model, subject.architecture, inputs, idle) if query.check else None
     if not records:
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = describing.numbered(records, kept)
-    notes = [*plan.notes, *([f"{some_of(idle)}: passed no tensor on in this pass."] if idle else [])]
+    notes = [
+        *plan.notes,
+        *_loading_notes(subject),
+        *([f"{some_of(idle)}: passed no tensor on in this pass."] if idle else []),
+    ]
     if query.save:
         notes += saving.save(query.save, kept, records, source.name)
     return _head(command, notes) | {
-        "model": describing.model_record(subject, query.model, model),
+        "model": describing.model_record(subject, model),
         "input": text,
         "tensors": records,
         "saved": str(query.save) if query.save else None,
         "checks": checks,
+        "loading": accounting.done(subject, query.model, prepared.rehearsal, loaded),
+        "quantization": subject.quantization,
     }
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """All that a pass needs but the weights."""
+
+    subject: Subject
+    plan: planning.Plan
+    text: InputRecord
+    rehearsal: Rehearsal
+
+
+def _prepare(query: TensorQuery, notify: Notify) -> _Prepared:
+    """The tokens, the model without weights, what is to be recorded, and which weights that takes."""
+    from txinspect import loading, rehearsing, saving
+
+    source = resolve(query.model)
+    read_config(source)
+    try:
+        text = _encode(query, source)
+    except SourceError:
+        # A config that no model can be built from often fails in the tokenizer first: that error says more.
+        load_subject(source, query.model, notify)
+        raise
+    if query.save:
+        saving.check_writable(query.save)
+    subject = load_subject(source, query.model, notify, len(text.tokens))
+    plan = planning.plan(subject, query)
+    planning.check_length(subject, text, query)
+    with loading.quiet():
+        rehearsal = (
+            # A check runs the whole model.
+            rehearsing.whole(subject)
+            if query.check
+            else rehearsing.rehearse(subject, _inputs(subject.skeleton, text), plan)
+        )
+    return _Prepared(subject, plan, text, rehearsal)
+
+
+def _loading_notes(subject: Subject) -> list[str]:
+    """What to know of how the model is loaded."""
+    source = subject.source
+    notes = [f"The adapter {source.name} is on {source.base}."] if source.adapter else []
+    return notes + ([quantizing.sentence(subject.quantization)] if subject.quantization else [])
 
 
 def _encode(query: TokenizeQuery | TensorQuery, source: Source) -> InputRecord:
@@ -213,13 +271,13 @@ def _encode(query: TokenizeQuery | TensorQuery, source: Source) -> InputRecord:
 
 
 def _inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]:
-    """What the model is called with; (batch, seq) each."""
+    """What the model is called with; (batch, seq) each, on the CPU."""
     import torch
 
     from txinspect import architecture
 
-    ids = torch.tensor(text.input_ids, device=model.device)
-    mask = torch.tensor(text.attention_mask, device=model.device)
+    ids = torch.tensor(text.input_ids)
+    mask = torch.tensor(text.attention_mask)
     # A model that reads several rows of ids is given the text's in each.
     return {"input_ids": ids.repeat(architecture.rows_of_ids(model), 1), "attention_mask": mask}
 

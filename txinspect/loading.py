@@ -1,4 +1,4 @@
-"""Source → skeleton (modules without weights) or model with weights: dtype, device, quantization."""
+"""Source → config, skeleton (the modules without weights) and tokenizer, as transformers makes them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import logging
 import pickle
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, redirect_stderr
+from copy import deepcopy
 from dataclasses import dataclass
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from txinspect import checkpoint
-from txinspect.errors import InspectError, SourceError, UsageError, first_line
+from txinspect import checkpoint, gguf_files
+from txinspect.errors import InspectError, SourceError, first_line
 from txinspect.queries import ModelChoice
 from txinspect.source import CODE_FILES, CONFIG_FILES, TOKENIZER_FILES, Source, read_config
 
@@ -57,7 +57,7 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
                 f"{source.name!r} is of type {model_type!r}, which has no causal language model in transformers: "
                 f"txinspect inspects models that predict the next token, such as opt, gpt2 or llama"
             )
-    with quiet(), _as_source_error(f"config.json of {source.name!r} does not describe a valid {model_type!r}"):
+    with quiet(), as_source_error(f"config.json of {source.name!r} does not describe a valid {model_type!r}"):
         config: PretrainedConfig = AutoConfig.from_pretrained(
             folder, trust_remote_code=choice.trust_remote_code, local_files_only=True
         )
@@ -69,8 +69,15 @@ def _gguf_config(source: Source) -> PretrainedConfig:
     """The config in the header of a .gguf file."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-    with quiet(), _as_source_error(f"{source.name!r} cannot be read as a model in GGUF"):
-        config: PretrainedConfig = AutoConfig.from_pretrained(source.config_folder(), gguf_file=source.gguf_file)
+    try:
+        with quiet(), gguf_files.remembered(), as_source_error(f"{source.name!r} cannot be read as a model in GGUF"):
+            config: PretrainedConfig = AutoConfig.from_pretrained(source.config_folder(), gguf_file=source.gguf_file)
+    except SourceError as error:
+        if "architecture" not in str(error):
+            raise
+        raise SourceError(
+            f"{error} It converts {', '.join(gguf_files.architectures())}: take the model's safetensors instead"
+        ) from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise SourceError(f"{source.name!r} is of type {config.model_type!r}, which has no causal language model")
     return config
@@ -84,28 +91,16 @@ def _check_numbers(source: Source, config: PretrainedConfig) -> None:
             raise SourceError(f"config.json of {source.name!r} says {name} is {value}: it must be at least 0")
 
 
-def _check_quantization(source: Source, config: PretrainedConfig) -> None:
-    """Raise SourceError for a stored quantization that transformers does not know, and would ignore."""
-    from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
-
-    stored = getattr(config, "quantization_config", None)
-    method = stored.get("quant_method") if isinstance(stored, dict) else None
-    if stored and method is not None and not any(name.startswith(method) for name in AUTO_QUANTIZER_MAPPING):
-        raise SourceError(
-            f"{source.name!r} is quantized with {method!r}, which transformers does not know: "
-            f"it knows {', '.join(sorted(AUTO_QUANTIZER_MAPPING))}"
-        )
-
-
 def skeleton(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTrainedModel:
     """The model's modules on the meta device: shapes and types, no weights, no memory."""
     import torch
     from transformers import AutoModelForCausalLM, initialization
 
     dtype = getattr(torch, _dtype_name(source, choice, config))
+    config = deepcopy(config)  # building writes into it
     with (
         quiet(),
-        _as_source_error(f"no model can be built from config.json of {source.name!r}"),
+        as_source_error(f"no model can be built from config.json of {source.name!r}"),
         torch.device("meta"),
         initialization.meta_device_safe_creation_ops(),
     ):
@@ -138,52 +133,6 @@ def _part(config: PretrainedConfig) -> _Part | None:
     return _Part(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config.decoder)
 
 
-def quantize_skeleton(model: PreTrainedModel, choice: ModelChoice) -> None:
-    """Replace a skeleton's linear layers by the classes that quantized loading makes."""
-    from transformers.quantizers.auto import AutoHfQuantizer
-
-    quantizer = AutoHfQuantizer.from_config(_quantization_config(choice), pre_quantized=False)
-    with quiet():
-        quantizer.preprocess_model(model=model, dtype=model.dtype, device_map={"": "cpu"}, checkpoint_files=None)
-
-
-def load(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTrainedModel:
-    """The model with its weights, in eval mode.
-
-    On the CPU at the stored dtype the weights are mapped into memory: a page is read when it is first used.
-    Raises SourceError for weights that are missing, damaged or do not fit the config.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    device = _device(choice)
-    folder = source.weights_folder()
-    gguf = source.gguf_file
-    files = [folder / gguf] if gguf else checkpoint.weight_files(folder, source.name)
-    _check_quantization(source, config)
-    with quiet(), _as_source_error(f"the weights of {source.name!r} could not be loaded", files[0]):
-        part = _part(config)
-        factory: Any = part.model_class if part else AutoModelForCausalLM
-        loaded = factory.from_pretrained(
-            folder,
-            config=part.config if part else config,
-            dtype=choice.dtype if choice.dtype == "auto" else getattr(torch, choice.dtype),
-            device_map=choice.device_map or {"": device},
-            quantization_config=_quantization_config(choice),
-            trust_remote_code=choice.trust_remote_code,
-            gguf_file=gguf,
-            use_safetensors=None if gguf else files[0].suffix == ".safetensors",
-            local_files_only=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    model: PreTrainedModel = loaded[0]
-    _check_fit(source, loaded[1])
-    _check_4bit_widths(model, choice)
-    model.eval()
-    return model
-
-
 def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The tokenizer that transformers makes of a folder's files.
 
@@ -201,23 +150,13 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
             f"the tokenizer of {source.name!r} comes with Python code of its own: "
             f"read it, and add --trust-remote-code to run it"
         )
-    with quiet(), _as_source_error(f"the tokenizer of {source.name!r} could not be loaded"):
+    with quiet(), as_source_error(f"the tokenizer of {source.name!r} could not be loaded"), ExitStack() as stack:
+        if source.gguf_file:
+            stack.enter_context(gguf_files.remembered())
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=trust_remote_code, local_files_only=True, gguf_file=source.gguf_file
         )
     return tokenizer
-
-
-def _check_4bit_widths(model: PreTrainedModel, choice: ModelChoice) -> None:
-    """Raise InspectError for widths that bitsandbytes cannot run in 4 bits on the CPU (its blocks are of 64)."""
-    if choice.quantization != "4bit" or model.device.type != "cpu":
-        return
-    for path, module in model.named_modules():
-        if type(module).__name__ == "Linear4bit" and getattr(module, "in_features", 0) % 64:
-            raise InspectError(
-                f"--4bit on the CPU needs linear layers whose input width is a multiple of 64, and {path} has "
-                f"{module.in_features}: use --8bit, or a GPU"
-            )
 
 
 def _has_code(path: Path) -> bool:
@@ -226,26 +165,6 @@ def _has_code(path: Path) -> bool:
         return "AutoTokenizer" in (json.loads(path.read_text(encoding="utf-8")).get("auto_map") or ())
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def _check_fit(source: Source, found: dict[str, Any]) -> None:
-    """Raise SourceError unless the checkpoint held every tensor of the model, in its shape."""
-    mismatched, missing = sorted(found["mismatched_keys"]), sorted(found["missing_keys"])
-    if mismatched:
-        name, stored, wanted = mismatched[0]
-        raise SourceError(
-            f"the weights of {source.name!r} do not fit its config.json: {name} is {list(stored)} in the checkpoint "
-            f"and {list(wanted)} by the config{_and_more(mismatched)}"
-        )
-    if missing:
-        raise SourceError(
-            f"the checkpoint of {source.name!r} lacks {missing[0]}{_and_more(missing)}: "
-            f"it is incomplete, or of another architecture than its config.json says"
-        )
-
-
-def _and_more(items: list[Any]) -> str:
-    return f" (and {len(items) - 1} more tensors)" if len(items) > 1 else ""
 
 
 def _dtype_name(source: Source, choice: ModelChoice, config: PretrainedConfig) -> str:
@@ -261,43 +180,8 @@ def _dtype_name(source: Source, choice: ModelChoice, config: PretrainedConfig) -
     return "float32"
 
 
-def _device(choice: ModelChoice) -> str:
-    """The torch device to run on. Raises InspectError for one that this machine does not have."""
-    import torch
-
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if choice.device == "auto":
-        return "cuda" if cuda else "mps" if mps else "cpu"
-    kind, _, number = choice.device.partition(":")
-    if kind == "cuda" and not cuda:
-        raise InspectError(f"device {choice.device!r} is not there: torch finds no CUDA device; use --device cpu")
-    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
-        raise InspectError(
-            f"device {choice.device!r} is not there: CUDA devices are counted from 0, and torch finds "
-            f"{torch.cuda.device_count()}"
-        )
-    if kind == "mps" and not mps:
-        raise InspectError("device 'mps' is not there: torch finds no Metal device; use --device cpu")
-    return choice.device
-
-
-def _quantization_config(choice: ModelChoice) -> Any:
-    """What makes transformers quantize while loading; None to load as stored."""
-    if choice.quantization is None:
-        return None
-    missing = [package for package in ("bitsandbytes", "accelerate") if find_spec(package) is None]
-    if missing:
-        raise InspectError(f"--{choice.quantization} needs {missing[0]}: install it with 'pip install {missing[0]}'")
-    if choice.quantization == "8bit" and choice.dtype == "float32":
-        # LLM.int8 multiplies in half precision: float32 would be rounded without a word.
-        raise UsageError("--8bit computes in half precision: leave --dtype float32 away, or give float16 or bfloat16")
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(load_in_8bit=choice.quantization == "8bit", load_in_4bit=choice.quantization == "4bit")
-
-
 @contextmanager
-def _as_source_error(what: str, file: Path | None = None) -> Iterator[None]:
+def as_source_error(what: str, file: Path | None = None) -> Iterator[None]:
     """Turn what transformers raises into one sentence that says what could not be done, with which file."""
     try:
         yield

@@ -14,7 +14,7 @@ import typer
 
 from txinspect import completing
 from txinspect.errors import InspectError, UsageError
-from txinspect.queries import LESSON, DType, ModelChoice, Quantization
+from txinspect.queries import LESSON, DType, FourBitType, ModelChoice, Quantization
 from txinspect.stages import parse_indices
 
 _MODEL_HELP = "A bundled model, a local directory, a .gguf file or a Hub id."
@@ -123,6 +123,31 @@ EightBit = Annotated[
 FourBit = Annotated[
     bool, typer.Option("--4bit", help="Quantize linear layers to 4 bits (bitsandbytes).", rich_help_panel=_LOADING)
 ]
+Int8Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--int8-threshold",
+        help="With --8bit: features beyond this are kept in half precision; 6.0 if not given, 0 for none.",
+        metavar="X",
+        rich_help_panel=_LOADING,
+    ),
+]
+FourBitTypeOption = Annotated[
+    FourBitType | None,
+    typer.Option("--4bit-type", help="With --4bit: nf4 (if not given) or fp4.", rich_help_panel=_LOADING),
+]
+DoubleQuant = Annotated[
+    bool, typer.Option("--double-quant", help="With --4bit: quantize the scales, too.", rich_help_panel=_LOADING)
+]
+SkipModules = Annotated[
+    list[str],
+    typer.Option(
+        "--skip-module",
+        help="Do not quantize a module: a path, a block, an end such as fc1, or a glob; may be repeated.",
+        metavar="MODULE",
+        rich_help_panel=_LOADING,
+    ),
+]
 DTypeOption = Annotated[
     DType, typer.Option("--dtype", help="Type to compute in; auto is the stored one.", rich_help_panel=_LOADING)
 ]
@@ -171,6 +196,14 @@ Check = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Load nothing: say what would be read, from where, and what it would cost.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="Say nothing on stderr but errors.", rich_help_panel=_OUTPUT)
 ]
@@ -215,6 +248,10 @@ def choose_model(
     revision: Revision = None,
     eight_bit: EightBit = False,
     four_bit: FourBit = False,
+    int8_threshold: Int8Threshold = None,
+    four_bit_type: FourBitTypeOption = None,
+    double_quant: DoubleQuant = False,
+    skip_module: SkipModules = [],  # noqa: B006 - Typer copies it
     dtype: DTypeOption = "auto",
     device: Device = "auto",
     device_map: DeviceMap = None,
@@ -228,6 +265,10 @@ def choose_model(
     return ModelChoice(
         revision=revision,
         quantization=quantization,
+        int8_threshold=int8_threshold,
+        four_bit_type=four_bit_type,
+        double_quant=double_quant,
+        skip_modules=tuple(skip_module),
         dtype=dtype,
         device=device,
         device_map=device_map,

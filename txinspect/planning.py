@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from txinspect.errors import InspectError, StageError
-from txinspect.queries import AttnQuery, TensorQuery
+from txinspect.queries import AttnQuery, EmbedQuery, PosQuery, RunQuery, TensorQuery
 from txinspect.stages import ATTENTION_PARTS, BY_PART, is_glob, matching, nearest
 
 if TYPE_CHECKING:
@@ -27,6 +27,20 @@ class Plan:
     wants: list[Want]
     skip_norm: Layer | None = None
     notes: tuple[str, ...] = ()
+
+
+def plan(subject: Subject, query: TensorQuery) -> Plan:
+    """What a query records. Raises StageError for a stage that the model does not have."""
+    match query:
+        case AttnQuery():
+            return attention(subject, query)
+        case EmbedQuery():
+            return named(subject, ["token_embeddings"])
+        case PosQuery():
+            return named(subject, ["position_embeddings"])
+        case RunQuery():
+            return named(subject, query.stages)
+    raise TypeError(f"{type(query).__name__} records nothing")
 
 
 def named(subject: Subject, patterns: Sequence[str]) -> Plan:

@@ -19,6 +19,7 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 DType = Literal["auto", "float32", "float16", "bfloat16"]
 Quantization = Literal["8bit", "4bit"]
+FourBitType = Literal["nf4", "fp4"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +42,42 @@ class ModelChoice:
     """A placement for accelerate, such as auto."""
     quantization: Quantization | None = None
     """Quantize the linear layers with bitsandbytes while loading."""
+    int8_threshold: float | None = None
+    """With 8bit: input features with a larger value are multiplied in half precision; None for 6.0, 0 for none
+    (Dettmers et al. 2022, LLM.int8, section 3.2)."""
+    four_bit_type: FourBitType | None = None
+    """With 4bit: nf4, with a normal distribution's quantiles for levels (Dettmers et al. 2023, QLoRA), or fp4; None for
+    nf4."""
+    double_quant: bool = False
+    """With 4bit: quantize the scales, too."""
+    skip_modules: tuple[str, ...] = ()
+    """Modules not to quantize: globs, paths, paths of blocks, or ends of paths such as fc1."""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
         if self.quantization not in (None, "8bit", "4bit"):
             raise UsageError(f"quantization {self.quantization!r} is none of 8bit, 4bit or None")
+        if self.four_bit_type not in (None, "nf4", "fp4"):
+            raise UsageError(f"4-bit type {self.four_bit_type!r} is none of nf4, fp4")
+        if isinstance(self.skip_modules, str):
+            raise UsageError(f"skip_modules {self.skip_modules!r} is a text: give a tuple of names")
+        if self.int8_threshold is not None and not 0 <= self.int8_threshold < float("inf"):
+            raise UsageError(f"--int8-threshold {self.int8_threshold} is no threshold: give 0 for none, or more")
+        if self.quantization == "8bit" and self.dtype == "float32":
+            # LLM.int8 multiplies in half precision: float32 would be rounded without a word.
+            raise UsageError(
+                "--8bit computes in half precision: leave --dtype float32 away, or give float16 or bfloat16"
+            )
+        belongs: tuple[tuple[str, bool, tuple[Quantization, ...]], ...] = (
+            ("--int8-threshold", self.int8_threshold is not None, ("8bit",)),
+            ("--4bit-type", self.four_bit_type is not None, ("4bit",)),
+            ("--double-quant", self.double_quant, ("4bit",)),
+            ("--skip-module", bool(self.skip_modules), ("8bit", "4bit")),
+        )
+        for option, given, kinds in belongs:
+            if given and self.quantization not in kinds:
+                raise UsageError(f"{option} says how to quantize: add --{' or --'.join(kinds)}, or leave it away")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +132,18 @@ class TensorQuery(TextQuery):
             raise UsageError(f"save {self.save!r} is no pathlib.Path: give Path({str(self.save)!r})")
         if self.save is not None and self.save.suffix not in (".safetensors", ".npz"):
             raise UsageError(f"--save {self.save}: the name must end in .safetensors or .npz, which decides the format")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanQuery(Query):
+    """What answering another query would read, before anything is loaded."""
+
+    of: TensorQuery
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.of, TensorQuery):
+            raise UsageError(f"{type(self.of).__name__} loads no weights: plan a query that runs the model")
 
 
 @dataclass(frozen=True, kw_only=True)

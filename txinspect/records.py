@@ -199,6 +199,43 @@ class CheckRecord(Record, frozen=True, kw_only=True):
     detail: Annotated[str, doc("What was compared, and the largest difference.")]
 
 
+class QuantizationRecord(Record, frozen=True, kw_only=True):
+    """Which of the modules that multiply by a matrix of their own are quantized."""
+
+    method: Annotated[str, doc("8bit, 4bit, or the checkpoint's own method, such as gptq.")]
+    quantized: Annotated[int, doc("Modules that are quantized.")]
+    modules: Annotated[int, doc("Modules that multiply by a matrix of their own: linear layers, experts, routers.")]
+    kept: Annotated[list[str], doc("Those that are not quantized; layer numbers are folded into *.")]
+    classes: Annotated[list[str], doc("The classes of those that are, such as Linear8bitLt.")]
+    dequantized: Annotated[bool, doc("Whether the checkpoint's own quantization is undone while loading.")]
+
+
+class FileRecord(Record, frozen=True, kw_only=True):
+    """A weight file."""
+
+    path: Annotated[str, doc("Where it is; its name in the repository where it has yet to be fetched.")]
+    bytes: Annotated[int | None, doc("Its size.")]
+    tensors: Annotated[int | None, doc("Tensors in it; null where only the whole file tells.")]
+    tensors_read: Annotated[int | None, doc("Of those, the ones that the asked stages use.")]
+    bytes_read: Annotated[int | None, doc("Their bytes in the file.")]
+
+
+class LoadingRecord(Record, frozen=True, kw_only=True):
+    """What loading costs: of a plan what it would, of a report what it did."""
+
+    files: Annotated[list[FileRecord], doc("The weight files that are opened.")]
+    disk_bytes: Annotated[int | None, doc("Bytes of the tensors that are taken from them.")]
+    download_bytes: Annotated[
+        int | None, doc("Bytes to be fetched from the Hub; 0 where all is here, null in a report.")
+    ]
+    parameters: Annotated[int, doc("Parameters that are loaded: tied ones count once.")]
+    memory_bytes: Annotated[int, doc("What these take in memory, in the type asked for.")]
+    mapped: Annotated[bool, doc("Whether they stay in the file, of which a page is read when it is first used.")]
+    modules_guessed: Annotated[
+        str | None, doc("Why more may be loaded than is used; null where the modules in use are known exactly.")
+    ]
+
+
 class Report(Record, frozen=True, kw_only=True):
     """What every report begins with."""
 
@@ -221,6 +258,7 @@ class TreeReport(Report, frozen=True, kw_only=True):
 
     command: Annotated[Literal["tree"], doc("The command that made the report.")]
     modules: Annotated[list[ModuleRecord], doc("Every module, depth first, never folded.")]
+    quantization: Annotated[QuantizationRecord | None, doc("What is quantized; null where nothing is.")]
     totals: TotalsRecord
 
 
@@ -239,6 +277,8 @@ class TensorsReport(Report, frozen=True, kw_only=True):
     tensors: Annotated[list[TensorRecord], doc("In the order of the pass.")]
     saved: Annotated[str | None, doc("The file that --save wrote.")]
     checks: Annotated[list[CheckRecord] | None, doc("What --check found; null without it.")]
+    loading: Annotated[LoadingRecord, doc("What was read for it.")]
+    quantization: Annotated[QuantizationRecord | None, doc("What was quantized; null where nothing was.")]
 
 
 class AttnReport(TensorsReport, frozen=True, kw_only=True):
@@ -249,6 +289,16 @@ class AttnReport(TensorsReport, frozen=True, kw_only=True):
     heads: Annotated[list[HeadRecord], doc("The heads asked for.")]
 
 
+class PlanReport(Report, frozen=True, kw_only=True):
+    """Report of `plan`, and of any command with --dry-run."""
+
+    command: Annotated[Literal["plan"], doc("The command that made the report.")]
+    input: InputRecord
+    asked: Annotated[list[str], doc("The stages and modules that would be recorded.")]
+    loading: Annotated[LoadingRecord, doc("What would be read for it.")]
+    quantization: Annotated[QuantizationRecord | None, doc("What would be quantized; null where nothing would.")]
+
+
 REPORTS: dict[str, type[Report]] = {
     "tokenize": TokenizeReport,
     "tree": TreeReport,
@@ -257,6 +307,7 @@ REPORTS: dict[str, type[Report]] = {
     "pos": TensorsReport,
     "attn": AttnReport,
     "run": TensorsReport,
+    "plan": PlanReport,
 }
 """The report of each command."""
 

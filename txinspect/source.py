@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -32,8 +33,12 @@ TOKENIZER_FILES = (
     "*.tiktoken",
     "tokenizer*.py",
 )
-SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
-TORCH_FILES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin")
+INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+SAFETENSORS_FILES = ("model.safetensors",)
+TORCH_FILES = ("pytorch_model.bin",)
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 Kind = Literal["bundled", "directory", "gguf", "hub"]
 
@@ -48,6 +53,10 @@ class Source:
     """The folder, or the .gguf file; None for the Hub."""
     revision: str | None = None
     offline: bool = False
+    adapter: Path | None = None
+    """The folder of a PEFT adapter that is put on the model."""
+    base: str | None = None
+    """The name of the model that the adapter is put on."""
     snapshots: dict[tuple[str, ...], Path] = field(default_factory=dict, compare=False, repr=False)
     """Folders that the Hub was already asked for, by patterns: each asking is a request over the network."""
 
@@ -73,15 +82,22 @@ class Source:
         return self.folder(CONFIG_FILES)
 
     def tokenizer_folder(self) -> Path:
-        """The folder that holds the tokenizer's files."""
+        """The folder that holds the tokenizer's files: an adapter's own, where it comes with one."""
+        if self.adapter is not None and any((self.adapter / name).is_file() for name in TOKENIZER_FILES):
+            return self.adapter
         return self.folder(CONFIG_FILES + TOKENIZER_FILES)
 
     def weights_folder(self) -> Path:
-        """The folder that holds the weights: safetensors where there are any, else pytorch_model.bin."""
+        """The folder that holds weights in one file: safetensors where there are any, else pytorch_model.bin."""
         folder = self.folder(SAFETENSORS_FILES)
         if self.kind == "hub" and not any(folder.glob("model*.safetensors")):
             folder = self.folder(TORCH_FILES)
         return folder
+
+    @property
+    def repository(self) -> str:
+        """The Hub id: the name, but of an adapter's base model the base's."""
+        return self.base or self.name
 
     def commit(self, folder: Path) -> str | None:
         """The commit that a folder of the Hub's cache is a snapshot of."""
@@ -117,7 +133,11 @@ def resolve(choice: ModelChoice) -> Source:
     if choice.revision is not None and path.exists():
         raise UsageError(f"--revision picks a snapshot of the Hub, and {name!r} is a local path: leave it away")
     if path.is_dir():
-        return Source(name, "directory", path)
+        return (
+            _adapted(choice, path)
+            if (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file()
+            else Source(name, "directory", path)
+        )
     if path.is_file():
         if path.suffix == ".gguf":
             _check_gguf(path)
@@ -129,6 +149,39 @@ def resolve(choice: ModelChoice) -> Source:
         raise SourceError(f"there is no file or directory {name!r}: {_alternatives()}")
     offline = choice.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
     return Source(name, "hub", None, choice.revision, offline)
+
+
+def _adapted(choice: ModelChoice, folder: Path) -> Source:
+    """The base model of a PEFT adapter, with the adapter on it.
+
+    A base given by a relative path is looked for from the working directory, then from the adapter's folder. Raises
+    SourceError for an adapter that is damaged or whose base is not there, or where peft is not installed.
+    """
+    name, path = choice.name, folder / ADAPTER_CONFIG
+    if find_spec("peft") is None:
+        raise SourceError(
+            f"{name!r} is a PEFT adapter, which needs the package peft: install it with 'pip install peft'"
+        )
+    if not any((folder / file).is_file() for file in ADAPTER_FILES):
+        raise SourceError(f"the adapter {name!r} has no weights: none of {', '.join(ADAPTER_FILES)} is in {folder}")
+    try:
+        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path} is no PEFT adapter's config ({error!r}): fetch or write it again") from error
+    if not isinstance(base, str) or not base:
+        raise SourceError(f"{path} names no base model: write a folder or a Hub id into its base_model_name_or_path")
+    if (folder / base).is_dir() and not Path(base).is_dir():
+        base = str(folder / base)
+    try:
+        if Path(base).resolve() == folder.resolve():
+            raise SourceError("it names itself")
+        found = resolve(replace(choice, name=base, revision=None))
+    except SourceError as error:
+        raise SourceError(
+            f"the base model of the adapter {name!r} is not there, by the base_model_name_or_path of its "
+            f"{ADAPTER_CONFIG}: {error}"
+        ) from error
+    return replace(found, name=name, adapter=folder, base=found.name)
 
 
 def read_config(source: Source) -> dict[str, Any]:
@@ -168,9 +221,63 @@ def _alternatives() -> str:
     return f"give a bundled model ({', '.join(bundled_models())}), a local directory, a .gguf file or a Hub id"
 
 
+@dataclass(frozen=True)
+class HubFile:
+    """A weight file of a repository on the Hub."""
+
+    name: str
+    size: int | None
+    path: Path | None
+    """Where it is in the local cache; None where it has yet to be fetched."""
+    header: Callable[[], dict[str, Any]] | None
+    """Fetches its header; None for a file that is not safetensors."""
+
+
+def hub_weights(source: Source) -> list[HubFile]:
+    """The weight files of a repository, without fetching any: safetensors where there are any, else pytorch_model.bin.
+
+    Raises SourceError where there are none, the Hub cannot be reached, or offline where they are not in the cache.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    folder = source.folder(CONFIG_FILES + INDEX_FILES)
+    if source.offline:
+        here = sorted(path for kind in ("model*.safetensors", "pytorch_model*.bin") for path in folder.glob(kind))
+        if not here:
+            raise SourceError(f"the weights of {source.name!r} are not in the local cache: run once without --offline")
+        kind = here[0].suffix
+        return [HubFile(path.name, path.stat().st_size, path, None) for path in here if path.suffix == kind]
+    api, commit = HfApi(), folder.name
+    with _as_source_error(source):
+        listed = api.model_info(source.repository, revision=commit, files_metadata=True).siblings or []
+    sizes = {file.rfilename: file.size for file in listed}
+    names = [name for name in sizes if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", name)]
+    names = names or [name for name in sizes if re.fullmatch(r"pytorch_model(-\d+-of-\d+)?\.bin", name)]
+    if not names:
+        raise SourceError(f"{source.name!r} has no weights on the Hub: no model.safetensors and no pytorch_model.bin")
+
+    def header_of(name: str) -> Callable[[], dict[str, Any]]:
+        def fetch() -> dict[str, Any]:
+            with _as_source_error(source):
+                found = api.parse_safetensors_file_metadata(source.repository, name, revision=commit).tensors
+            return {
+                key: {"dtype": each.dtype, "shape": each.shape, "data_offsets": each.data_offsets}
+                for key, each in found.items()
+            }
+
+        return fetch
+
+    found = []
+    for name in sorted(names):
+        cached = try_to_load_from_cache(source.repository, name, revision=commit)
+        path = Path(cached) if isinstance(cached, str) else None
+        found.append(HubFile(name, sizes[name], path, header_of(name) if name.endswith(".safetensors") else None))
+    return found
+
+
 def _snapshot(source: Source, patterns: Sequence[str]) -> Path:
     """The folder of the Hub's local cache that holds these files, downloading what is missing."""
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.utils.logging import set_verbosity
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -178,45 +285,55 @@ def _snapshot(source: Source, patterns: Sequence[str]) -> Path:
     set_verbosity(logging.CRITICAL)
     if not os.isatty(2):
         disable_progress_bars()
-    at = f" at revision {source.revision!r}" if source.revision else ""
-    try:
+    with _as_source_error(source):
         return Path(
             snapshot_download(
-                source.name,
+                source.repository,
                 revision=source.revision,
                 allow_patterns=list(patterns),
                 local_files_only=source.offline,
             )
         )
+
+
+@contextmanager
+def _as_source_error(source: Source) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one sentence."""
+    from huggingface_hub import errors
+
+    name = repr(source.repository)
+    if source.adapter is not None:
+        name += f", the base model of the adapter {source.name!r},"
+    at = f" at revision {source.revision!r}" if source.revision else ""
+    try:
+        yield
     except errors.GatedRepoError as error:
         raise SourceError(
-            f"{source.name!r} needs its owner's permission: ask on its Hub page, then log in with 'hf auth login'"
+            f"{name} needs its owner's permission: ask on its Hub page, then log in with 'hf auth login'"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise SourceError(
-            f"{source.name!r} on the Hub has no revision {source.revision!r}: check --revision"
-        ) from error
+        raise SourceError(f"{name} on the Hub has no revision {source.revision!r}: check --revision") from error
     except errors.RepositoryNotFoundError as error:
         raise SourceError(
-            f"there is no model {source.name!r}, neither here nor on the Hub (or it is private): {_alternatives()}"
+            f"there is no model {name}, neither here nor on the Hub (or it is private): {_alternatives()}"
         ) from error
     except errors.LocalEntryNotFoundError as error:
         if isinstance(error.__cause__, errors.HfHubHTTPError):
             status = error.__cause__.response.status_code
             raise SourceError(
-                f"{source.name!r}{at} is not in the local cache, and the Hub answered with status {status}: try later"
+                f"{name}{at} is not in the local cache, and the Hub answered with status {status}: try later"
             ) from error
         if source.offline:
             raise SourceError(
-                f"{source.name!r}{at} is not in the local cache, and the Hub may not be asked offline: "
+                f"{name}{at} is not in the local cache, and the Hub may not be asked offline: "
                 f"run once without --offline, or {_alternatives()}"
             ) from error
         raise SourceError(
-            f"{source.name!r}{at} is not in the local cache and the Hub cannot be reached: "
+            f"{name}{at} is not in the local cache and the Hub cannot be reached: "
             f"check the network, or {_alternatives()}"
         ) from error
     except errors.HFValidationError as error:
-        raise SourceError(f"{source.name!r} is neither a directory nor a Hub id: {_alternatives()}") from error
+        raise SourceError(f"{name} is neither a directory nor a Hub id: {_alternatives()}") from error
     except (OSError, errors.HTTPError, errors.RevisionResolutionError) as error:  # type: ignore[attr-defined]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SourceError(f"{source.name!r}{at} could not be fetched from the Hub: {reason}") from error
+        raise SourceError(f"{name}{at} could not be fetched from the Hub: {reason}") from error

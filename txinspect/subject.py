@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
     from txinspect.architecture import Architecture
+    from txinspect.records import QuantizationRecord
 
 Notify = Callable[[str], None]
 """Told, in a few words, what is going on: loading, running."""
@@ -25,17 +26,27 @@ class Subject:
     source: Source
     config: PretrainedConfig
     skeleton: PreTrainedModel
+    """The modules as the config has them."""
+    shown: PreTrainedModel
+    """The modules as they are once loaded: quantized, with an adapter on them; else the skeleton itself."""
     architecture: Architecture
+    """Of what is shown."""
+    quantization: QuantizationRecord | None
 
 
 def load_subject(source: Source, choice: ModelChoice, notify: Notify, length: int = 1) -> Subject:
     """The model without weights, in the form that it takes for a text of that many tokens."""
     notify("importing torch and transformers")
-    from txinspect import architecture, loading
+    from txinspect import adapters, architecture, loading, quantizing
 
     config = loading.load_config(source, choice)
     skeleton = loading.skeleton(source, choice, config)
-    if choice.quantization:
-        loading.quantize_skeleton(skeleton, choice)
     architecture.settle(skeleton, length)
-    return Subject(source, config, skeleton, architecture.locate(skeleton))
+    shown, quantization = skeleton, None
+    if choice.quantization or quantizing.stored_method(config) or source.adapter:
+        shown = loading.skeleton(source, choice, config)
+        architecture.settle(shown, length)
+        quantization = quantizing.quantize(shown, choice, source, config)
+        if source.adapter is not None:
+            adapters.inject(shown, source)
+    return Subject(source, config, skeleton, shown, architecture.locate(shown), quantization)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ BLOCK_4BIT = 64
 
 
 @dataclass(frozen=True)
-class _Size:
+class Size:
     """Elements and bytes of one parameter, as it is stored."""
 
     numel: int
@@ -24,8 +25,15 @@ class _Size:
     dtype: str
 
 
-def module_records(model: PreTrainedModel) -> list[ModuleRecord]:
-    """Every module, depth first, with sums over it and everything below, each tied parameter counted once."""
+NOTHING: Mapping[str, Size] = {}
+
+
+def module_records(model: PreTrainedModel, stored: Mapping[str, Size] = NOTHING) -> list[ModuleRecord]:
+    """Every module, depth first, with sums over it and everything below, each tied parameter counted once.
+
+    `stored` has the sizes of parameters, by their full names, that are stored otherwise than the model has them.
+    """
+    sizes = _sizes(model, stored)
     owners: dict[int, str] = {}
     records = []
     for path, module in model.named_modules():
@@ -33,18 +41,18 @@ def module_records(model: PreTrainedModel) -> list[ModuleRecord]:
         for name, tensor in module.named_parameters(recurse=False):
             full = f"{path}.{name}" if path else name
             owner = owners.setdefault(id(tensor), full)
-            size = _size(module, tensor)
+            own = sizes[id(tensor)]
             parameters.append(
                 ParameterRecord(
                     name=name,
                     shape=list(tensor.shape),
-                    dtype=size.dtype,
-                    numel=size.numel,
-                    bytes=size.bytes,
+                    dtype=own.dtype,
+                    numel=own.numel,
+                    bytes=own.bytes,
                     tied_to=None if owner == full else owner,
                 )
             )
-        numel, in_bytes = _sums(module)
+        numel, in_bytes = _sums(module, sizes)
         depth = path.count(".") + 1 if path else 0
         records.append(
             ModuleRecord(
@@ -59,16 +67,17 @@ def module_records(model: PreTrainedModel) -> list[ModuleRecord]:
     return records
 
 
-def totals(model: PreTrainedModel) -> TotalsRecord:
+def totals(model: PreTrainedModel, stored: Mapping[str, Size] = NOTHING) -> TotalsRecord:
     """Sizes of a model as stored, and with its linear layers quantized by bitsandbytes."""
-    numel, in_bytes = _sums(model)
+    sizes = _sizes(model, stored)
+    numel, in_bytes = _sums(model, sizes)
     weights = [model.get_parameter(f"{path}.weight") for path in quantizable(model)]
-    stored = sum(weight.nbytes for weight in weights)
+    now = sum(sizes[id(weight)].bytes for weight in weights)
     return TotalsRecord(
         numel=numel,
         bytes=in_bytes,
-        bytes_8bit=in_bytes - stored + sum(_bytes_8bit(weight) for weight in weights),
-        bytes_4bit=in_bytes - stored + sum(_bytes_4bit(weight) for weight in weights),
+        bytes_8bit=in_bytes - now + sum(_bytes_8bit(weight) for weight in weights),
+        bytes_4bit=in_bytes - now + sum(_bytes_4bit(weight) for weight in weights),
         linear_modules=len(weights),
     )
 
@@ -93,28 +102,32 @@ def quantizable(model: PreTrainedModel) -> list[str]:
     ]
 
 
-def _sums(module: nn.Module) -> tuple[int, int]:
+def _sizes(model: nn.Module, stored: Mapping[str, Size]) -> dict[int, Size]:
+    """The size of every parameter, by its identity: as it is stored, where that is known."""
+    found: dict[int, Size] = {}
+    for path, module in model.named_modules():
+        for name, tensor in module.named_parameters(recurse=False):
+            own = size(module, tensor)
+            plain = type(tensor).__name__ == "Parameter"
+            found.setdefault(id(tensor), stored.get(f"{path}.{name}" if path else name, own) if plain else own)
+    return found
+
+
+def _sums(module: nn.Module, sizes: Mapping[int, Size]) -> tuple[int, int]:
     """Unique parameters in and below a module, and their bytes."""
-    seen: set[int] = set()
-    numel = in_bytes = 0
-    for owner in module.modules():
-        for tensor in owner.parameters(recurse=False):
-            if id(tensor) not in seen:
-                seen.add(id(tensor))
-                size = _size(owner, tensor)
-                numel, in_bytes = numel + size.numel, in_bytes + size.bytes
-    return numel, in_bytes
+    own = {id(tensor): sizes[id(tensor)] for tensor in module.parameters()}
+    return sum(each.numel for each in own.values()), sum(each.bytes for each in own.values())
 
 
-def _size(module: nn.Module, tensor: Tensor) -> _Size:
+def size(module: nn.Module, tensor: Tensor) -> Size:
     """The size of a parameter; of a quantized weight's skeleton, what it will take with its scales."""
     count = tensor.numel()
     kind = type(tensor).__name__
     if kind == "Int8Params":
-        return _Size(count, _bytes_8bit(tensor), "int8")
+        return Size(count, _bytes_8bit(tensor), "int8")
     if kind == "Params4bit":
-        return _Size(count, _bytes_4bit(tensor), str(getattr(tensor, "quant_type", "4bit")))
-    return _Size(count, tensor.nbytes, str(tensor.dtype).removeprefix("torch."))
+        return Size(count, _bytes_4bit(tensor), str(getattr(tensor, "quant_type", "4bit")))
+    return Size(count, tensor.nbytes, str(tensor.dtype).removeprefix("torch."))
 
 
 def _bytes_8bit(weight: Tensor) -> int:

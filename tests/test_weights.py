@@ -1,0 +1,232 @@
+"""Loading what is used, and nothing else, in every precision: held against the whole model in plain transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, core_model_loading
+
+from tests.conftest import write_opt
+from txinspect import accounting, loading, planning, rehearsing, weights
+from txinspect.errors import SourceError
+from txinspect.inspecting import _inputs, inspect
+from txinspect.queries import LESSON, AttnQuery, EmbedQuery, ModelChoice, PlanQuery, RunQuery, TensorQuery
+from txinspect.records import LoadingRecord, TensorsReport
+from txinspect.source import resolve
+from txinspect.subject import Subject, load_subject
+from txinspect.tokens import encode
+
+LAYERS = 24
+
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "stored": {},
+    "float32": {"dtype": "float32"},
+    "bfloat16": {"dtype": "bfloat16"},
+    "8bit": {"quantization": "8bit"},
+    "4bit": {"quantization": "4bit"},
+}
+PLAIN: dict[str, dict[str, Any]] = {
+    "stored": {},
+    "float32": {"dtype": torch.float32},
+    "bfloat16": {"dtype": torch.bfloat16},
+    "8bit": {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)},
+    "4bit": {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")},
+}
+"""The same in plain transformers."""
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 layers in float16, as OPT-1.3b has, with a vocabulary that is small beside them."""
+    shape = {"hidden_size": 64, "word_embed_proj_dim": 64, "ffn_dim": 256, "num_hidden_layers": LAYERS}
+    folder = write_opt(tmp_path_factory.mktemp("deep"), **shape)
+    halves = {name: tensor.half() for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(halves, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": "float16"}))
+    return folder
+
+
+def prepared(choice: ModelChoice, query: TensorQuery) -> tuple[Subject, rehearsing.Rehearsal]:
+    source = resolve(choice)
+    text = encode(source, LESSON, special=True, trust_remote_code=False)
+    subject = load_subject(source, choice, lambda _: None, len(text.tokens))
+    with loading.quiet():
+        return subject, rehearsing.rehearse(subject, _inputs(subject.skeleton, text), planning.plan(subject, query))
+
+
+def values(choice: ModelChoice, *stages: str) -> dict[str, Tensor]:
+    report = inspect(RunQuery(model=choice, stages=stages, values=True))
+    return {one.name: torch.tensor(one.values, dtype=torch.float64) for one in report.tensors}
+
+
+def plain_outputs(folder: Path, ids: Tensor, **options: Any) -> dict[str, Tensor]:
+    """Outputs of the layers and logits of the whole model, by ordinary hooks."""
+    model = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: Any, _args: Any, output: Any) -> None:
+            seen[name] = (output[0] if isinstance(output, tuple) else output).detach().double()
+
+        return hook
+
+    for index, layer in enumerate(model.model.decoder.layers):
+        layer.register_forward_hook(keep(f"layers.{index}.output"))
+    with torch.no_grad():
+        seen["logits"] = model(input_ids=ids).logits.double()
+    return seen
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_part_gives_what_the_whole_gives(precision: str, deep: Path) -> None:
+    choice = ModelChoice(name=str(deep), **PRECISIONS[precision])
+    ids = torch.tensor(inspect(EmbedQuery(model=choice)).input.input_ids)
+    wanted = plain_outputs(deep, ids, **PLAIN[precision])
+    for stage in ("layers.0.output", "layers.3.output", "logits"):
+        assert torch.equal(values(choice, stage)[stage], wanted[stage]), stage
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_layer_0_costs_at_most_a_sixth(precision: str, deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of disk, of memory, and of what passes through memory on the way: what is not used is never there."""
+    choice = ModelChoice(name=str(deep), **PRECISIONS[precision])
+    passed: list[int] = []
+    original = core_model_loading._materialize_copy
+
+    def counting(*arguments: Any, **options: Any) -> Tensor:
+        tensor: Tensor = original(*arguments, **options)
+        passed.append(tensor.nbytes)
+        return tensor
+
+    monkeypatch.setattr(core_model_loading, "_materialize_copy", counting)
+    costs: list[tuple[int, int, int]] = []
+    for query in (AttnQuery(layer=0), RunQuery(stages=("logits",))):
+        passed.clear()
+        subject, rehearsal = prepared(choice, query)
+        loaded = weights.load(subject, choice, rehearsal.uses)
+        found = accounting.done(subject, choice, rehearsal, loaded)
+        assert found.disk_bytes is not None
+        assert len(passed) == len(loaded.read)
+        costs.append((found.disk_bytes, found.memory_bytes, sum(passed)))
+    assert all(part <= whole / 6 for part, whole in zip(*costs, strict=True))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_memory_is_what_the_weights_take(precision: str, deep: Path) -> None:
+    choice = ModelChoice(name=str(deep), **PRECISIONS[precision])
+    subject, rehearsal = prepared(choice, RunQuery(stages=("layers.1.output",)))
+    loaded = weights.load(subject, choice, rehearsal.uses)
+    held = {id(tensor): tensor for tensor in loaded.model.parameters()}
+    assert not any(tensor.is_meta for tensor in held.values())
+    scales = 0
+    for module in loaded.model.modules():
+        weight: Any = getattr(module, "weight", None)
+        if type(weight).__name__ == "Int8Params":
+            scales += weight.SCB.nbytes
+        elif type(weight).__name__ == "Params4bit":
+            scales += weight.quant_state.absmax.nbytes
+    found = accounting.done(subject, choice, rehearsal, loaded)
+    assert found.memory_bytes == sum(tensor.nbytes for tensor in held.values()) + scales
+    assert found.mapped == (precision == "stored")
+
+
+def test_unused_weights_are_gone(deep: Path) -> None:
+    choice = ModelChoice(name=str(deep))
+    subject, rehearsal = prepared(choice, AttnQuery(layer=0))
+    model = weights.load(subject, choice, rehearsal.uses).model
+    assert model.get_submodule("model.decoder.layers.0.self_attn.q_proj").weight is not None
+    assert model.get_submodule("model.decoder.layers.1.fc1").weight is None
+    assert type(model) is type(subject.skeleton)
+
+
+# --- formats: the same reading, whatever they are stored in ---
+
+
+def sharded(folder: Path, out: Path) -> Path:
+    AutoModelForCausalLM.from_pretrained(folder).save_pretrained(out, max_shard_size="200KB")
+    assert len(list(out.glob("*.safetensors"))) > 3
+    return out
+
+
+def in_bin(folder: Path, out: Path) -> Path:
+    out.mkdir()
+    torch.save(load_file(folder / "model.safetensors"), out / "pytorch_model.bin")
+    return out
+
+
+def sharded_bin(folder: Path, out: Path) -> Path:
+    out.mkdir()
+    tensors = load_file(folder / "model.safetensors")
+    shards = {f"pytorch_model-{part + 1:05}-of-00002.bin": list(tensors)[part::2] for part in range(2)}
+    for file, names in shards.items():
+        torch.save({name: tensors[name] for name in names}, out / file)
+    weight_map = {name: file for file, names in shards.items() for name in names}
+    (out / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return out
+
+
+FORMATS: dict[str, Callable[[Path, Path], Path]] = {"shards": sharded, "bin": in_bin, "bin shards": sharded_bin}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_is_read_in_part(form: str, deep: Path, tmp_path: Path) -> None:
+    folder = FORMATS[form](deep, tmp_path / "model")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((deep / name).read_bytes())
+    stage = "layers.0.output"
+    query = RunQuery(model=ModelChoice(name=str(folder)), stages=(stage,), values=True)
+    report = inspect(query)
+    assert report.tensors[0].values == values(ModelChoice(name=str(deep)), stage)[stage].tolist()
+    whole = inspect(RunQuery(model=ModelChoice(name=str(deep)), stages=(stage,)))
+    assert report.loading.disk_bytes == whole.loading.disk_bytes
+    assert report.loading.mapped
+    assert sum(file.tensors_read or 0 for file in report.loading.files) < LAYERS * 16 / 6
+    planned = inspect(PlanQuery(of=query)).loading
+    opened = {file.path: file for file in report.loading.files if file.tensors_read}
+    assert {file.path: file for file in planned.files} == opened
+
+
+# --- plans ---
+
+
+def plan(query: TensorQuery) -> LoadingRecord:
+    return inspect(PlanQuery(model=query.model, of=query)).loading
+
+
+def test_a_plan_loads_nothing(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(weights, "load", refuse)
+    monkeypatch.setattr(core_model_loading, "_materialize_copy", refuse)
+    found = plan(AttnQuery(model=ModelChoice(name=str(deep), quantization="8bit")))
+    assert found.disk_bytes
+    assert found.download_bytes == 0
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("query", [EmbedQuery, AttnQuery])
+def test_a_plan_is_what_happens(query: type[TensorQuery], precision: str, deep: Path) -> None:
+    asked = query(model=ModelChoice(name=str(deep), **PRECISIONS[precision]))
+    report = inspect(asked)
+    assert isinstance(report, TensorsReport)
+    planned, done = plan(asked), report.loading
+    assert (planned.disk_bytes, planned.memory_bytes, planned.parameters, planned.mapped) == (
+        *(done.disk_bytes, done.memory_bytes, done.parameters, done.mapped),
+    )
+    assert planned.files == done.files
+
+
+def test_a_plan_needs_the_weights_to_be_there(deep: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((deep / name).read_bytes())
+    with pytest.raises(SourceError, match="has no weights"):
+        plan(EmbedQuery(model=ModelChoice(name=str(tmp_path))))

@@ -1,0 +1,88 @@
+"""Where each tensor of a checkpoint goes in the model: checkpoints name and split tensors otherwise than modules do.
+
+Transformers knows how (conversion_mapping.py, integrations/gguf); nothing is matched by name alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from txinspect import gguf_files
+
+if TYPE_CHECKING:
+    from txinspect.subject import Subject
+
+
+class Home(NamedTuple):
+    """Where a tensor of a checkpoint goes."""
+
+    module: str | None
+    """The path of the module in the skeleton; None where there is none."""
+    tensors: tuple[str, ...]
+    """The tensors of the model that it becomes, or becomes a part of."""
+    converted: bool
+    """Whether it is split, merged with others or changed on the way."""
+
+
+def homes(subject: Subject, names: Sequence[str]) -> dict[str, Home]:
+    """Where each tensor of a checkpoint goes; what a quantization stores beside a weight goes with the weight."""
+    if subject.source.gguf_file:
+        return _gguf_homes(subject, names)
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    model = subject.skeleton
+    mapping = get_model_conversion_mapping(model)
+    renamings = [each for each in mapping if isinstance(each, WeightRenaming)]
+    converters = [each for each in mapping if isinstance(each, WeightConverter)]
+    modules, tensors = dict(model.named_modules()), model.state_dict()
+    by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
+    owners = {full.rpartition(".")[0] for full in tensors}
+    found = {}
+    for name in names:
+        renamed, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, tensors)
+        if renamed not in tensors and name in tensors:
+            renamed, pattern = name, None
+        path = renamed.rpartition(".")[0]
+        while path not in modules:
+            path = path.rpartition(".")[0]
+        becomes = [renamed]
+        if pattern is not None:
+            first, *others = by_pattern[pattern].target_patterns
+            becomes += [renamed.replace(first, other) for other in others]
+        found[name] = Home(path if path in owners else None, tuple(becomes), pattern is not None)
+    return found
+
+
+def _gguf_homes(subject: Subject, names: Sequence[str]) -> dict[str, Home]:
+    """Where each tensor of a .gguf file goes; where that is not known, to the whole model."""
+    assert subject.source.path is not None
+    modules = dict(subject.skeleton.named_modules())
+    becomes = gguf_files.tensors_of(subject.source.path, subject.skeleton)
+    found = {}
+    for name in names:
+        path = becomes.get(name, "").rpartition(".")[0]
+        found[name] = Home(path if path in modules else "", (becomes.get(name, name),), True)
+    return found
+
+
+def needed(subject: Subject, names: Sequence[str], uses: Mapping[str, bool]) -> set[str]:
+    """The tensors of a checkpoint that belong to modules in use."""
+    return {name for name, home in homes(subject, names).items() if is_used(home, uses)}
+
+
+def is_used(home: Home, uses: Mapping[str, bool]) -> bool:
+    """Whether a tensor goes to a module in use; one that goes nobody knows where may."""
+    return home.module is not None and (home.module == "" or uses[home.module])
+
+
+def absent(subject: Subject, names: Collection[str], uses: Mapping[str, bool]) -> set[str]:
+    """The tensors of unused modules that a checkpoint should have and has not: it is incomplete all the same."""
+    model = subject.skeleton
+    there = homes(subject, list(names))
+    unused = {name for name in model.state_dict() if not uses[name.rpartition(".")[0]]}
+    excused = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]
+    missing = unused - model.all_tied_weights_keys.keys() - {name for home in there.values() for name in home.tensors}
+    return {name for name in missing if not any(pattern.search(name) for pattern in excused)}
