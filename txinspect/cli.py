@@ -344,7 +344,8 @@ def _progress(output: Output) -> Iterator[Callable[[str], None]]:
 
     # The stream itself: loading turns sys.stderr away from what transformers says.
     with Console(file=sys.stderr).status("") as status:
-        yield lambda message: status.update(Text(message + " …"))
+        # Naming the spinner anew draws at once: a short step is seen, too.
+        yield lambda message: status.update(Text(message + " …"), spinner="dots")
 
 
 def _version(value: bool) -> None:
