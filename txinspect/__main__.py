@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 
 def main() -> None:
     """Run the command line; an interrupt ends it quietly, even while it is still being imported."""
+    # A command is over before garbage matters, and looking for cycles takes a fifth of what importing torch and
+    # transformers takes.
+    gc.disable()
     try:
         from txinspect.cli import app
 
