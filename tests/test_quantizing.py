@@ -184,6 +184,32 @@ def test_a_package_that_is_missing_is_named(opt: Path, monkeypatch: pytest.Monke
         run(opt, "logits", quantization="4bit")
 
 
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "packs", "said"),
+    [
+        (96, 64, False, "input width is a multiple of 64, and 0 has 96"),
+        (64, 20, True, "output width is a multiple of 32, and 0 has 20"),
+        (64, 20, False, None),
+        (64, 32, True, None),
+    ],
+)
+def test_widths_that_4bit_cannot_run(inputs: int, outputs: int, packs: bool, said: str | None) -> None:
+    from bitsandbytes.nn import Linear4bit
+
+    layer: Any = Linear4bit(inputs, outputs)
+    layer.support_avx512bf16_for_cpu = packs
+    model: Any = nn.Sequential(layer)
+    model.device = torch.device("cpu")
+    choice = ModelChoice(quantization="4bit")
+    if said is None:
+        quantizing.check_widths(model, choice)
+        return
+    with pytest.raises(InspectError, match=said):
+        quantizing.check_widths(model, choice)
+    layer.weight = None  # not read: the pass does not use it
+    quantizing.check_widths(model, choice)
+
+
 # Checkpoints that are stored quantized
 
 

@@ -154,15 +154,22 @@ def check(found: QuantizationRecord, model: PreTrainedModel, choice: ModelChoice
 
 
 def check_widths(model: PreTrainedModel, choice: ModelChoice) -> None:
-    """Raise InspectError for widths that bitsandbytes cannot run in 4 bits on the CPU (its blocks are of 64)."""
+    """Raise InspectError for widths that bitsandbytes cannot run in 4 bits on the CPU.
+
+    Its blocks are of 64 inputs; where the processor multiplies in bfloat16, it packs 32 outputs together.
+    """
     if choice.quantization != "4bit" or model.device.type != "cpu":
         return
     for path, module in model.named_modules():
-        if type(module).__name__ == "Linear4bit" and getattr(module, "in_features", 0) % 64:
-            raise InspectError(
-                f"--4bit on the CPU needs linear layers whose input width is a multiple of 64, and {path} has "
-                f"{module.in_features}: use --8bit, a GPU, or --skip-module {path.rpartition('.')[2]}"
-            )
+        if type(module).__name__ != "Linear4bit" or getattr(module, "weight", None) is None:
+            continue
+        packed = getattr(module, "support_avx512bf16_for_cpu", False)
+        for side, width, multiple in (("input", module.in_features, 64), ("output", module.out_features, 32)):
+            if width % multiple and (side == "input" or packed):
+                raise InspectError(
+                    f"--4bit on the CPU needs linear layers whose {side} width is a multiple of {multiple}, and {path} "
+                    f"has {width}: use --8bit, a GPU, or --skip-module {path.rpartition('.')[2]}"
+                )
 
 
 def stored_method(config: PretrainedConfig) -> str | None:
