@@ -194,7 +194,7 @@ def test_a_package_that_is_missing_is_named(opt: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_widths_that_4bit_cannot_run(inputs: int, outputs: int, packs: bool, said: str | None) -> None:
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     layer: Any = Linear4bit(inputs, outputs)
     layer.support_avx512bf16_for_cpu = packs
