@@ -126,6 +126,20 @@ def test_every_report_says_what_was_quantized(kind: Any, folder: Path) -> None:
     assert inspect(EmbedQuery(model=ModelChoice(name=str(folder)))).quantization is None
 
 
+def test_kept_modules_are_folded_only_where_the_star_names_no_other(folder: Path) -> None:
+    choice = ModelChoice(name=str(folder), quantization="8bit", skip_modules=("model.decoder.layers.1.fc2", "**.fc1"))
+    found = inspect(TreeQuery(model=choice)).quantization
+    assert found is not None
+    assert set(found.kept) == {"model.decoder.layers.*.fc1", "model.decoder.layers.1.fc2", "lm_head"}
+
+
+def test_a_table_of_integers_beside_a_weight_is_no_quantization() -> None:
+    router = nn.Linear(8, 4)
+    router.register_buffer("experts_of_token", torch.zeros(16, 2, dtype=torch.int64))
+    model = nn.Sequential(router, nn.Linear(4, 4))
+    assert quantizing.record(model, quantizing.matrices(model), "8bit", dequantized=False).quantized == 0
+
+
 def test_nothing_to_quantize_is_an_error(folder: Path, run_cli: Run) -> None:
     result = run_cli("embed", "hi", "-m", str(folder), "--8bit", "--skip-module", "**")
     assert (result.exit_code, result.stdout) == (1, "")

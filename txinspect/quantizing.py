@@ -117,7 +117,7 @@ def record(model: nn.Module, before: Mapping[str, str], method: str, *, dequanti
         method=method,
         quantized=len(quantized),
         modules=len(before),
-        kept=_folded(path for path in before if path not in set(quantized)),
+        kept=_folded([path for path in before if path not in set(quantized)], apart_from=quantized),
         classes=sorted({type(modules[path]).__name__ for path in quantized if path in modules}),
         dequantized=dequantized,
     )
@@ -127,7 +127,7 @@ def _is_quantized(module: nn.Module | None, class_before: str) -> bool:
     """Whether a module is of another class now, or holds other numbers than torch computes matrices with."""
     if module is None or type(module).__name__ != class_before:
         return True
-    tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    tensors = module.parameters(recurse=False)
     return any(tensor.ndim >= 2 and (not tensor.is_floating_point() or tensor.itemsize < 2) for tensor in tensors)
 
 
@@ -288,6 +288,11 @@ def _named(name: str, paths: Iterable[str]) -> list[str]:
     return [path for path in paths if path == name or path.startswith(f"{name}.") or path.endswith(f".{name}")]
 
 
-def _folded(paths: Iterable[str]) -> list[str]:
-    """Paths with their layer numbers folded into a star."""
-    return list(dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", path) for path in paths))
+def _folded(paths: Iterable[str], apart_from: Iterable[str]) -> list[str]:
+    """Paths with their layer numbers folded into a star, where that names none of the other paths."""
+    others = {_starred(path) for path in apart_from}
+    return list(dict.fromkeys(path if _starred(path) in others else _starred(path) for path in paths))
+
+
+def _starred(path: str) -> str:
+    return re.sub(r"\.\d+(?=\.|$)", ".*", path)
