@@ -551,6 +551,35 @@ def test_code_beside_a_type_that_transformers_knows_is_not_needed(model: Path, r
     assert not (model.parent / "it ran").exists()
 
 
+PRINTING = """
+print("imported")
+from transformers import OPTConfig, OPTForCausalLM
+
+class OwnConfig(OPTConfig):
+    model_type = "own"
+
+class OwnModel(OPTForCausalLM):
+    config_class = OwnConfig
+
+    def __init__(self, config):
+        print("built")
+        super().__init__(config)
+
+    def forward(self, *inputs, **options):
+        print("run")
+        return super().forward(*inputs, **options)
+"""
+
+
+@pytest.mark.parametrize("arguments", [TREE, EMBED, in_model("plan", "hi"), in_model("pos", "hi")], ids=lambda a: a[0])
+def test_what_a_models_own_code_prints_is_not_the_report(arguments: tuple[str, ...], model: Path, run_cli: Run) -> None:
+    own_model_code(model)
+    (model / "own.py").write_text(PRINTING)
+    result = run_cli(*arguments, "--trust-remote-code", "--json")
+    assert json.loads(result.stdout)["model"]["class"] == "OwnModel"
+    assert "built" in result.stderr
+
+
 # Text
 
 

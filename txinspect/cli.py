@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from typing import Annotated, Any, cast
@@ -290,7 +290,8 @@ def _answer(query: Query, output: Output, *, dry_run: bool = False, **show: Any)
         query = PlanQuery(model=query.model, of=cast(TensorQuery, query))
     if getattr(query, "values", False) and not output.json:
         raise UsageError("--values puts the numbers into the JSON: add --json, or --save FILE to have them in a file")
-    with _progress(output) as notify:
+    # What a model's own code prints is not the report.
+    with _progress(output) as notify, redirect_stdout(sys.stderr):
         report = inspect(query, notify)
     if output.json:
         _write(to_json(report) + b"\n")
