@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from typer.testing import Result
 
 from tests.conftest import write_opt
+from tests.tiny_models import save_tiny
 from txinspect import quantizing, rehearsing, weights
 from txinspect.errors import InspectError, SourceError, UsageError
 from txinspect.inspecting import inspect
@@ -131,6 +132,22 @@ def test_kept_modules_are_folded_only_where_the_star_names_no_other(folder: Path
     found = inspect(TreeQuery(model=choice)).quantization
     assert found is not None
     assert set(found.kept) == {"model.decoder.layers.*.fc1", "model.decoder.layers.1.fc2", "lm_head"}
+
+
+@pytest.mark.parametrize("skipped", [(), ("lm_head",)])
+def test_modules_are_chosen_as_transformers_chooses_before_it_ties_weights(
+    skipped: tuple[str, ...], tmp_path: Path
+) -> None:
+    """gemma3n's tied parameters would keep its last module from 8 bits, were the model tied already."""
+    folder = save_tiny("gemma3n_text", tmp_path)
+    report = inspect(TreeQuery(model=ModelChoice(name=str(folder), quantization="8bit", skip_modules=skipped)))
+    plain = AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=BitsAndBytesConfig(load_in_8bit=True), device_map="cpu"
+    )
+    assert report.quantization is not None
+    assert report.quantization.kept == ["lm_head"]
+    eight = {path for path, module in plain.named_modules() if type(module).__name__ == "Linear8bitLt"}
+    assert {each.name for each in report.modules if each.class_ == "Linear8bitLt"} == eight
 
 
 def test_a_table_of_integers_beside_a_weight_is_no_quantization() -> None:

@@ -7,7 +7,7 @@ import logging
 import pickle
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr
 from copy import deepcopy
 from dataclasses import dataclass
 from io import StringIO
@@ -91,8 +91,11 @@ def _check_numbers(source: Source, config: PretrainedConfig) -> None:
             raise SourceError(f"config.json of {source.name!r} says {name} is {value}: it must be at least 0")
 
 
-def skeleton(source: Source, choice: ModelChoice, config: PretrainedConfig) -> PreTrainedModel:
-    """The model's modules on the meta device: shapes and types, no weights, no memory."""
+def skeleton(source: Source, choice: ModelChoice, config: PretrainedConfig, *, tied: bool = True) -> PreTrainedModel:
+    """The model's modules on the meta device: shapes and types, no weights, no memory.
+
+    Not yet `tied`, every module has tensors of its own, as while transformers decides what it quantizes.
+    """
     import torch
     from transformers import AutoModelForCausalLM, initialization
 
@@ -103,6 +106,7 @@ def skeleton(source: Source, choice: ModelChoice, config: PretrainedConfig) -> P
         as_source_error(f"no model can be built from config.json of {source.name!r}"),
         torch.device("meta"),
         initialization.meta_device_safe_creation_ops(),
+        nullcontext() if tied else initialization.no_tie_weights(),
     ):
         model: PreTrainedModel
         if part := _part(config):

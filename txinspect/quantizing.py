@@ -19,7 +19,7 @@ from txinspect.stages import is_glob, matching, nearest
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
 PACKAGES = {
     "aqlm": ("aqlm",),
@@ -45,7 +45,7 @@ _DISTRIBUTIONS = {"optimum.quanto": "optimum-quanto", "quark": "amd-quark"}
 """Packages that are installed under another name."""
 
 
-def config_for(choice: ModelChoice, model: PreTrainedModel) -> Any:
+def config_for(choice: ModelChoice, model: PreTrainedModel) -> BitsAndBytesConfig | None:
     """What makes transformers quantize while loading, for a model as it is built; None to load as stored.
 
     Raises InspectError where bitsandbytes does not work, the model has nothing to quantize, or cannot be run so.
@@ -66,21 +66,25 @@ def config_for(choice: ModelChoice, model: PreTrainedModel) -> Any:
 
 
 def quantize(
-    model: PreTrainedModel, choice: ModelChoice, source: Source, config: PretrainedConfig
+    model: PreTrainedModel,
+    choice: ModelChoice,
+    source: Source,
+    config: PretrainedConfig,
+    asked: BitsAndBytesConfig | None,
 ) -> QuantizationRecord | None:
     """Replace a skeleton's modules by the classes that loading makes of them, and say which; None where it makes none.
 
-    Raises InspectError where a quantization that is asked for cannot be had, or a stored one cannot be read.
+    The skeleton is not yet tied: transformers chooses before it ties. Raises InspectError where a quantization that is
+    asked for cannot be had, or a stored one cannot be read.
     """
     from transformers.modeling_utils import local_torch_dtype
     from transformers.quantizers.auto import AutoHfQuantizer
 
-    check_stored(source, config, choice)
     method = choice.quantization or stored_method(config)
     if method is None:
         return None
     before = matrices(model)
-    wanted = config_for(choice, model) or deepcopy(_stored(config))
+    wanted = asked or deepcopy(_stored(config))
     failed = f"{source.name!r} is stored quantized with {method}, which cannot be read here"
     with quiet(), as_source_error(failed), local_torch_dtype(model.dtype):
         quantizer = AutoHfQuantizer.from_config(wanted, pre_quantized=choice.quantization is None)

@@ -10,7 +10,7 @@ from txinspect.queries import ModelChoice
 from txinspect.source import Source
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
     from txinspect.architecture import Architecture
     from txinspect.records import QuantizationRecord
@@ -32,6 +32,8 @@ class Subject:
     architecture: Architecture
     """Of what is shown."""
     quantization: QuantizationRecord | None
+    quantizing_as: BitsAndBytesConfig | None
+    """How transformers is to quantize while loading; None where it is not."""
 
 
 def load_subject(source: Source, choice: ModelChoice, notify: Notify, length: int = 1) -> Subject:
@@ -40,13 +42,16 @@ def load_subject(source: Source, choice: ModelChoice, notify: Notify, length: in
     from txinspect import adapters, architecture, loading, quantizing
 
     config = loading.load_config(source, choice)
+    quantizing.check_stored(source, config, choice)
     skeleton = loading.skeleton(source, choice, config)
     architecture.settle(skeleton, length)
-    shown, quantization = skeleton, None
+    shown, quantization, quantizing_as = skeleton, None, None
     if choice.quantization or quantizing.stored_method(config) or source.adapter:
-        shown = loading.skeleton(source, choice, config)
+        shown = loading.skeleton(source, choice, config, tied=False)
         architecture.settle(shown, length)
-        quantization = quantizing.quantize(shown, choice, source, config)
+        quantizing_as = quantizing.config_for(choice, shown)
+        quantization = quantizing.quantize(shown, choice, source, config, quantizing_as)
+        shown.tie_weights()
         if source.adapter is not None:
             adapters.inject(shown, source)
-    return Subject(source, config, skeleton, shown, architecture.locate(shown), quantization)
+    return Subject(source, config, skeleton, shown, architecture.locate(shown), quantization, quantizing_as)

@@ -40,7 +40,6 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
     Raises SourceError for weights that are missing, damaged or do not fit the config.
     """
     source = subject.source
-    quantizing.check_stored(source, subject.config, choice)
     model_class = type(subject.skeleton)
     # An adapter is put on modules of every kind: the unused ones lose their weights after it.
     factory: Any = _partial(model_class, uses, drop=source.adapter is None)
@@ -78,7 +77,7 @@ def _options(subject: Subject, choice: ModelChoice, found: checkpoint.Found) -> 
         "config": _config_of(type(subject.skeleton), subject.config),
         "dtype": choice.dtype if choice.dtype == "auto" else getattr(torch, choice.dtype),
         "device_map": choice.device_map or {"": device_for(choice)},
-        "quantization_config": quantizing.config_for(choice, subject.skeleton),
+        "quantization_config": subject.quantizing_as,
         "trust_remote_code": choice.trust_remote_code,
         "gguf_file": gguf,
         "use_safetensors": None if gguf else found.files[0].suffix == ".safetensors",
