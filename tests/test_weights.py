@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,6 +148,38 @@ def test_unused_weights_are_gone(deep: Path) -> None:
     assert model.get_submodule("model.decoder.layers.0.self_attn.q_proj").weight is not None
     assert model.get_submodule("model.decoder.layers.1.fc1").weight is None
     assert type(model) is type(subject.skeleton)
+
+
+FRAGMENTS = """
+import torch
+from txinspect import weights
+
+def anonymous():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1]) // 1024
+
+if {given_back}:
+    weights._give_back_freed_blocks()
+torch.ones(30 << 18)  # freed: from here on glibc keeps blocks of this size
+before, kept = anonymous(), []
+for count in range(40):
+    large, smaller = torch.ones(16 << 18), torch.ones(12 << 18)
+    kept.append(torch.ones((1 << 18) + 100 * count))
+    del large, smaller
+print(anonymous() - before)
+"""
+"""What quantizing does to memory: it keeps 40 blocks of 1 MB, and passes through larger ones between them."""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed blocks"
+)
+def test_what_quantizing_passes_through_is_given_back() -> None:
+    megabytes = []
+    for given_back in (True, False):
+        code = FRAGMENTS.format(given_back=given_back)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+        megabytes.append(int(done.stdout))
+    assert megabytes[0] < 50 < megabytes[1]
 
 
 # --- formats: the same reading, whatever they are stored in ---
