@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,9 +88,10 @@ def test_a_run_without_a_stage_is_wrong_usage() -> None:
 def test_what_goes_on_is_told(opt: Path) -> None:
     told: list[str] = []
     inspect(EmbedQuery(model=choice(opt), text="ab"), told.append)
-    assert f"loading {opt}" in told
+    loading = next(message for message in told if message.startswith("loading"))
+    assert re.fullmatch(rf"loading \d[\d.]* kB of weights of {re.escape(str(opt))}", loading)
     assert f"running {opt} on 3 tokens" in told
-    assert told.index(f"loading {opt}") < told.index(f"running {opt} on 3 tokens")
+    assert told.index(loading) < told.index(f"running {opt} on 3 tokens")
 
 
 def test_the_same_query_has_the_same_answer(opt: Path) -> None:

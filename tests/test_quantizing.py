@@ -20,7 +20,7 @@ from tests.tiny_models import save_tiny
 from txinspect import quantizing, rehearsing, weights
 from txinspect.errors import InspectError, SourceError, UsageError
 from txinspect.inspecting import inspect
-from txinspect.queries import EmbedQuery, ModelChoice, PlanQuery, RunQuery, TreeQuery
+from txinspect.queries import EmbedQuery, ModelChoice, PlanQuery, RunQuery, StagesQuery, TreeQuery
 from txinspect.records import QuantizationRecord, TensorsReport
 from txinspect.source import resolve
 from txinspect.subject import load_subject
@@ -121,7 +121,8 @@ def test_every_report_says_what_was_quantized(kind: Any, folder: Path) -> None:
         method=kind, quantized=18, modules=19, kept=["lm_head"], classes=[kinds[kind]], dequantized=False
     )
     embed = EmbedQuery(model=choice)
-    for report in (inspect(TreeQuery(model=choice)), inspect(embed), inspect(PlanQuery(model=choice, of=embed))):
+    for query in (TreeQuery(model=choice), StagesQuery(model=choice), embed, PlanQuery(model=choice, of=embed)):
+        report: Any = inspect(query)
         assert report.quantization == wanted
         assert f"{kind}: 18 of 19 weight matrices are quantized ({kinds[kind]}); not lm_head." in report.notes
     assert inspect(EmbedQuery(model=ModelChoice(name=str(folder)))).quantization is None

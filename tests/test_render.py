@@ -46,7 +46,8 @@ from txinspect.records import (
     WindowRecord,
 )
 from txinspect.render import render
-from txinspect.render.glyphs import bar, number, ranges, short_bytes, short_count, sparkline, visible
+from txinspect.render.glyphs import bar, number, ranges, sparkline, visible
+from txinspect.wording import short_bytes, short_count
 
 GOLDEN = Path(__file__).parent / "golden"
 WIDTHS = (80, 140)
@@ -169,11 +170,12 @@ def tensor(name: str, shape: Sequence[int], axes: Sequence[str] | None, **change
     return TensorRecord(**(values | changes))
 
 
-_FILE = "/models/tiny/model.safetensors"
 LOADING = LoadingRecord(
     files=[
         FileRecord(
             path="/models/tiny/model.safetensors",
+            origin="local",
+            repository=None,
             bytes=2_631_561_680,
             tensors=388,
             tensors_read=18,
@@ -191,10 +193,20 @@ COSTS: dict[str, Any] = {"loading": LOADING, "quantization": None}
 
 
 def plan_report() -> PlanReport:
-    """Two shards, of which one has yet to be fetched and one is not described."""
+    """Files from each kind of place, of which one is not described."""
     files = [
         *LOADING.files,
-        FileRecord(path="pytorch_model.bin", bytes=9_000, tensors=None, tensors_read=None, bytes_read=9_000),
+        structs.replace(LOADING.files[0], origin="bundled"),
+        structs.replace(LOADING.files[0], origin="cache", repository="facebook/opt-tiny"),
+        FileRecord(
+            path="pytorch_model.bin",
+            origin="hub",
+            repository="facebook/opt-tiny",
+            bytes=9_000,
+            tensors=None,
+            tensors_read=None,
+            bytes_read=9_000,
+        ),
     ]
     stages = [f"layers.{layer}.output" for layer in range(4)]
     return PlanReport(
@@ -368,7 +380,7 @@ def stages_report() -> StagesReport:
         else:
             stages.append(stage(f"layers.{layer}.attention.input", f"{path}.self_attn", "Attention"))
     stages.append(stage("logits", "", "TinyForCausalLM", axes=["batch", "seq", "vocab"]))
-    return StagesReport(**head("stages"), stages=stages)
+    return StagesReport(**head("stages"), stages=stages, quantization=None)
 
 
 REPORTS: dict[str, Callable[[], tuple[Report, dict[str, Any]]]] = {
@@ -705,7 +717,7 @@ def odd_reports(word: str) -> list[Report]:
             totals=totals,
             quantization=None,
         ),
-        StagesReport(**{**head("stages"), **lines}, stages=[stage, absent]),
+        StagesReport(**{**head("stages"), **lines}, stages=[stage, absent], quantization=None),
         TensorsReport(**{**head("run"), **lines}, input=input, tensors=named, saved=word, checks=None, **COSTS),
         attention_report(input),
     ]

@@ -25,7 +25,10 @@ def plan(subject: Subject, choice: ModelChoice, rehearsal: Rehearsal) -> Loading
     offered = checkpoint.offered(subject.source)
     homes = mapping.homes(subject, [tensor.name for tensor in offered.tensors])
     used = {name for name, home in homes.items() if mapping.is_used(home, rehearsal.uses)}
-    files = [_file(path, size, offered.tensors, used) for path, size in offered.files.items()]
+    files = [
+        _file(subject.source, path, size, offered.tensors, used, fetched=path not in offered.to_fetch)
+        for path, size in offered.files.items()
+    ]
     opened = [file for file in files if file.tensors_read != 0] or files[:1]
     return _record(
         subject,
@@ -42,7 +45,7 @@ def done(subject: Subject, choice: ModelChoice, rehearsal: Rehearsal, loaded: we
     tensors = checkpoint.stored(loaded.files)
     named = {tensor.name for tensor in tensors}
     read = loaded.read & named
-    files = [_file(str(file), file.stat().st_size, tensors, read) for file in loaded.files]
+    files = [_file(subject.source, str(file), file.stat().st_size, tensors, read) for file in loaded.files]
     used = [tensor for tensor in tensors if tensor.name in read]
     return _record(subject, choice, rehearsal, files, used, download=None)
 
@@ -76,7 +79,7 @@ def _record(
 ) -> LoadingRecord:
     files = [*files, *_adapter_files(subject.source)]
     known = [file.bytes_read for file in files]
-    numel, in_bytes = _in_memory(subject, rehearsal.uses)
+    numel, in_bytes = in_memory(subject, rehearsal.uses)
     return LoadingRecord(
         files=files,
         disk_bytes=None if None in known else sum(size or 0 for size in known),
@@ -88,11 +91,22 @@ def _record(
     )
 
 
-def _file(path: str, size: int | None, tensors: Sequence[Stored], used: Collection[str]) -> FileRecord:
+def _file(
+    source: Source,
+    path: str,
+    size: int | None,
+    tensors: Sequence[Stored],
+    used: Collection[str],
+    *,
+    fetched: bool = True,
+) -> FileRecord:
     own = [tensor for tensor in tensors if str(tensor.file) == path]
     read = [tensor for tensor in own if tensor.name in used]
+    on_hub = source.kind == "hub"
     return FileRecord(
         path=path,
+        origin=("cache" if fetched else "hub") if on_hub else "bundled" if source.kind == "bundled" else "local",
+        repository=source.repository if on_hub else None,
         bytes=size,
         tensors=len(own) if own else None,
         tensors_read=len(read) if own else None,
@@ -102,13 +116,15 @@ def _file(path: str, size: int | None, tensors: Sequence[Stored], used: Collecti
 
 def _adapter_files(source: Source) -> list[FileRecord]:
     """The weights of an adapter, which are read whole."""
-    paths = [source.adapter / name for name in ADAPTER_FILES] if source.adapter else []
-    here = [path for path in paths if path.is_file()][:1]
+    if source.adapter is None:
+        return []
+    own = Source(source.name, "directory", source.adapter)
+    here = [source.adapter / name for name in ADAPTER_FILES if (source.adapter / name).is_file()][:1]
     tensors = checkpoint.stored(here)
-    return [_file(str(path), path.stat().st_size, tensors, {tensor.name for tensor in tensors}) for path in here]
+    return [_file(own, str(path), path.stat().st_size, tensors, {tensor.name for tensor in tensors}) for path in here]
 
 
-def _in_memory(subject: Subject, uses: Mapping[str, bool]) -> tuple[int, int]:
+def in_memory(subject: Subject, uses: Mapping[str, bool]) -> tuple[int, int]:
     """Parameters in use, and the bytes that they and their modules' buffers take; tied ones count once.
 
     What quantizing or an adapter added to a module goes with it.

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from txinspect.errors import SourceError, first_line, some_of
+from txinspect.errors import SourceError, first_line
 from txinspect.source import INDEX_FILES, Source, hub_weights
+from txinspect.wording import some_of
 
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """What transformers looks for, in its order."""

@@ -8,7 +8,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING, Any, overload
 
 from txinspect import __version__, describing, planning, quantizing
-from txinspect.errors import SourceError, StageError, some_of
+from txinspect.errors import SourceError, StageError
 from txinspect.queries import (
     AttnQuery,
     EmbedQuery,
@@ -37,6 +37,7 @@ from txinspect.records import (
 )
 from txinspect.source import Source, read_config, resolve
 from txinspect.subject import Notify, Subject, load_subject
+from txinspect.wording import short_bytes, some_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +123,12 @@ def _(query: StagesQuery, notify: Notify) -> StagesReport:
         )
         for supply in planning.listed(subject.architecture.supplies())
     ]
-    return StagesReport(**_head("stages"), model=describing.model_record(subject, subject.shown), stages=stages)
+    return StagesReport(
+        **_head("stages", _loading_notes(subject)),
+        model=describing.model_record(subject, subject.shown),
+        stages=stages,
+        quantization=subject.quantization,
+    )
 
 
 @_answer.register
@@ -179,7 +185,8 @@ def _observe(
 
     prepared = _prepare(query, notify)
     subject, plan, text, source = prepared.subject, prepared.plan, prepared.text, prepared.subject.source
-    notify(f"loading {source.name}")
+    _, size = accounting.in_memory(subject, prepared.rehearsal.uses)
+    notify(f"loading {short_bytes(size)} of weights of {source.name}")
     loaded = weights.load(subject, query.model, prepared.rehearsal.uses)
     model = loaded.model
     records: list[TensorRecord] = []

@@ -10,12 +10,13 @@ from copy import deepcopy
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from txinspect.errors import InspectError, SourceError, UsageError, first_line, some_of
+from txinspect.errors import InspectError, SourceError, UsageError, first_line
 from txinspect.loading import as_source_error, quiet
 from txinspect.queries import ModelChoice
 from txinspect.records import QuantizationRecord
 from txinspect.source import Source
 from txinspect.stages import is_glob, matching, nearest
+from txinspect.wording import some_of
 
 if TYPE_CHECKING:
     from torch import nn

@@ -214,6 +214,11 @@ class FileRecord(Record, frozen=True, kw_only=True):
     """A weight file."""
 
     path: Annotated[str, doc("Where it is; its name in the repository where it has yet to be fetched.")]
+    origin: Annotated[
+        Literal["bundled", "local", "cache", "hub"],
+        doc("Whether it comes with txinspect, is a local file, is in the Hub's local cache, or has yet to be fetched."),
+    ]
+    repository: Annotated[str | None, doc("The Hub repository that it is of; null where it is of none.")]
     bytes: Annotated[int | None, doc("Its size.")]
     tensors: Annotated[int | None, doc("Tensors in it; null where only the whole file tells.")]
     tensors_read: Annotated[int | None, doc("Of those, the ones that the asked stages use.")]
@@ -267,6 +272,7 @@ class StagesReport(Report, frozen=True, kw_only=True):
 
     command: Annotated[Literal["stages"], doc("The command that made the report.")]
     stages: Annotated[list[StageRecord], doc("Every stage of every layer.")]
+    quantization: Annotated[QuantizationRecord | None, doc("What would be quantized; null where nothing would.")]
 
 
 class TensorsReport(Report, frozen=True, kw_only=True):

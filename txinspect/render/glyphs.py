@@ -40,23 +40,6 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-def short_count(count: int) -> str:
-    """1234567 as 1.23M."""
-    return _scaled(count, 1000, ("", "K", "M", "B", "T"))
-
-
-def short_bytes(count: int) -> str:
-    """1234567 as 1.23 MB: powers of 1000."""
-    return _scaled(count, 1000, (" B", " kB", " MB", " GB", " TB"))
-
-
-def _scaled(count: int, base: int, units: Sequence[str]) -> str:
-    value, unit = float(count), 0
-    while value >= base * 0.9995 and unit < len(units) - 1:
-        value, unit = value / base, unit + 1
-    return f"{count}{units[0]}" if unit == 0 else f"{value:.3g}{units[unit]}"
-
-
 def sparkline(counts: Sequence[int]) -> str:
     """A bar per count, the highest full; a count of zero is a blank, a small one still a bar."""
     top = max(counts, default=0)

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from txinspect.records import FileRecord, LoadingRecord, PlanReport
 from txinspect.render.frame import frame
-from txinspect.render.glyphs import plain, short_bytes, short_count
+from txinspect.render.glyphs import plain
 from txinspect.render.heading import input_line
+from txinspect.wording import short_bytes, short_count, some_of
 
 
 def line(loading: LoadingRecord) -> Text:
@@ -25,12 +26,27 @@ def line(loading: LoadingRecord) -> Text:
 def draw(report: PlanReport) -> RenderableType:
     """The files that would be opened, and the sums."""
     files = frame()
-    files.add_column("file", overflow="fold")
+    for name in ("file", "from"):
+        files.add_column(name, overflow="fold")
     for name in ("size", "tensors", "to read"):
         files.add_column(name, justify="right", no_wrap=True)
     for file in report.loading.files:
-        files.add_row(plain(PurePath(file.path).name), _bytes(file.bytes), _tensors(file), _bytes(file.bytes_read))
+        texts = (PurePath(file.path).name, _from(file))
+        files.add_row(*map(plain, texts), _bytes(file.bytes), _tensors(file), _bytes(file.bytes_read))
     return Group(input_line(report.input), Text(), files, Text(), _sums(report))
+
+
+def _from(file: FileRecord) -> str:
+    """Where a file is."""
+    match file.origin:
+        case "bundled":
+            return "comes with txinspect"
+        case "local":
+            return str(PurePath(file.path).parent)
+        case "cache":
+            return f"local cache of {file.repository}"
+        case "hub":
+            return f"Hub: {file.repository}"
 
 
 def _sums(report: PlanReport) -> Table:
@@ -39,7 +55,7 @@ def _sums(report: PlanReport) -> Table:
     grid.add_column(style="bold cyan", no_wrap=True)
     grid.add_column()
     rows = [
-        ("stages", ", ".join(report.asked[:3]) + (f" and {len(report.asked) - 3} more" if report.asked[3:] else "")),
+        ("stages", some_of(report.asked)),
         ("disk", f"{_bytes(loading.disk_bytes)} to read"),
         ("download", short_bytes(loading.download_bytes) if loading.download_bytes else "nothing: all is here"),
         ("memory", f"{short_bytes(loading.memory_bytes)} of weights {_kept(loading)}"),

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from txinspect.records import ModuleRecord, ParameterRecord, TreeReport
 from txinspect.render.frame import frame
-from txinspect.render.glyphs import plain, short_bytes, short_count, visible
+from txinspect.render.glyphs import plain, visible
+from txinspect.wording import short_bytes, short_count
 
 
 @dataclass

@@ -1,0 +1,28 @@
+"""Lists and numbers in a sentence, as short as a person wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def some_of(names: Sequence[str], limit: int = 3) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def short_count(count: int) -> str:
+    """1234567 as 1.23M."""
+    return _scaled(count, ("", "K", "M", "B", "T"))
+
+
+def short_bytes(count: int) -> str:
+    """1234567 as 1.23 MB: powers of 1000."""
+    return _scaled(count, (" B", " kB", " MB", " GB", " TB"))
+
+
+def _scaled(count: int, units: Sequence[str]) -> str:
+    value, unit = float(count), 0
+    while value >= 999.5 and unit < len(units) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{count}{units[0]}" if unit == 0 else f"{value:.3g}{units[unit]}"
