@@ -110,15 +110,16 @@ def test_defaults(command: str, asked: Asked) -> None:
 def test_everything_about_the_model(asked: Asked) -> None:
     query = asked(
         *("embed", "hi", "--model", "a/b", "--revision", "v1", "--4bit", "--dtype", "bfloat16", "--device", "cuda:1"),
-        *("--device-map", "auto", "--offline", "--trust-remote-code", "--no-special", "--values", "--json"),
+        *("--offline", "--trust-remote-code", "--no-special", "--values", "--json"),
         *("--save", "x.npz"),
     )
     assert isinstance(query, EmbedQuery)
     assert (query.text, query.special, query.values, query.save) == ("hi", False, True, Path("x.npz"))
     choice = query.model
     assert (choice.name, choice.revision, choice.quantization, choice.dtype) == ("a/b", "v1", "4bit", "bfloat16")
-    assert (choice.device, choice.device_map) == ("cuda:1", "auto")
+    assert (choice.device, choice.device_map) == ("cuda:1", None)
     assert (choice.offline, choice.trust_remote_code) == (True, True)
+    assert asked("embed", "--device-map", "auto").model.device_map == "auto"
 
 
 @pytest.mark.parametrize("command", ["tree", "stages"])

@@ -180,6 +180,7 @@ def test_nothing_to_quantize_is_an_error(folder: Path, run_cli: Run) -> None:
         (("--skip-module", "fc1"), ("--skip-module", "--8bit or --4bit")),
         (("--8bit", "--skip-module", "fc7"), ("'fc7'", "did you mean")),
         (("--8bit", "--dtype", "float32"), ("--dtype float32", "half precision")),
+        (("--device", "cpu", "--device-map", "auto"), ("--device cpu", "--device-map auto", "give one of them")),
     ],
 )
 def test_wrong_usage_is_a_sentence(arguments: tuple[str, ...], words: tuple[str, ...], opt: Path, run_cli: Run) -> None:

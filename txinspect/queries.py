@@ -64,6 +64,11 @@ class ModelChoice:
             raise UsageError(f"skip_modules {self.skip_modules!r} is a text: give a tuple of names")
         if self.int8_threshold is not None and not 0 <= self.int8_threshold < float("inf"):
             raise UsageError(f"--int8-threshold {self.int8_threshold} is no threshold: give 0 for none, or more")
+        if self.device != "auto" and self.device_map is not None:
+            raise UsageError(
+                f"--device {self.device} and --device-map {self.device_map} exclude each other: a map chooses devices "
+                f"itself; give one of them"
+            )
         if self.quantization == "8bit" and self.dtype == "float32":
             # LLM.int8 multiplies in half precision: float32 would be rounded without a word.
             raise UsageError(
