@@ -53,6 +53,17 @@ def test_rotary_tables_of_every_kind_of_layer(tmp_path: Path) -> None:
     assert len(found) == 4
 
 
+@pytest.mark.parametrize(
+    ("model_type", "dtype"),
+    [("ctrl", "bfloat16"), ("gptj", "bfloat16"), ("bloom", "bfloat16"), ("codegen", "float32")],
+)
+def test_tables_are_of_the_type_in_which_they_act(model_type: str, dtype: str, tmp_path: Path) -> None:
+    save_tiny(model_type, tmp_path)
+    choice = ModelChoice(name=str(tmp_path), dtype="bfloat16")
+    report = inspect(PosQuery(model=choice, text="hello you"))
+    assert {tensor.dtype for tensor in report.tensors} == {dtype}
+
+
 def test_tables_run_no_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_tiny("bloom", tmp_path)
     ran: list[str] = []

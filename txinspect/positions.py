@@ -55,7 +55,7 @@ def _bloom_slopes(model: PreTrainedModel, _length: int) -> Tables:
 
     mask = torch.ones(1, 2, device=model.device)
     heads = model.config.num_attention_heads
-    return {"": _file_of(model).build_alibi_tensor(mask, heads, torch.float32)[:, 0, 1]}
+    return {"": _file_of(model).build_alibi_tensor(mask, heads, model.dtype)[:, 0, 1]}
 
 
 def _mpt_slopes(model: PreTrainedModel, _length: int) -> Tables:
@@ -68,14 +68,16 @@ def _rotary_buffer(model: PreTrainedModel, length: int) -> Tables:
     """Sines, then cosines, in one buffer of every attention (create_sinusoidal_positions of modeling_gptj.py)."""
     blocks: Any = model.get_submodule("transformer.h.0.attn")
     rows = blocks.embed_positions[None, :length]
+    if model.config.model_type == "gptj":  # where the table acts, GPT-J casts it and CodeGen does not
+        rows = rows.to(model.dtype)
     half = rows.shape[-1] // 2
     return {"cos": rows[..., half:], "sin": rows[..., :half]}
 
 
 def _ctrl_table(model: PreTrainedModel, length: int) -> Tables:
-    """Rows of pos_encoding (modeling_ctrl.py)."""
+    """Rows of pos_encoding, in the type in which they are added (CTRLModel.forward of modeling_ctrl.py)."""
     transformer: Any = model.get_submodule("transformer")
-    return {"": transformer.pos_encoding[None, :length]}
+    return {"": transformer.pos_encoding[None, :length].to(model.dtype)}
 
 
 def _xlnet_distances(model: PreTrainedModel, length: int) -> Tables:
