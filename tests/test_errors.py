@@ -394,7 +394,12 @@ def test_a_model_without_layers_has_no_layer_0(model: Path, run_cli: Run) -> Non
     Bad("index that is a list", EMBED, ("index.json", "not an index"), lambda f: write_index(f, "[]")),
     Bad("index of nothing", EMBED, ("index.json",), lambda f: write_index(f, '{"weight_map": {}}')),
     Bad("truncated .bin", EMBED, ("pytorch_model.bin", "damaged or truncated"), lambda f: torch_cut(f, torch.save)),
-    Bad("truncated .bin of before 1.6", EMBED, ("'./model'", "weights"), lambda f: torch_cut(f, legacy)),
+    Bad(
+        "truncated .bin of before 1.6",
+        EMBED,
+        ("pytorch_model.bin", "damaged or truncated"),
+        lambda f: torch_cut(f, legacy),
+    ),
     Bad(
         "a page in place of .bin",
         EMBED,
@@ -402,7 +407,7 @@ def test_a_model_without_layers_has_no_layer_0(model: Path, run_cli: Run) -> Non
         lambda f: torch_text(f, b"<html>not found</html>"),
     ),
     Bad("LFS pointer in place of .bin", EMBED, ("git lfs pull",), lambda f: torch_text(f, LFS_POINTER)),
-    Bad(".bin of a list", EMBED, ("'./model'",), lambda f: torch_object(f, [1, 2, 3])),
+    Bad(".bin of a list", EMBED, ("pytorch_model.bin", "holds a list"), lambda f: torch_object(f, [1, 2, 3])),
 )
 def test_weights(bad: Bad, model: Path, run_cli: Run) -> None:
     complain(bad, model, run_cli)
@@ -464,10 +469,11 @@ def test_code_in_pickled_weights_never_runs(
     tensors: dict[str, object] = dict(load_file(model / "model.safetensors"))
     (model / "model.safetensors").unlink()
     store(tensors | {"attack": Attack(effect)}, model / "pytorch_model.bin")
-    said = sentence(run_cli(*EMBED, *trusting))
-    assert not effect.exists()
-    assert "pytorch_model.bin" in said
-    assert "code" in said
+    for command in (EMBED, in_model("plan", "hi")):
+        said = sentence(run_cli(*command, *trusting))
+        assert not effect.exists()
+        assert "pytorch_model.bin" in said
+        assert "code" in said
 
 
 def test_not_finite_weights_are_counted(model: Path, run_cli: Run) -> None:

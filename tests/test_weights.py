@@ -265,3 +265,8 @@ def test_a_plan_needs_the_weights_to_be_there(deep: Path, tmp_path: Path) -> Non
         (tmp_path / name).write_bytes((deep / name).read_bytes())
     with pytest.raises(SourceError, match="has no weights"):
         plan(EmbedQuery(model=ModelChoice(name=str(tmp_path))))
+    tensors = load_file(deep / "model.safetensors")
+    gone = [name for name in tensors if ".layers.7.fc1." in name]
+    save_file({name: tensor for name, tensor in tensors.items() if name not in gone}, tmp_path / "model.safetensors")
+    with pytest.raises(SourceError, match=f"lacks {min(gone)} .and 1 more tensors.: it is incomplete"):
+        plan(EmbedQuery(model=ModelChoice(name=str(tmp_path))))

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 def plan(subject: Subject, choice: ModelChoice, rehearsal: Rehearsal) -> LoadingRecord:
     """What a load would cost; of the weights only headers are read, or fetched.
 
-    Raises SourceError where the weights are not there or their headers cannot be read.
+    Raises SourceError where the weights are not all there or their headers cannot be read.
     """
     offered = checkpoint.offered(subject.source)
-    homes = mapping.homes(subject, [tensor.name for tensor in offered.tensors])
+    names = [tensor.name for tensor in offered.tensors]
+    if subject.source.kind != "hub":  # else not all that is there is described
+        mapping.check_whole(subject, names)
+    homes = mapping.homes(subject, names)
     used = {name for name, home in homes.items() if mapping.is_used(home, rehearsal.uses)}
     files = [
         _file(subject.source, path, size, offered.tensors, used, fetched=path not in offered.to_fetch)

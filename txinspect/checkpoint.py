@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import SourceError, first_line
 from txinspect.source import INDEX_FILES, Source, hub_weights
 from txinspect.wording import some_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """What transformers looks for, in its order."""
@@ -226,14 +229,30 @@ def _stored_safetensors(file: Path) -> list[Stored]:
 
 
 def _stored_torch(file: Path) -> list[Stored]:
-    import torch
-
-    tensors = torch.load(file, map_location="meta", mmap=is_mappable(file) or None, weights_only=True)
     return [
         Stored(name, file, str(each.dtype).removeprefix("torch."), tuple(each.shape), each.nbytes)
-        for name, each in tensors.items()
-        if isinstance(each, torch.Tensor)
+        for name, each in _state_dict(file).items()
     ]
+
+
+def _state_dict(file: Path) -> dict[str, Tensor]:
+    """The tensors of a pytorch_model.bin, on the meta device; never its code: other pickled objects are refused.
+
+    Only the zip format has an index: a file of before torch 1.6 is read whole. Raises SourceError.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        found = torch.load(file, map_location="meta", mmap=is_mappable(file) or None, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise SourceError(pickled(file)) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
+    if not isinstance(found, dict):
+        raise SourceError(f"{file} holds a {type(found).__name__}, no tensors by name: fetch it again")
+    return {name: each for name, each in found.items() if isinstance(each, torch.Tensor)}
 
 
 def _stored_gguf(file: Path) -> list[Stored]:
@@ -319,18 +338,7 @@ def _check_safetensors(file: Path) -> None:
 
 
 def _check_torch(file: Path, head: bytes) -> None:
-    """Read the index of a pytorch_model.bin, never its code: weights_only refuses every other pickled object."""
-    import pickle
-
-    import torch
-
     if not head.startswith((_ZIP, _PICKLE)):
         raise SourceError(f"{file} is no checkpoint: it begins with {head[:12]!r}; fetch it again")
-    try:
-        # Only the zip format can be mapped; the format before torch 1.6 has no index to check.
-        if head.startswith(_ZIP):
-            torch.load(file, map_location="meta", mmap=True, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise SourceError(pickled(file)) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
+    if head.startswith(_ZIP):
+        _state_dict(file)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from txinspect import gguf_files
+from txinspect import gguf_files, quantizing
+from txinspect.errors import SourceError
+from txinspect.source import Source
 
 if TYPE_CHECKING:
     from txinspect.subject import Subject
@@ -78,11 +80,29 @@ def is_used(home: Home, uses: Mapping[str, bool]) -> bool:
     return home.module is not None and (home.module == "" or uses[home.module])
 
 
-def absent(subject: Subject, names: Collection[str], uses: Mapping[str, bool]) -> set[str]:
-    """The tensors of unused modules that a checkpoint should have and has not: it is incomplete all the same."""
+def check_whole(subject: Subject, names: Collection[str]) -> None:
+    """Raise SourceError where a checkpoint with tensors of these names lacks one of the model's, used or not.
+
+    What a quantization is stored as has names of its own, and so has a .gguf file: these are not checked.
+    """
+    if subject.source.gguf_file or quantizing.stored_method(subject.config) is not None:
+        return
     model = subject.skeleton
-    there = homes(subject, list(names))
-    unused = {name for name in model.state_dict() if not uses[name.rpartition(".")[0]]}
+    there = {name for home in homes(subject, list(names)).values() for name in home.tensors}
     excused = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]
-    missing = unused - model.all_tied_weights_keys.keys() - {name for home in there.values() for name in home.tensors}
-    return {name for name in missing if not any(pattern.search(name) for pattern in excused)}
+    missing = model.state_dict().keys() - model.all_tied_weights_keys.keys() - there
+    complain_of_missing(subject.source, [name for name in missing if not any(each.search(name) for each in excused)])
+
+
+def complain_of_missing(source: Source, missing: Collection[str]) -> None:
+    """Raise SourceError that names a checkpoint's missing tensors, where there are any."""
+    if missing:
+        raise SourceError(
+            f"the checkpoint of {source.name!r} lacks {min(missing)}{and_more(missing)}: "
+            f"it is incomplete, or of another architecture than its config.json says"
+        )
+
+
+def and_more(tensors: Collection[Any]) -> str:
+    """How many there are beside the one that a sentence names."""
+    return f" (and {len(tensors) - 1} more tensors)" if len(tensors) > 1 else ""

@@ -55,6 +55,8 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
         folder = stack.enter_context(_view(found))
         stack.enter_context(quiet())
         stack.enter_context(as_source_error(f"the weights of {source.name!r} could not be loaded", found.files[0]))
+        if found.index is None:  # else not every shard is here
+            mapping.check_whole(subject, found.names())
         if choice.quantization:
             _give_back_freed_blocks()
         read = stack.enter_context(_noted())
@@ -64,9 +66,6 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
         loaded = factory.from_pretrained(folder, **options)
     model: PreTrainedModel = loaded[0]
     model.__class__ = model_class
-    # What a quantization is stored as has names of its own, and of a checkpoint on the Hub not every shard is here.
-    if quantizing.stored_method(subject.config) is None and not source.gguf_file and found.index is None:
-        loaded[1]["missing_keys"] |= mapping.absent(subject, found.names(), uses)
     _check_fit(source, loaded[1])
     quantizing.check_widths(model, choice)
     if source.adapter is not None:
@@ -209,22 +208,13 @@ def _config_of(model_class: type[PreTrainedModel], config: PretrainedConfig) -> 
 
 def _check_fit(source: Source, found: dict[str, Any]) -> None:
     """Raise SourceError unless the checkpoint held every tensor of the model, in its shape."""
-    mismatched, missing = sorted(found["mismatched_keys"]), sorted(found["missing_keys"])
-    if mismatched:
+    if mismatched := sorted(found["mismatched_keys"]):
         name, stored, wanted = mismatched[0]
         raise SourceError(
             f"the weights of {source.name!r} do not fit its config.json: {name} is {list(stored)} in the checkpoint "
-            f"and {list(wanted)} by the config{_and_more(mismatched)}"
+            f"and {list(wanted)} by the config{mapping.and_more(mismatched)}"
         )
-    if missing:
-        raise SourceError(
-            f"the checkpoint of {source.name!r} lacks {missing[0]}{_and_more(missing)}: "
-            f"it is incomplete, or of another architecture than its config.json says"
-        )
-
-
-def _and_more(items: list[Any]) -> str:
-    return f" (and {len(items) - 1} more tensors)" if len(items) > 1 else ""
+    mapping.complain_of_missing(source, found["missing_keys"])
 
 
 def device_for(choice: ModelChoice) -> str:
