@@ -232,15 +232,22 @@ def test_widths_that_4bit_cannot_run(inputs: int, outputs: int, packs: bool, sai
     layer: Any = Linear4bit(inputs, outputs)
     layer.support_avx512bf16_for_cpu = packs
     model: Any = nn.Sequential(layer)
-    model.device = torch.device("cpu")
     choice = ModelChoice(quantization="4bit")
     if said is None:
-        quantizing.check_widths(model, choice)
+        quantizing.check_widths(model, choice, {"": True, "0": True})
         return
-    with pytest.raises(InspectError, match=said):
-        quantizing.check_widths(model, choice)
-    layer.weight = None  # not read: the pass does not use it
-    quantizing.check_widths(model, choice)
+    with pytest.raises(InspectError, match=f"{said}: use --8bit, --skip-module 0 or a GPU"):
+        quantizing.check_widths(model, choice, {"": True, "0": True})
+    with pytest.raises(InspectError, match=f"{said}: use a GPU"):
+        quantizing.check_widths(model, ModelChoice(), {"": True, "0": True})
+    quantizing.check_widths(model, choice, {"": True, "0": False})
+
+
+def test_a_plan_knows_of_widths_that_4bit_cannot_run(opt: Path, run_cli: Run) -> None:
+    assert run_cli("embed", "hi", "-m", str(opt), "--4bit", "--dry-run").exit_code == 0, "no linear layer is used"
+    result = run_cli("attn", "hi", "-m", str(opt), "--4bit", "--dry-run")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "fc2 has 96" in result.stderr
 
 
 # Checkpoints that are stored quantized

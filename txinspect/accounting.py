@@ -128,16 +128,11 @@ def _adapter_files(source: Source) -> list[FileRecord]:
 
 
 def in_memory(subject: Subject, uses: Mapping[str, bool]) -> tuple[int, int]:
-    """Parameters in use, and the bytes that they and their modules' buffers take; tied ones count once.
-
-    What quantizing or an adapter added to a module goes with it.
-    """
-    used: dict[str, bool] = {}
+    """Parameters in use, and the bytes that they and their modules' buffers take; tied ones count once."""
     seen: set[int] = set()
     numel = in_bytes = 0
     for path, module in subject.shown.named_modules():
-        used[path] = uses.get(path, used.get(path.rpartition(".")[0], True))
-        if not used[path]:
+        if not uses[path]:
             continue
         for tensor in module.parameters(recurse=False):
             if id(tensor) not in seen:

@@ -239,7 +239,7 @@ class _Prepared:
 
 def _prepare(query: TensorQuery, notify: Notify) -> _Prepared:
     """The tokens, the model without weights, what is to be recorded, and which weights that takes."""
-    from txinspect import loading, rehearsing, saving
+    from txinspect import loading, rehearsing, saving, weights
 
     source = resolve(query.model)
     read_config(source)
@@ -261,6 +261,8 @@ def _prepare(query: TensorQuery, notify: Notify) -> _Prepared:
             if query.check
             else rehearsing.rehearse(subject, _inputs(subject.skeleton, text), plan)
         )
+    if weights.device_for(query.model) == "cpu":
+        quantizing.check_widths(subject.shown, query.model, rehearsal.uses)
     return _Prepared(subject, plan, text, rehearsal)
 
 

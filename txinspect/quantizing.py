@@ -158,22 +158,21 @@ def check(found: QuantizationRecord, model: PreTrainedModel, choice: ModelChoice
         )
 
 
-def check_widths(model: PreTrainedModel, choice: ModelChoice) -> None:
-    """Raise InspectError for widths that bitsandbytes cannot run in 4 bits on the CPU.
+def check_widths(model: PreTrainedModel, choice: ModelChoice, uses: Mapping[str, bool]) -> None:
+    """Raise InspectError for modules in use whose widths bitsandbytes cannot run in 4 bits on the CPU.
 
     Its blocks are of 64 inputs; where the processor multiplies in bfloat16, it packs 32 outputs together.
     """
-    if choice.quantization != "4bit" or model.device.type != "cpu":
-        return
     for path, module in model.named_modules():
-        if type(module).__name__ != "Linear4bit" or getattr(module, "weight", None) is None:
+        if type(module).__name__ != "Linear4bit" or not uses[path]:
             continue
         packed = getattr(module, "support_avx512bf16_for_cpu", False)
         for side, width, multiple in (("input", module.in_features, 64), ("output", module.out_features, 32)):
             if width % multiple and (side == "input" or packed):
+                other = f"--8bit, --skip-module {path.rpartition('.')[2]} or " if choice.quantization else ""
                 raise InspectError(
-                    f"--4bit on the CPU needs linear layers whose {side} width is a multiple of {multiple}, and {path} "
-                    f"has {width}: use --8bit, a GPU, or --skip-module {path.rpartition('.')[2]}"
+                    f"4 bits on the CPU need linear layers whose {side} width is a multiple of {multiple}, and {path} "
+                    f"has {width}: use {other}a GPU"
                 )
 
 

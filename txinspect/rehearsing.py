@@ -30,7 +30,7 @@ class Rehearsal:
     """What a rehearsal found."""
 
     uses: Mapping[str, bool]
-    """By the dotted path of every module: whether the pass uses its own weights."""
+    """By the dotted path of every module, as built and as loaded: whether the pass uses its own weights."""
     stopped_by: str | None
     """Why more modules may count than are used, such as what it could not get past; None where all are known."""
 
@@ -61,12 +61,20 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Rehe
         used |= _by_place(model, subject.architecture, plan)
     used |= _blocks(model, subject.architecture, used)
     used |= _tied(model, used)
-    return Rehearsal({path: path in used for path, _ in model.named_modules()}, stopped_by)
+    return Rehearsal(_uses(subject, used), stopped_by)
 
 
 def whole(subject: Subject, reason: str | None = None) -> Rehearsal:
     """All modules are used."""
-    return Rehearsal({path: True for path, _ in subject.skeleton.named_modules()}, reason)
+    return Rehearsal(_uses(subject, {path for path, _ in subject.skeleton.named_modules()}), reason)
+
+
+def _uses(subject: Subject, used: Collection[str]) -> dict[str, bool]:
+    """Whether each module is used. What quantizing or an adapter adds to a module goes with it."""
+    found = {path: path in used for path, _ in subject.skeleton.named_modules()}
+    for path, _ in subject.shown.named_modules():
+        found.setdefault(path, found.get(path.rpartition(".")[0], True))
+    return found
 
 
 class _Touched(TorchDispatchMode):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from txinspect import adapters, checkpoint, gguf_files, mapping, quantizing
+from txinspect import adapters, checkpoint, gguf_files, mapping
 from txinspect.errors import InspectError, SourceError
 from txinspect.loading import as_source_error, quiet
 from txinspect.queries import ModelChoice
@@ -67,7 +67,6 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
     model: PreTrainedModel = loaded[0]
     model.__class__ = model_class
     _check_fit(source, loaded[1])
-    quantizing.check_widths(model, choice)
     if source.adapter is not None:
         adapters.attach(model, source)
         _drop(model, uses)
@@ -179,15 +178,10 @@ def _drop(model: PreTrainedModel, uses: Mapping[str, bool]) -> None:
 
 
 def _unused_tensors(model: PreTrainedModel, uses: Mapping[str, bool]) -> dict[str, tuple[dict[str, Any], str]]:
-    """The tensors of unused modules that a checkpoint holds, by full name: the dictionary of each, and its name there.
-
-    A module that a quantizer added is used where what it is part of is.
-    """
-    used: dict[str, bool] = {}
+    """The tensors of unused modules that a checkpoint holds, by full name: each dictionary, and the name in it."""
     found: dict[str, tuple[dict[str, Any], str]] = {}
     for path, module in model.named_modules():
-        used[path] = uses.get(path, used.get(path.rpartition(".")[0], True))
-        if not used[path]:
+        if not uses.get(path, True):  # a module that nobody foresaw is loaded
             stored = module._buffers.keys() - module._non_persistent_buffers_set
             places = [(module._parameters, name) for name in module._parameters]
             places += [(module._buffers, name) for name in module._buffers if name in stored]
