@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, PromptTuningConfig, VeraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 from typer.testing import Result
 
@@ -33,6 +33,58 @@ def adapter(opt: Path, tmp_path: Path) -> Path:
             torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(str(tmp_path / "adapter"))
     return tmp_path / "adapter"
+
+
+def written(config: PeftConfig, base: Path, folder: Path) -> Path:
+    """An adapter of any kind with weights that change something."""
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(str(folder))
+    return folder
+
+
+KINDS: dict[str, PeftConfig] = {
+    "lora": LoraConfig(r=4, target_modules=["q_proj", "v_proj"]),
+    "lora of embeddings and the head": LoraConfig(r=4, target_modules=["embed_tokens"], modules_to_save=["lm_head"]),
+    "dora": LoraConfig(r=4, target_modules=["q_proj", "fc1"], use_dora=True),
+    "ia3": IA3Config(target_modules=["k_proj", "fc2"], feedforward_modules=["fc2"]),
+    "vera": VeraConfig(r=4, target_modules=["q_proj"]),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_what_peft_gives(kind: str, dtype: Any, opt: Path, tmp_path: Path) -> None:
+    folder = written(KINDS[kind], opt, tmp_path / "adapter")
+    choice = ModelChoice(name=str(folder), dtype=dtype)
+    query = RunQuery(model=choice, text="fox", stages=("layers.0.output", "logits"), values=True)
+    report = inspect(query)
+    base = AutoModelForCausalLM.from_pretrained(opt, dtype=getattr(torch, dtype))
+    with torch.no_grad():
+        wanted = PeftModel.from_pretrained(base, str(folder)).eval()(input_ids=torch.tensor(report.input.input_ids))
+    assert torch.equal(torch.tensor(report.tensors[-1].values), wanted.logits.float())
+    first = RunQuery(model=choice, text="fox", stages=("layers.0.output",), values=True)
+    part = inspect(first)
+    assert part.tensors[0].values == report.tensors[0].values
+    assert inspect(PlanQuery(of=first)).loading.memory_bytes == part.loading.memory_bytes
+    assert (part.loading.modules_guessed is not None) == (kind == "vera")
+
+
+def test_what_replaces_no_modules_is_a_sentence(opt: Path, tmp_path: Path, run_cli: Run) -> None:
+    folder = written(PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM"), opt, tmp_path / "adapter")
+    result = run_cli("embed", "hi", "-m", str(folder))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "of the kind PROMPT_TUNING, which replaces no modules" in result.stderr
+
+
+def test_a_dora_on_a_quantized_base_is_a_sentence(opt: Path, tmp_path: Path, run_cli: Run) -> None:
+    folder = written(KINDS["dora"], opt, tmp_path / "adapter")
+    result = run_cli("embed", "hi", "-m", str(folder), "--8bit")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "is a DoRA" in result.stderr
 
 
 def change(adapter: Path, **values: Any) -> None:
@@ -92,6 +144,10 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "another architecture": ({"target_modules": ["c_attn"]}, ("does not fit", "c_attn", "base_model_name_or_path")),
     "another size": ({"base_model_name_or_path": "opt-mini"}, ("does not fit", "[4, 64]", "[4, 128]")),
     "another rank": ({"r": 8}, ("does not fit", "[4, 64]", "[8, 64]")),
+    "more modules": (
+        {"target_modules": ["q_proj", "k_proj", "v_proj"]},
+        ("does not fit", "lacks the tensor", "k_proj"),
+    ),
     "fewer modules": ({"target_modules": ["q_proj"]}, ("does not fit", "v_proj", "no place")),
 }
 

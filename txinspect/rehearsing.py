@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from txinspect import capture, quantizing
+from txinspect import adapters, capture, quantizing
 from txinspect.planning import Plan, until
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Rehe
     method = quantizing.stored_method(subject.config)
     if method not in quantizing.ALONE:
         return whole(subject, f"the package that runs {method} works on the whole model")
+    if subject.source.adapter and (reason := adapters.shared(subject.source)):
+        return whole(subject, reason)
     # Experts in one batched product: the other ways group tokens by the experts that the router chose.
     if hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("batched_mm")
