@@ -40,7 +40,6 @@ def attach(model: PreTrainedModel, source: Source) -> None:
             raise ValueError(f"it lacks the tensor {min(missing)}")
         if found.unexpected_keys:
             raise ValueError(f"it has a tensor {min(found.unexpected_keys)}, for which the model has no place")
-    model.eval()
 
 
 def shared(source: Source) -> str | None:
