@@ -131,6 +131,15 @@ def test_it_is_on_a_quantized_base(kind: Any, opt: Path, adapter: Path) -> None:
     assert inspect(PlanQuery(of=AttnQuery(model=choice, text="fox"))).loading.files == report.loading.files
 
 
+@pytest.mark.parametrize("around", [False, True], ids=["of another", "of itself"])
+def test_an_adapter_on_an_adapter_is_a_sentence(around: bool, adapter: Path, tmp_path: Path, run_cli: Run) -> None:
+    other = adapter if around else shutil.copytree(adapter, tmp_path / "other")
+    change(adapter, base_model_name_or_path=str(other))
+    result = run_cli("embed", "hi", "-m", str(adapter))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "is an adapter itself" in result.stderr
+
+
 def test_a_base_beside_it_is_found(adapter: Path, opt: Path) -> None:
     shutil.copytree(opt, adapter / "base")
     change(adapter, base_model_name_or_path="base")

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tests.conftest import VARIANTS, write_opt
+from tests.tiny_models import save_tiny
 from txinspect import capture, weights
 from txinspect.architecture import Supply, locate
 from txinspect.attention import Recorded, Selection
@@ -475,3 +476,15 @@ def test_planted_nan_and_infinities_are_counted(opt: Path, tmp_path: Path) -> No
         counts = [int(count(wanted).sum()) for count in (torch.isnan, torch.isposinf, torch.isneginf)]
         assert [found.nan, found.posinf, found.neginf] == counts, name
     assert by_name(report)["logits"].stats.nan > 0
+
+
+def test_a_norm_at_both_ends_is_recorded_twice(tmp_path: Path) -> None:
+    """nanochat norms its embeddings with the module of its final norm: the pass may not stop after the first."""
+    save_tiny("nanochat", tmp_path)
+    choice = ModelChoice(name=str(tmp_path))
+    report = inspect(RunQuery(model=choice, text="fox", stages=("final_norm",), values=True))
+    assert [tensor.name for tensor in report.tensors] == ["final_norm#1", "final_norm#2"]
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    with torch.no_grad():
+        wanted = model.model(input_ids=torch.tensor(report.input.input_ids)).last_hidden_state
+    assert torch.equal(torch.tensor(report.tensors[1].values), wanted)

@@ -64,6 +64,15 @@ def test_tables_are_of_the_type_in_which_they_act(model_type: str, dtype: str, t
     assert {tensor.dtype for tensor in report.tensors} == {dtype}
 
 
+def test_a_complex_table_is_reported_in_pairs(tmp_path: Path) -> None:
+    """DeepSeek-V2 multiplies by e^(i·angle): its real part is the cosine, its imaginary one the sine."""
+    (table,) = tables("deepseek_v2", tmp_path).values()
+    pairs = np.array(table.values)
+    assert pairs.shape == (*table.shape, 2)
+    np.testing.assert_allclose(np.square(pairs).sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(pairs[0, 1, 0], [np.cos(1), np.sin(1)], rtol=1e-5)
+
+
 def test_tables_run_no_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_tiny("bloom", tmp_path)
     ran: list[str] = []

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, OPTConfig, OPTForCausalLM
 
 from tests.conftest import VARIANTS, write_opt
+from tests.tiny_models import save_tiny
 from txinspect import tree
 from txinspect.inspecting import inspect
 from txinspect.queries import ModelChoice, Quantization, TreeQuery
@@ -70,6 +71,12 @@ def quantized_bytes(model: nn.Module) -> int:
 def folder(request: pytest.FixtureRequest, opt_variant: Callable[[str], Path]) -> Path:
     """Each of OPT's variants."""
     return opt_variant(request.param)
+
+
+def test_matrices_that_are_stored_turned(tmp_path: Path) -> None:
+    """GPT-2's Conv1D holds (in, out): its scales in 8 bits are one for each output."""
+    save_tiny("gpt2", tmp_path)
+    assert asked(tmp_path).totals.bytes_8bit == quantized_bytes(quantized(tmp_path, "8bit"))
 
 
 def test_every_module_and_parameter(folder: Path) -> None:

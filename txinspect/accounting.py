@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from math import prod
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from txinspect import checkpoint, mapping, quantizing, tree, weights
@@ -33,6 +34,10 @@ def plan(subject: Subject, choice: ModelChoice, rehearsal: Rehearsal) -> Loading
         for path, size in offered.files.items()
     ]
     opened = [file for file in files if file.tensors_read != 0] or files[:1]
+    if offered.weight_map:
+        # It tells of shards that are not described, too.
+        wanted = checkpoint.shards_of(offered.weight_map, lambda names: mapping.needed(subject, names, rehearsal.uses))
+        opened = [file for file in files if PurePath(file.path).name in wanted]
     return _record(
         subject,
         choice,

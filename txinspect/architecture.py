@@ -158,8 +158,8 @@ GATED_CONTEXTS = ("GraniteSWAAttention", "GraniteMoeSWAAttention")
 CODEBOOK_READERS = ("musicgen_decoder", "musicgen_melody_decoder")
 """Models that read a row of ids for each of several codebooks and sum their embeddings."""
 
-LOOPED = ("hrm_text",)
-"""Models that run their layers several times in a pass."""
+LOOPED = ("hrm_text", "nanochat")
+"""Models that run a stage's module several times in a pass: their layers, or one norm at both ends."""
 
 ROUTER_OUTPUTS = {
     "JetMoeTopKGating": (4, None, None),
@@ -237,7 +237,7 @@ class Architecture:
     input_projection: str | None
     output_projection: str | None
     loops: bool
-    """Whether layers run several times in a pass."""
+    """Whether a stage's module runs several times in a pass."""
     max_positions: int | None
     """Rows of the table of positions: the longest text; None where there is no such limit."""
 

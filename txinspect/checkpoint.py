@@ -159,6 +159,8 @@ class Offered:
     """What is in them; of a pytorch_model.bin that is not here nothing is known."""
     to_fetch: dict[str, int]
     """Sizes of the files that are not here."""
+    weight_map: dict[str, str]
+    """The shard that each tensor is in, where an index tells."""
 
 
 def offered(source: Source) -> Offered:
@@ -168,7 +170,7 @@ def offered(source: Source) -> Offered:
     """
     if source.kind != "hub":
         here = find(source).files
-        return Offered({str(file): file.stat().st_size for file in here}, stored(here), {})
+        return Offered({str(file): file.stat().st_size for file in here}, stored(here), {}, {})
     remote = hub_weights(source)
     files = {str(file.path or file.name): file.size for file in remote}
     tensors = []
@@ -177,7 +179,9 @@ def offered(source: Source) -> Offered:
             tensors += stored([file.path])
         elif file.header is not None:
             tensors += of_header(file.header(), Path(file.name))
-    return Offered(files, tensors, {file.name: file.size or 0 for file in remote if file.path is None})
+    index = _hub_index(source)
+    to_fetch = {file.name: file.size or 0 for file in remote if file.path is None}
+    return Offered(files, tensors, to_fetch, _weight_map(index) if index else {})
 
 
 def here(source: Source) -> list[Path]:

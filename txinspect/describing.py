@@ -62,8 +62,15 @@ def tensor_record(caught: Caught, subject: Subject, text: InputRecord, query: Te
         stats=measured,
         histogram=histogram,
         rows=stats.measure_rows(tensor.whole()[0]) if with_rows else None,
-        values=tensor.whole().tolist() if query.values else None,
+        values=_values(tensor.whole()) if query.values else None,
     )
+
+
+def _values(tensor: Tensor) -> Any:
+    """The numbers, nested by axis; a complex one, as some rotary tables hold, as a pair."""
+    import torch
+
+    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).tolist()
 
 
 def _name(caught: Caught) -> str:

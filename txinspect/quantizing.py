@@ -89,6 +89,8 @@ def quantize(
     failed = f"{source.name!r} is stored quantized with {method}, which cannot be read here"
     with quiet(), as_source_error(failed), local_torch_dtype(model.dtype):
         quantizer = AutoHfQuantizer.from_config(wanted, pre_quantized=choice.quantization is None)
+        # Some packages read it there, where from_pretrained puts it before it builds the model.
+        model.config.quantization_config = quantizer.quantization_config
         quantizer.validate_environment(device_map={"": "cpu"})
         quantizer.preprocess_model(model=model, dtype=model.dtype, device_map={"": "cpu"}, checkpoint_files=None)
     found = record(model, before, method, dequantized=bool(getattr(quantizer.quantization_config, "dequantize", False)))

@@ -113,7 +113,7 @@ class TensorRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}
     stats: Annotated[StatsRecord, doc("Statistics over its finite values.")]
     histogram: Annotated[HistogramRecord | None, doc("Distribution of its finite values; null where there are none.")]
     rows: Annotated[list[RowRecord] | None, doc("Statistics of each token's vector, where the command gives them.")]
-    values: Annotated[Any, doc("The numbers, nested by axis, with --values; else null.")]
+    values: Annotated[Any, doc("The numbers, nested by axis, with --values; complex ones are pairs. Else null.")]
 
 
 class WindowRecord(Record, frozen=True, kw_only=True):

@@ -133,11 +133,7 @@ def resolve(choice: ModelChoice) -> Source:
     if choice.revision is not None and path.exists():
         raise UsageError(f"--revision picks a snapshot of the Hub, and {name!r} is a local path: leave it away")
     if path.is_dir():
-        return (
-            _adapted(choice, path)
-            if (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file()
-            else Source(name, "directory", path)
-        )
+        return _adapted(choice, path) if _is_adapter(path) else Source(name, "directory", path)
     if path.is_file():
         if path.suffix == ".gguf":
             _check_gguf(path)
@@ -149,6 +145,11 @@ def resolve(choice: ModelChoice) -> Source:
         raise SourceError(f"there is no file or directory {name!r}: {_alternatives()}")
     offline = choice.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
     return Source(name, "hub", None, choice.revision, offline)
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a PEFT adapter and no model."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
 def _adapted(choice: ModelChoice, folder: Path) -> Source:
@@ -172,9 +173,12 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
         raise SourceError(f"{path} names no base model: write a folder or a Hub id into its base_model_name_or_path")
     if (folder / base).is_dir() and not Path(base).is_dir():
         base = str(folder / base)
+    if _is_adapter(Path(base)):
+        raise SourceError(
+            f"the base model of the adapter {name!r} is an adapter itself, {base!r}, and one is put on at a time: "
+            f"merge that one into its own base first, with peft's merge_and_unload"
+        )
     try:
-        if Path(base).resolve() == folder.resolve():
-            raise SourceError("it names itself")
         found = resolve(replace(choice, name=base, revision=None))
     except SourceError as error:
         raise SourceError(

@@ -71,14 +71,17 @@ def totals(model: PreTrainedModel, stored: Mapping[str, Size] = NOTHING) -> Tota
     """Sizes of a model as stored, and with its linear layers quantized by bitsandbytes."""
     sizes = _sizes(model, stored)
     numel, in_bytes = _sums(model, sizes)
-    weights = [model.get_parameter(f"{path}.weight") for path in quantizable(model)]
-    now = sum(sizes[id(weight)].bytes for weight in weights)
+    weights = {path: model.get_parameter(f"{path}.weight") for path in quantizable(model)}
+    now = sum(sizes[id(weight)].bytes for weight in weights.values())
+    # A Conv1D's matrix is stored turned (pytorch_utils.py): quantized, its rows are the outputs.
+    turned = {path for path in weights if type(model.get_submodule(path)).__name__ == "Conv1D"}
+    matrices = [weight.T if path in turned else weight for path, weight in weights.items()]
     return TotalsRecord(
         numel=numel,
         bytes=in_bytes,
-        bytes_8bit=in_bytes - now + sum(_bytes_8bit(weight) for weight in weights),
-        bytes_4bit=in_bytes - now + sum(_bytes_4bit(weight) for weight in weights),
-        linear_modules=len(weights),
+        bytes_8bit=in_bytes - now + sum(_bytes_8bit(weight) for weight in matrices),
+        bytes_4bit=in_bytes - now + sum(_bytes_4bit(weight) for weight in matrices),
+        linear_modules=len(matrices),
     )
 
 
