@@ -140,6 +140,14 @@ def test_an_adapter_on_an_adapter_is_a_sentence(around: bool, adapter: Path, tmp
     assert "is an adapter itself" in result.stderr
 
 
+def test_a_model_and_an_adapter_in_one_folder_is_a_sentence(adapter: Path, opt: Path, run_cli: Run) -> None:
+    shutil.copytree(opt, adapter, dirs_exist_ok=True)
+    for command in (("embed", "hi", "-m", str(adapter)), ("tree", str(adapter))):
+        result = run_cli(*command)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "holds a model and an adapter" in result.stderr
+
+
 def test_a_base_beside_it_is_found(adapter: Path, opt: Path) -> None:
     shutil.copytree(opt, adapter / "base")
     change(adapter, base_model_name_or_path="base")

@@ -73,6 +73,16 @@ def folder(request: pytest.FixtureRequest, opt_variant: Callable[[str], Path]) -
     return opt_variant(request.param)
 
 
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1", b"\x04" + bytes(7) + b"null", b""])
+def test_damaged_weights_are_a_note(content: bytes, opt: Path, tmp_path: Path) -> None:
+    """The config is enough for a tree."""
+    (tmp_path / "config.json").write_bytes((opt / "config.json").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(content)
+    report = asked(tmp_path)
+    assert report.totals == asked(opt).totals
+    assert any("Types and sizes are those of config.json" in note for note in report.notes)
+
+
 def test_matrices_that_are_stored_turned(tmp_path: Path) -> None:
     """GPT-2's Conv1D holds (in, out): its scales in 8 bits are one for each output."""
     save_tiny("gpt2", tmp_path)

@@ -227,8 +227,10 @@ def _stored_safetensors(file: Path) -> list[Stored]:
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
+            if length > file.stat().st_size:
+                raise ValueError(f"its header would be {length} bytes long")
             return of_header(json.loads(stream.read(length)), file)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{file} is damaged or truncated ({error}): fetch it again") from error
 
 
@@ -256,7 +258,7 @@ def _state_dict(file: Path) -> dict[str, Tensor]:
         raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
     if not isinstance(found, dict):
         raise SourceError(f"{file} holds a {type(found).__name__}, no tensors by name: fetch it again")
-    return {name: each for name, each in found.items() if isinstance(each, torch.Tensor)}
+    return {str(name): each for name, each in found.items() if isinstance(each, torch.Tensor)}
 
 
 def _stored_gguf(file: Path) -> list[Stored]:

@@ -132,6 +132,12 @@ def resolve(choice: ModelChoice) -> Source:
     path = Path(name).expanduser()
     if choice.revision is not None and path.exists():
         raise UsageError(f"--revision picks a snapshot of the Hub, and {name!r} is a local path: leave it away")
+    if (path / ADAPTER_CONFIG).is_file() and (path / "config.json").is_file():
+        # transformers would put the adapter on the model without a word.
+        raise SourceError(
+            f"{name!r} holds a model and an adapter, config.json and {ADAPTER_CONFIG}: move the one that is not meant "
+            f"into a folder of its own"
+        )
     if path.is_dir():
         return _adapted(choice, path) if _is_adapter(path) else Source(name, "directory", path)
     if path.is_file():
