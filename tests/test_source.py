@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from typer.testing import Result
 
 from tests.loopback_hub import BROKEN, GATED, PRIVATE, LoopbackHub, Refusal, files_of
+from tests.test_weights import sharded_bin
 from txinspect import source
 from txinspect.errors import SourceError, UsageError
 from txinspect.queries import ModelChoice
@@ -272,18 +273,14 @@ def test_a_plan_of_a_pytorch_checkpoint_counts_the_whole_file(
 def test_a_plan_of_pytorch_shards_counts_those_in_use(
     online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run
 ) -> None:
-    tensors = load_file(opt / "model.safetensors")
-    shards = {f"pytorch_model-{part + 1:05}-of-00003.bin": sorted(tensors)[part::3] for part in range(3)}
-    for file, names in shards.items():
-        torch.save({name: tensors[name] for name in names}, tmp_path / file)
-    weight_map = {name: file for file, names in shards.items() for name in names}
-    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    stored = sharded_bin(opt, tmp_path / "stored")
+    weight_map = json.loads((stored / "pytorch_model.bin.index.json").read_bytes())["weight_map"]
     small = {name: content for name, content in files_of(opt).items() if name != "model.safetensors"}
-    online.add(REPO, small | files_of(tmp_path))
+    online.add(REPO, small | files_of(stored))
     needed = weight_map["model.decoder.embed_tokens.weight"]
     planned = report(run_cli("embed", "hi", "-m", REPO, "--json", "--dry-run"))["loading"]
     assert [file["path"] for file in planned["files"]] == [needed]
-    assert planned["download_bytes"] == (tmp_path / needed).stat().st_size
+    assert planned["download_bytes"] == (stored / needed).stat().st_size
     done = report(run_cli("embed", "hi", "-m", REPO, "--json"))["loading"]
     assert [Path(file["path"]).name for file in done["files"]] == [needed]
 

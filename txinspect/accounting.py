@@ -37,7 +37,7 @@ def plan(subject: Subject, choice: ModelChoice, rehearsal: Rehearsal) -> Loading
     if offered.weight_map:
         # It tells of shards that are not described, too.
         wanted = checkpoint.shards_of(offered.weight_map, lambda names: mapping.needed(subject, names, rehearsal.uses))
-        opened = [file for file in files if PurePath(file.path).name in wanted]
+        opened = [file for file in files if PurePath(file.path).name in wanted] or opened
     return _record(
         subject,
         choice,
