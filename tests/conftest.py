@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from tests.tiny_models import byte_tokenizer, spread_weights
+from tests.making.checkpoints import VARIANTS, write_opt
 
 UPDATE_GOLDEN = os.environ.get("UPDATE_GOLDEN") == "1"
 """Whether to write expected outputs anew instead of comparing with them."""
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "pre_norm": {},
-    "post_norm": {"do_layer_norm_before": False},
-    "projected": {"word_embed_proj_dim": 32},
-    "opt_350m": {"do_layer_norm_before": False, "word_embed_proj_dim": 32},
-    "no_bias": {"enable_bias": False},
-    "plain_norms": {"layer_norm_elementwise_affine": False},
-    "untied": {"tie_word_embeddings": False},
-    "no_final_norm": {"_remove_final_layer_norm": True},
-}
-"""OPT's variants, by what they change in the config."""
 
 
 @pytest.fixture(autouse=True)
@@ -69,35 +57,18 @@ def opt(opt_variant: Callable[[str], Path]) -> Path:
     return opt_variant("pre_norm")
 
 
-def write_opt(folder: Path, **changes: Any) -> Path:
-    """Write a tiny OPT with weights spread so that nothing is uniform, in float32, with a byte-level tokenizer."""
-    from transformers import OPTConfig, OPTForCausalLM
-
-    values: dict[str, Any] = {
-        "hidden_size": 64,
-        "word_embed_proj_dim": 64,
-        "ffn_dim": 96,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 128,
-        "vocab_size": 384,
-        "bos_token_id": 2,
-        "eos_token_id": 2,
-        "pad_token_id": 1,
-        "dtype": torch.float32,
-    }
-    torch.manual_seed(0)
-    model = OPTForCausalLM(OPTConfig(**(values | changes))).eval()
-    spread_weights(model)
-    model.save_pretrained(folder)
-    byte_tokenizer(model.config).save_pretrained(folder)
-    return folder
+@pytest.fixture
+def model(opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A good checkpoint of its own, as ./model in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(opt, tmp_path / "model")
+    return tmp_path / "model"
 
 
 @pytest.fixture
 def run_cli() -> Callable[..., Result]:
     """The command line in this process: run_cli("embed", "text", "-m", folder)."""
-    from txinspect.cli import app
+    from txinspect.cli.app import app
 
     def run(*arguments: object, stdin: bytes | str | None = None) -> Result:
         return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)

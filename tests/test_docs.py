@@ -22,7 +22,7 @@ from typer.testing import Result
 import txinspect
 from tests.conftest import UPDATE_GOLDEN
 from txinspect import AttnQuery
-from txinspect.render import render
+from txinspect.render.terminal import render
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -121,7 +121,7 @@ def test_set_up_commands_are_the_two_that_ci_runs() -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    from txinspect.cli import app
+    from txinspect.cli.app import app
 
     text = README.read_text()
     names = [command.callback.__name__ for command in app.registered_commands if command.callback]

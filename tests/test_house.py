@@ -1,4 +1,4 @@
-"""The house of design.md, section 3: imports run downwards only, core never draws, and a quick command stays quick."""
+"""The house: who may import whom, a command in three files and a line, and a quick command that stays quick."""
 
 from __future__ import annotations
 
@@ -8,39 +8,60 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import txinspect
+from txinspect import answers, commands
+from txinspect.commands.attn import AttnQuery
+from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.inspecting import inspect
-from txinspect.queries import ModelChoice, TokenizeQuery
+from txinspect.queries import ModelChoice
 
 HOUSE = Path(txinspect.__file__).parent
 
-FLOORS: tuple[set[str], ...] = (
-    {"__init__"},  # names without imports: what stands in _HOMES is imported when it is asked for
-    {"errors", "stages", "records", "queries", "files", "wording"},
-    {"positions", "attention", "stats", "source", "checkpoint", "gguf_files"},
-    {"architecture", "watching", "recording"},
-    {"tokens", "tree", "capture", "loading", "saving"},
-    {"checking", "quantizing", "adapters"},
-    {"subject"},
-    {"planning", "describing", "mapping", "weights"},
-    {"rehearsing", "accounting"},
-    {"inspecting"},
-    {"completing", "options", "render"},
-    {"cli"},
-    {"__main__"},
-)
-"""Rooms from the bottom up. A room imports from its own floor and those below, and nothing imports in a circle."""
+GROUND = {"version", "errors", "wording", "files", "stages", "records", "queries"}
 
-CORE = set().union(*FLOORS[1:10])
-PLAIN = {"errors", "stages", "records", "queries", "wording"}
-COMPUTE = {"torch", "transformers", "numpy", "safetensors", "bitsandbytes", "accelerate", "tokenizers"}
+WINGS: dict[str, set[str]] = {
+    "ground": {"ground"},
+    "commands": {"ground", "commands"},
+    "anatomy": {"ground", "anatomy"},
+    "sources": {"ground", "sources"},
+    "measure": {"ground", "commands", "measure"},
+    "models": {"ground", "anatomy", "sources", "models"},
+    "forward": {"ground", "anatomy", "models", "forward"},
+    "answers": {"ground", "commands", "anatomy", "sources", "measure", "models", "forward", "answers"},
+    "inspecting": {"ground", "commands", "answers"},
+    "render": {"records", "wording", "stages", "commands", "render"},
+    "cli": {"ground", "commands", "inspecting", "render", "cli"},
+    "__init__": {"ground", "commands", "inspecting"},
+    "__main__": {"cli"},
+}
+"""Who may import whom. The files at the top level, but for the door and the two faces, are the ground."""
 
-ROOMS = {path.stem: path for path in HOUSE.glob("*.py")}
-RENDER = {path.stem: path for path in (HOUSE / "render").glob("*.py")}
+MORE = {"cli.completing": {"sources"}}
+"""Rooms that may import more than their wing."""
+
+FACES = {"__init__", "__main__"}
+"""What hands names on to people, and is imported by nobody."""
+
+COMPUTE = {"torch", "transformers", "numpy", "safetensors", "bitsandbytes", "accelerate", "tokenizers", "peft"}
+HEAVY = COMPUTE | {"huggingface_hub", "platformdirs", "gguf"}
+DRAWING = {"rich", "typer", "argparse", "click"}
+
+WRITTEN_WITH_TORCH = {"forward.attention.softmax_watch", "forward.rehearsal"}
+"""torch's modes cannot be written without torch; these are imported when a model runs."""
+
+TORCH_FREE = {"ground", "commands", "sources", "render", "cli", "inspecting", "__init__", "__main__"}
+"""Wings that compute nothing; sources opens pickled weights with torch, when it has to."""
+
+ROOMS = {
+    ".".join(path.relative_to(HOUSE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in HOUSE.rglob("*.py")
+}
+"""Every file, by its dotted name below txinspect."""
 
 
 def imports(path: Path, *, only_at_import: bool = False) -> Iterator[str]:
@@ -62,82 +83,84 @@ def _is_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def rooms_imported(path: Path) -> set[str]:
-    """The rooms of the house that a file imports, anywhere in it."""
-    found = set()
-    for name in imports(path):
-        package, _, rest = name.partition(".")
-        if package == "txinspect":
-            first = rest.partition(".")[0]
-            found.add(first if first in ROOMS or first == "render" else "__init__")
-    return found
-
-
 def packages(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in imports(path)}
 
 
-def floor(room: str) -> int:
-    found = [index for index, rooms in enumerate(FLOORS) if room in rooms]
-    assert found, f"txinspect/{room}.py has no place in the house: give it a floor here"
-    return found[0]
+def rooms_imported(path: Path, *, only_at_import: bool = False) -> set[str]:
+    """The rooms of the house that a file imports, anywhere in it; the face where a name is of txinspect itself."""
+    found = set()
+    for name in imports(path, only_at_import=only_at_import):
+        package, _, rest = name.partition(".")
+        if package == "txinspect":
+            while rest and rest not in ROOMS:
+                rest = rest.rpartition(".")[0]
+            found.add(rest or "__init__")
+    return found
+
+
+def wing(room: str) -> str:
+    """The wing that a room is in."""
+    first = room.partition(".")[0]
+    return "ground" if first in GROUND else first
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
-def test_imports_run_downwards(room: str) -> None:
-    if room == "__init__":
-        return
-    upwards = {other for other in rooms_imported(ROOMS[room]) if floor(other) > floor(room)}
-    assert not upwards
+def test_a_room_is_in_a_wing(room: str) -> None:
+    assert wing(room) in WINGS, f"{room} is in no wing: move it into one, or give it a line in WINGS"
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_imports_only_what_its_wing_may(room: str) -> None:
+    allowed = WINGS[wing(room)] | MORE.get(room, set())
+    against = {other for other in rooms_imported(ROOMS[room]) if wing(other) not in allowed and other not in allowed}
+    assert not against
+
+
+def test_nobody_imports_a_face() -> None:
+    assert not {room: found for room, path in ROOMS.items() if (found := rooms_imported(path) & FACES)}
 
 
 def test_imports_run_in_no_circle() -> None:
-    below = {room: rooms_imported(path) - {room, "__init__"} for room, path in ROOMS.items() if room != "__init__"}
-    below["render"] = set().union(*map(rooms_imported, RENDER.values())) - {"render"}
+    """Imports for types count, too: a circle of names is a circle of meaning. A package stands for what it imports."""
+    below = {room: rooms_imported(path) - {room} for room, path in ROOMS.items()}
     while leaves := {room for room, others in below.items() if not others & below.keys()}:
         below = {room: others for room, others in below.items() if room not in leaves}
     assert not below
 
 
-@pytest.mark.parametrize("room", sorted(PLAIN))
-def test_plain_rooms_import_only_one_another(room: str) -> None:
-    assert rooms_imported(ROOMS[room]) <= PLAIN
-    assert not packages(ROOMS[room]) & (COMPUTE | {"rich", "typer"})
+@pytest.mark.parametrize("room", sorted(room for room in ROOMS if wing(room) in {"ground", "commands"}))
+def test_plain_rooms_hold_plain_values(room: str) -> None:
+    assert not packages(ROOMS[room]) & (HEAVY | DRAWING)
 
 
-@pytest.mark.parametrize("room", sorted(CORE))
-def test_core_never_draws_prints_or_parses_arguments(room: str) -> None:
-    assert "render" not in rooms_imported(ROOMS[room])
-    assert not packages(ROOMS[room]) & {"rich", "typer", "argparse", "click"}
+@pytest.mark.parametrize("room", sorted(room for room in ROOMS if wing(room) not in {"render", "cli", *FACES}))
+def test_only_two_wings_draw_print_or_parse_arguments(room: str) -> None:
+    assert not packages(ROOMS[room]) & DRAWING
     tree = ast.walk(ast.parse(ROOMS[room].read_text(encoding="utf-8")))
     assert not [node for node in tree if isinstance(node, ast.Name) and node.id == "print"]
 
 
-@pytest.mark.parametrize("room", sorted(RENDER))
-def test_render_knows_only_records(room: str) -> None:
-    assert rooms_imported(RENDER[room]) <= {"records", "render", "wording"}
-    assert not packages(RENDER[room]) & COMPUTE
+@pytest.mark.parametrize("room", sorted(room for room in ROOMS if wing(room) in TORCH_FREE - {"sources"}))
+def test_only_the_wings_that_run_models_know_torch(room: str) -> None:
+    assert not packages(ROOMS[room]) & COMPUTE
 
 
-def test_only_three_rooms_draw() -> None:
-    assert {room for room, path in ROOMS.items() if "rich" in packages(path)} <= {"cli"}
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_nothing_heavy_is_imported_at_import(room: str) -> None:
+    heavy = HEAVY - {"torch"} if room in WRITTEN_WITH_TORCH else HEAVY
+    assert not {name.partition(".")[0] for name in imports(ROOMS[room], only_at_import=True)} & heavy
 
 
-@pytest.mark.parametrize("path", sorted([*ROOMS.values(), *RENDER.values()]), ids=lambda path: path.stem)
-def test_nothing_heavy_is_imported_at_import(path: Path) -> None:
-    heavy = COMPUTE | {"huggingface_hub", "platformdirs"}
-    if path.stem in (
-        "watching",
-        "rehearsing",
-    ):  # torch's modes cannot be written without torch; these are imported when a model runs
-        heavy -= {"torch"}
-    assert not {name.partition(".")[0] for name in imports(path, only_at_import=True)} & heavy
+def test_what_needs_torch_is_imported_only_where_a_model_runs() -> None:
+    for room, path in ROOMS.items():
+        assert not rooms_imported(path, only_at_import=True) & WRITTEN_WITH_TORCH, room
 
 
-def test_architecture_alone_knows_the_modules_of_opt() -> None:
+def test_anatomy_alone_knows_the_modules_of_opt() -> None:
     names = ("q_proj", "fc1", "embed_positions", "project_in", "decoder.layers")
     for room, path in ROOMS.items():
-        if room in CORE - {"architecture", "positions"}:  # positions reads buffers of other families
+        if wing(room) not in {"anatomy", "render", "cli", *FACES} and room not in {"queries", "commands.run"}:
             source = _code_without_docstrings(path)
             assert not [name for name in names if name in source], room
 
@@ -155,13 +178,49 @@ def _is_docstring(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+# A command is three files and a line
+
+
+@pytest.mark.parametrize("name", commands.NAMES)
+def test_a_command_has_its_three_files(name: str) -> None:
+    command = commands.command(name)
+    assert command.name == name
+    assert {f"commands.{name}", f"answers.{name}", f"render.terminal.{name}"} <= ROOMS.keys()
+    assert callable(import_module(f"txinspect.answers.{name}").answer)
+    assert callable(import_module(f"txinspect.render.terminal.{name}").draw)
+    assert command.examples
+
+
+@pytest.mark.parametrize("name", commands.NAMES)
+def test_a_command_is_public_and_in_the_readme(name: str) -> None:
+    query = commands.command(name).query
+    assert query.__name__ in txinspect.__all__
+    assert getattr(txinspect, query.__name__) is query
+    readme = (HOUSE.parent / "README.md").read_text(encoding="utf-8")
+    assert f"txinspect {name}" in readme
+
+
+def test_a_query_finds_its_command() -> None:
+    assert commands.command_of(AttnQuery()).name == "attn"
+
+    class Closer(AttnQuery):
+        """A query derived from another is answered as that one."""
+
+    assert answers.room(Closer()).__name__ == "txinspect.answers.attn"
+    with pytest.raises(TypeError, match="str is not a query"):
+        inspect("attn")  # type: ignore[arg-type]
+
+
+# What is imported
+
+
 _RUN = """
 import json, sys
 arguments = json.loads(sys.argv[1])
-import txinspect.cli
+import txinspect.cli.app
 if arguments is not None:
     try:
-        txinspect.cli.app(arguments)
+        txinspect.cli.app.app(arguments)
     except SystemExit as end:
         assert not end.code, end.code
 print(json.dumps(sorted(sys.modules)), file=sys.stderr)
@@ -203,5 +262,6 @@ def test_every_public_name_is_there(name: str) -> None:
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = txinspect.nonsense
+    for name in ("nonsense", "NonsenseQuery"):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            getattr(txinspect, name)

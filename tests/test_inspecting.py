@@ -13,23 +13,18 @@ import pytest
 from transformers import AutoTokenizer, OPTConfig
 
 import txinspect
-from tests.conftest import VARIANTS
-from tests.tiny_models import byte_tokenizer
+from tests.making.checkpoints import VARIANTS
+from tests.making.models import byte_tokenizer
+from txinspect.commands.attn import AttnQuery
+from txinspect.commands.embed import EmbedQuery
+from txinspect.commands.pos import PosQuery
+from txinspect.commands.run import RunQuery
+from txinspect.commands.stages import StageRecord, StagesQuery
+from txinspect.commands.tokenize import TokenizeQuery
+from txinspect.commands.tree import TreeQuery
 from txinspect.errors import InspectError, SourceError, StageError, UsageError
 from txinspect.inspecting import inspect
-from txinspect.queries import (
-    LESSON,
-    AttnQuery,
-    EmbedQuery,
-    ModelChoice,
-    PosQuery,
-    Query,
-    RunQuery,
-    StagesQuery,
-    TokenizeQuery,
-    TreeQuery,
-)
-from txinspect.records import StageRecord
+from txinspect.queries import LESSON, ModelChoice, Query
 from txinspect.stages import stage_names
 
 TEXT = "naïve fox"
@@ -55,7 +50,7 @@ def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the weights were read")
 
-    monkeypatch.setattr("txinspect.weights.load", refuse)
+    monkeypatch.setattr("txinspect.models.partial.load", refuse)
 
 
 # --- the front door ---
@@ -76,12 +71,12 @@ def test_every_query_has_the_lessons_text_and_the_bundled_model() -> None:
 
 
 def test_what_is_no_query() -> None:
-    with pytest.raises(TypeError, match="Query is no query that txinspect answers"):
+    with pytest.raises(TypeError, match="Query is not a query that txinspect answers"):
         inspect(Query())
 
 
 def test_a_run_without_a_stage_is_wrong_usage() -> None:
-    with pytest.raises(UsageError, match="no stage was asked: name one"):
+    with pytest.raises(UsageError, match="no stage was asked for: name one"):
         RunQuery()
 
 

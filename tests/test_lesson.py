@@ -11,8 +11,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from txinspect.commands.attn import AttnQuery
+from txinspect.commands.embed import EmbedQuery
+from txinspect.commands.pos import PosQuery
+from txinspect.commands.run import RunQuery
+from txinspect.commands.tokenize import TokenizeQuery
+from txinspect.commands.tree import TreeQuery
 from txinspect.inspecting import inspect
-from txinspect.queries import LESSON, AttnQuery, EmbedQuery, ModelChoice, PosQuery, RunQuery, TokenizeQuery, TreeQuery
+from txinspect.queries import LESSON, ModelChoice
 from txinspect.records import TensorsReport
 
 HIDDEN = 64

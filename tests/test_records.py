@@ -16,19 +16,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from txinspect import records
+from txinspect.commands import schema
+from txinspect.commands.attn import AttnQuery
+from txinspect.commands.embed import EmbedQuery
+from txinspect.commands.plan import PlanQuery
+from txinspect.commands.pos import PosQuery
+from txinspect.commands.run import RunQuery
+from txinspect.commands.stages import StagesQuery
+from txinspect.commands.tokenize import TokenizeQuery
+from txinspect.commands.tree import TreeQuery
 from txinspect.inspecting import inspect
-from txinspect.queries import (
-    AttnQuery,
-    EmbedQuery,
-    ModelChoice,
-    PlanQuery,
-    PosQuery,
-    Query,
-    RunQuery,
-    StagesQuery,
-    TokenizeQuery,
-    TreeQuery,
-)
+from txinspect.queries import ModelChoice, Query
 
 COMMANDS = ("tokenize", "tree", "stages", "embed", "pos", "attn", "run", "plan")
 TEXT = "naïve 😀 [/INST]"
@@ -61,8 +59,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def query(command: str, model: ModelChoice, **more: Any) -> Query:
-    made: dict[str, Callable[[], Query]] = {
+def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
+    made: dict[str, Callable[[], Query[Any]]] = {
         "tokenize": lambda: TokenizeQuery(model=model, text=TEXT),
         "tree": lambda: TreeQuery(model=model),
         "stages": lambda: StagesQuery(model=model),
@@ -134,35 +132,35 @@ def properties(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_a_report_per_command() -> None:
-    assert set(records.REPORTS) == set(COMMANDS)
+    assert set(schema.reports()) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
 def test_schema_is_a_valid_json_schema(command: str | None) -> None:
-    schema = records.schema(command)
-    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    jsonschema.Draft202012Validator.check_schema(schema)
-    assert strict(records.schema_json(command)) == schema
-    assert all(target in schema["$defs"] for target in re.findall(r'"#/\$defs/([^"]+)"', json.dumps(schema)))
+    found = schema.schema(command)
+    assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    jsonschema.Draft202012Validator.check_schema(found)
+    assert strict(schema.schema_json(command)) == found
+    assert all(target in found["$defs"] for target in re.findall(r'"#/\$defs/([^"]+)"', json.dumps(found)))
 
 
 def test_schema_of_an_unknown_command() -> None:
     with pytest.raises(KeyError):
-        records.schema("schema")
+        schema.schema("schema")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_field_has_a_description(command: str) -> None:
-    schema = records.schema(command)
-    for path, body in properties(schema):
-        target = schema["$defs"][body["$ref"].rpartition("/")[2]] if "$ref" in body else {}
+    found = schema.schema(command)
+    for path, body in properties(found):
+        target = found["$defs"][body["$ref"].rpartition("/")[2]] if "$ref" in body else {}
         assert body.get("description") or target.get("description"), path
-    assert all(definition.get("description") for definition in schema["$defs"].values())
+    assert all(definition.get("description") for definition in found["$defs"].values())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_field_is_required(command: str) -> None:
-    for definition in records.schema(command)["$defs"].values():
+    for definition in schema.schema(command)["$defs"].values():
         assert set(definition["required"]) == set(definition["properties"])
 
 
@@ -170,7 +168,7 @@ def test_every_field_is_required(command: str) -> None:
 def test_real_reports_are_strict_and_fit_their_schemas(
     command: str, reports: Callable[[str], list[records.Report]]
 ) -> None:
-    validators = [jsonschema.Draft202012Validator(records.schema(name)) for name in (command, None)]
+    validators = [jsonschema.Draft202012Validator(schema.schema(name)) for name in (command, None)]
     for report in reports(command):
         parsed = strict(records.to_json(report))
         assert parsed["command"] == command
@@ -182,8 +180,8 @@ def test_real_reports_are_strict_and_fit_their_schemas(
 def test_a_report_fits_no_other_reports_schema(command: str, reports: Callable[[str], list[records.Report]]) -> None:
     parsed = strict(records.to_json(reports(command)[0]))
     for other in COMMANDS:
-        if records.REPORTS[other] is not records.REPORTS[command]:
-            assert not jsonschema.Draft202012Validator(records.schema(other)).is_valid(parsed), other
+        if schema.reports()[other] is not schema.reports()[command]:
+            assert not jsonschema.Draft202012Validator(schema.schema(other)).is_valid(parsed), other
 
 
 @pytest.mark.parametrize("command", COMMANDS)

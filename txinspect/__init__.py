@@ -12,42 +12,27 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
+    from txinspect.commands.attn import AttnQuery
+    from txinspect.commands.embed import EmbedQuery
+    from txinspect.commands.plan import PlanQuery
+    from txinspect.commands.pos import PosQuery
+    from txinspect.commands.run import RunQuery
+    from txinspect.commands.stages import StagesQuery
+    from txinspect.commands.tokenize import TokenizeQuery
+    from txinspect.commands.tree import TreeQuery
     from txinspect.errors import InspectError
     from txinspect.inspecting import inspect
-    from txinspect.queries import (
-        AttnQuery,
-        EmbedQuery,
-        ModelChoice,
-        PlanQuery,
-        PosQuery,
-        RunQuery,
-        StagesQuery,
-        TokenizeQuery,
-        TreeQuery,
-    )
+    from txinspect.queries import ModelChoice
     from txinspect.records import to_json
+    from txinspect.version import __version__
 
 _HOMES = {
     "InspectError": "errors",
+    "ModelChoice": "queries",
+    "__version__": "version",
     "inspect": "inspecting",
     "to_json": "records",
-    **dict.fromkeys(
-        (
-            "AttnQuery",
-            "EmbedQuery",
-            "ModelChoice",
-            "PlanQuery",
-            "PosQuery",
-            "RunQuery",
-            "StagesQuery",
-            "TokenizeQuery",
-            "TreeQuery",
-        ),
-        "queries",
-    ),
 }
 
 __all__ = [
@@ -69,6 +54,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import txinspect` costs nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'txinspect' has no attribute {name!r}")
-    return getattr(import_module(f"txinspect.{_HOMES[name]}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"txinspect.{_HOMES[name]}"), name)
+    if name.endswith("Query"):
+        for command in map(import_module("txinspect.commands").command, import_module("txinspect.commands").NAMES):
+            if command.query.__name__ == name:
+                return command.query
+    raise AttributeError(f"module 'txinspect' has no attribute {name!r}")

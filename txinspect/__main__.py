@@ -13,7 +13,7 @@ def main() -> None:
     # transformers takes.
     gc.disable()
     try:
-        from txinspect.cli import app
+        from txinspect.cli.app import app
 
         app()
     except KeyboardInterrupt:

@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+import re
+from ast import literal_eval
+from collections.abc import Callable
+
+Spell = Callable[[str, object], str]
+"""A field of a query, and the value meant or None, as one face spells them: `dtype='float32'`, `--dtype float32`."""
+
+_FIELD = re.compile("\ufdd0(.*?)\ufdd1")
+"""A field in a message: noncharacters, which no text holds, around `name` or `name=value`."""
+
+
+def spelled(name: str, value: object = None) -> str:
+    """A field of a query in a message, such as `spelled("dtype", "float32")`: each face spells it in its own way."""
+    return f"\ufdd0{name}\ufdd1" if value is None else f"\ufdd0{name}={value!r}\ufdd1"
+
+
+def _as_python(name: str, value: object) -> str:
+    return name if value is None else f"{name}={value!r}"
+
 
 class InspectError(Exception):
     """Something that was asked for could not be done.
 
-    The message is one clear sentence: what was wrong with the value given, what is allowed, what to do next.
+    The message is one clear sentence: what was wrong with the value given, what is allowed, what to do next. It names
+    what the person gave by `spelled`.
     """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return self.as_spelled_by(_as_python)
+
+    def __format__(self, spec: str) -> str:
+        """The message as it is: in the message of another error, a field waits for the face that shows it."""
+        return format(super().__str__(), spec)
+
+    def as_spelled_by(self, spell: Spell) -> str:
+        """The sentence, with each field as a face spells it."""
+
+        def one(match: re.Match[str]) -> str:
+            name, _, value = match[1].partition("=")
+            return spell(name, literal_eval(value) if value else None)
+
+        return _FIELD.sub(one, super().__str__())
 
 
 class UsageError(InspectError):

@@ -1,12 +1,19 @@
-"""What can be asked: one small record per command. `inspect(query)` answers it with a report."""
+"""What can be asked: what the queries of several commands share, and how a field is spelled in a shell.
+
+A query checks its own values, so that Python and the command line get the same sentence.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, TypeVar
 
-from txinspect.errors import UsageError
+from txinspect.errors import UsageError, spelled
+
+if TYPE_CHECKING:
+    from txinspect.records import Report
 
 LESSON = "The quick brown fox jumps over the lazy dog"
 """The text that every command takes when none is given: the lesson's sentence."""
@@ -17,87 +24,180 @@ DEFAULT_MODEL = "opt-mini"
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 """What `--dtype` takes; auto is the type the checkpoint is stored in."""
 
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""accelerate's placements that need no names of modules."""
+
 DType = Literal["auto", "float32", "float16", "bfloat16"]
 Quantization = Literal["8bit", "4bit"]
 FourBitType = Literal["nf4", "fp4"]
 
+Notify = Callable[[str], None]
+"""Told, in a few words, what is going on: loading, running."""
+
+ReportType = TypeVar("ReportType", bound="Report", covariant=True)
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a field is spelled in a shell, and the sentence that explains it there and here."""
+
+    spelling: str
+    """Such as `--layer`, or `-s/--stage` where there is a short one."""
+    help: str
+    metavar: str | None = None
+    """What stands for the value in the help; None for a switch."""
+    panel: str | None = None
+    """The heading that it stands under in the help; None for the command's own options."""
+    completes: Literal["models", "stages"] | None = None
+    """What the shell completes."""
+
+
+WHERE, LOADING, OUTPUT = "Model", "Loading", "Output"
+"""Headings in the help: where the model is, how it is loaded, what is done with the report."""
+
+
+PLACEMENT = ("device", "device_map")
+"""Fields of a choice that say where a model runs."""
+
+PRECISION = ("quantization", "int8_threshold", "four_bit_type", "double_quant", "skip_modules", "dtype")
+"""Fields of a choice that say in what numbers it computes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChoice:
-    """Which model, and how to load it."""
+    """Which model, and how to load it. A query looks only at the fields that it needs."""
 
-    name: str = DEFAULT_MODEL
-    """A bundled name, a local directory, a .gguf file or a Hub id, in that order of resolution."""
-    revision: str | None = None
-    """Branch, tag or commit of a Hub id."""
-    offline: bool = False
-    """Never ask the Hub: use its local cache."""
-    trust_remote_code: bool = False
-    """Run the Python files that come with the model."""
-    dtype: DType = "auto"
-    """Floating-point type to compute in; auto is the stored one."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps; auto is CUDA where there is one, else MPS, else the CPU."""
-    device_map: str | None = None
-    """A placement for accelerate, such as auto."""
+    name: Annotated[
+        str,
+        Option(
+            "-m/--model",
+            "A bundled model, a local directory, a .gguf file or a Hub id, in that order of resolution.",
+            "MODEL",
+            completes="models",
+        ),
+    ] = DEFAULT_MODEL
+    revision: Annotated[str | None, Option("--revision", "Branch, tag or commit on the Hub.", "REV", WHERE)] = None
+    offline: Annotated[bool, Option("--offline", "Never ask the Hub: use its local cache.", None, WHERE)] = False
+    trust_remote_code: Annotated[
+        bool, Option("--trust-remote-code", "Run the Python files that come with the model.", None, WHERE)
+    ] = False
     quantization: Quantization | None = None
-    """Quantize the linear layers with bitsandbytes while loading."""
-    int8_threshold: float | None = None
-    """With 8bit: input features with a larger value are multiplied in half precision; None for 6.0, 0 for none
-    (Dettmers et al. 2022, LLM.int8, section 3.2)."""
-    four_bit_type: FourBitType | None = None
-    """With 4bit: nf4, with a normal distribution's quantiles for levels (Dettmers et al. 2023, QLoRA), or fp4; None for
-    nf4."""
-    double_quant: bool = False
-    """With 4bit: quantize the scales, too."""
-    skip_modules: tuple[str, ...] = ()
-    """Modules not to quantize: globs, paths, paths of blocks, or ends of paths such as fc1."""
+    """Quantize the linear layers with bitsandbytes while loading: --8bit and --4bit in a shell."""
+    int8_threshold: Annotated[
+        float | None,
+        Option(
+            "--int8-threshold",
+            "With 8 bits: features beyond this stay in half precision; 6.0 if not given, 0 for none.",
+            "X",
+            LOADING,
+        ),
+    ] = None
+    """Dettmers et al. 2022, LLM.int8, section 3.2."""
+    four_bit_type: Annotated[
+        FourBitType | None, Option("--4bit-type", "With 4 bits: nf4 (if not given) or fp4.", "TYPE", LOADING)
+    ] = None
+    """nf4 has the quantiles of a normal distribution for levels (Dettmers et al. 2023, QLoRA)."""
+    double_quant: Annotated[bool, Option("--double-quant", "With 4 bits: quantize the scales, too.", None, LOADING)] = (
+        False
+    )
+    skip_modules: Annotated[
+        tuple[str, ...],
+        Option(
+            "--skip-module",
+            "Do not quantize a module: a path, a block, an end such as fc1, or a glob; may be repeated.",
+            "MODULE",
+            LOADING,
+        ),
+    ] = ()
+    dtype: Annotated[
+        DType,
+        Option("--dtype", "Type to compute in: auto (the stored one), float32, float16 or bfloat16.", "TYPE", LOADING),
+    ] = "auto"
+    device: Annotated[
+        str,
+        Option(
+            "--device",
+            "auto, cpu, cuda, cuda:N or mps; auto is CUDA if there is one, else MPS, else the CPU.",
+            "DEVICE",
+            LOADING,
+        ),
+    ] = "auto"
+    device_map: Annotated[
+        str | None,
+        Option(
+            "--device-map",
+            "Spread the model over devices: auto, balanced, balanced_low_0 or sequential; or one device for all.",
+            "MAP",
+            LOADING,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise UsageError(f"dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
-        if self.quantization not in (None, "8bit", "4bit"):
-            raise UsageError(f"quantization {self.quantization!r} is none of 8bit, 4bit or None")
-        if self.four_bit_type not in (None, "nf4", "fp4"):
-            raise UsageError(f"4-bit type {self.four_bit_type!r} is none of nf4, fp4")
+        _check_one_of("dtype", self.dtype, DTYPES)
+        _check_one_of("quantization", self.quantization, ("8bit", "4bit", None))
+        _check_one_of("four_bit_type", self.four_bit_type, ("nf4", "fp4", None))
+        _check_device("device", self.device)
+        if self.device_map not in (*DEVICE_MAPS, None):
+            _check_device("device_map", self.device_map, f"a placement: give {', '.join(DEVICE_MAPS)} or a device")
         if isinstance(self.skip_modules, str):
             raise UsageError(f"skip_modules {self.skip_modules!r} is a text: give a tuple of names")
         if self.int8_threshold is not None and not 0 <= self.int8_threshold < float("inf"):
-            raise UsageError(f"--int8-threshold {self.int8_threshold} is no threshold: give 0 for none, or more")
+            raise UsageError(
+                f"{spelled('int8_threshold')} {self.int8_threshold} is not a threshold: give 0 for none, or more"
+            )
         if self.device != "auto" and self.device_map is not None:
             raise UsageError(
-                f"--device {self.device} and --device-map {self.device_map} exclude each other: a map chooses devices "
-                f"itself; give one of them"
+                f"{spelled('device', self.device)} and {spelled('device_map', self.device_map)} exclude each "
+                f"other: a map chooses devices itself; give one of them"
             )
         if self.quantization == "8bit" and self.dtype == "float32":
             # LLM.int8 multiplies in half precision: float32 would be rounded without a word.
             raise UsageError(
-                "--8bit computes in half precision: leave --dtype float32 away, or give float16 or bfloat16"
+                f"{spelled('quantization', '8bit')} computes in half precision: omit "
+                f"{spelled('dtype', 'float32')}, or give float16 or bfloat16"
             )
         belongs: tuple[tuple[str, bool, tuple[Quantization, ...]], ...] = (
-            ("--int8-threshold", self.int8_threshold is not None, ("8bit",)),
-            ("--4bit-type", self.four_bit_type is not None, ("4bit",)),
-            ("--double-quant", self.double_quant, ("4bit",)),
-            ("--skip-module", bool(self.skip_modules), ("8bit", "4bit")),
+            ("int8_threshold", self.int8_threshold is not None, ("8bit",)),
+            ("four_bit_type", self.four_bit_type is not None, ("4bit",)),
+            ("double_quant", self.double_quant, ("4bit",)),
+            ("skip_modules", bool(self.skip_modules), ("8bit", "4bit")),
         )
-        for option, given, kinds in belongs:
+        for name, given, kinds in belongs:
             if given and self.quantization not in kinds:
-                raise UsageError(f"{option} says how to quantize: add --{' or --'.join(kinds)}, or leave it away")
+                add = " or ".join(spelled("quantization", kind) for kind in kinds)
+                raise UsageError(f"{spelled(name)} says how to quantize: add {add}, or omit it")
+
+
+def _check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Raise UsageError for a value that is none of those allowed."""
+    if value not in allowed:
+        *others, last = [str(each) for each in allowed if each is not None]
+        raise UsageError(f"{spelled(name)} {value!r} is unknown: give {', '.join(others)} or {last}")
+
+
+def _check_device(name: str, device: object, what: str = "a device: give auto, cpu, cuda, cuda:N or mps") -> None:
+    kind, _, number = str(device).partition(":")
+    named = kind in ("auto", "cpu", "cuda", "mps") and ":" not in str(device)
+    if not named and not (kind == "cuda" and number.isdecimal() and number.isascii()):
+        raise UsageError(f"{spelled(name)} {device!r} is not {what}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Query:
-    """What every query has."""
+class Query(Generic[ReportType]):
+    """What every query has; it is answered with a report of its type."""
+
+    idle: ClassVar[tuple[str, ...]] = ()
+    """Fields of the choice that would do nothing here, and so are not options in a shell."""
 
     model: ModelChoice = field(default_factory=ModelChoice)
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, ModelChoice):
-            raise UsageError(f"model {self.model!r} is no ModelChoice: give ModelChoice(name={self.model!r})")
+            raise UsageError(f"model {self.model!r} is not a ModelChoice: give ModelChoice(name={self.model!r})")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextQuery(Query):
+class TextQuery(Query[ReportType]):
     """A query about a text."""
 
     text: str = LESSON
@@ -106,97 +206,29 @@ class TextQuery(Query):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizeQuery(TextQuery):
-    """The tokens of a text."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TreeQuery(Query):
-    """The module tree, from the config alone."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StagesQuery(Query):
-    """The stages the model has, and why it lacks the others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorQuery(TextQuery):
+class TensorQuery(TextQuery[ReportType]):
     """A query that runs the model."""
 
-    values: bool = False
-    """Put the numbers themselves into the report."""
-    save: Path | None = None
-    """Write the exact tensors to this .safetensors or .npz file."""
-    check: bool = False
-    """Check that recording leaves the logits as they are and that what is recorded adds up."""
+    values: Annotated[bool, Option("--values", "Put the numbers themselves into the JSON.", None, OUTPUT)] = False
+    save: Annotated[
+        Path | None,
+        Option("--save", "Write the exact tensors to FILE.safetensors or FILE.npz.", "FILE", OUTPUT),
+    ] = None
+    check: Annotated[
+        bool,
+        Option(
+            "--check",
+            "Run all layers once more to check that recording changes nothing and that sums add up; exit 3 if not.",
+            None,
+            OUTPUT,
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.save is not None and not isinstance(self.save, Path):
-            raise UsageError(f"save {self.save!r} is no pathlib.Path: give Path({str(self.save)!r})")
+            raise UsageError(f"save {self.save!r} is not a pathlib.Path: give Path({str(self.save)!r})")
         if self.save is not None and self.save.suffix not in (".safetensors", ".npz"):
-            raise UsageError(f"--save {self.save}: the name must end in .safetensors or .npz, which decides the format")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanQuery(Query):
-    """What answering another query would read, before anything is loaded."""
-
-    of: TensorQuery
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.of, TensorQuery):
-            raise UsageError(f"{type(self.of).__name__} loads no weights: plan a query that runs the model")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedQuery(TensorQuery):
-    """The token embeddings."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PosQuery(TensorQuery):
-    """The positions: embeddings that are added, or what the model has in their place."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttnQuery(TensorQuery):
-    """One layer's self-attention."""
-
-    layer: int = 0
-    heads: tuple[int, ...] | None = None
-    """Heads to look at; None for all."""
-    queries: tuple[int, ...] | None = None
-    """Query tokens to look at; None for all."""
-    skip_norm: bool = False
-    """Feed the attention the layer's input itself, without the norm in between, as the lesson does."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.check and self.skip_norm:
-            raise UsageError("--check and --skip-norm exclude each other: what is checked is the model as it is")
-        if self.layer < 0:
-            raise UsageError(f"layer {self.layer} is out of range: layers are counted from 0")
-        for what, chosen in (("head", self.heads), ("query", self.queries)):
-            if chosen is not None and not chosen:
-                raise UsageError(f"no {what} was asked: name at least one, or leave it away for all")
-            negative = [index for index in chosen or () if index < 0]
-            if negative:
-                raise UsageError(f"{what} {negative[0]} is out of range: they are counted from 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunQuery(TensorQuery):
-    """Any stages of one forward pass."""
-
-    stages: tuple[str, ...] = ()
-    """Stage names, module paths, or globs of either: * within a name, ** across dots."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.stages, str):
-            raise UsageError(f"stages {self.stages!r} is a text: give a tuple of names, such as ({self.stages!r},)")
-        if not self.stages:
-            raise UsageError("no stage was asked: name one, such as --stage logits ('txinspect stages' lists them)")
+            raise UsageError(
+                f"{spelled('save')} {str(self.save)!r} must end in .safetensors or .npz, which decides the format"
+            )

@@ -116,85 +116,10 @@ class TensorRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}
     values: Annotated[Any, doc("The numbers, nested by axis, with --values; complex ones are pairs. Else null.")]
 
 
-class WindowRecord(Record, frozen=True, kw_only=True):
-    """A head's weights for the last of its queries and keys: what a heatmap draws."""
-
-    queries: Annotated[list[int], doc("Query index of each row.")]
-    keys: Annotated[list[int], doc("Key index of each column.")]
-    weights: Annotated[list[list[float | None]], doc("Axes: query, key.")]
-
-
-class KeyRecord(Record, frozen=True, kw_only=True):
-    """A key that a query attends to."""
-
-    index: Annotated[int, doc("Key index.")]
-    weight: Annotated[float | None, doc("Attention weight.")]
-
-
-class QueryRecord(Record, frozen=True, kw_only=True):
-    """The strongest keys of one query."""
-
-    index: Annotated[int, doc("Query index.")]
-    keys: Annotated[list[KeyRecord], doc("Strongest first.")]
-
-
-class HeadRecord(Record, frozen=True, kw_only=True):
-    """One attention head: a window on its weights, and where each query looks."""
-
-    head: Annotated[int, doc("Head index.")]
-    run: Annotated[int, doc("1, or which of the layer's attentions it is where a layer has several in a pass.")]
-    queries: Annotated[list[QueryRecord], doc("Every query that was asked for.")]
-    window: Annotated[WindowRecord, doc("At most 64 queries and keys; --values gives all weights.")]
-
-
-class ParameterRecord(Record, frozen=True, kw_only=True):
-    """A parameter of a module."""
-
-    name: Annotated[str, doc("Its name in the module, such as weight.")]
-    shape: Annotated[list[int], doc("The size of each axis; of a quantized weight, of the matrix it stands for.")]
-    dtype: Annotated[str, doc("Its type as stored.")]
-    numel: Annotated[int, doc("Number of elements.")]
-    bytes: Annotated[int, doc("Bytes as stored.")]
-    tied_to: Annotated[str | None, doc("The full name of the parameter it is the same as, if it comes later.")]
-
-
-class ModuleRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}):
-    """A module of the tree. Sums include everything below it, tied parameters once."""
-
-    name: Annotated[str, doc("Dotted path; empty for the model itself.")]
-    class_: Annotated[str, doc("The module's class.")]
-    depth: Annotated[int, doc("0 for the model itself.")]
-    parameters: Annotated[list[ParameterRecord], doc("The module's own parameters, not its children's.")]
-    numel: Annotated[int, doc("Unique parameters in and below it.")]
-    bytes: Annotated[int, doc("Their bytes as stored.")]
-
-
-class TotalsRecord(Record, frozen=True, kw_only=True):
-    """What the whole model holds."""
-
-    numel: Annotated[int, doc("Unique parameters.")]
-    bytes: Annotated[int, doc("Bytes as stored.")]
-    bytes_8bit: Annotated[int, doc("Bytes with --8bit: int8 weights of the linear layers and a float32 per row.")]
-    bytes_4bit: Annotated[int, doc("Bytes with --4bit: half a byte per weight and a float32 per block of 64.")]
-    linear_modules: Annotated[int, doc("Linear layers that --8bit and --4bit quantize.")]
-
-
-class StageRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}):
-    """A stage: what it is, what supplies it, or why the model has none."""
-
-    name: Annotated[str, doc("Stage name.")]
-    axes: Annotated[list[str] | None, doc("The name of each axis.")]
-    module: Annotated[str | None, doc("Dotted path of the module that supplies it.")]
-    class_: Annotated[str | None, doc("That module's class.")]
-    available: Annotated[bool, doc("Whether the model has it.")]
-    reason: Annotated[str | None, doc("Why the model does not have it.")]
-    note: Annotated[str | None, doc("What to know about it in this model, such as a projection that acts next.")]
-
-
 class CheckRecord(Record, frozen=True, kw_only=True):
     """One check of --check."""
 
-    name: Annotated[str, doc("logits, hooks, row_sums, context or residual.")]
+    name: Annotated[str, doc("logits, row_sums, context or residual.")]
     passed: Annotated[bool | None, doc("Whether it holds; null where it does not apply to this model.")]
     detail: Annotated[str, doc("What was compared, and the largest difference.")]
 
@@ -251,30 +176,6 @@ class Report(Record, frozen=True, kw_only=True):
     notes: Annotated[list[str], doc("What to know before reading the numbers.")]
 
 
-class TokenizeReport(Report, frozen=True, kw_only=True):
-    """Report of `tokenize`."""
-
-    command: Annotated[Literal["tokenize"], doc("The command that made the report.")]
-    input: InputRecord
-
-
-class TreeReport(Report, frozen=True, kw_only=True):
-    """Report of `tree`."""
-
-    command: Annotated[Literal["tree"], doc("The command that made the report.")]
-    modules: Annotated[list[ModuleRecord], doc("Every module, depth first, never folded.")]
-    quantization: Annotated[QuantizationRecord | None, doc("What is quantized; null where nothing is.")]
-    totals: TotalsRecord
-
-
-class StagesReport(Report, frozen=True, kw_only=True):
-    """Report of `stages`."""
-
-    command: Annotated[Literal["stages"], doc("The command that made the report.")]
-    stages: Annotated[list[StageRecord], doc("Every stage of every layer.")]
-    quantization: Annotated[QuantizationRecord | None, doc("What would be quantized; null where nothing would.")]
-
-
 class TensorsReport(Report, frozen=True, kw_only=True):
     """Report of `embed`, `pos` and `run`."""
 
@@ -285,59 +186,6 @@ class TensorsReport(Report, frozen=True, kw_only=True):
     checks: Annotated[list[CheckRecord] | None, doc("What --check found; null without it.")]
     loading: Annotated[LoadingRecord, doc("What was read for it.")]
     quantization: Annotated[QuantizationRecord | None, doc("What was quantized; null where nothing was.")]
-
-
-class AttnReport(TensorsReport, frozen=True, kw_only=True):
-    """Report of `attn`."""
-
-    command: Annotated[Literal["attn"], doc("The command that made the report.")]  # type: ignore[assignment]
-    layer: Annotated[int, doc("The layer.")]
-    heads: Annotated[list[HeadRecord], doc("The heads asked for.")]
-
-
-class PlanReport(Report, frozen=True, kw_only=True):
-    """Report of `plan`, and of any command with --dry-run."""
-
-    command: Annotated[Literal["plan"], doc("The command that made the report.")]
-    input: InputRecord
-    asked: Annotated[list[str], doc("The stages and modules that would be recorded.")]
-    loading: Annotated[LoadingRecord, doc("What would be read for it.")]
-    quantization: Annotated[QuantizationRecord | None, doc("What would be quantized; null where nothing would.")]
-
-
-REPORTS: dict[str, type[Report]] = {
-    "tokenize": TokenizeReport,
-    "tree": TreeReport,
-    "stages": StagesReport,
-    "embed": TensorsReport,
-    "pos": TensorsReport,
-    "attn": AttnReport,
-    "run": TensorsReport,
-    "plan": PlanReport,
-}
-"""The report of each command."""
-
-
-def schema(command: str | None = None) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a command's report, or of any report.
-
-    Raises KeyError for a command that has no report.
-    """
-    import msgspec
-
-    kinds = list(dict.fromkeys(REPORTS.values())) if command is None else [REPORTS[command]]
-    refs, defs = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
-    head: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    head["title"] = f"txinspect {command or 'report'}"
-    body: dict[str, Any] = {"oneOf": list(refs)} if command is None else dict(refs[0])
-    return head | body | {"$defs": defs}
-
-
-def schema_json(command: str | None = None) -> bytes:
-    """The JSON Schema as indented JSON."""
-    import msgspec
-
-    return msgspec.json.format(msgspec.json.encode(schema(command)), indent=2) + b"\n"
 
 
 def to_json(report: Report) -> bytes:

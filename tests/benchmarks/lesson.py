@@ -137,7 +137,7 @@ def write_checkpoint(folder: Path) -> None:
     import torch
     from transformers import OPTConfig, OPTForCausalLM
 
-    from txinspect.source import BUNDLED
+    from txinspect.sources.bundled_models import BUNDLED
 
     config = OPTConfig(
         hidden_size=2048,

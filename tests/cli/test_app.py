@@ -1,0 +1,415 @@
+"""The contract of the command line: help, exit codes, JSON, progress, pipes, signals, a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+import txinspect
+from txinspect.commands import NAMES as REPORTS
+
+COMMANDS = (*REPORTS, "schema")
+ASKED: dict[str, tuple[str, ...]] = {
+    "tokenize": ("naïve 😀 [/INST]", "-m", "{model}"),
+    "tree": ("{model}",),
+    "stages": ("{model}",),
+    "embed": ("naïve 😀 [/INST]", "-m", "{model}"),
+    "pos": ("naïve 😀 [/INST]", "-m", "{model}"),
+    "attn": ("naïve 😀 [/INST]", "-m", "{model}", "--layer", "1"),
+    "run": ("naïve 😀 [/INST]", "-m", "{model}", "--stage", "**"),
+    "plan": ("naïve 😀 [/INST]", "-m", "{model}"),
+}
+"""A good use of every command that reports."""
+
+Run = Callable[..., Result]
+Process = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+def asked(command: str, model: object) -> list[str]:
+    """The command line of a good use."""
+    return [command, *(part.format(model=model) for part in ASKED[command])]
+
+
+# Help
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("TERMINAL_WIDTH", "250")
+
+
+def examples(run_cli: Run, command: str) -> list[str]:
+    """The examples in a command's help."""
+    shown = run_cli(command, "--help").stdout.partition("Examples:")[2]
+    return [line.strip()[2:] for line in shown.splitlines() if line.strip().startswith("$ ")]
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(command: str, option: str, run_cli: Run, wide: None) -> None:
+    result = run_cli(command, option)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"{command} [OPTIONS]" in result.stdout
+    assert any(f"txinspect {command}" in example for example in examples(run_cli, command))
+
+
+def test_help_lists_every_command(run_cli: Run, wide: None) -> None:
+    shown = run_cli("--help").stdout
+    assert all(re.search(rf"^│ {command} +[A-Z].+\.", shown, re.MULTILINE) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_of_the_help_is_valid(
+    command: str, run_cli: Run, wide: None, opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TXINSPECT_MODEL", str(opt))
+    monkeypatch.chdir(tmp_path)
+    for example in examples(run_cli, command):
+        ours = next(part for part in example.split(" | ") if part.startswith("txinspect "))
+        result = run_cli(*shlex.split(ours)[1:], stdin="A story.\n")
+        from_the_hub = "facebook/" in ours
+        assert result.exit_code == (1 if from_the_hub else 0), result.stderr
+        if from_the_hub:
+            assert "local cache" in result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_keep_their_brackets(command: str, run_cli: Run, wide: None) -> None:
+    for example in examples(run_cli, command):
+        assert "\\" not in example
+        assert example.count("[") == example.count("]")
+        shlex.split(example)
+
+
+def test_version(run_cli: Run) -> None:
+    result = run_cli("--version")
+    assert (result.exit_code, result.stdout) == (0, f"txinspect {txinspect.__version__}\n")
+
+
+# JSON
+
+
+def strict(text: bytes) -> Any:
+    """The one object on stdout, as a strict reader takes it."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        assert len({key for key, _ in pairs}) == len(pairs)
+        return dict(pairs)
+
+    return json.loads(text.decode("utf-8"), parse_constant=pytest.fail, object_pairs_hook=unique)
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_json_is_one_line_of_one_object(command: str, run_cli: Run, opt: Path) -> None:
+    result = run_cli(*asked(command, opt), "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout_bytes.endswith(b"}\n")
+    assert result.stdout_bytes.count(b"\n") == 1
+    report = strict(result.stdout_bytes)
+    assert (report["schema_version"], report["command"]) == (1, command)
+    assert report["txinspect"] == txinspect.__version__
+    assert report["model"]["name"] == str(opt)
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_json_is_what_its_schema_says(command: str, run_cli: Run, opt: Path) -> None:
+    jsonschema: Any = import_module("jsonschema")  # it carries no types
+
+    schema = strict(run_cli("schema", command).stdout_bytes)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    report = strict(run_cli(*asked(command, opt), "--json").stdout_bytes)
+    jsonschema.validate(report, schema, jsonschema.Draft202012Validator)
+    everything = strict(run_cli("schema").stdout_bytes)
+    jsonschema.validate(report, everything, jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_json_does_not_know_the_width(command: str, run_cli: Run, opt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    narrow = run_cli(*asked(command, opt), "--json").stdout_bytes
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run_cli(*asked(command, opt), "--json").stdout_bytes == narrow
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_options_that_say_less_or_more_do_not_change_the_report(command: str, run_cli: Run, opt: Path) -> None:
+    plain = run_cli(*asked(command, opt), "--json").stdout_bytes
+    for option in ("-q", "--quiet", "-v", "--verbose", "--offline"):
+        result = run_cli(*asked(command, opt), "--json", option)
+        assert (result.exit_code, result.stdout_bytes, result.stderr) == (0, plain, "")
+
+
+@pytest.mark.parametrize("command", ["embed", "pos", "attn", "run"])
+def test_values_are_complete(command: str, run_cli: Run, opt: Path) -> None:
+    report = strict(run_cli(*asked(command, opt), "--json", "--values").stdout_bytes)
+    for tensor in report["tensors"]:
+        values, shape = tensor["values"], []
+        while isinstance(values, list):
+            shape.append(len(values))
+            values = values[0]
+        assert shape == tensor["shape"]
+    plain = strict(run_cli(*asked(command, opt), "--json").stdout_bytes)
+    assert all(tensor["values"] is None for tensor in plain["tensors"])
+
+
+def test_a_long_text_is_not_trimmed(run_cli: Run, opt: Path) -> None:
+    text = "x" * 5000
+    report = strict(run_cli("tokenize", text, "-m", opt, "--json").stdout_bytes)
+    assert report["input"]["text"] == text
+    assert len(report["input"]["tokens"]) == 5001
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_tables_fit_and_stderr_is_silent(command: str, run_cli: Run, opt: Path) -> None:
+    from rich.cells import cell_len
+
+    result = run_cli(*asked(command, opt))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert max(cell_len(line) for line in result.stdout.splitlines()) <= 80
+    assert "\x1b" not in result.stdout
+
+
+def test_schema_of_one_command_and_of_all(run_cli: Run) -> None:
+    one, everything = strict(run_cli("schema", "attn").stdout_bytes), strict(run_cli("schema").stdout_bytes)
+    assert one["$defs"].items() <= everything["$defs"].items()
+
+
+# What is imported
+
+IMPORTS = """
+import sys
+sys.argv = ["txinspect", *{arguments!r}]
+from txinspect.__main__ import main
+try:
+    main()
+except SystemExit as end:
+    code = end.code
+slow = [name for name in ("torch", "transformers", "numpy", "safetensors") if name in sys.modules]
+print(code, slow, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["schema"], ["schema", "attn"], ["attn", "--help"], ["tokenize", "hi"], ["none"]],
+    ids=" ".join,
+)
+def test_what_needs_no_model_imports_none_of_its_libraries(arguments: list[str], opt: Path, run_cli: Run) -> None:
+    assert run_cli("tokenize", "hi", "-m", opt).exit_code == 0  # its tokenizer is in the cache from here on
+    given = [*arguments, "-m", str(opt)] if arguments == ["tokenize", "hi"] else arguments
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS.format(arguments=given)], capture_output=True, check=False, timeout=60
+    )
+    code = 2 if arguments == ["none"] else 0
+    assert done.stderr.decode().splitlines()[-1] == f"{code} []"
+
+
+# Pipes and disks
+
+linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+
+
+@contextmanager
+def started(*arguments: object, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """The command line in a process of its own, ended with the block."""
+    process = subprocess.Popen([sys.executable, "-m", "txinspect", *map(str, arguments)], **streams)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["tokenize", "x" * 3000], ["tokenize", "x" * 3000, "--json"], ["schema"], ["--help"]],
+    ids=lambda a: f"{a[0]} {len(a)}",
+)
+def test_a_closed_pipe_ends_quietly(arguments: list[str], opt: Path, run_cli: Run) -> None:
+    model = ["-m", str(opt)] if arguments[0] == "tokenize" else []
+    assert run_cli("tokenize", "hi", "-m", opt).exit_code == 0
+    reading, writing = os.pipe()
+    with started(*arguments, *model, stdout=writing, stderr=subprocess.PIPE) as process:
+        os.close(writing)
+        if arguments[0] == "tokenize":
+            os.read(reading, 1)  # `head -c 1`
+        os.close(reading)
+        _, said = process.communicate(timeout=60)
+    assert said == b""
+    if arguments != ["--help"]:
+        assert process.returncode == 0
+
+
+@linux
+@pytest.mark.parametrize(
+    "arguments", [["tokenize", "hi"], ["tokenize", "hi", "--json"], ["schema"], ["--version"], ["--help"]], ids=str
+)
+def test_a_full_disk_under_stdout_is_one_sentence(arguments: list[str], opt: Path, run_cli: Run) -> None:
+    model = ["-m", str(opt)] if arguments[0] == "tokenize" else []
+    assert run_cli("tokenize", "hi", "-m", opt).exit_code == 0
+    with (
+        Path("/dev/full").open("wb") as full,
+        started(*arguments, *model, stdout=full, stderr=subprocess.PIPE) as process,
+    ):
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.decode() == "txinspect: standard output could not be written: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize(
+    ("redirection", "says"), [(">&-", "standard output"), ("<&-", "standard input")], ids=["stdout", "stdin"]
+)
+def test_a_stream_that_is_closed_from_the_start(redirection: str, says: str, opt: Path, run_cli: Run) -> None:
+    assert run_cli("tokenize", "hi", "-m", opt).exit_code == 0
+    command = f"{sys.executable} -m txinspect tokenize - -m {shlex.quote(str(opt))} {redirection}"
+    source = None if redirection == "<&-" else subprocess.DEVNULL
+    done = subprocess.run(["sh", "-c", command], stdin=source, capture_output=True, check=False, timeout=60)
+    said = done.stderr.decode()
+    assert done.returncode == 1
+    assert said.startswith(f"txinspect: {says}")
+    assert said.count("\n") == 1
+
+
+def test_tables_are_utf8_whatever_the_locale(opt: Path, run_process: Process, run_cli: Run) -> None:
+    assert run_cli("tokenize", "hi", "-m", opt).exit_code == 0
+    for variables in ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"}):
+        done = run_process("tokenize", "漢😀", "-m", opt, "--json", **variables)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert strict(done.stdout)["input"]["text"] == "漢😀"
+        done = run_process("tokenize", "漢😀", "-m", opt, **variables)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+# Ctrl-C
+
+SLOW = """
+import sys, time
+from txinspect.models import partial
+def load(*_):
+    print("loading", file=sys.stderr, flush=True)
+    time.sleep(60)
+partial.load = load
+sys.argv = ["txinspect", "embed", "hi", "-m", {model!r}]
+from txinspect.__main__ import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
+def test_an_interrupt_while_loading(opt: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW.format(model=str(opt))], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"loading\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        shown, said = process.communicate(timeout=60)
+    assert (process.returncode, shown) == (130, b"")
+    assert b"Traceback" not in said
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_an_interrupt_while_torch_is_imported(opt: Path) -> None:
+    with started("embed", "hi", "-m", opt, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        limit = time.monotonic() + 60
+        while "libtorch" not in maps.read_text() and time.monotonic() < limit:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        shown, said = process.communicate(timeout=60)
+    assert (process.returncode, shown) == (130, b"")
+    assert b"Traceback" not in said
+
+
+def test_an_interrupt_leaves_no_half_written_file(
+    opt: Path, run_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from txinspect.answers import saving
+
+    def interrupt(path: Path, *_: object) -> list[str]:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(saving, "_write_npz", interrupt)
+    (tmp_path / "old.npz").write_bytes(b"kept")
+    result = run_cli("embed", "hi", "-m", opt, "--save", tmp_path / "old.npz")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.npz", b"kept")]
+
+
+# On a terminal
+
+
+def on_terminal(*arguments: object) -> tuple[int, str, str]:
+    """The exit code, what a pipe on stdout got, and what the terminal on stderr got."""
+    ours, theirs = pty.openpty()
+    heard = b""
+    with started(*arguments, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"}) as process:
+        os.close(theirs)
+        shown = b""
+        assert process.stdout is not None
+        open_streams = {ours, process.stdout.fileno()}
+        while open_streams:
+            for stream in select.select(open_streams, [], [], 60)[0]:
+                chunk = b""
+                with suppress(OSError):  # Linux reports the end of a terminal as an error
+                    chunk = os.read(stream, 65536)
+                if not chunk:
+                    open_streams.discard(stream)
+                elif stream == ours:
+                    heard += chunk
+                else:
+                    shown += chunk
+        process.wait(timeout=60)
+    os.close(ours)
+    return process.returncode, shown.decode(), heard.decode()
+
+
+def test_progress_is_on_stderr_and_only_on_a_terminal(opt: Path) -> None:
+    code, shown, heard = on_terminal("embed", "hi", "-m", opt, "--json")
+    assert code == 0
+    assert strict(shown.encode())["command"] == "embed"
+    assert "loading" in heard
+    assert heard.endswith("\x1b[?25h\r\x1b[1A\x1b[2K") or heard.rstrip("\r\n").endswith("\x1b[2K")  # and is gone
+
+
+def test_quiet_is_silent_on_a_terminal(opt: Path) -> None:
+    code, shown, heard = on_terminal("embed", "hi", "-m", opt, "--json", "-q")
+    assert (code, heard) == (0, "")
+    assert strict(shown.encode())["command"] == "embed"
+
+
+def test_an_error_on_a_terminal_obeys_no_escape_of_the_input(tmp_path: Path) -> None:
+    code, shown, heard = on_terminal("tokenize", "--file", tmp_path / "a\x1b[2J\x1b]0;title\x07b\n.txt", "-q")
+    assert (code, shown) == (1, "")
+    assert "\x1b[2J" not in heard
+    assert "\x1b]0;" not in heard
+    assert heard.replace("\r\n", "\n").count("\n") == 1
+
+
+def test_nothing_but_the_report_in_a_pipe(opt: Path, run_process: Process) -> None:
+    done = run_process("embed", "hi", "-m", opt, "--json")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert strict(done.stdout)["command"] == "embed"

@@ -1,0 +1,284 @@
+"""The options: declared once, spelled the same on every command, and what they make of what is typed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from txinspect import inspecting
+from txinspect.cli.app import app
+from txinspect.cli.building import command_function
+from txinspect.cli.options import choose_model, indices, read_text
+from txinspect.cli.output import Output
+from txinspect.commands.attn import AttnQuery
+from txinspect.commands.command import Command
+from txinspect.commands.embed import EmbedQuery
+from txinspect.commands.run import RunQuery
+from txinspect.commands.tokenize import TokenizeReport
+from txinspect.commands.tree import TreeQuery
+from txinspect.errors import InspectError, UsageError
+from txinspect.queries import DEFAULT_MODEL, LESSON, PLACEMENT, PRECISION, ModelChoice, Option, Query, TextQuery
+
+WHERE = {"--revision", "--offline", "--trust-remote-code"}
+PRECISION_OPTIONS = {
+    "--8bit",
+    "--4bit",
+    "--dtype",
+    "--int8-threshold",
+    "--4bit-type",
+    "--double-quant",
+    "--skip-module",
+}
+LOADING = WHERE | PRECISION_OPTIONS | {"--device", "--device-map"}
+OUTPUT = {"--json", "-q", "--quiet", "-v", "--verbose"}
+TEXT = {"-m", "--model", "--file", "--no-special"}
+TENSORS = {"--values", "--save", "--check", "--dry-run"}
+EXPECTED = {
+    "tokenize": WHERE | OUTPUT | TEXT,
+    "tree": WHERE | PRECISION_OPTIONS | OUTPUT | {"--depth", "--expand", "--params"},
+    "stages": WHERE | PRECISION_OPTIONS | OUTPUT,
+    "embed": LOADING | OUTPUT | TEXT | TENSORS,
+    "pos": LOADING | OUTPUT | TEXT | TENSORS,
+    "attn": LOADING | OUTPUT | TEXT | TENSORS | {"--layer", "--head", "--query", "--skip-norm"},
+    "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
+    "plan": LOADING | OUTPUT | TEXT | {"-s", "--stage", "--check"},
+    "schema": set(),
+}
+"""The options of each command, as the contract spells them."""
+
+Run = Callable[..., Result]
+
+
+def parameters(command: str) -> dict[str, Any]:
+    """The parameters of a command, by each of their spellings."""
+    group: Any = typer.main.get_command(app)
+    return {spelling: parameter for parameter in group.commands[command].params for spelling in parameter.opts}
+
+
+def test_every_command_is_in_the_table() -> None:
+    group: Any = typer.main.get_command(app)
+    assert set(group.commands) == set(EXPECTED)
+
+
+@pytest.mark.parametrize("command", EXPECTED)
+def test_options_of(command: str) -> None:
+    """None is missing, and none is there that would do nothing."""
+    assert EXPECTED[command] == {spelling for spelling in parameters(command) if spelling.startswith("-")}
+
+
+@pytest.mark.parametrize("option", sorted(set().union(*EXPECTED.values())))
+def test_an_option_is_the_same_wherever_it_is(option: str) -> None:
+    found = [parameters(command)[option] for command in EXPECTED if option in parameters(command)]
+    # run must be told its stages; plan takes the whole pass where it is not.
+    defaults = [None if option in ("-s", "--stage") else repr(each.default) for each in found]
+    looks = {
+        (tuple(each.opts), each.help, each.metavar, default, str(each.envvar))
+        for each, default in zip(found, defaults, strict=True)
+    }
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("command", EXPECTED)
+def test_every_option_and_argument_has_help(command: str) -> None:
+    assert [name for name, parameter in parameters(command).items() if not parameter.help] == []
+
+
+# What is asked
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Query[Any]]:
+    """The query that a command line becomes; nothing is answered."""
+    queries: list[Query[Any]] = []
+
+    def remember(query: Query[Any], *_: object) -> None:
+        queries.append(query)
+        raise InspectError("asked")
+
+    monkeypatch.setattr(inspecting, "inspect", remember)
+
+    def ask(*arguments: str, stdin: bytes = b"") -> Query[Any]:
+        result = CliRunner().invoke(app, list(arguments), input=stdin)
+        assert "asked" in result.stderr, result.stderr
+        return queries.pop()
+
+    return ask
+
+
+Asked = Callable[..., Any]
+
+
+@pytest.mark.parametrize("command", ["tokenize", "embed", "pos", "attn"])
+def test_defaults(command: str, asked: Asked) -> None:
+    query = asked(command)
+    assert (query.text, query.special, query.model.name) == (LESSON, True, DEFAULT_MODEL)
+    assert (query.model.revision, query.model.dtype, query.model.device) == (None, "auto", "auto")
+    assert (query.model.quantization, query.model.device_map) == (None, None)
+    assert (query.model.offline, query.model.trust_remote_code) == (False, False)
+
+
+def test_everything_about_the_model(asked: Asked) -> None:
+    query = asked(
+        *("embed", "hi", "--model", "a/b", "--revision", "v1", "--4bit", "--dtype", "bfloat16", "--device", "cuda:1"),
+        *("--offline", "--trust-remote-code", "--no-special", "--values", "--json"),
+        *("--save", "x.npz"),
+    )
+    assert isinstance(query, EmbedQuery)
+    assert (query.text, query.special, query.values, query.save) == ("hi", False, True, Path("x.npz"))
+    choice = query.model
+    assert (choice.name, choice.revision, choice.quantization, choice.dtype) == ("a/b", "v1", "4bit", "bfloat16")
+    assert (choice.device, choice.device_map) == ("cuda:1", None)
+    assert (choice.offline, choice.trust_remote_code) == (True, True)
+    assert asked("embed", "--device-map", "auto").model.device_map == "auto"
+
+
+@pytest.mark.parametrize("command", ["tree", "stages"])
+def test_the_model_of_tree_and_stages_is_their_argument(command: str, asked: Asked) -> None:
+    assert asked(command, "a/b", "--8bit").model.name == "a/b"
+    assert asked(command, "a/b", "--8bit").model.quantization == "8bit"
+    assert isinstance(asked("tree"), TreeQuery)
+
+
+@pytest.mark.parametrize("command", ["tokenize", "tree", "stages", "embed"])
+def test_the_environment_names_the_model(command: str, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TXINSPECT_MODEL", "from/environment")
+    assert asked(command).model.name == "from/environment"
+    given = ("a/b",) if command in ("tree", "stages") else ("-m", "a/b")
+    assert asked(command, *given).model.name == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heads"),
+    [
+        ((), None),
+        (("--head", "0"), (0,)),
+        (("--head", "0,2-3"), (0, 2, 3)),
+        (("--head", "3,1"), (1, 3)),
+        (("--head", "2", "--head", "0-1"), (0, 1, 2)),
+        (("--head", "1,1,1-1"), (1,)),
+        (("--head", " 1 - 2 , 5 "), (1, 2, 5)),
+    ],
+    ids=repr,
+)
+def test_heads(arguments: tuple[str, ...], heads: tuple[int, ...] | None, asked: Asked) -> None:
+    query = asked("attn", *arguments)
+    assert isinstance(query, AttnQuery)
+    assert query.heads == heads
+
+
+def test_layer_and_query(asked: Asked) -> None:
+    query = asked("attn", "--layer", "7", "--query", "9,4-5", "--skip-norm")
+    assert (query.layer, query.queries, query.skip_norm) == (7, (4, 5, 9), True)
+
+
+def test_stages_keep_their_order(asked: Asked) -> None:
+    query = asked("run", "-s", "logits", "--stage", "layers.*.output")
+    assert isinstance(query, RunQuery)
+    assert query.stages == ("logits", "layers.*.output")
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "mps", "cuda:0", "cuda:12"])
+def test_devices(device: str, asked: Asked) -> None:
+    assert asked("embed", "--device", device).model.device == device
+
+
+def test_a_text_that_begins_with_a_dash(asked: Asked) -> None:
+    assert asked("tokenize", "--", "--json").text == "--json"
+
+
+# Where the text comes from
+
+
+def test_text_from_stdin(asked: Asked) -> None:
+    assert asked("tokenize", "-", stdin="naïve 😀".encode()).text == "naïve 😀"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"hi", "hi"),
+        (b"hi\n", "hi"),
+        (b"hi\r\n", "hi"),
+        (b"hi\n\n", "hi\n"),
+        (b"\n", ""),
+        (b"", ""),
+        (b" hi ", " hi "),
+        (b"a\r\nb", "a\r\nb"),
+        (b"\xef\xbb\xbfhi", "\ufeffhi"),
+        (b"a\0b", "a\0b"),
+    ],
+    ids=repr,
+)
+def test_text_from_a_file_and_from_stdin(content: bytes, text: str, asked: Asked, tmp_path: Path) -> None:
+    file = tmp_path / "story.txt"
+    file.write_bytes(content)
+    assert asked("tokenize", "--file", str(file)).text == text
+    assert asked("tokenize", "-", stdin=content).text == text
+
+
+def test_an_argument_keeps_its_line_end(asked: Asked) -> None:
+    assert asked("tokenize", "hi\n").text == "hi\n"
+
+
+def test_a_file_called_dash(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-").write_text("in the file")
+    assert asked("tokenize", "--file", "./-").text == "in the file"
+
+
+# The functions themselves
+
+
+def test_read_text_without_a_command_line(tmp_path: Path) -> None:
+    assert read_text() == LESSON
+    assert read_text("") == ""
+    with pytest.raises(UsageError, match="exclude each other"):
+        read_text("hi", tmp_path)
+
+
+def test_choose_model_refuses_two_quantizations() -> None:
+    with pytest.raises(UsageError, match="--8bit and --4bit exclude each other"):
+        choose_model(eight_bit=True, four_bit=True)
+    assert choose_model(eight_bit=True).quantization == "8bit"
+    assert choose_model().quantization is None
+
+
+def test_indices() -> None:
+    assert indices([], "heads") is None
+    assert indices(["0,2-3", "5"], "heads") == (0, 2, 3, 5)
+
+
+# A command's declaration
+
+
+def test_fields_become_options() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class ShoutQuery(TextQuery[TokenizeReport]):
+        """Say it louder."""
+
+        idle = (*PRECISION, *PLACEMENT)
+
+        times: Annotated[int, Option("--times", "How often.", "N")] = 2
+        only: Annotated[tuple[int, ...] | None, Option("--only", "Which words.", "I")] = None
+        to: Annotated[tuple[str, ...], Option("-t/--to", "Whom.", "NAME")] = ("all",)
+        hidden: int = 3
+
+    seen: list[Any] = []
+    command = Command("shout", ShoutQuery, TokenizeReport, ())
+    function = command_function(command, lambda query, output, view: seen.append((query, output, view)))
+    assert function.__doc__ == "Say it louder."
+    names = list(inspect.signature(function).parameters)
+    assert names[:7] == ["text", "file", "no_special", "times", "only", "to", "model"]
+    assert set(names[7:]) == {"revision", "offline", "trust_remote_code", "json", "quiet", "verbose"}
+    default = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    assert (default["times"], default["only"], default["to"]) == (2, [], ["all"])
+    function(**default | {"text": "hi", "only": ["0,2-3"], "model": "a/b", "revision": "v1", "json": True})
+    wanted = ShoutQuery(model=ModelChoice(name="a/b", revision="v1"), text="hi", only=(0, 2, 3))
+    assert seen == [(wanted, Output(json=True, quiet=False, verbose=False), None)]

@@ -1,0 +1,409 @@
+"""Reports by hand, one of every command, and what a terminal shows of them."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec import structs
+from rich.console import Console
+
+from txinspect.commands.attn import AttnReport, HeadRecord, KeyRecord, QueryRecord, WindowRecord
+from txinspect.commands.plan import PlanReport
+from txinspect.commands.stages import StageRecord, StagesReport
+from txinspect.commands.tokenize import TokenizeReport
+from txinspect.commands.tree import ModuleRecord, ParameterRecord, TotalsRecord, TreeReport, TreeView
+from txinspect.records import (
+    FileRecord,
+    HistogramRecord,
+    InputRecord,
+    LoadingRecord,
+    ModelRecord,
+    QuantizationRecord,
+    Report,
+    RowRecord,
+    StatsRecord,
+    TensorRecord,
+    TensorsReport,
+    TokenRecord,
+)
+from txinspect.render.terminal import render
+
+
+def model(**changes: Any) -> ModelRecord:
+    values: dict[str, Any] = {
+        "name": "facebook/opt-tiny",
+        "revision": "0123456789abcdef0123456789abcdef01234567",
+        "model_type": "opt",
+        "class_": "OPTForCausalLM",
+        "num_parameters": 320,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "hidden_size": 4,
+        "vocab_size": 12,
+        "dtype": "float16",
+        "device": "cpu",
+        "quantization": None,
+        "attn_implementation": "sdpa",
+    }
+    return ModelRecord(**(values | changes))
+
+
+def head(command: str, notes: Sequence[str] = (), **changes: Any) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "txinspect": "0.1.0",
+        "command": command,
+        "notes": list(notes),
+        "model": model(**changes),
+    }
+
+
+def text_input(words: Sequence[str], text: str | None = None) -> InputRecord:
+    """A special token, then a token per word, each with the space before it."""
+    tokens = [token(0, "</s>", special=True)]
+    end = 0
+    for index, word in enumerate(words, 1):
+        tokens.append(token(index, word, start=end, end=end + len(word)))
+        end += len(word)
+    ids = [[each.id for each in tokens]]
+    return InputRecord(text=text or "".join(words), input_ids=ids, attention_mask=[[1] * len(tokens)], tokens=tokens)
+
+
+def token(index: int, text: str | None, **values: Any) -> TokenRecord:
+    defaults = {
+        "index": index,
+        "id": 2 if index == 0 else 100 + 7 * index,
+        "token": text and text.replace(" ", "Ġ"),
+        "text": text,
+        "start": None,
+        "end": None,
+        "special": False,
+        "bytes": None,
+    }
+    return TokenRecord(**{**defaults, **values})
+
+
+SENTENCE = text_input(("The", " quick", " brown", " fox"))
+
+
+def broken_characters() -> InputRecord:
+    """naïve 😀, with characters cut into their bytes."""
+    tokens = [
+        token(0, "</s>", special=True),
+        token(1, "na", start=0, end=2),
+        token(2, None, token="Ã", bytes="c3", start=2, end=3),
+        token(3, None, token="¯", bytes="af", start=2, end=3),
+        token(4, "ve", start=3, end=5),
+        token(5, " ", start=5, end=6),
+        token(6, None, token="ðŁĺ", bytes="f0 9f 98", start=6, end=7),
+        token(7, None, token="Ģ", bytes="80", start=6, end=7),
+    ]
+    ids = [[each.id for each in tokens]]
+    return InputRecord(text="naïve 😀", input_ids=ids, attention_mask=[[1] * 8], tokens=tokens)
+
+
+def stats(numel: int, **changes: Any) -> StatsRecord:
+    values: dict[str, Any] = {
+        "numel": numel,
+        "mean": 0.0123456,
+        "std": 1.25,
+        "min": -3.5,
+        "max": 4.0,
+        "abs_max": 4.0,
+        "l2": 12.5,
+        "zeros": 1,
+        "nan": 0,
+        "posinf": 0,
+        "neginf": 0,
+    }
+    return StatsRecord(**(values | changes))
+
+
+HILL = HistogramRecord(low=-3.5, high=4.0, counts=[1, 2, 4, 8, 16, 32, 64, 128, 128, 64, 32, 16, 8, 4, 2, 1])
+
+
+def tensor(name: str, shape: Sequence[int], axes: Sequence[str] | None, **changes: Any) -> TensorRecord:
+    numel = 1
+    for size in shape:
+        numel *= size
+    values: dict[str, Any] = {
+        "name": name,
+        "module": "model.decoder.layers.0.self_attn",
+        "class_": "OPTAttention",
+        "axes": axes and list(axes),
+        "shape": list(shape),
+        "coordinates": None,
+        "dtype": "float16",
+        "stats": stats(numel),
+        "histogram": HILL,
+        "rows": None,
+        "values": None,
+    }
+    return TensorRecord(**(values | changes))
+
+
+LOADING = LoadingRecord(
+    files=[
+        FileRecord(
+            path="/models/tiny/model.safetensors",
+            origin="local",
+            repository=None,
+            bytes=2_631_561_680,
+            tensors=388,
+            tensors_read=18,
+            bytes_read=315_027_456,
+        )
+    ],
+    disk_bytes=315_027_456,
+    download_bytes=None,
+    parameters=157_513_728,
+    memory_bytes=315_027_456,
+    mapped=True,
+    modules_guessed=None,
+)
+COSTS: dict[str, Any] = {"loading": LOADING, "quantization": None}
+
+
+def plan_report() -> PlanReport:
+    """Files from each kind of place, of which one is not described."""
+    files = [
+        *LOADING.files,
+        structs.replace(LOADING.files[0], origin="bundled"),
+        structs.replace(LOADING.files[0], origin="cache", repository="facebook/opt-tiny"),
+        FileRecord(
+            path="pytorch_model.bin",
+            origin="hub",
+            repository="facebook/opt-tiny",
+            bytes=9_000,
+            tensors=None,
+            tensors_read=None,
+            bytes_read=9_000,
+        ),
+    ]
+    stages = [f"layers.{layer}.output" for layer in range(4)]
+    return PlanReport(
+        **head("plan", ["8bit: 6 of 7 weight matrices are quantized (Linear8bitLt); not lm_head."]),
+        input=SENTENCE,
+        asked=stages,
+        loading=structs.replace(LOADING, files=files, download_bytes=9_000, mapped=False),
+        quantization=QuantizationRecord(
+            method="8bit", quantized=6, modules=7, kept=["lm_head"], classes=["Linear8bitLt"], dequantized=False
+        ),
+    )
+
+
+def embed_report() -> TensorsReport:
+    rows = [RowRecord(index=index, l2=1.5 * index, mean=-0.01 * index, std=0.5) for index in range(5)]
+    rows[3] = RowRecord(index=3, l2=None, mean=None, std=None)
+    embeddings = tensor(
+        "token_embeddings",
+        (1, 5, 4),
+        ("batch", "seq", "hidden"),
+        module="model.decoder.embed_tokens",
+        class_="Embedding",
+        rows=rows,
+    )
+    return TensorsReport(
+        **head("embed"), input=SENTENCE, tensors=[embeddings], saved="out/embeddings.safetensors", checks=None, **COSTS
+    )
+
+
+def run_report() -> TensorsReport:
+    nothing = dict.fromkeys(("mean", "std", "min", "max", "abs_max", "l2"))
+    tensors = [
+        tensor("layers.0.output", (1, 5, 4), ("batch", "seq", "hidden"), module="model.decoder.layers.0"),
+        tensor("model.decoder.layers.0.fc1", (5, 16), None, module="model.decoder.layers.0.fc1", class_="Linear"),
+        tensor(
+            "layers.1.attention.weights",
+            (1, 1, 2, 5),
+            ("batch", "head", "query", "key"),
+            coordinates={"head": [1], "query": [2, 3]},
+            stats=stats(10, nan=3, posinf=1234, neginf=1),
+        ),
+        tensor(
+            "logits",
+            (1, 5, 12),
+            ("batch", "seq", "vocab"),
+            module=None,
+            class_="OPTForCausalLM",
+            dtype="float32",
+            stats=stats(60, nan=60, zeros=0, **nothing),
+            histogram=None,
+        ),
+    ]
+    return TensorsReport(
+        **head("run", ["model.decoder.project_in: passed no tensor on in this pass."]),
+        input=SENTENCE,
+        tensors=tensors,
+        saved=None,
+        checks=None,
+        **COSTS,
+    )
+
+
+def attention_report(
+    input: InputRecord = SENTENCE,
+    heads: int = 2,
+    queries: Sequence[int] | None = None,
+    weight: Callable[[int, int, int], float | None] = lambda head, query, key: (
+        float(query == key) if head % 2 else 1 / (query + 1)
+    ),
+) -> AttnReport:
+    """Heads that look at everything before evenly, or at themselves."""
+    count = len(input.tokens)
+    asked = list(range(count)) if queries is None else list(queries)
+    last = count if queries is None else max(asked) + 1
+    keys = list(range(max(0, last - 64), last))
+
+    def row(head: int, query: int) -> list[float | None]:
+        return [weight(head, query, key) if key <= query else 0.0 for key in keys]
+
+    records = [
+        HeadRecord(
+            head=head,
+            run=1,
+            queries=[
+                QueryRecord(
+                    index=query,
+                    keys=[KeyRecord(index=key, weight=weight(head, query, key)) for key in range(query, -1, -1)][:5],
+                )
+                for query in asked
+            ],
+            window=WindowRecord(queries=asked[-64:], keys=keys, weights=[row(head, query) for query in asked[-64:]]),
+        )
+        for head in range(heads)
+    ]
+    weights = tensor("layers.0.attention.weights", (1, heads, len(asked), count), ("batch", "head", "query", "key"))
+    output = tensor("layers.0.attention.output", (1, count, 4), ("batch", "seq", "hidden"))
+    return AttnReport(
+        **head("attn"), input=input, tensors=[weights, output], saved=None, checks=None, **COSTS, layer=0, heads=records
+    )
+
+
+def parameter(name: str, *shape: int, tied_to: str | None = None) -> ParameterRecord:
+    numel = 1
+    for size in shape:
+        numel *= size
+    return ParameterRecord(name=name, shape=list(shape), dtype="float16", numel=numel, bytes=2 * numel, tied_to=tied_to)
+
+
+def tree_report(**changes: Any) -> TreeReport:
+    """A model of 320 parameters: 2 equal layers and a third that is wider; the head tied to the embeddings."""
+    own: dict[str, tuple[str, list[ParameterRecord]]] = {
+        "": ("OPTForCausalLM", []),
+        "model": ("OPTModel", []),
+        "model.embed_tokens": ("Embedding", [parameter("weight", 12, 4)]),
+        "model.layers": ("ModuleList", []),
+    }
+    for layer, wide in enumerate((8, 8, 12)):
+        prefix = f"model.layers.{layer}"
+        own[prefix] = ("OPTDecoderLayer", [])
+        own[f"{prefix}.fc1"] = ("Linear", [parameter("weight", wide, 4), parameter("bias", wide)])
+        own[f"{prefix}.activation"] = ("ReLU", [])
+        own[f"{prefix}.fc2"] = ("Linear", [parameter("weight", 4, wide), parameter("bias", 4)])
+    own["model.norm"] = ("LayerNorm", [parameter("weight", 4), parameter("bias", 4)])
+    own["lm_head"] = ("Linear", [parameter("weight", 12, 4, tied_to="model.embed_tokens.weight")])
+
+    def below(name: str) -> int:
+        inside = [each for path, (_, each) in own.items() if path == name or not name or path.startswith(name + ".")]
+        return sum(each.numel for some in inside for each in some if each.tied_to is None)
+
+    # As in the real records, a module's sum counts its own tied parameter, and the whole counts it once.
+    modules = [
+        ModuleRecord(
+            name=name,
+            class_=kind,
+            depth=name.count(".") + 1 if name else 0,
+            parameters=parameters,
+            numel=48 if name == "lm_head" else below(name),
+            bytes=96 if name == "lm_head" else 2 * below(name),
+        )
+        for name, (kind, parameters) in own.items()
+    ]
+    totals = TotalsRecord(numel=below(""), bytes=2 * below(""), bytes_8bit=800, bytes_4bit=600, linear_modules=6)
+    return TreeReport(**head("tree", **changes), modules=modules, totals=totals, quantization=None)
+
+
+def stages_report() -> StagesReport:
+    hidden = ["batch", "seq", "hidden"]
+
+    def stage(name: str, module: str | None, kind: str | None, **values: Any) -> StageRecord:
+        reason = values.get("reason")
+        return StageRecord(
+            name=name,
+            axes=values.get("axes", hidden),
+            module=module,
+            class_=kind,
+            available=reason is None,
+            reason=reason,
+            note=values.get("note"),
+        )
+
+    stages = [
+        stage("token_embeddings", "model.embed_tokens", "Embedding", note="model.project_in (Linear) acts next"),
+        stage("position_embeddings", None, None, reason="'tiny' has rotary positions: they act on q and k"),
+    ]
+    for layer in range(12):
+        path = f"model.layers.{layer}"
+        stages.append(stage(f"layers.{layer}.input", path, "Layer"))
+        if layer == 4:
+            missing = f"layer {layer} has no attention module (looked for self_attn, attention, attn)"
+            stages.append(stage(f"layers.{layer}.attention.input", None, None, reason=missing))
+        else:
+            stages.append(stage(f"layers.{layer}.attention.input", f"{path}.self_attn", "Attention"))
+    stages.append(stage("logits", "", "TinyForCausalLM", axes=["batch", "seq", "vocab"]))
+    return StagesReport(**head("stages"), stages=stages, quantization=None)
+
+
+REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
+    "tokenize": lambda: (TokenizeReport(**head("tokenize", device=None), input=broken_characters()), None),
+    "tree": lambda: (tree_report(device="meta"), None),
+    "tree-expand": lambda: (tree_report(), TreeView(expand=True)),
+    "tree-depth": lambda: (tree_report(), TreeView(depth=2)),
+    "tree-params": lambda: (tree_report(quantization="8bit"), TreeView(params=True)),
+    "stages": lambda: (stages_report(), None),
+    "embed": lambda: (embed_report(), None),
+    "pos": lambda: (
+        TensorsReport(**{**head("pos"), "input": SENTENCE, "tensors": [], "saved": None, "checks": None, **COSTS}),
+        None,
+    ),
+    "attn": lambda: (attention_report(), None),
+    "run": lambda: (run_report(), None),
+    "plan": lambda: (plan_report(), None),
+}
+
+
+def drawn(name_or_report: str | Report, width: int, *, colour: bool = False, view: object | None = None) -> str:
+    """What a console of that width shows; in truecolor, or as a pipe gets it."""
+    report: Report
+    if isinstance(name_or_report, str):
+        report, view = REPORTS[name_or_report]()
+    else:
+        report = name_or_report
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=width,
+        force_terminal=colour,
+        color_system="truecolor" if colour else None,
+        no_color=not colour,
+        highlight=False,
+        legacy_windows=False,
+        _environ={},
+    )
+    render(report, console, view)
+    return stream.getvalue()
+
+
+ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+"""A colour."""
+
+
+def heat_lines(shown: str) -> list[str]:
+    """The lines of the heatmaps, headings left out."""
+    part = shown.split("rows: queries", 1)[1].split("strongest keys", 1)[0]
+    return [line for line in part.splitlines() if re.match(r" *\d+ \S", line) and "≥" not in line]

@@ -1,0 +1,227 @@
+"""Records made by hand → what a person sees: golden files, and what holds for every table.
+
+`UPDATE_GOLDEN=1 pytest tests/test_render.py` rewrites the golden files; read their diff before it is committed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tests.making.reports import (
+    COSTS,
+    ESCAPE,
+    REPORTS,
+    SENTENCE,
+    attention_report,
+    drawn,
+    head,
+    heat_lines,
+    model,
+    parameter,
+    tensor,
+    text_input,
+)
+from txinspect.commands.stages import StageRecord, StagesReport
+from txinspect.commands.tokenize import TokenizeReport
+from txinspect.commands.tree import ModuleRecord, TotalsRecord, TreeReport
+from txinspect.records import (
+    Report,
+    TensorsReport,
+)
+from txinspect.render.terminal import render
+from txinspect.render.terminal.glyphs import visible
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+WIDTHS = (80, 140)
+# Golden files
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", REPORTS)
+def test_golden(name: str, width: int) -> None:
+    compare(f"{name}-{width}.txt", drawn(name, width))
+
+
+def test_golden_in_colour() -> None:
+    compare("attn-80-colour.txt", drawn("attn", 80, colour=True))
+
+
+def compare(name: str, shown: str) -> None:
+    """Compare with a golden file, or rewrite it. Trailing blanks are left out: editors drop them."""
+    stripped = "\n".join(line.rstrip() for line in shown.splitlines()) + "\n"
+    file = GOLDEN / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text(stripped, encoding="utf-8")
+    assert stripped == file.read_text(encoding="utf-8")
+
+
+def test_no_golden_file_is_left_over() -> None:
+    used = {f"{name}-{width}.txt" for name in REPORTS for width in WIDTHS} | {"attn-80-colour.txt"}
+    assert {path.name for path in GOLDEN.glob("*.txt")} == used
+
+
+# Colour
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_colour_changes_no_character(name: str) -> None:
+    coloured = drawn(name, 100, colour=True)
+    assert ESCAPE.search(coloured)
+    assert "\x1b" not in ESCAPE.sub("", coloured)
+    if name != "attn":  # a heatmap has shades where it has no colour
+        assert ESCAPE.sub("", coloured) == drawn(name, 100)
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_without_colour_there_is_no_escape(name: str) -> None:
+    assert "\x1b" not in drawn(name, 100)
+
+
+def test_no_color_in_the_environment_gives_shades() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, force_terminal=True, color_system="truecolor", _environ={"NO_COLOR": "1"})
+    render(attention_report(), console)
+    assert "█" in stream.getvalue()
+    assert "48;2;" not in stream.getvalue()  # no background colour
+    assert "38;2;" not in stream.getvalue()
+
+
+def test_a_terminal_of_16_colours_gets_shades() -> None:
+    stream = io.StringIO()
+    render(attention_report(), Console(file=stream, width=100, force_terminal=True, color_system="standard"))
+    assert "█" in stream.getvalue()
+
+
+def test_heat_is_background_colour() -> None:
+    backgrounds = re.findall(r"\x1b\[48;2;([0-9;]+)m", drawn("attn", 80, colour=True))
+    brightest, darkest = "252;253;191", "20;22;38"
+    assert brightest in backgrounds
+    assert darkest in backgrounds
+
+
+# What holds for every table
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 79, 80, 81, 100, 109, 110, 119, 120, 137, 138, 139, 200, 300])
+@pytest.mark.parametrize("name", REPORTS)
+def test_no_line_is_wider_than_the_console(name: str, width: int) -> None:
+    for line in drawn(name, width).splitlines():
+        assert cell_len(line) <= width, line
+
+
+@pytest.mark.parametrize("width", [80, 140])
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_model_comes_first(name: str, width: int) -> None:
+    first = " ".join(drawn(name, width).splitlines()[:2])
+    assert all(fact in first for fact in ("facebook/opt-tiny", "01234567", "OPTForCausalLM", "3 layers", "float16"))
+
+
+def test_notes_come_last() -> None:
+    assert drawn("run", 140).splitlines()[-1] == "model.decoder.project_in: passed no tensor on in this pass."
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_nothing_of_a_long_name_is_lost(width: int) -> None:
+    name = "model.decoder.layers.0." + ".".join(f"part{number}" for number in range(20))
+    report = TensorsReport(
+        **head("run"),
+        input=SENTENCE,
+        tensors=[tensor(name, (1, 2), None, module=name)],
+        saved=None,
+        checks=None,
+        **COSTS,
+    )
+    assert name in drawn(report, width).replace("\n", "").replace(" ", "")
+
+
+def squeezed(shown: str) -> str:
+    """What is shown, however it was wrapped."""
+    return "".join(shown.split())
+
+
+# Odd text
+
+ODD = (
+    "[/INST]",
+    "[bold]",
+    "[red",
+    "\x1b[31m",
+    "\u202eabc",
+    "\u200f",
+    "\0",
+    "\r\n",
+    "\x9b2J",
+    "\ud800",
+    "\ue000",
+    "\ufeff",
+)
+WIDE = ("漢字かな", "한글", "😀", "👩\u200d🔬", "🇩🇪", "❤\ufe0f", "e\u0301", "ｆｕｌｌ", "שלום", "x" * 40)
+
+
+def odd_reports(word: str) -> list[Report]:
+    """Every kind of report, with the word wherever a person or a file can put one."""
+    input = text_input((word, " plain", word + word))
+    named = [tensor(word, (1, 2), None, module=word, class_=word)]
+    parts = [
+        ModuleRecord(name="", class_=word, depth=0, parameters=[], numel=1, bytes=1),
+        ModuleRecord(name=word, class_=word, depth=1, parameters=[parameter(word, 1)], numel=1, bytes=2),
+    ]
+    lines = {"notes": [word], "model": model(name=word, class_=word, dtype=word, quantization=word, revision=word)}
+    totals = TotalsRecord(numel=1, bytes=2, bytes_8bit=2, bytes_4bit=2, linear_modules=0)
+    stage = StageRecord(name=word, axes=None, module=word, class_=word, available=True, reason=None, note=word)
+    absent = StageRecord(name=word, axes=None, module=None, class_=None, available=False, reason=word, note=None)
+    return [
+        TokenizeReport(**{**head("tokenize"), **lines}, input=input),
+        TreeReport(
+            **{**head("tree"), **lines},
+            modules=parts if "." not in word else parts[:1],
+            totals=totals,
+            quantization=None,
+        ),
+        StagesReport(**{**head("stages"), **lines}, stages=[stage, absent], quantization=None),
+        TensorsReport(**{**head("run"), **lines}, input=input, tensors=named, saved=word, checks=None, **COSTS),
+        attention_report(input),
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+@pytest.mark.parametrize("word", ODD + WIDE, ids=ascii)
+def test_odd_text_neither_crashes_nor_vanishes(word: str, width: int) -> None:
+    for report in odd_reports(word):
+        shown = drawn(report, width)
+        shown.encode()  # no lone surrogate
+        assert not {each for each in shown if each != "\n" and (each < " " or "\x7f" <= each <= "\x9f")}
+        assert not set("\u202e\u200f\ufeff\ue000") & set(shown)
+        assert all(cell_len(line) <= width for line in shown.splitlines())
+        cut = visible(word)[:6].rstrip()
+        assert squeezed(cut) in squeezed(shown), type(report).__name__
+
+
+@pytest.mark.parametrize("word", WIDE, ids=ascii)
+def test_wide_labels_keep_the_columns_of_a_heatmap(word: str) -> None:
+    input = text_input((word, " b", word, " d"))
+    report = attention_report(input, heads=2, weight=lambda _, query, key: float(key == 0))
+    lines = heat_lines(drawn(report, 80))
+    assert len(lines) == 5
+    for line in lines:
+        before, bar_, _ = line.partition("██")
+        assert bar_
+        assert cell_len(before) == 14
+
+
+@pytest.mark.parametrize("word", WIDE[:-1], ids=ascii)
+def test_wide_tokens_keep_the_columns_of_the_token_table(word: str) -> None:
+    shown = drawn(TokenizeReport(**head("tokenize"), input=text_input((word, " b", word))), 120)
+    header = next(line for line in shown.splitlines() if "characters" in line)
+    ends = cell_len(header[: header.index("characters") + len("characters")])
+    rows = [line for line in shown.splitlines() if re.search(r"\d–\d+ \(\d+\)", line)]
+    assert len(rows) == 3
+    for line in rows:
+        assert cell_len(line[: line.rindex(")") + 1]) == ends

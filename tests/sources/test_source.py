@@ -1,0 +1,495 @@
+"""A model's name → its files: the order of resolution, and the Hub as a server on 127.0.0.1 plays it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import close_session, constants
+from safetensors.torch import load_file
+from typer.testing import Result
+
+from tests.making.checkpoints import sharded_bin
+from tests.making.hub import BROKEN, GATED, PRIVATE, LoopbackHub, Refusal, files_of
+from txinspect.errors import SourceError, UsageError
+from txinspect.queries import ModelChoice
+from txinspect.sources import bundled_models
+from txinspect.sources.source import resolve
+
+REPO = "team/tiny-opt"
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    with LoopbackHub() as running:
+        yield running
+
+
+@pytest.fixture
+def online(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoopbackHub:
+    """The Hub of this process, with an empty cache: huggingface_hub reads its environment once, at import."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("TXINSPECT_CACHE", str(tmp_path / "txinspect-cache"))
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return hub
+
+
+@pytest.fixture
+def tiny(online: LoopbackHub, opt: Path) -> LoopbackHub:
+    """The Hub with a tiny OPT, as safetensors beside a pytorch_model.bin and files that nobody needs."""
+    online.add(
+        REPO,
+        files_of(opt)
+        | {
+            "pytorch_model.bin": b"not to be fetched",
+            "tf_model.h5": b"not to be fetched",
+            "flax_model.msgpack": b"not to be fetched",
+            "README.md": b"# tiny",
+        },
+    )
+    return online
+
+
+def torch_files(folder: Path, scratch: Path) -> dict[str, bytes]:
+    """A checkpoint as OPT has it on the Hub: pytorch_model.bin, no safetensors."""
+    files = files_of(folder)
+    del files["model.safetensors"]
+    torch.save(load_file(folder / "model.safetensors"), scratch / "pytorch_model.bin")
+    return files | {"pytorch_model.bin": (scratch / "pytorch_model.bin").read_bytes()}
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub waits a second before each of five retries: let it not."""
+    from huggingface_hub import file_download
+
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda _: None))
+
+
+def sentence(result: Result, code: int = 1) -> str:
+    """The one line of a failure."""
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith("txinspect: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+def report(result: Result) -> Any:
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+# The order of resolution
+
+
+@pytest.fixture
+def bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder of bundled models with one in it, called mini."""
+    folder = tmp_path / "bundled"
+    (folder / "mini").mkdir(parents=True)
+    (folder / "mini" / "config.json").write_text("{}")
+    (folder / "half-made").mkdir()
+    monkeypatch.setattr(bundled_models, "BUNDLED", folder)
+    return folder
+
+
+def test_bundled_models_are_those_with_a_config(bundled: Path) -> None:
+    assert bundled_models.bundled_models() == ["mini"]
+
+
+def test_bundled_name_comes_before_a_directory(bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mini").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = resolve(ModelChoice(name="mini"))
+    assert (found.kind, found.path) == ("bundled", bundled / "mini")
+
+
+def test_directory_comes_before_the_hub(bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "team" / "tiny-opt").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert resolve(ModelChoice(name=REPO)).kind == "directory"
+
+
+def test_a_path_reaches_a_directory_that_a_bundled_name_hides(
+    bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mini").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve(ModelChoice(name="./mini")).kind == "directory"
+
+
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve(ModelChoice(name="~/model")).path == tmp_path / "model"
+
+
+def test_gguf_file_is_a_kind_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    assert resolve(ModelChoice(name=str(file))).kind == "gguf"
+
+
+def test_a_file_that_only_is_called_gguf_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"<html>")
+    with pytest.raises(SourceError, match="is not a GGUF: it begins with b'<htm'"):
+        resolve(ModelChoice(name=str(file)))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "facebook/opt-1.3b", "a/b_c-d.e"])
+def test_other_names_are_hub_ids(name: str) -> None:
+    assert resolve(ModelChoice(name=name)).kind == "hub"
+
+
+@pytest.mark.parametrize(
+    "name", ["./not-there", "/not/there", "~/not-there", "../x", "a/b/c", "model.gguf", "", " ", "a b", "-", "C:\\x"]
+)
+def test_a_path_that_is_not_there_is_named_with_the_alternatives(name: str, bundled: Path) -> None:
+    with pytest.raises(SourceError, match="no file or directory") as caught:
+        resolve(ModelChoice(name=name))
+    assert repr(name) in str(caught.value)
+    assert all(word in str(caught.value) for word in ("mini", "directory", ".gguf", "Hub id"))
+
+
+def test_a_file_is_no_model(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    with pytest.raises(SourceError, match="is a file, not a model: give the directory"):
+        resolve(ModelChoice(name=str(file)))
+
+
+@pytest.mark.parametrize("name", ["a--b", "a..b", "a/b.", "a/b-", "x" * 200])
+def test_a_name_that_the_hub_refuses_is_one_sentence(name: str, tiny: LoopbackHub, run_cli: Run) -> None:
+    assert name[:20] in sentence(run_cli("tree", name))
+
+
+# What is fetched
+
+
+@pytest.mark.parametrize(
+    ("command", "fetched"),
+    [
+        (["tree"], ["config.json"]),
+        (["stages"], ["config.json"]),
+        (["tokenize", "hi", "-m"], ["config.json", "tokenizer.json", "tokenizer_config.json"]),
+        (["embed", "hi", "-m"], ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else value,
+)
+def test_only_what_is_needed_is_fetched(
+    command: list[str], fetched: list[str], tiny: LoopbackHub, run_cli: Run
+) -> None:
+    report(run_cli(*command, REPO, "--json"))
+    assert [name for name in tiny.fetched() if name != "generation_config.json"] == fetched
+
+
+def test_second_use_fetches_nothing(tiny: LoopbackHub, run_cli: Run) -> None:
+    first = report(run_cli("tree", REPO, "--json"))
+    tiny.requests.clear()
+    assert report(run_cli("tree", REPO, "--json")) == first
+    assert tiny.fetched() == []
+
+
+def test_torch_weights_are_fetched_where_there_is_no_safetensors(
+    online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run
+) -> None:
+    online.add(REPO, torch_files(opt, tmp_path))
+    found = report(run_cli("embed", "hi", "-m", REPO, "--json"))
+    assert "pytorch_model.bin" in online.fetched()
+    expected = report(run_cli("embed", "hi", "-m", opt, "--json"))
+    assert found["tensors"] == expected["tensors"]
+
+
+def test_torch_weights_work_offline_afterwards(online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run) -> None:
+    online.add(REPO, torch_files(opt, tmp_path))
+    first = report(run_cli("embed", "hi", "-m", REPO, "--json"))
+    online.close()
+    assert report(run_cli("embed", "hi", "-m", REPO, "--json", "--offline")) == first
+
+
+def test_only_shards_in_use_are_fetched(online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run) -> None:
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(opt).save_pretrained(tmp_path, max_shard_size="200KB")
+    files = files_of(opt)
+    del files["model.safetensors"]
+    shards = {name: content for name, content in files_of(tmp_path).items() if name.startswith("model")}
+    assert len(shards) > 2
+    online.add(REPO, files | shards)
+    assert report(run_cli("embed", "hi", "-m", REPO, "--json"))["tensors"][0]["shape"] == [1, 3, 64]
+    few = set(shards) & set(online.fetched())
+    weight_map = json.loads(shards["model.safetensors.index.json"])["weight_map"]
+    assert few == {"model.safetensors.index.json", weight_map["model.decoder.embed_tokens.weight"]}
+    asked = ("run", "hi", "-m", REPO, "--json", "--values", "-s", "logits")
+    whole = report(run_cli(*asked))
+    assert set(shards) <= set(online.fetched())
+    assert whole["tensors"][0]["values"] == report(run_cli(*asked[:3], str(opt), *asked[4:]))["tensors"][0]["values"]
+    assert report(run_cli(*asked, "--offline"))["tensors"] == whole["tensors"]
+
+
+def test_a_plan_fetches_headers_alone(online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run) -> None:
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(opt).save_pretrained(tmp_path, max_shard_size="200KB")
+    shards = {name: content for name, content in files_of(tmp_path).items() if name.startswith("model-")}
+    index = (tmp_path / "model.safetensors.index.json").read_bytes()
+    small = {name: content for name, content in files_of(opt).items() if name != "model.safetensors"}
+    online.add(REPO, small | shards | {"model.safetensors.index.json": index})
+    asked = ("embed", "hi", "-m", REPO, "--json")
+    planned = report(run_cli(*asked, "--dry-run"))["loading"]
+    needed = json.loads(index)["weight_map"]["model.decoder.embed_tokens.weight"]
+    assert [(file["path"], file["origin"], file["repository"]) for file in planned["files"]] == [(needed, "hub", REPO)]
+    assert planned["download_bytes"] == len(shards[needed])
+    assert [name for name in online.fetched() if name in shards] == sorted(name for name, _ in online.ranges)
+    assert max(size for _, size in online.ranges) <= 100_001, "what huggingface_hub asks of a file to read its header"
+    done = report(run_cli(*asked))["loading"]
+    assert done["disk_bytes"] == planned["disk_bytes"]
+    assert [(Path(file["path"]).name, file["origin"]) for file in done["files"]] == [(needed, "cache")]
+    again = report(run_cli(*asked, "--dry-run"))["loading"]
+    assert (again["download_bytes"], again["disk_bytes"]) == (0, planned["disk_bytes"])
+
+
+def test_a_plan_of_a_pytorch_checkpoint_counts_the_whole_file(
+    online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run
+) -> None:
+    files = torch_files(opt, tmp_path)
+    online.add(REPO, files)
+    planned = report(run_cli("embed", "hi", "-m", REPO, "--json", "--dry-run"))["loading"]
+    assert planned["download_bytes"] == planned["disk_bytes"] == len(files["pytorch_model.bin"])
+    assert planned["files"][0]["tensors"] is None
+    assert "pytorch_model.bin" not in online.fetched()
+
+
+def test_a_plan_of_pytorch_shards_counts_those_in_use(
+    online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run
+) -> None:
+    stored = sharded_bin(opt, tmp_path / "stored")
+    weight_map = json.loads((stored / "pytorch_model.bin.index.json").read_bytes())["weight_map"]
+    small = {name: content for name, content in files_of(opt).items() if name != "model.safetensors"}
+    online.add(REPO, small | files_of(stored))
+    needed = weight_map["model.decoder.embed_tokens.weight"]
+    planned = report(run_cli("embed", "hi", "-m", REPO, "--json", "--dry-run"))["loading"]
+    assert [file["path"] for file in planned["files"]] == [needed]
+    assert planned["download_bytes"] == (stored / needed).stat().st_size
+    done = report(run_cli("embed", "hi", "-m", REPO, "--json"))["loading"]
+    assert [Path(file["path"]).name for file in done["files"]] == [needed]
+
+
+def test_a_plan_offline_of_what_was_never_fetched(tiny: LoopbackHub, run_cli: Run) -> None:
+    run_cli("tree", REPO)
+    assert "not in the local cache" in sentence(run_cli("embed", "hi", "-m", REPO, "--dry-run", "--offline"))
+
+
+# Revisions
+
+
+def test_the_commit_is_reported(tiny: LoopbackHub, run_cli: Run) -> None:
+    commit = tiny.repositories[REPO].references["main"]
+    assert report(run_cli("tree", REPO, "--json"))["model"]["revision"] == commit
+    assert report(run_cli("tokenize", "hi", "-m", REPO, "--json"))["model"]["revision"] == commit
+
+
+def test_a_directory_has_no_revision(opt: Path, run_cli: Run) -> None:
+    assert report(run_cli("tokenize", "hi", "-m", opt, "--json"))["model"]["revision"] is None
+
+
+@pytest.mark.parametrize("by", ["branch", "commit"])
+def test_revision_picks_a_branch_or_a_commit(by: str, tiny: LoopbackHub, opt_variant: Any, run_cli: Run) -> None:
+    commit = tiny.add(REPO, files_of(opt_variant("no_bias")), revision="no-bias")
+    asked = "no-bias" if by == "branch" else commit
+    chosen = report(run_cli("tree", REPO, "--revision", asked, "--json"))["model"]
+    plain = report(run_cli("tree", REPO, "--json"))["model"]
+    assert chosen["revision"] == commit
+    assert plain["revision"] != commit
+    assert chosen["num_parameters"] < plain["num_parameters"]
+
+
+def test_a_missing_revision_is_named(tiny: LoopbackHub, run_cli: Run) -> None:
+    said = sentence(run_cli("tree", REPO, "--revision", "v9"))
+    assert all(word in said for word in (repr(REPO), "'v9'", "--revision"))
+
+
+# Offline
+
+
+@pytest.mark.parametrize("how", ["option", "environment", "no server"])
+def test_a_fetched_model_works_without_the_server(
+    how: str, tiny: LoopbackHub, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = report(run_cli("embed", "hi", "-m", REPO, "--json"))
+    tiny.close()
+    close_session()  # a new process has no open connection
+    if how == "environment":
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    options = ["--offline"] if how == "option" else []
+    assert report(run_cli("embed", "hi", "-m", REPO, "--json", *options)) == first
+
+
+def test_offline_asks_nothing(tiny: LoopbackHub, run_cli: Run) -> None:
+    said = sentence(run_cli("tree", REPO, "--offline"))
+    assert tiny.requests == []
+    assert all(word in said for word in (repr(REPO), "not in the local cache", "--offline"))
+
+
+def test_weights_that_were_never_fetched_are_missed_offline(tiny: LoopbackHub, run_cli: Run) -> None:
+    report(run_cli("tokenize", "hi", "-m", REPO, "--json"))
+    said = sentence(run_cli("embed", "hi", "-m", REPO, "--offline"))
+    assert all(word in said for word in (repr(REPO), "not in the local cache", "--offline"))
+
+
+def test_a_repository_without_weights_says_so(online: LoopbackHub, opt: Path, run_cli: Run) -> None:
+    files = files_of(opt)
+    del files["model.safetensors"]
+    online.add(REPO, files)
+    said = sentence(run_cli("embed", "hi", "-m", REPO))
+    assert all(word in said for word in (repr(REPO), "no weights", "model.safetensors", "pytorch_model.bin"))
+
+
+def test_a_repository_without_a_config_says_so(online: LoopbackHub, run_cli: Run) -> None:
+    online.add(REPO, {"README.md": b"# nothing"})
+    assert "no config.json" in sentence(run_cli("tree", REPO))
+
+
+# What the Hub refuses
+
+
+@pytest.mark.parametrize(
+    ("refusal", "fragments"),
+    [
+        (GATED, ("permission", "hf auth login")),
+        (PRIVATE, ("no model", "private", "a local directory")),
+        (BROKEN, ("Hub",)),
+        (Refusal(403, ""), ("Hub",)),
+    ],
+    ids=["gated", "private", "broken", "forbidden"],
+)
+def test_a_refusal_is_one_sentence(
+    refusal: Refusal, fragments: tuple[str, ...], online: LoopbackHub, run_cli: Run
+) -> None:
+    online.refuse(REPO, refusal)
+    said = sentence(run_cli("tree", REPO))
+    assert repr(REPO) in said
+    assert all(fragment in said for fragment in fragments), said
+
+
+@pytest.mark.parametrize("status", [500, 403])
+def test_a_server_that_answers_is_not_called_unreachable(status: int, online: LoopbackHub, run_cli: Run) -> None:
+    online.refuse(REPO, Refusal(status, ""))
+    said = sentence(run_cli("tree", REPO))
+    assert str(status) in said
+    assert "check the network" not in said
+
+
+def test_a_repository_that_does_not_exist(online: LoopbackHub, run_cli: Run) -> None:
+    said = sentence(run_cli("tree", "team/no-such-model"))
+    assert all(word in said for word in ("'team/no-such-model'", "no model", "private"))
+
+
+def test_verbose_shows_where_it_came_from(online: LoopbackHub, run_cli: Run) -> None:
+    result = run_cli("tree", "team/no-such-model", "-v")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Traceback" in result.stderr
+    assert "RepositoryNotFoundError" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("txinspect: ")
+
+
+def test_a_server_that_dies_in_the_middle_is_one_sentence(
+    tiny: LoopbackHub, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    tiny.dies_in = "model.safetensors"
+    said = sentence(run_cli("embed", "hi", "-m", REPO))
+    assert "unexpected" not in said
+    assert repr(REPO) in said
+    assert "Hub" in said
+
+
+def test_what_a_dying_server_left_is_not_taken_for_a_model(
+    tiny: LoopbackHub, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    tiny.dies_in = "model.safetensors"
+    assert run_cli("embed", "hi", "-m", REPO).exit_code == 1
+    said = sentence(run_cli("embed", "hi", "-m", REPO, "--offline"))
+    assert repr(REPO) in said
+    assert "not in the local cache" in said
+
+
+@pytest.mark.parametrize("kind", ["no safetensors", "no weights", "dying"])
+def test_huggingface_hub_itself_says_nothing(
+    kind: str,
+    online: LoopbackHub,
+    opt: Path,
+    tmp_path: Path,
+    run_cli: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    impatient(monkeypatch)
+    files = torch_files(opt, tmp_path)
+    online.dies_in = "pytorch_model.bin" if kind == "dying" else None
+    online.add(
+        REPO, {name: content for name, content in files.items() if name.endswith("json") or kind != "no weights"}
+    )
+    assert run_cli("embed", "hi", "-m", REPO).exit_code == (0 if kind == "no safetensors" else 1)
+    # Its logger writes warnings to stderr, beside the one sentence.
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("huggingface_hub")] == []
+
+
+# In a process of its own, as a person runs it: the environment alone decides
+
+
+def environment(hub: str, home: Path) -> Mapping[str, str]:
+    return {
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": hub,
+        "HF_HOME": str(home / "hf"),
+        "HF_HUB_CACHE": str(home / "hf" / "hub"),
+        "TXINSPECT_CACHE": str(home / "txinspect"),
+    }
+
+
+Process = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+def test_a_process_downloads_into_its_home_and_works_offline_afterwards(
+    hub: LoopbackHub, opt: Path, tmp_path: Path, run_process: Process
+) -> None:
+    commit = hub.add(REPO, files_of(opt))
+    variables = environment(hub.url, tmp_path)
+    first = run_process("tokenize", "hi", "-m", REPO, "--json", **variables)
+    assert (first.returncode, first.stderr) == (0, b"")
+    assert json.loads(first.stdout)["model"]["revision"] == commit
+    assert (tmp_path / "hf" / "hub" / "models--team--tiny-opt" / "snapshots" / commit / "tokenizer.json").exists()
+    assert "model.safetensors" not in hub.fetched()
+    hub.close()
+    again = run_process("tokenize", "hi", "-m", REPO, "--json", "--offline", **variables)
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path: Path, run_process: Process) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        refused = f"http://127.0.0.1:{unused.getsockname()[1]}"  # bound, but nobody listens
+        result = run_process("tokenize", "hi", "-m", REPO, **environment(refused, tmp_path))
+    assert (result.returncode, result.stdout) == (1, b"")
+    said = result.stderr.decode()
+    assert said.startswith("txinspect: ")
+    assert said.count("\n") == 1
+    assert all(word in said for word in (repr(REPO), "cannot be reached", "network"))
+
+
+def test_a_revision_of_what_is_no_hub_model_is_refused(tmp_path: Path, bundled: Path) -> None:
+    for name in ("mini", str(tmp_path)):
+        with pytest.raises(UsageError, match=r"^revision picks a snapshot of the Hub"):
+            resolve(ModelChoice(name=name, revision="main"))

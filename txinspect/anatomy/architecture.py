@@ -1,0 +1,230 @@
+"""Which module plays which part, and so which stages a model has: plain values, without modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from txinspect.anatomy import positions
+from txinspect.anatomy.families import (
+    ADDS_RESIDUAL,
+    COMPLEX_ROTARY,
+    CONTAINERS,
+    FINAL_NORMS,
+    NO_POSITIONS,
+    NO_SOFTMAX,
+    POSITION_EMBEDDINGS,
+    RESIDUAL_AXES,
+    ROTATED_SINUSOIDS,
+    ROUTER_OUTPUTS,
+)
+from txinspect.stages import STAGES, Stage
+
+Tap = Literal["input", "output", "attention", "table", "logits"]
+"""How a tensor is had: a module's input or output, inside its attention, a table of positions, the model's output."""
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Where a stage's tensor comes from in one model, or why it has none."""
+
+    name: str
+    tap: Tap
+    module: str | None = None
+    class_name: str | None = None
+    axes: tuple[str, ...] | None = None
+    pick: int | None = None
+    """Which item of a module's output or positional input, where it has several."""
+    reason: str | None = None
+    note: str | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether the model has the stage."""
+        return self.reason is None
+
+    @property
+    def part(self) -> str:
+        """The last part of its name: q, weights, input, …"""
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The modules of one layer, as dotted paths. A part may be several modules that run one after another."""
+
+    first: str
+    """What reads the residual stream before the layer: the layer itself, but for layers that are no module."""
+    last: str
+    """What passes the residual stream on."""
+    attentions: tuple[str, ...] = ()
+    attention_outputs: tuple[str, ...] = ()
+    mixers: tuple[str, ...] = ()
+    mlp_inputs: tuple[str, ...] = ()
+    mlp_outputs: tuple[str, ...] = ()
+    routers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The modules of a model, as dotted paths; None where there is none."""
+
+    model_type: str
+    class_names: Mapping[str, str]
+    token_embeddings: str | None
+    position_embeddings: str | None
+    rotaries: tuple[str, ...]
+    relative_biases: tuple[str, ...]
+    position_tables: bool
+    """Whether the positions are tables that no module's output holds."""
+    layers: tuple[Layer, ...]
+    final_norm: str | None
+    input_projection: str | None
+    output_projection: str | None
+    loops: bool
+    """Whether a stage's module runs several times in a pass."""
+    max_positions: int | None
+    """Rows of the table of positions: the longest text; None where there is no such limit."""
+
+    def supplies(self) -> list[Supply]:
+        """Every stage, in the order of the pass, with what supplies it or why nothing does."""
+        per_layer = [stage for stage in STAGES if stage.per_layer]
+        found: list[Supply] = []
+        for stage in STAGES:
+            if not stage.per_layer:
+                found += self._outside(stage)
+            elif stage is per_layer[0]:
+                found += [s for i in range(len(self.layers)) for each in per_layer for s in self._inside(each, i)]
+        return found
+
+    def first_layer(self) -> str | None:
+        """What runs once the positions are there."""
+        return self.layers[0].first if self.layers else None
+
+    def module_supplies(self) -> list[Supply]:
+        """Every module as a stage: its output, under its dotted path."""
+        return [
+            Supply(path, "output", path, name, reason=CONTAINERS.get(name))
+            for path, name in self.class_names.items()
+            if path
+        ]
+
+    def _outside(self, stage: Stage) -> Iterator[Supply]:
+        name = stage.template
+        if name == "token_embeddings":
+            note = self._acts_next(self.input_projection, "the embeddings pass through it before the first layer")
+            reason = "the embeddings of several codebooks are added up: no module supplies the sum"
+            yield self._supply(stage, name, "output", self.token_embeddings, reason, note)
+        elif name == "position_embeddings":
+            yield from self._positions(stage)
+        elif name == "final_norm":
+            note = self._acts_next(self.output_projection, "the norm's output passes through it before the head")
+            reason = f"nothing norms the stream after the last layer (looked for {', '.join(FINAL_NORMS[:6])}, …)"
+            yield self._supply(stage, name, "output", self.final_norm, reason, note)
+        else:
+            projection = None if self.final_norm else self.output_projection
+            note = projection and f"{projection} ({self.class_names[projection]}) acts before the head"
+            yield Supply(name, "logits", "", self.class_names[""], stage.axes, note=note)
+
+    def _positions(self, stage: Stage) -> Iterator[Supply]:
+        """Embeddings that are added, biases of the scores, tables, or rotary cos and sin; else why there are none."""
+        name = stage.template
+        if self.position_tables:
+            for end, axes in positions.AXES[self.model_type].items():
+                full = f"{name}.{end}" if end else name
+                yield Supply(full, "table", "", self.class_names[""], axes, note=positions.NOTES[self.model_type])
+        elif self.position_embeddings is not None:
+            found = self._supply(stage, name, "output", self.position_embeddings)
+            if self.position_embeddings.endswith("bias"):
+                found = replace(found, axes=("batch", "head", "query", "key"))
+            if self.model_type in ROTATED_SINUSOIDS:
+                note = "rotary: these sines and cosines rotate q and k, nothing is added to the embeddings"
+                found = replace(found, axes=positions.ROTARY_AXES, note=note)
+            yield found
+        elif self.relative_biases:
+            for path in self.relative_biases:
+                note = "a bias of the scores, made of the query and its distance to the key, anew in each layer"
+                found = self._supply(stage, name, "output", path, None, note)
+                yield replace(found, axes=("batch", "head", "query", "key"))
+        elif self.rotaries:
+            yield from self._rotary(stage, name)
+        else:
+            recurrent = any(layer.mixers for layer in self.layers)
+            looked = ", ".join(POSITION_EMBEDDINGS)
+            yield self._supply(stage, name, "output", None, NO_POSITIONS if recurrent else f"looked for {looked}")
+
+    def _rotary(self, stage: Stage, name: str) -> Iterator[Supply]:
+        note = "rotary: cos and sin act on q and k inside attention, nothing is added to the embeddings"
+        for path in self.rotaries:
+            if self.class_names[path] in COMPLEX_ROTARY:
+                yield replace(self._supply(stage, name, "output", path, None, note), axes=positions.ROTARY_AXES)
+                continue
+            for pick, table in enumerate(("cos", "sin")):
+                found = self._supply(stage, f"{name}.{table}", "output", path, None, note)
+                yield replace(found, axes=positions.ROTARY_AXES, pick=pick)
+
+    def _inside(self, stage: Stage, index: int) -> Iterator[Supply]:
+        """The supplies of a stage in a layer: one for each module that supplies it, or one with the reason."""
+        layer, name, part = self.layers[index], stage.name(index), stage.part
+        if part in ("input", "output"):
+            yield self._stream(stage, name, layer.first if part == "input" else layer.last)
+            return
+        group, _, item = part.partition(".")
+        modules, reason = {
+            "attention": (layer.attention_outputs if item == "output" else layer.attentions, self._no_attention(index)),
+            "mixer": (layer.mixers, f"layer {index} has no recurrent or convolutional mixer"),
+            "mlp": self._mlp_modules(layer, index, item),
+        }[group]
+        if not modules:
+            yield self._supply(stage, name, "output", None, reason)
+        for module in modules:
+            found = self._supply(stage, name, "output", module, None)
+            if group == "attention" and item not in ("input", "output"):
+                found = replace(found, tap="attention", reason=NO_SOFTMAX.get(self.class_names[module]))
+            elif item == "input":
+                found = replace(found, tap="input")
+            elif item.startswith("router"):
+                found = self._router(found, item)
+            elif item == "output":
+                found = replace(found, note=ADDS_RESIDUAL.get(self.class_names[module]))
+            yield found
+
+    def _mlp_modules(self, layer: Layer, index: int, item: str) -> tuple[tuple[str, ...], str]:
+        if item.startswith("router"):
+            return layer.routers, f"the MLP of layer {index} is dense: it has no experts to choose from"
+        if item == "output" and layer.mlp_inputs and not layer.mlp_outputs:
+            return (), f"layer {index} adds the outputs of several MLPs: ask for their modules"
+        return layer.mlp_inputs if item == "input" else layer.mlp_outputs, f"layer {index} has no MLP"
+
+    def _router(self, found: Supply, item: str) -> Supply:
+        """Logits over the experts, the weights of the chosen ones, or the chosen ones themselves."""
+        places = ROUTER_OUTPUTS.get(str(found.class_name), (0, 1, 2))
+        pick = places[("router", "router.weights", "router.experts").index(item)]
+        if pick is None:
+            reason = f"{found.class_name} returns no such tensor"
+            return replace(found, module=None, class_name=None, reason=reason)
+        return replace(found, pick=pick)
+
+    def _no_attention(self, index: int) -> str:
+        having = [str(i) for i, layer in enumerate(self.layers) if layer.attentions]
+        mixers = self.layers[index].mixers
+        kind = f" ({self.class_names[mixers[0]]})" if mixers else ""
+        if not having:
+            return f"'{self.model_type}' has no attention: its layers mix tokens another way{kind}"
+        have = "layer " + having[0] + " has" if len(having) == 1 else f"layers {', '.join(having)} have"
+        return f"layer {index} has no attention{kind}; {have}"
+
+    def _stream(self, stage: Stage, name: str, module: str) -> Supply:
+        found = self._supply(stage, name, "input" if stage.part == "input" else "output", module)
+        return replace(found, axes=RESIDUAL_AXES.get(self.model_type, stage.axes))
+
+    def _supply(
+        self, stage: Stage, name: str, tap: Tap, module: str | None, reason: str | None = None, note: str | None = None
+    ) -> Supply:
+        if module is None:
+            return Supply(name, tap, axes=stage.axes, reason=reason)
+        return Supply(name, tap, module, self.class_names[module], stage.axes, note=note)
+
+    def _acts_next(self, module: str | None, meaning: str) -> str | None:
+        return module and f"{module} ({self.class_names[module]}) acts next: {meaning}"

@@ -1,0 +1,216 @@
+"""What families call their modules, and the true exceptions: all that is known about families, as data.
+
+A new family needs at most a name here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# --- What families call their modules -------------------------------------------------------------------------------
+
+LAYER_LISTS = ("layers", "h", "blocks", "layer", "attentions")
+
+
+OTHER_STACKS = re.compile(r"vision|image|audio|embed_tokens_extend|patcher|local_encoder|local_decoder")
+"""Stacks that do not read the text's residual stream: other modalities, and blt's byte-level parts."""
+
+
+ATTENTIONS = (
+    "self_attn",
+    "attention.self_attention",
+    "attention.self",
+    "attn.attention",
+    "attn",
+    "attention",
+    "self_attention",
+    "multi_head_attention",
+    "norm_attn_norm.attn",
+    "self_att.self_attention",
+    "rel_attn",
+    "temporal_block",
+    "mixer",
+    "shared_transf.self_attn",
+    "shared_transformer.self_attn",
+    "cross_attn",
+)
+
+
+ATTENTION_CLASS = re.compile(r"Attention|MLA|LSH")
+
+
+LINEAR_ATTENTION_CLASS = re.compile(r"Delta|Lightning|Rwkv|Block$")
+"""Recurrent mixers that are called attention but have no softmax."""
+
+
+MIXERS = (
+    "mixer",
+    "mamba",
+    "linear_attn",
+    "conv",
+    "mlstm_layer",
+    "mamba_decoder.mamba",
+    "self_attn",
+    "attention",
+    "temporal_block",
+)
+
+
+MLPS = (
+    "mlps",
+    "mlp",
+    "feed_forward",
+    "ffn.ffn",
+    "ffn",
+    "block_sparse_moe",
+    "mlp_block",
+    "ff",
+    "shared_transf.feed_forward",
+    "shared_transformer.feed_forward",
+    "mixer",
+)
+
+
+MLP_CLASS = re.compile(r"(MLP|MoE)$")
+"""What a layer that has one module of any kind, such as Nemotron-H's mixer, calls an MLP."""
+
+
+MLP_PAIRS = (("fc1", "fc2"), ("intermediate", "output.dense"))
+"""Layers without an MLP module: the first and the last of the modules that make it."""
+
+
+ROUTERS = ("router", "gate")
+
+
+POSITION_EMBEDDINGS = ("embed_positions", "position_embeddings", "wpe", "positions_embed", "position_bias")
+
+
+RELATIVE_BIAS = "rel_logits_proj"
+"""What makes a bias of each layer's scores out of the distance between query and key."""
+
+
+ROTATED_SINUSOIDS = ("roformer",)
+"""Models whose position embeddings rotate q and k instead of being added."""
+
+
+COMPLEX_ROTARY = ("DeepseekV2RotaryEmbedding", "Llama4TextRotaryEmbedding")
+"""Rotary modules that pass on one complex table instead of cos and sin."""
+
+
+FINAL_NORMS = (
+    "final_layer_norm",
+    "norm",
+    "final_layernorm",
+    "ln_f",
+    "norm_f",
+    "layer_norm",
+    "embedding_norm",
+    "ln_out",
+    "out_norm",
+    "final_norm",
+    "layernorm",
+    "output_layernorm",
+    "LayerNorm",
+    "ln",
+    "hyper_connection_mixer.hc_norm",
+)
+
+
+INPUT_PROJECTIONS = ("project_in", "embedding_hidden_mapping_in")
+
+
+OUTPUT_PROJECTIONS = ("project_out",)
+
+
+# --- True exceptions, a line each -------------------------------------------------------------------------------------
+
+OUTPUT_PROJECTION_BESIDE = {
+    "attention.self": "attention.output.dense",
+    "attention.self_attention": "attention.output.dense",
+}
+"""Attention modules that end before their output projection: where that is, in the layer."""
+
+
+OUTPUT_INSIDE = {
+    "BloomAttention": "dense",
+    "BloomMLP": "dense_4h_to_h",
+    "MptMLP": "down_proj",
+    "XLNetFeedForward": "layer_2",
+    "ChunkReformerFeedForward": "output.dense",
+}
+"""Modules that add the residual stream themselves: the module inside whose output is what they add."""
+
+
+ADDS_RESIDUAL = {"XLNetRelativeAttention": "the module adds the residual stream and norms: its output contains both"}
+"""Modules that add the residual stream to something no module supplies."""
+
+
+SUMMED_MLPS = (("block_sparse_moe", "shared_mlp"), ("mlp", "experts"), ("mlps", "mlp"))
+"""Layers that add the outputs of two MLPs, so that no module supplies the sum."""
+
+
+RESIDUAL_AXES = {
+    "gemma3n": ("stream", "batch", "seq", "hidden"),
+    "gemma3n_text": ("stream", "batch", "seq", "hidden"),
+    "deepseek_v4": ("batch", "seq", "stream", "hidden"),
+    "hy_v4": ("batch", "seq", "stream", "hidden"),
+    "qwen4_exp": ("batch", "seq", "stream_hidden"),
+    "qwen4_exp_text": ("batch", "seq", "stream_hidden"),
+    "xlnet": ("seq", "batch", "hidden"),
+    "prophetnet": ("batch", "ngram_seq", "hidden"),
+    "cpmant": ("batch", "prompt_seq", "hidden"),
+    "blt": ("batch", "patch", "hidden"),
+    "reformer": ("batch", "padded_seq", "hidden"),
+}
+"""Residual streams that are not (batch, seq, hidden)."""
+
+
+NO_SOFTMAX = {
+    "LSHSelfAttention": "hashed attention sorts queries into buckets: it has no matrix of weights",
+    "LocalSelfAttention": "chunked attention normalises by a log-sum: it has no softmax to watch",
+    "BigBirdBlockSparseAttention": "block-sparse attention, used for long texts, has no matrix of weights",
+    "MllamaTextCrossAttention": "cross-attention runs only where there is an image",
+}
+"""Attention modules inside of which nothing can be recorded."""
+
+
+GATED_CONTEXTS = ("GraniteSWAAttention", "GraniteMoeSWAAttention")
+"""Attention modules whose backend scales weights·v by a gate before it returns them."""
+
+
+CODEBOOK_READERS = ("musicgen_decoder", "musicgen_melody_decoder")
+"""Models that read a row of ids for each of several codebooks and sum their embeddings."""
+
+
+LOOPED = ("hrm_text", "nanochat")
+"""Models that run a stage's module several times in a pass: their layers, or one norm at both ends."""
+
+
+ROUTER_OUTPUTS = {
+    "JetMoeTopKGating": (4, None, None),
+    "Llama4Router": (1, 0, None),
+    "DbrxRouter": (0, None, None),
+}
+"""Routers that do not return (logits, weights of the chosen, the chosen): where these stand, None for nowhere."""
+
+
+NO_POSITIONS = "the model has no positions: the order of the tokens enters through its recurrent layers"
+
+
+CONTAINERS = {
+    "ModuleList": "it is a list of modules, which never runs itself: ask for one of them",
+    "ModuleDict": "it is a dictionary of modules, which never runs itself: ask for one of them",
+}
+
+ADDS_UP: dict[str, dict[str, object]] = {
+    "opt": {"do_layer_norm_before": True},
+}
+"""Types in which a layer's output is its input plus the outputs of attention and MLP, with the settings of the config
+that this takes."""
+
+
+def adds_up(config: Any) -> bool:
+    """Whether a model's layers are known to add attention and MLP to their input as they are."""
+    settings = ADDS_UP.get(config.model_type)
+    return settings is not None and all(getattr(config, name) == value for name, value in settings.items())

@@ -1,0 +1,15 @@
+"""Query → Report: a file per command with `answer(query, notify)`; of a command that runs the model also `plan`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from txinspect.commands import command_of
+from txinspect.queries import Query
+
+
+def room(query: Query[Any]) -> ModuleType:
+    """The file that answers a query. Raises TypeError for what is not a query."""
+    return import_module(f"{__name__}.{command_of(query).name}")

@@ -1,0 +1,205 @@
+"""Run a model once and record what a query wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from txinspect.errors import InspectError, SourceError, StageError
+from txinspect.models import describing
+from txinspect.models.quantization import bitsandbytes, record
+from txinspect.models.subject import Subject, load_subject
+from txinspect.queries import Notify, TensorQuery, TextQuery
+from txinspect.records import (
+    SCHEMA_VERSION,
+    CheckRecord,
+    InputRecord,
+    LoadingRecord,
+    ModelRecord,
+    QuantizationRecord,
+    TensorRecord,
+)
+from txinspect.sources.config import read_config
+from txinspect.sources.source import Source, resolve
+from txinspect.version import __version__
+from txinspect.wording import short_bytes, some_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from txinspect.forward.capture import CaughtTensor
+    from txinspect.forward.wants import Plan
+    from txinspect.models.uses import Uses
+
+MakePlan = Callable[[Subject, Any, InputRecord], "Plan"]
+"""Given the model, the query and its tokens: what the pass records. Raises InspectError for what cannot be."""
+
+Look = Callable[["CaughtTensor"], None]
+"""Sees every recorded tensor before it is gone."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """All that a pass needs but the weights."""
+
+    subject: Subject
+    plan: Plan
+    text: InputRecord
+    uses: Uses
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a pass came to: the fields of a report about tensors."""
+
+    model: ModelRecord
+    notes: list[str]
+    input: InputRecord
+    tensors: list[TensorRecord]
+    saved: str | None
+    checks: list[CheckRecord] | None
+    loading: LoadingRecord
+    quantization: QuantizationRecord | None
+
+    def fields(self, command: str) -> dict[str, Any]:
+        """The fields of a command's report."""
+        return head(command) | vars(self)
+
+
+def observe(
+    query: TensorQuery[Any],
+    notify: Notify,
+    make_plan: MakePlan,
+    look: Look = lambda _: None,
+    *,
+    token_rows: bool = False,
+) -> Observation:
+    """Run the model once and record what the plan wants; `token_rows` asks for statistics of each token's vector.
+
+    Raises InspectError for what cannot be done.
+    """
+    from txinspect.anatomy import locating
+    from txinspect.answers import saving, tensors
+    from txinspect.forward import capture, checking
+    from txinspect.forward.inputs import model_inputs
+    from txinspect.models import cost, partial
+    from txinspect.models.quiet import quiet
+
+    prepared = prepare(query, notify, make_plan)
+    subject, plan, text, name = prepared.subject, prepared.plan, prepared.text, prepared.subject.source.name
+    _, size = cost.in_memory(subject, prepared.uses.modules)
+    notify(f"loading {short_bytes(size)} of weights of {name}")
+    loaded = partial.load(subject, query.model, prepared.uses.modules)
+    model = loaded.model
+    records: list[TensorRecord] = []
+    kept: dict[str, Tensor] = {}
+
+    def receive(caught: CaughtTensor) -> None:
+        look(caught)
+        record = tensors.tensor_record(caught, subject, text, values=query.values, token_rows=token_rows)
+        records.append(record)
+        if query.save:
+            kept[record.name] = caught.tensor.whole().detach().to("cpu", copy=True).contiguous()
+
+    notify(f"running {name} on {len(text.tokens)} tokens")
+    locating.settle(model, len(text.tokens))
+    inputs = {key: tensor.to(model.device) for key, tensor in model_inputs(model, text).items()}
+    with quiet():
+        idle = capture.run(model, inputs, plan, receive)
+        checks = checking.check(model, subject.architecture, inputs) if query.check else None
+    if not records:
+        raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
+    records, kept = tensors.numbered(records, kept)
+    notes = [*plan.notes, *loading_notes(subject)]
+    if idle:
+        notes.append(f"{some_of(idle)}: passed no tensor on in this pass.")
+    if query.save:
+        notes += saving.save(query.save, kept, records, name)
+    return Observation(
+        model=describing.model_record(subject, model),
+        notes=notes,
+        input=text,
+        tensors=records,
+        saved=str(query.save) if query.save else None,
+        checks=checks,
+        loading=cost.done(subject, query.model, prepared.uses, loaded),
+        quantization=subject.quantization,
+    )
+
+
+def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan) -> Preparation:
+    """The tokens, the model without weights, what is to be recorded, and which weights that takes.
+
+    Raises InspectError for what cannot be done.
+    """
+    from txinspect.answers import saving
+    from txinspect.models import device, uses
+    from txinspect.models.quiet import quiet
+
+    source = resolve(query.model)
+    read_config(source)
+    try:
+        text = encode(query, source)
+    except SourceError:
+        # A config that no model can be built from often fails in the tokenizer first: that error says more.
+        load_subject(source, query.model, notify)
+        raise
+    if query.save:
+        saving.check_writable(query.save)
+    subject = load_subject(source, query.model, notify, len(text.tokens))
+    plan = make_plan(subject, query, text)
+    _check_text(subject, text)
+    with quiet():
+        # A check runs the whole model.
+        used = uses.whole(subject) if query.check else _rehearsed(subject, text, plan)
+    if device.device_for(query.model) == "cpu":
+        bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
+    return Preparation(subject, plan, text, used)
+
+
+def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> Uses:
+    from txinspect.forward.inputs import model_inputs
+    from txinspect.forward.rehearsal import rehearse
+
+    return rehearse(subject, model_inputs(subject.as_configured, text), plan)
+
+
+def _check_text(subject: Subject, text: InputRecord) -> None:
+    """Raise InspectError for a text with more tokens, or other ones, than the model has rows for."""
+    count, limit = len(text.tokens), subject.architecture.max_positions
+    if limit is not None and count > limit:
+        raise InspectError(
+            f"the text is {count} tokens long and {subject.source.name!r} has {limit} positions: shorten the text"
+        )
+    rows = getattr(subject.as_configured.get_input_embeddings(), "num_embeddings", None)
+    largest = max(text.tokens, key=lambda token: token.id)
+    if rows is not None and largest.id >= rows:
+        raise InspectError(
+            f"the tokenizer of {subject.source.name!r} gives token id {largest.id}, and its embedding table has {rows} "
+            f"rows: the tokenizer does not belong to these weights"
+        )
+
+
+def loading_notes(subject: Subject) -> list[str]:
+    """What to know of how the model is loaded."""
+    source = subject.source
+    notes = [f"The adapter {source.name} is on {source.base}."] if source.adapter else []
+    return notes + ([record.sentence(subject.quantization)] if subject.quantization else [])
+
+
+def encode(query: TextQuery[Any], source: Source) -> InputRecord:
+    """What the model's tokenizer makes of a query's text. See tokenizer.encode."""
+    from txinspect.models import tokenizer
+
+    return tokenizer.encode(source, query.text, special=query.special, trust_remote_code=query.model.trust_remote_code)
+
+
+def head(command: str, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields that every report begins with."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "txinspect": __version__,
+        "command": command,
+        "notes": list(notes),
+    }

@@ -1,0 +1,25 @@
+"""What answering another query would read."""
+
+from __future__ import annotations
+
+from txinspect import answers
+from txinspect.answers.observing import head, loading_notes, prepare
+from txinspect.commands.plan import PlanQuery, PlanReport
+from txinspect.models import describing
+from txinspect.queries import Notify
+
+
+def answer(query: PlanQuery, notify: Notify) -> PlanReport:
+    """The report of `plan`, and of --dry-run."""
+    from txinspect.models import cost
+
+    prepared = prepare(query.of, notify, answers.room(query.of).plan)
+    subject = prepared.subject
+    return PlanReport(
+        **head("plan", [*prepared.plan.notes, *loading_notes(subject)]),
+        model=describing.model_record(subject, subject.as_loaded),
+        input=prepared.text,
+        asked=list(dict.fromkeys(want.supply.name for want in prepared.plan.wants)),
+        loading=cost.plan(subject, query.of.model, prepared.uses),
+        quantization=subject.quantization,
+    )

@@ -1,0 +1,80 @@
+"""Exact tensors → a .safetensors or .npz file, with their names and axes."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from txinspect.errors import InspectError
+from txinspect.files import written_whole
+from txinspect.records import TensorRecord
+from txinspect.version import __version__
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def save(path: Path, tensors: dict[str, Tensor], records: list[TensorRecord], model: str) -> list[str]:
+    """Write tensors under their names, whole or not at all; returns what to know about the file, as sentences.
+
+    The names of the axes, and the positions kept of an axis that was cut, are JSON under `axes` and `coordinates`: in
+    the metadata of a .safetensors file, in the array `__metadata__` of an .npz file. NumPy has no bfloat16: an .npz
+    file holds float32 in its place, which keeps every value.
+
+    Raises InspectError where the file cannot be written; an existing one is then left as it was.
+    """
+    metadata = {
+        "txinspect": __version__,
+        "model": model,
+        "axes": json.dumps({record.name: record.axes for record in records}),
+        "coordinates": json.dumps({record.name: record.coordinates for record in records if record.coordinates}),
+    }
+    try:
+        with written_whole(path) as partial:
+            write = _write_safetensors if path.suffix == ".safetensors" else _write_npz
+            return write(partial, tensors, metadata)
+    except OSError as error:
+        raise InspectError(f"{path} could not be written: {error.strerror or error}; nothing was saved") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise InspectError, before any work is done, for a file that plainly cannot be written."""
+    try:
+        if path.is_dir():
+            raise InspectError(f"{path} is a directory: give the name of a file in it")
+        if not path.parent.is_dir():
+            raise InspectError(f"{path} cannot be written: there is no directory {path.parent}")
+        if not os.access(path.parent, os.W_OK):
+            raise InspectError(f"{path} cannot be written: no permission to write into {path.parent}")
+    except OSError as error:
+        raise InspectError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[str]:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        raise OSError(None, str(error)) from error
+    return []
+
+
+def _write_npz(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[str]:
+    import numpy as np
+    import torch
+
+    widened = [name for name, tensor in tensors.items() if tensor.dtype == torch.bfloat16]
+    arrays = {name: (tensor.float() if name in widened else tensor).numpy() for name, tensor in tensors.items()}
+    # np.savez takes names as keywords, of which some are its own.
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in {"__metadata__": np.array(json.dumps(metadata)), **arrays}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
+    if not widened:
+        return []
+    return [f"NumPy has no bfloat16: {len(widened)} tensors were saved as float32, which keeps every value."]

@@ -1,0 +1,50 @@
+"""The stages that a model has, and why it lacks the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from txinspect.answers.observing import head, loading_notes
+from txinspect.commands.stages import StageRecord, StagesQuery, StagesReport
+from txinspect.models import describing
+from txinspect.models.subject import load_subject
+from txinspect.queries import Notify
+from txinspect.sources.source import resolve
+from txinspect.stages import BY_PART
+
+if TYPE_CHECKING:
+    from txinspect.anatomy.architecture import Supply
+
+
+def answer(query: StagesQuery, notify: Notify) -> StagesReport:
+    """The report of `stages`."""
+    subject = load_subject(resolve(query.model), query.model, notify)
+    return StagesReport(
+        **head("stages", loading_notes(subject)),
+        model=describing.model_record(subject, subject.as_loaded),
+        stages=[_record(supply) for supply in listed(subject.architecture.supplies())],
+        quantization=subject.quantization,
+    )
+
+
+def _record(supply: Supply) -> StageRecord:
+    return StageRecord(
+        name=supply.name,
+        axes=list(supply.axes) if supply.axes else None,
+        module=supply.module,
+        class_=supply.class_name,
+        available=supply.available,
+        reason=supply.reason,
+        note=supply.note,
+    )
+
+
+def listed(supplies: Sequence[Supply]) -> list[Supply]:
+    """The stages to list: without those of other kinds of model, such as routers where no layer has experts."""
+
+    def part(supply: Supply) -> str:
+        return supply.name.split(".", 2)[2] if supply.name.startswith("layers.") else supply.name
+
+    present = {part(supply) for supply in supplies if supply.available}
+    return [s for s in supplies if part(s) in present or part(s) not in BY_PART or not BY_PART[part(s)].optional]

@@ -1,0 +1,99 @@
+"""What was recorded → records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from txinspect.records import InputRecord, TensorRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from txinspect.anatomy.architecture import Supply
+    from txinspect.forward.capture import CaughtTensor
+    from txinspect.models.subject import Subject
+
+
+_ROWS_OF_VECTORS = (["batch", "seq", "hidden"], ["batch", "position", "hidden"])
+"""Axes of tensors that have a vector per token."""
+
+
+def numbered(records: list[TensorRecord], kept: dict[str, Tensor]) -> tuple[list[TensorRecord], dict[str, Tensor]]:
+    """Names with #1 for the first run of what ran several times in the pass."""
+    from msgspec import structs
+
+    names = {record.name for record in records}
+    first = {name: f"{name}#1" for name in names if f"{name}#2" in names}
+    renamed = [structs.replace(record, name=first.get(record.name, record.name)) for record in records]
+    return renamed, {first.get(name, name): tensor for name, tensor in kept.items()}
+
+
+def tensor_record(
+    caught: CaughtTensor, subject: Subject, text: InputRecord, *, values: bool, token_rows: bool
+) -> TensorRecord:
+    """The record of a tensor, with its `values`, and with `token_rows` the statistics of each token's vector."""
+    from txinspect.measure import stats
+
+    supply, tensor = caught.want.supply, caught.tensor
+    axes = _axes(supply, tensor.shape, subject, text)
+    measured, histogram = stats.measure(tensor.blocks)
+    with_rows = token_rows and axes in _ROWS_OF_VECTORS
+    return TensorRecord(
+        name=_name(caught),
+        module=supply.module or None,
+        class_=supply.class_name,
+        axes=axes,
+        shape=list(tensor.shape),
+        coordinates=caught.coordinates,
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        stats=measured,
+        histogram=histogram,
+        rows=stats.measure_rows(tensor.whole()[0]) if with_rows else None,
+        values=_values(tensor.whole()) if values else None,
+    )
+
+
+def _values(tensor: Tensor) -> Any:
+    """The numbers, nested by axis; a complex one, as some rotary tables hold, as a pair."""
+    import torch
+
+    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).tolist()
+
+
+def _name(caught: CaughtTensor) -> str:
+    """The stage's name, with the kind of layer a table is for, and #2 for the second run in the pass."""
+    name = caught.want.supply.name
+    if caught.label is not None and caught.want.supply.pick is not None:
+        name = f"{name.rpartition('.')[0]}.{caught.label}.{name.rpartition('.')[2]}"
+    return name if caught.run == 1 else f"{name}#{caught.run}"
+
+
+def _axes(supply: Supply, shape: tuple[int, ...], subject: Subject, text: InputRecord) -> list[str] | None:
+    """Names of a tensor's axes: the stage's as far as the sizes agree, or for a module's output what they tell."""
+    from txinspect.anatomy.locating import rows_of_ids
+
+    config = subject.as_configured.config.get_text_config()
+    hidden, tokens = getattr(config, "hidden_size", None), len(text.tokens)
+    if supply.axes is not None and len(supply.axes) == len(shape):
+        return _agreeing(supply, shape, hidden, tokens, rows_of_ids(subject.as_configured))
+    if supply.tap == "attention" and supply.axes is not None and len(supply.axes) + 1 == len(shape):
+        return [supply.axes[0], "stream", *supply.axes[1:]]
+    if len(shape) != 3 or shape[:2] != (1, tokens):
+        return None
+    return ["batch", "seq", {getattr(config, "vocab_size", None): "vocab", hidden: "hidden"}.get(shape[2], "feature")]
+
+
+def _agreeing(supply: Supply, shape: tuple[int, ...], hidden: int | None, tokens: int, rows: int) -> list[str]:
+    """The stage's axes, with other names where a size shows that an axis is something else."""
+    axes = list(supply.axes or ())
+    if axes[:2] == ["batch", "seq"] and shape[:2] == (tokens, 1) and tokens > 1:
+        axes[:2] = ["seq", "batch"]
+    sizes = dict(zip(axes, shape, strict=True))
+    if sizes.get("batch", 1) != 1:
+        axes[axes.index("batch")] = "codebook" if sizes["batch"] == rows else "row"
+    if sizes.get("seq", tokens) != tokens:
+        # Patches, prompts, padding, predicted streams: positions that are not the text's tokens.
+        axes[axes.index("seq")] = "position"
+    if sizes.get("hidden", hidden) != hidden and supply.name != "token_embeddings":
+        axes[axes.index("hidden")] = "feature"
+    return axes

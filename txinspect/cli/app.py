@@ -1,0 +1,150 @@
+"""argv → Query → report on stdout: the commands as declared, and the error boundary around them."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from contextlib import redirect_stdout
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from txinspect import commands
+from txinspect.cli import output as door
+from txinspect.cli.building import command_function
+from txinspect.cli.output import Output
+from txinspect.commands import schema as schemas
+from txinspect.errors import CheckError, InspectError, UsageError
+from txinspect.queries import Query
+from txinspect.version import __version__
+
+
+class ErrorBoundary(TyperGroup):
+    """The one place where an exception becomes a sentence on stderr and an exit code."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        """Parse what stands before the command."""
+        try:
+            return super().make_context(*arguments, **settings)
+        except typer.TyperException as error:
+            door.complain(_parse_error(error, "txinspect"))
+            raise typer.Exit(error.exit_code) from None
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, KeyboardInterrupt):
+            raise
+        except typer.TyperException as error:
+            named = f"txinspect {ctx.invoked_subcommand}" if ctx.invoked_subcommand else "txinspect"
+            self._complain(ctx, error, _parse_error(error, named))
+            raise typer.Exit(error.exit_code) from None
+        except InspectError as error:
+            self._complain(ctx, error, error.as_spelled_by(self._spelling(ctx)))
+            raise typer.Exit(error.exit_code) from None
+        except Exception as error:
+            advice = "; run it again with -v for the traceback" if not _is_verbose(ctx) else ""
+            self._complain(ctx, error, f"unexpected {type(error).__name__}: {error}{advice}")
+            raise typer.Exit(1) from None
+
+    def _spelling(self, ctx: Any) -> Any:
+        """How the fields of a query are spelled in this command."""
+        command = self.commands.get(ctx.invoked_subcommand)
+        options = {each.name: max(each.opts, key=len) for each in (command.params if command else ())}
+
+        def spell(name: str, value: object) -> str:
+            if name == "quantization":
+                return f"--{value}" if value else "--8bit or --4bit"
+            option = options.get(name, "--" + name.replace("_", "-"))
+            values = value if isinstance(value, tuple) else () if value in (None, True) else (value,)
+            return " ".join(f"{option} {each}" for each in values) or option
+
+        return spell
+
+    @staticmethod
+    def _complain(ctx: typer.Context, error: Exception, sentence: str) -> None:
+        """One sentence on stderr, and before it the traceback where -v asked for it."""
+        if _is_verbose(ctx):
+            traceback.print_exception(error)
+        door.complain(sentence)
+
+
+def _parse_error(error: typer.TyperException, command: str) -> str:
+    """What Typer says of a command line that it cannot read, in our voice."""
+    said = error.format_message().strip().rstrip(".")
+    return f"{said[:1].lower()}{said[1:]}; '{command} --help' says what there is"
+
+
+def _is_verbose(ctx: typer.Context) -> bool:
+    return bool((ctx.find_root().obj or {}).get("verbose"))
+
+
+app = typer.Typer(
+    cls=ErrorBoundary,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="See what happens inside a Hugging Face causal language model: tokens, embeddings, attention, MLPs, logits.",
+)
+
+
+def _examples(*lines: str) -> str:
+    """The end of a command's help. Rich reads [...] as markup, so brackets are escaped."""
+    shown = "\n\n".join("  $ " + line.replace("[", r"\[") for line in lines)
+    return f"Examples:\n\n{shown}"
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=lambda value: _version(value))
+    ] = False,
+) -> None:
+    """Show the help where no command is given."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+        raise typer.Exit(2)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"txinspect {__version__}")
+        raise typer.Exit()
+
+
+def _answer(query: Query[Any], output: Output, view: object | None) -> None:
+    """Answer a query on stdout."""
+    from txinspect.inspecting import inspect
+
+    if getattr(query, "values", False) and not output.json:
+        raise UsageError("--values puts the numbers into the JSON: add --json, or --save FILE to have them in a file")
+    # What a model's own code prints is not the report.
+    with door.progress(output) as notify, redirect_stdout(sys.stderr):
+        report = inspect(query, notify)
+    door.show(report, output, view)
+    failed = [check.detail for check in getattr(report, "checks", None) or () if check.passed is False]
+    if failed:
+        raise CheckError(f"a check did not hold: {failed[0]}")
+
+
+for _command in map(commands.command, commands.NAMES):
+    app.command(_command.name, epilog=_examples(*_command.examples))(command_function(_command, _answer))
+
+
+def _reporting() -> list[str]:
+    return list(commands.NAMES)
+
+
+@app.command(epilog=_examples("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
+def schema(
+    command: Annotated[
+        str | None, typer.Argument(help="The command; all of them if not given.", autocompletion=lambda: _reporting())
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a command's report."""
+    if command is not None and command not in commands.NAMES:
+        raise UsageError(f"{command!r} has no report: give one of {', '.join(commands.NAMES)}")
+    door.write(schemas.schema_json(command))

@@ -1,0 +1,186 @@
+"""A command's declaration → the function whose signature Typer reads: a query's fields become options.
+
+All surgery on signatures is here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from txinspect.cli import completing
+from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, indices, read_text
+from txinspect.cli.output import Output
+from txinspect.commands.command import Command
+from txinspect.commands.plan import PlanQuery
+from txinspect.errors import UsageError, spelled
+from txinspect.queries import ModelChoice, Option, Query, TensorQuery, TextQuery
+
+Answer = Callable[[Query[Any], Output, Any], None]
+"""Given a query, how its report is shown, and the view that shapes the drawing."""
+
+Values = dict[str, Any]
+
+_INDICES = tuple[int, ...]
+
+
+def command_function(command: Command, answer: Answer) -> Callable[..., None]:
+    """The function that Typer makes a command of: its parameters are the options, its docstring is the help."""
+    line = command.planned or command.query
+    own = list(_fields(line))
+    view = list(_fields(command.view)) if command.view else []
+    groups: list[inspect.Parameter] = [*_model_parameters(line), *_parameters_of(choose_output)]
+    extra: list[inspect.Parameter] = []
+    if issubclass(line, TextQuery):
+        extra += [*_parameters_of(read_text), _parameter("no_special", NoSpecial, False)]
+    if issubclass(line, TensorQuery) and command.planned is None:
+        groups.append(_parameter("dry_run", DryRun, False))
+
+    def run(**values: Any) -> None:
+        output = choose_output(**_taken(values, choose_output))
+        query = _query(line, values)
+        if command.planned is not None or values.pop("dry_run", False):
+            query = _plan(query)
+        shape = command.view(**{field.name: values[field.name] for field in view}) if command.view else None
+        answer(query, output, shape)
+
+    everything = [*extra, *(field.parameter for field in (*own, *view)), *groups]
+    ordered = sorted(everything, key=lambda parameter: not _is_argument(parameter))
+    run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
+    run.__doc__ = line.__doc__
+    return run
+
+
+def _plan(query: Any) -> PlanQuery:
+    """The plan of a query. Raises UsageError for options that would do nothing, since nothing is computed."""
+    for name, given in (("values", query.values), ("save", query.save is not None)):
+        if given:
+            raise UsageError(f"{spelled(name)} and --dry-run exclude each other: a plan computes no tensors; omit one")
+    return PlanQuery(model=query.model, of=query)
+
+
+def _query(line: type[Query[Any]], values: Values) -> Query[Any]:
+    """The query that a command line asks."""
+    fields: Values = {field.name: field.value(values.pop(field.name)) for field in _fields(line)}
+    if issubclass(line, TextQuery):
+        fields |= {"text": read_text(**_taken(values, read_text)), "special": not values.pop("no_special")}
+    chosen = {field.name: field.value(values.pop(field.name)) for field in _model_fields(line)}
+    quantized = _taken(values, choose_model)
+    return line(model=choose_model(name=values.pop("model"), **quantized, **chosen), **fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    """A field of a record that a shell can give."""
+
+    name: str
+    kind: Any
+    """Its type, None left out."""
+    optional: bool
+    """Whether it may be None."""
+    option: Option
+    default: Any
+
+    @property
+    def parameter(self) -> inspect.Parameter:
+        """The option as Typer declares it. Values are checked by the query, in one voice, not by Typer."""
+        shell, default = self.kind, self.default
+        if _is_list(self.kind):
+            shell, default = list[str], list(self.default or ())
+        elif get_origin(self.kind) is Literal:
+            shell = str
+        declared = typer.Option(
+            *self.option.spelling.split("/"),
+            help=self.option.help,
+            metavar=self.option.metavar,
+            rich_help_panel=self.option.panel,
+            autocompletion=self._completion(),
+        )
+        hint = shell | None if self.optional and not _is_list(self.kind) else shell
+        return _parameter(self.name, Annotated[hint, declared], default)
+
+    def _completion(self) -> Callable[..., list[str]] | None:
+        if self.option.completes is not None:
+            found: Callable[..., list[str]] = getattr(completing, self.option.completes)
+            return found
+        choices = get_args(self.kind) if get_origin(self.kind) is Literal else ()
+        return completing.choices(choices) if choices else None
+
+    def value(self, given: Any) -> Any:
+        """What was typed, as the query has it."""
+        if self.kind == _INDICES:
+            return indices(given, self.name)
+        return tuple(given) if _is_list(self.kind) else given
+
+
+def _fields(record: type[Any]) -> Iterator[_Field]:
+    """The fields of a dataclass that have an Option."""
+    hints = get_type_hints(record, include_extras=True)
+    for field in dataclasses.fields(record):
+        option = next(
+            (each for each in getattr(hints[field.name], "__metadata__", ()) if isinstance(each, Option)), None
+        )
+        if option is not None:
+            kind = get_args(hints[field.name])[0]
+            optional = get_origin(kind) in (Union, UnionType) and type(None) in get_args(kind)
+            if optional:
+                (kind,) = (each for each in get_args(kind) if each is not type(None))
+            yield _Field(field.name, kind, optional, option, field.default)
+
+
+def _model_fields(line: type[Query[Any]]) -> Iterator[_Field]:
+    """The fields of the model's choice that do something in a command; its name is spelled by hand."""
+    return (field for field in _fields(ModelChoice) if field.name not in ("name", *line.idle))
+
+
+def _model_parameters(line: type[Query[Any]]) -> list[inspect.Parameter]:
+    """-m where there is a text, else the argument; then how the model is loaded."""
+    name = next(field for field in _fields(ModelChoice) if field.name == "name")
+    settings: Any = {
+        "help": name.option.help,
+        "envvar": "TXINSPECT_MODEL",
+        "metavar": name.option.metavar,
+        "autocompletion": completing.models,
+    }
+    as_option = issubclass(line, TextQuery)
+    declared = typer.Option(*name.option.spelling.split("/"), **settings) if as_option else typer.Argument(**settings)
+    flags = [] if "quantization" in line.idle else list(_parameters_of(choose_model))
+    return [
+        _parameter("model", Annotated[str, declared], name.default),
+        *(field.parameter for field in _model_fields(line) if field.option.panel == "Model"),
+        *flags,
+        *(field.parameter for field in _model_fields(line) if field.option.panel != "Model"),
+    ]
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _parameters_of(group: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The options that a function declares as its parameters, with annotations as objects instead of strings."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        _parameter(name, hints[name], parameter.default)
+        for name, parameter in inspect.signature(group).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+
+
+def _taken(values: Values, group: Callable[..., Any]) -> Mapping[str, Any]:
+    """A group's own values, taken out of all."""
+    return {each.name: values.pop(each.name) for each in _parameters_of(group) if each.name in values}
+
+
+def _is_argument(parameter: inspect.Parameter) -> bool:
+    return any(type(extra).__name__ == "ArgumentInfo" for extra in getattr(parameter.annotation, "__metadata__", ()))

@@ -1,0 +1,44 @@
+"""What the shell completes: models, stage names and choices, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import typer
+
+from txinspect import stages as stage_names
+from txinspect.errors import InspectError
+from txinspect.queries import DEFAULT_MODEL, ModelChoice
+
+MOST_LAYERS = 200
+"""Layers to complete: more than any model has, few enough to answer at once."""
+
+
+def models(incomplete: str) -> list[str]:
+    """Bundled models, and the Hub's in the local cache."""
+    from txinspect.sources.bundled_models import bundled_models, cached_models
+
+    return [name for name in bundled_models() + cached_models() if name.startswith(incomplete)]
+
+
+def stages(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Stage names of the model that the command line names so far, from its config.json alone."""
+    from txinspect.sources.config import number, read_config
+    from txinspect.sources.source import resolve
+
+    name = ctx.params.get("model") or DEFAULT_MODEL
+    try:
+        layers = number(read_config(resolve(ModelChoice(name=name, offline=True))), "num_hidden_layers")
+    except InspectError:
+        layers = None
+    names = stage_names.stage_names(min(1 if layers is None else layers, MOST_LAYERS))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def choices(names: Sequence[str]) -> Callable[[str], list[str]]:
+    """The values that an option can have."""
+
+    def matching(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return matching

@@ -1,0 +1,111 @@
+"""The options that are no field of a query by themselves: the text, the model's quantization, the output."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from txinspect.cli.output import Output
+from txinspect.errors import InspectError, UsageError, spelled
+from txinspect.queries import LESSON, LOADING, OUTPUT, ModelChoice, Quantization
+
+
+def _verbose(ctx: typer.Context, value: bool) -> bool:
+    ctx.find_root().ensure_object(dict)["verbose"] = value
+    return value
+
+
+Text = Annotated[
+    str | None,
+    typer.Argument(help="The text; - reads standard input.", metavar="TEXT", show_default=f"the lesson's: {LESSON}"),
+]
+TextFile = Annotated[Path | None, typer.Option("--file", help="Read the text from a file.", metavar="PATH")]
+NoSpecial = Annotated[bool, typer.Option("--no-special", help="Omit the tokenizer's special tokens.")]
+EightBit = Annotated[
+    bool, typer.Option("--8bit", help="Quantize linear layers to 8 bits (bitsandbytes).", rich_help_panel=LOADING)
+]
+FourBit = Annotated[
+    bool, typer.Option("--4bit", help="Quantize linear layers to 4 bits (bitsandbytes).", rich_help_panel=LOADING)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.", rich_help_panel=OUTPUT)]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Load nothing: say what would be read, from where, and what it would cost.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing on stderr but errors.", rich_help_panel=OUTPUT)]
+Verbose = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="Show a traceback on errors.", callback=_verbose, rich_help_panel=OUTPUT),
+]
+
+
+def read_text(text: Text = None, file: TextFile = None) -> str:
+    """The text to look at: the argument, a file, standard input or the lesson's sentence.
+
+    One line end at the very end of a file or of standard input belongs to the file, not to the text.
+    """
+    if text is not None and file is not None:
+        raise UsageError("TEXT and --file exclude each other: give one of them")
+    if file is not None:
+        try:
+            return _decoded(file.read_bytes(), str(file))
+        except OSError as error:
+            raise InspectError(f"{file} cannot be read: {error.strerror}") from error
+    if text == "-":
+        if sys.stdin is None:
+            raise InspectError("standard input is closed: there is no text to read")
+        return _decoded(sys.stdin.buffer.read(), "standard input")
+    if text is not None:
+        return _decoded(text.encode("utf-8", "surrogateescape"), "TEXT", whole=True)
+    return LESSON
+
+
+def _decoded(content: bytes, where: str, *, whole: bool = False) -> str:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise InspectError(
+            f"{where} is not UTF-8 (byte 0x{content[error.start]:02x} at offset {error.start}): convert it first"
+        ) from None
+    return text if whole else text.removesuffix("\n").removesuffix("\r")
+
+
+def choose_model(*, eight_bit: EightBit = False, four_bit: FourBit = False, **fields: Any) -> ModelChoice:
+    """The model: its name and how to load it, with two flags for one field."""
+    if eight_bit and four_bit:
+        raise UsageError("--8bit and --4bit exclude each other: give one of them")
+    quantization: Quantization | None = "8bit" if eight_bit else "4bit" if four_bit else None
+    return ModelChoice(quantization=quantization, **fields)
+
+
+def choose_output(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> Output:
+    """How to show the report."""
+    return Output(json=json, quiet=quiet, verbose=verbose)
+
+
+def indices(values: Sequence[str], field: str) -> tuple[int, ...] | None:
+    """The positions that a repeatable option such as --head 0,2-3 names, in order and once each; None for no option.
+
+    Raises UsageError, about the field of the query, for anything else.
+    """
+    found: set[int] = set()
+    for part in ",".join(values).split(",") if values else ():
+        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
+        if match is None:
+            raise UsageError(f"{spelled(field)} {','.join(values)!r} is not a list of indices such as 0,2-3")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if high < low:
+            raise UsageError(
+                f"{spelled(field)} {part.strip()} runs backwards: write the smaller index first, as in {high}-{low}"
+            )
+        found |= set(range(low, high + 1))
+    return tuple(sorted(found)) if values else None

@@ -1,0 +1,97 @@
+"""The one door to stdout and stderr: reports, progress, complaints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any, cast
+
+import typer
+
+from txinspect.errors import InspectError
+from txinspect.records import Report, to_json
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a report is shown, and what is said on the way."""
+
+    json: bool
+    quiet: bool
+    verbose: bool
+
+
+def show(report: Report, output: Output, view: object | None) -> None:
+    """A report on stdout: as JSON, or as tables in the shape that `view` asks for."""
+    if output.json:
+        write(to_json(report) + b"\n")
+        return
+    from rich.console import Console
+
+    from txinspect.render.terminal import render
+
+    drawn = StringIO()
+    terminal = Console()
+    console = Console(
+        file=drawn,
+        width=terminal.width,
+        color_system=cast(Any, terminal.color_system),
+        force_terminal=terminal.is_terminal,
+        no_color=terminal.no_color,
+        legacy_windows=terminal.legacy_windows,
+        highlight=False,
+    )
+    render(report, console, view)
+    write(drawn.getvalue().encode(terminal.encoding, "replace"))
+
+
+def write(content: bytes) -> None:
+    """Bytes straight to stdout: a terminal's width never trims or wraps JSON.
+
+    Raises InspectError where stdout cannot be written, and ends quietly where it is a closed pipe.
+    """
+    if sys.stdout is None:
+        raise InspectError("standard output is closed: there is nowhere to write the report")
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _close_stdout()
+        raise typer.Exit(0) from None
+    except OSError as error:
+        _close_stdout()
+        raise InspectError(f"standard output could not be written: {error.strerror}") from error
+
+
+@contextmanager
+def progress(output: Output) -> Iterator[Callable[[str], None]]:
+    """What is going on, on stderr, while it goes on; only on a terminal."""
+    if output.quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    # The stream itself: loading turns sys.stderr away from what transformers says.
+    with Console(file=sys.stderr).status("") as status:
+        # Naming the spinner anew draws at once: a short step is seen, too.
+        yield lambda message: status.update(Text(message + " …"), spinner="dots")
+
+
+def complain(sentence: str) -> None:
+    """One sentence on stderr."""
+    from txinspect.render.terminal.glyphs import visible
+
+    sentence = visible(" ".join(sentence.split()))
+    typer.secho(f"txinspect: {sentence}", err=True, fg="red" if sys.stderr.isatty() else None)
+
+
+def _close_stdout() -> None:
+    """Point stdout nowhere, so that nothing more is written when the interpreter flushes it at exit."""
+    if sys.stdout is None:
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,27 @@
+"""What makes a command: the query that asks, the report that answers, and examples for the help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from txinspect.queries import Query, TensorQuery
+from txinspect.records import Report
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, declared once: its options are the query's fields, its help is the query's docstring.
+
+    `answers/NAME.py` answers the query and `render/terminal/NAME.py` draws the report.
+    """
+
+    name: str
+    query: type[Query[Any]]
+    report: type[Report]
+    examples: tuple[str, ...]
+    """Command lines for the help."""
+    view: type[Any] | None = None
+    """A dataclass whose fields are options that shape the drawing alone; None where there are none."""
+    planned: type[TensorQuery[Any]] | None = None
+    """The query that a shell's options make where the command's own query is *of* it, as a plan is; else None."""

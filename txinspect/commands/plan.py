@@ -1,0 +1,57 @@
+"""What answering a query would read, before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from txinspect.commands.command import Command
+from txinspect.commands.run import STAGE, RunQuery
+from txinspect.errors import UsageError
+from txinspect.queries import Query, TensorQuery
+from txinspect.records import InputRecord, LoadingRecord, QuantizationRecord, Report, doc
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanQuery(Query["PlanReport"]):
+    """What answering another query would read, before anything is loaded."""
+
+    of: TensorQuery[Any]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.of, TensorQuery):
+            raise UsageError(f"{type(self.of).__name__} loads no weights: plan a query that runs the model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassToPlan(RunQuery):
+    """Say what running a model to some stages would read: files, bytes of disk, download and memory; load nothing."""
+
+    stages: Annotated[tuple[str, ...], STAGE] = ("logits",)
+    values: bool = False
+    save: Path | None = None
+
+
+class PlanReport(Report, frozen=True, kw_only=True):
+    """Report of `plan`, and of any command with --dry-run."""
+
+    command: Annotated[Literal["plan"], doc("The command that made the report.")]
+    input: InputRecord
+    asked: Annotated[list[str], doc("The stages and modules that would be recorded.")]
+    loading: Annotated[LoadingRecord, doc("What would be read for it.")]
+    quantization: Annotated[QuantizationRecord | None, doc("What would be quantized; null where nothing would.")]
+
+
+COMMAND = Command(
+    "plan",
+    PlanQuery,
+    PlanReport,
+    examples=(
+        "txinspect plan -m facebook/opt-1.3b",
+        "txinspect plan -m facebook/opt-1.3b --stage layers.3.output --8bit",
+        "txinspect plan --stage logits --json | jq .loading.memory_bytes",
+    ),
+    planned=PassToPlan,
+)

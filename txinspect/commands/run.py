@@ -1,0 +1,46 @@
+"""Any stages of one forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from txinspect.commands.command import Command
+from txinspect.errors import UsageError, spelled
+from txinspect.queries import Option, TensorQuery
+from txinspect.records import TensorsReport
+
+STAGE = Option(
+    "-s/--stage",
+    "A stage, a module path, or a glob of either (* within a name, ** across dots); may be repeated.",
+    "STAGE",
+    completes="stages",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunQuery(TensorQuery[TensorsReport]):
+    """Run the model and show any stages of the pass, by name, glob or module path."""
+
+    stages: Annotated[tuple[str, ...], STAGE] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.stages, str):
+            raise UsageError(f"stages {self.stages!r} is a text: give a tuple of names, such as ({self.stages!r},)")
+        if not self.stages:
+            raise UsageError(
+                f"no stage was asked for: name one, such as {spelled('stages', ('logits',))} "
+                f"('txinspect stages' lists them)"
+            )
+
+
+COMMAND = Command(
+    "run",
+    RunQuery,
+    TensorsReport,
+    examples=(
+        "txinspect run --stage 'layers.*.output' --stage logits",
+        "txinspect run 'Hello world' --stage '**.q_proj' --json | jq '.tensors[] | [.name, .stats.l2]'",
+    ),
+)

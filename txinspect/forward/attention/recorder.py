@@ -1,0 +1,130 @@
+"""Record softmax attention while modules run, without touching what they compute.
+
+Most models hand q, k and v to an attention backend, where the call is recorded. The others compute the softmax in code
+of their own, where the products before and after it are watched.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from txinspect.errors import StageError
+from txinspect.forward.attention.calls import BackendCall, Call
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from txinspect.forward.attention.softmax_watch import SoftmaxWatch
+
+
+Receive = Callable[["nn.Module", Call], None]
+"""Given a module and one attention that it computed."""
+
+
+@contextmanager
+def recording(model: PreTrainedModel, modules: Collection[nn.Module], receive: Receive) -> Iterator[None]:
+    """While open, `receive` gets every softmax attention that one of the modules computes."""
+    with ExitStack() as stack:
+        stack.enter_context(_backends(model, modules, receive))
+        for module in modules:
+            if not uses_backend(module):
+                stack.enter_context(_watched(module, receive))
+        yield
+
+
+@contextmanager
+def _backends(model: PreTrainedModel, modules: Collection[nn.Module], receive: Receive) -> Iterator[None]:
+    """Wrap the backends in use, each under its own name.
+
+    A new name would send models with sparse indices down another branch (transformers.modeling_utils.
+    AttentionInterface).
+    """
+    configs = [model.config, *(config for module in modules if (config := getattr(module, "config", None)) is not None)]
+    names = {getattr(config, "_attn_implementation", None) or "eager" for config in configs}
+    with ExitStack() as stack:
+        # Most files share one interface; a few, such as modeling_doge.py, have one of their own.
+        for interface in {id(found): found for module in modules for found in _interfaces(module)}.values():
+            stack.callback(setattr, interface, "_local_mapping", dict(interface._local_mapping))
+            for name in names:
+                interface[name] = _recorder(name, interface.get(name), modules, receive)
+        yield
+
+
+def _recorder(
+    name: str, registered: Callable[..., Any] | None, modules: Collection[nn.Module], receive: Receive
+) -> Callable[..., Any]:
+    """A backend that calls the real one, returns its result untouched, and hands the call on."""
+
+    def recorder(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+    ) -> Any:
+        mask, eager = attention_mask, _eager_function(module)
+        result = (registered or eager)(module, query, key, value, mask, **options)
+        if module in modules:
+            is_causal = options.get("is_causal")
+            causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+            causal = bool(causal) and name != "eager" and query.shape[2] > 1
+            output, reported = result[:2]
+            receive(module, BackendCall(module, eager, query, key, value, mask, options, output, reported, causal))
+        return result
+
+    return recorder
+
+
+def uses_backend(module: nn.Module) -> bool:
+    """Whether a module's forward hands q, k and v to an attention backend."""
+    return "ALL_ATTENTION_FUNCTIONS" in inspect.unwrap(type(module).forward).__code__.co_names
+
+
+def _interfaces(module: nn.Module) -> list[Any]:
+    """The registry of backends that a module's file uses, if it does."""
+    return [
+        found for found in [getattr(sys.modules[type(module).__module__], "ALL_ATTENTION_FUNCTIONS", None)] if found
+    ]
+
+
+def _eager_function(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """The eager attention of the file that defines a module's class."""
+    for base in type(module).__mro__:
+        function = getattr(sys.modules[base.__module__], "eager_attention_forward", None)
+        if function is not None:
+            found: Callable[..., tuple[Tensor, Tensor | None]] = function
+            return found
+    raise StageError(f"{type(module).__name__} has no eager attention function beside it")
+
+
+@contextmanager
+def _watched(module: nn.Module, receive: Receive) -> Iterator[None]:
+    """Watch the softmaxes of a module that computes them itself."""
+    from txinspect.forward.attention.softmax_watch import SoftmaxWatch
+
+    watches: list[SoftmaxWatch] = []
+
+    def begin(_module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        states = args[0] if args else kwargs["hidden_states"]
+        watches.append(SoftmaxWatch(batch=states.shape[0]))
+        watches[-1].__enter__()  # type: ignore[no-untyped-call]
+
+    def end(*_: Any) -> None:
+        watch = watches.pop()
+        watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        for call in watch.calls():
+            receive(module, call)
+
+    handles = [
+        module.register_forward_pre_hook(begin, with_kwargs=True),
+        # always_call: the watch must end where the module fails, too.
+        module.register_forward_hook(end, prepend=True, always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for watch in reversed(watches):
+            watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]

@@ -1,0 +1,195 @@
+"""One forward pass with hooks: each asked tensor is reduced at once, and the pass stops when the last one is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from txinspect.anatomy import positions
+from txinspect.errors import InspectError, StageError
+from txinspect.forward.attention import recorder
+from txinspect.forward.attention.calls import Call
+from txinspect.forward.recorded import Coordinates, TensorBlocks
+from txinspect.forward.values import first_tensor, hidden_states, picked, unflatten
+from txinspect.forward.wants import Plan, Want
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class CaughtTensor:
+    """A tensor that came by. It lives only while it is being received: what receives it reduces or copies it."""
+
+    want: Want
+    run: int
+    """1 for the first time in this pass, 2 for the second, …"""
+    tensor: TensorBlocks
+    coordinates: Coordinates
+    label: str | None = None
+    """What kind of layer a table of positions is for, where a model makes several."""
+
+
+Receive = Callable[[CaughtTensor], None]
+
+
+class _Done(Exception):
+    """Raised inside the pass to stop it: the last asked tensor is there."""
+
+
+class _Pass:
+    """What is still asked for during one forward pass."""
+
+    def __init__(self, plan: Plan, receive: Receive, seq_shape: tuple[int, int]) -> None:
+        self.wants = plan.wants
+        self.receive = receive
+        self.seq_shape = seq_shape
+        self.hold = plan.until != ""
+        """Whether a wanted module may run again."""
+        self.runs: Counter[str] = Counter()
+        self.pending = set(plan.wants)
+        self.own_error: Exception | None = None
+        """What went wrong in receiving a tensor: it passes through the model's code, and is none of its errors."""
+
+    def catch(
+        self, want: Want, tensor: TensorBlocks, coordinates: Coordinates = None, label: str | None = None
+    ) -> None:
+        """Hand over a tensor."""
+        self.pending.discard(want)
+        name = f"{want.supply.name} {label}"
+        self.runs[name] += 1
+        try:
+            self.receive(CaughtTensor(want, self.runs[name], tensor, coordinates, label))
+        except Exception as error:
+            self.own_error = error
+            raise
+
+    def stop_when_done(self) -> None:
+        """Stop the pass if everything is there and no wanted module will run again."""
+        if not self.pending and not self.hold:
+            raise _Done
+
+    def catch_module(self, want: Want, value: Any, label: str | None = None) -> None:
+        """Hand over what a hook saw. A hook returns None: anything else would replace the model's own tensor."""
+        tensor = first_tensor(picked(value, want.supply.pick))
+        if tensor is None:
+            return
+        if want.supply.axes and want.supply.axes[:2] == ("batch", "seq"):
+            tensor = unflatten(tensor, self.seq_shape)
+        self.catch(want, TensorBlocks.of(tensor.detach()), None, label)
+
+
+def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receive: Receive) -> list[str]:
+    """Run the model on inputs (batch, seq) until everything wanted has been received.
+
+    Returns the names that a glob picked and that passed no tensor on. Raises StageError for any other that passed none
+    on, and InspectError where the model's own code fails.
+    """
+    import torch
+
+    wants = plan.wants
+    batch, seq = inputs["attention_mask"].shape
+    current = _Pass(plan, receive, (batch, seq))
+    for want in wants:
+        if want.supply.tap == "table":
+            end = want.supply.name.partition(".")[2]
+            current.catch(want, TensorBlocks.of(positions.tables(model, seq)[end]))
+    if not current.pending:
+        return []
+    with torch.no_grad(), _hooks(model, current), _edited(model, plan), _released(model, current, plan.until):
+        try:
+            output = model(**inputs, use_cache=False)
+        except _Done:
+            return []
+        except (InspectError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            if error is current.own_error:
+                raise
+            raise InspectError(f"the model's forward pass failed: {type(error).__name__}: {error}") from error
+    for want in wants:
+        if want.supply.tap == "logits":
+            current.catch(want, TensorBlocks.of(output.logits))
+    missing = [want for want in wants if want in current.pending]
+    for want in missing:
+        if not want.by_glob:
+            raise StageError(f"{want.supply.name!r} passed no tensor on: {want.supply.module} did not run in this pass")
+    came = {want.supply.name for want in wants if want not in current.pending}
+    return list(dict.fromkeys(want.supply.name for want in missing if want.supply.name not in came))
+
+
+@contextmanager
+def _hooks(model: PreTrainedModel, current: _Pass) -> Iterator[None]:
+    """The hooks of a pass, removed whatever happens."""
+    inside: dict[nn.Module, list[Want]] = {}
+    with ExitStack() as stack:
+        for want in current.wants:
+            module = model.get_submodule(want.supply.module or "")
+            if want.supply.tap == "attention":
+                inside.setdefault(module, []).append(want)
+            elif want.supply.tap == "input":
+                handle = module.register_forward_pre_hook(_input_hook(current, want), with_kwargs=True)
+                stack.callback(handle.remove)
+            elif want.supply.tap == "output":
+                stack.callback(module.register_forward_hook(_output_hook(current, want), with_kwargs=True).remove)
+        for module in inside:
+            stack.callback(module.register_forward_hook(lambda *_: current.stop_when_done()).remove)
+        if inside:
+            stack.enter_context(recorder.recording(model, inside, _call_receiver(current, inside)))
+        yield
+
+
+@contextmanager
+def _edited(model: PreTrainedModel, plan: Plan) -> Iterator[None]:
+    """While open, the plan's edits are made."""
+    with ExitStack() as stack:
+        for edit in plan.edits:
+            stack.enter_context(edit.made(model))
+        yield
+
+
+@contextmanager
+def _released(model: PreTrainedModel, current: _Pass, until: str | None) -> Iterator[None]:
+    """While open, the start of a module lets the pass stop."""
+    if not until:
+        yield
+        return
+
+    def release(*_: Any) -> None:
+        current.hold = False
+        current.stop_when_done()
+
+    handle = model.get_submodule(until).register_forward_pre_hook(release)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _input_hook(current: _Pass, want: Want) -> Callable[..., None]:
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        current.catch_module(want, hidden_states(args, kwargs))
+        current.stop_when_done()
+
+    return hook
+
+
+def _output_hook(current: _Pass, want: Want) -> Callable[..., None]:
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        texts = (value for value in (*args, *kwargs.values()) if isinstance(value, str))
+        current.catch_module(want, output, next(texts, None) if want.supply.pick is not None else None)
+        current.stop_when_done()
+
+    return hook
+
+
+def _call_receiver(current: _Pass, inside: Mapping[nn.Module, Sequence[Want]]) -> recorder.Receive:
+    def receive(module: nn.Module, call: Call) -> None:
+        for want in inside[module]:
+            current.catch(want, *call.part(want.supply.part, want.selection))
+
+    return receive

@@ -1,0 +1,167 @@
+"""--check: does recording leave the model alone, and does what it records add up?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from txinspect.anatomy.architecture import Architecture, Layer
+from txinspect.anatomy.families import GATED_CONTEXTS, adds_up
+from txinspect.forward.attention import recorder
+from txinspect.forward.attention.calls import Call
+from txinspect.forward.values import first_tensor, hidden_states
+from txinspect.forward.wants import Selection
+from txinspect.records import CheckRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+
+TOLERANCE = {"float64": 1e-6, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
+"""How far rounding may take a sum from what it should be, relative to the largest value, by the type computed in."""
+
+
+def check(model: PreTrainedModel, architecture: Architecture, inputs: Mapping[str, Tensor]) -> list[CheckRecord]:
+    """Run the model once as it is and once with every layer recorded, and compare."""
+    import torch
+
+    with torch.no_grad():
+        plain = model(**inputs, use_cache=False).logits
+        with _recorded(model, architecture) as seen:
+            recorded = model(**inputs, use_cache=False).logits
+    different = float((plain - recorded).abs().max()) if not torch.equal(plain, recorded) else 0.0
+    return [
+        CheckRecord(name="logits", passed=different == 0, detail=f"largest difference to a plain forward: {different}"),
+        *seen.attention_checks(),
+        seen.residual_check(known=adds_up(model.config)),
+    ]
+
+
+@dataclass
+class _Seen:
+    """What every layer's attention and sums came to."""
+
+    tolerance: float
+    row_sums: dict[str, float] = field(default_factory=dict)
+    """By module: how far the farthest row of weights is from summing to 1."""
+    sinks: set[str] = field(default_factory=set)
+    contexts: dict[str, float] = field(default_factory=dict)
+    """By module: how far weights·v is from the context, relative to its largest value."""
+    gated: set[str] = field(default_factory=set)
+    residuals: dict[int, float | None] = field(default_factory=dict)
+    """By layer: how far input + attention + MLP is from the output; None where a part is missing."""
+
+    def attention_checks(self) -> Iterator[CheckRecord]:
+        """Row sums, and weights·v against the context."""
+        if not self.row_sums:
+            reason = "no attention with a softmax ran in this pass"
+            yield CheckRecord(name="row_sums", passed=None, detail=reason)
+            yield CheckRecord(name="context", passed=None, detail=reason)
+            return
+        explained = "; attention sinks take the rest" if self.sinks else ""
+        yield self._worst("row_sums", self.row_sums, self.sinks, "weights of a query sum to 1", explained)
+        explained = "; the architecture scales its context afterwards" if self.gated else ""
+        yield self._worst("context", self.contexts, self.gated, "weights·v equals the context", explained)
+
+    def _worst(
+        self, name: str, found: Mapping[str, float], excused: set[str], meaning: str, explained: str
+    ) -> CheckRecord:
+        counted = {module: value for module, value in found.items() if module not in excused}
+        if not counted:
+            return CheckRecord(name=name, passed=None, detail=meaning + explained)
+        module = max(counted, key=lambda each: counted[each])
+        detail = f"{meaning}: off by {counted[module]:.2g} at most, in {module}{explained}"
+        return CheckRecord(name=name, passed=counted[module] <= self.tolerance, detail=detail)
+
+    def residual_check(self, *, known: bool) -> CheckRecord:
+        """A layer's output against its input plus what attention and MLP add.
+
+        Where the architecture is `known` to add them up, it must be so in every layer; elsewhere layers may scale or
+        norm what they add, and the check can say only yes or nothing.
+        """
+        off = {i: value for i, value in self.residuals.items() if value is None or not value <= self.tolerance}
+        count = len(self.residuals)
+        detail = f"input + attention + MLP equals the output in {count - len(off)} of {count} layers"
+        if known and off:
+            layer, value = next(iter(off.items()))
+            how = "a part of it was not recorded" if value is None else f"off by {value:.2g}"
+            detail = f"input + attention + MLP must equal the output in every layer: in layer {layer}, {how}"
+        elif len(off) == count:
+            detail = "the layers do not add attention and MLP to their input as they are: nothing to recompose"
+        passed = not off if known else None if len(off) == count else True
+        return CheckRecord(name="residual", passed=passed, detail=detail)
+
+
+@contextmanager
+def _recorded(model: PreTrainedModel, architecture: Architecture) -> Iterator[_Seen]:
+    """Record every layer, reducing each to the numbers in _Seen as soon as it has run."""
+    seen = _Seen(TOLERANCE.get(str(model.dtype).removeprefix("torch."), 1e-5))
+    paths = {model.get_submodule(path): path for layer in architecture.layers for path in layer.attentions}
+
+    def receive(module: nn.Module, call: Call) -> None:
+        _look_at_attention(seen, paths[module], module, call)
+
+    with ExitStack() as stack:
+        for index, layer in enumerate(architecture.layers):
+            stack.enter_context(_residual(model, layer, lambda off, index=index: seen.residuals.update({index: off})))  # type: ignore[misc]
+        stack.enter_context(recorder.recording(model, paths, receive))
+        yield seen
+
+
+def _look_at_attention(seen: _Seen, path: str, module: nn.Module, call: Call) -> None:
+    everything = Selection()
+    weights = call.part("weights", everything)[0].whole().double()
+    value, context = (call.part(name, everything)[0].whole().double() for name in ("v", "context"))
+    seen.row_sums[path] = max(seen.row_sums.get(path, 0.0), float((weights.sum(-1) - 1).abs().max()))
+    if call.has_sinks:
+        seen.sinks.add(path)
+    if type(module).__name__ in GATED_CONTEXTS:
+        seen.gated.add(path)
+    if value.shape[1] != weights.shape[1]:
+        value = value.repeat_interleave(weights.shape[1] // value.shape[1], dim=1)
+    off = float((weights @ value - context).abs().max() / context.abs().max().clamp(min=1e-12))
+    seen.contexts[path] = max(seen.contexts.get(path, 0.0), off)
+
+
+@contextmanager
+def _residual(model: PreTrainedModel, layer: Layer, report: Callable[[float | None], Any]) -> Iterator[None]:
+    """Report how far a layer's output is from its input plus what its parts add."""
+    parts: dict[str, Tensor] = {}
+    added = (*layer.attention_outputs, *layer.mixers, *layer.mlp_outputs)
+
+    def keep_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found = first_tensor(hidden_states(args, kwargs))
+        if found is not None:
+            parts["input"] = found.detach().double()
+
+    def keep(path: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            found = first_tensor(output)
+            if found is not None:
+                parts[path] = found.detach().double()
+
+        return hook
+
+    def add_up(_module: nn.Module, _args: Any, output: Any) -> None:
+        found = first_tensor(output)
+        report(None if found is None else _distance(parts, added, found.detach().double()))
+        parts.clear()
+
+    with ExitStack() as stack:
+        stack.callback(model.get_submodule(layer.first).register_forward_pre_hook(keep_input, with_kwargs=True).remove)
+        for path in added:
+            stack.callback(model.get_submodule(path).register_forward_hook(keep(path)).remove)
+        stack.callback(model.get_submodule(layer.last).register_forward_hook(add_up).remove)
+        yield
+
+
+def _distance(parts: Mapping[str, Tensor], added: Sequence[str], output: Tensor) -> float | None:
+    """The largest difference of input + parts to the output, relative to the output's largest value."""
+    wanted = ["input", *added]
+    if len(added) < 1 or any(name not in parts or parts[name].numel() != output.numel() for name in wanted):
+        return None
+    total = sum((parts[name].reshape(output.shape) for name in wanted[1:]), parts["input"].reshape(output.shape))
+    return float((total - output).abs().max() / output.abs().max().clamp(min=1e-12))

@@ -1,0 +1,127 @@
+"""Which modules' weights a pass uses: the pass is rehearsed on the skeleton, where tensors have shapes and no values.
+
+The text's ids and what is made of them alone (positions, masks) are real, so that code which branches on them runs as
+it will; what is made of weights lives on the meta device. The rehearsal stops where the real pass will.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from txinspect.forward import capture
+from txinspect.forward.wants import Plan
+from txinspect.models import uses
+from txinspect.models.uses import Uses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from txinspect.anatomy.architecture import Architecture
+    from txinspect.models.subject import Subject
+
+
+def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses:
+    """Find the modules whose weights a plan's pass uses; inputs (batch, seq) on the CPU.
+
+    Where a model's code branches on what only weights can tell, such as which experts a router chooses, the rehearsal
+    ends there: then every module counts that does not lie in a layer after the last one asked.
+    """
+    if subject.whole_because:
+        return uses.whole(subject, subject.whole_because)
+    model = subject.as_configured
+    # Experts in one batched product: the other ways group tokens by the experts that the router chose.
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("batched_mm")
+    stopped_by = None
+    with _Touched(model) as touched:
+        try:
+            capture.run(model, inputs, plan, lambda _: None)
+        except Exception as error:
+            stopped_by = str(error)
+    # A model's own device and type are those of its first parameter.
+    first = next((name for name, tensor in model.named_parameters() if tensor.is_floating_point()), "")
+    used = {name.rpartition(".")[0] for name in (*touched.names, first)}
+    if stopped_by is not None:
+        used |= _by_place(model, subject.architecture, plan)
+    used |= _blocks(model, subject.architecture, used)
+    used |= _tied(model, used)
+    return uses.of(subject, used, stopped_by)
+
+
+class _Touched(TorchDispatchMode):
+    """While open, notes which parameters and buffers of a model on the meta device are computed with."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: set[str] = set()
+        self._owners: dict[int, list[str]] = {}
+        named = (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+        for name, tensor in (pair for pairs in named for pair in pairs):
+            self._owners.setdefault(_storage(tensor), []).append(name)
+
+    def __torch_dispatch__(
+        self, operator: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operator: on the meta device where one of its tensors is there, else for real."""
+        options = dict(kwargs or {})
+        tensors = [leaf for leaf in tree_leaves((args, options)) if isinstance(leaf, torch.Tensor)]
+        for tensor in tensors:
+            self.names.update(self._owners.get(_storage(tensor), ()))
+        if any(tensor.is_meta for tensor in tensors):
+            args, options = tree_map(_on_meta, (args, options))
+        elif options.get("device") is not None:
+            # A new tensor on "the device of the hidden states": positions and masks, which are real.
+            options["device"] = torch.device("cpu")
+        return operator(*args, **options)
+
+
+def _storage(tensor: Tensor) -> int:
+    """What a tensor shares with its views and with those that it is tied to."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _on_meta(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value if value.is_meta else value.to("meta")
+    return torch.device("meta") if isinstance(value, torch.device) else value
+
+
+def _blocks(model: PreTrainedModel, architecture: Architecture, used: Collection[str]) -> set[str]:
+    """The modules that stand beside used ones in a block of a layer, such as v_proj beside q_proj.
+
+    A checkpoint may store a block's matrices in one tensor, and a model's code may read one module's weight to
+    initialise another.
+    """
+    stacks = tuple({f"{layer.first.rpartition('.')[0]}." for layer in architecture.layers})
+    blocks = {path for path in (*used, *(path.rpartition(".")[0] for path in used)) if path.startswith(stacks)}
+    beside = {
+        f"{block}.{name}"
+        for block in blocks
+        for name, module in model.get_submodule(block).named_children()
+        if next(module.children(), None) is None
+    }
+    return blocks | beside
+
+
+def _tied(model: PreTrainedModel, used: Collection[str]) -> set[str]:
+    """The modules that share a tensor with used ones."""
+    owners: dict[int, set[str]] = {}
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(_storage(tensor), set()).add(name.rpartition(".")[0])
+    return {path for sharing in owners.values() if sharing & set(used) for path in sharing}
+
+
+def _by_place(model: PreTrainedModel, architecture: Architecture, plan: Plan) -> set[str]:
+    """All modules but those in layers after the last one that is asked."""
+    layers = [f"{layer.first}." for layer in architecture.layers]
+    asked = [[f"{want.supply.module}.".startswith(layer) for layer in layers] for want in plan.wants]
+    later: tuple[str, ...] = ()
+    if all(any(inside) for inside in asked):
+        later = tuple(layers[1 + max(inside.index(True) for inside in asked) :])
+    return {path for path, _ in model.named_modules() if not f"{path}.".startswith(later)}

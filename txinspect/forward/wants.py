@@ -1,0 +1,116 @@
+"""What one forward pass records: stage names, globs and module paths → wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from txinspect.anatomy.architecture import Supply
+from txinspect.errors import StageError
+from txinspect.stages import BY_PART, is_glob, matching, nearest
+
+if TYPE_CHECKING:
+    from txinspect.anatomy.architecture import Architecture
+    from txinspect.forward.edits import Edit
+    from txinspect.models.subject import Subject
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The heads and query rows that were asked for; None for all."""
+
+    heads: tuple[int, ...] | None = None
+    queries: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Want:
+    """A tensor that was asked for."""
+
+    supply: Supply
+    selection: Selection = field(default_factory=Selection)
+    by_glob: bool = False
+    """A glob picked it, so that it may well not run: then it is reported, not an error."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one forward pass records, and how far it runs."""
+
+    wants: Sequence[Want]
+    until: str | None = ""
+    """A module before whose start the pass never stops, since a wanted one may run again; None for the pass's end,
+    empty for no such module."""
+    edits: tuple[Edit, ...] = ()
+    """What the pass does otherwise than the model, on purpose."""
+    notes: tuple[str, ...] = ()
+
+
+def plan_of(
+    architecture: Architecture, wants: Sequence[Want], edits: tuple[Edit, ...] = (), notes: tuple[str, ...] = ()
+) -> Plan:
+    """A plan that runs as far as this architecture needs for what is wanted."""
+    return Plan(wants, _until(architecture, wants), edits, notes)
+
+
+def named(subject: Subject, patterns: Sequence[str]) -> Plan:
+    """The stages and modules that names and globs pick. Raises StageError for one that the model does not have."""
+    chosen: dict[Supply, Want] = {}
+    for pattern in sorted(patterns, key=is_glob):
+        supplies = _supplies(subject, pattern)
+        # Of several modules that can supply a stage, such as rotary tables of two kinds, not all need to run.
+        may_be_idle = is_glob(pattern) or len({supply.module for supply in supplies}) > 1
+        for supply in supplies:
+            chosen.setdefault(supply, Want(supply, by_glob=may_be_idle))
+    notes = dict.fromkeys(supply.note for supply in chosen if supply.note and supply.name.startswith("position_"))
+    return plan_of(
+        subject.architecture, list(chosen.values()), notes=tuple(f"Positions: {note}." for note in notes if note)
+    )
+
+
+def _supplies(subject: Subject, pattern: str) -> list[Supply]:
+    """What one name or glob picks. Raises StageError where the model has nothing of the kind."""
+    known: dict[str, list[Supply]] = {}
+    for supply in subject.architecture.supplies() + subject.architecture.module_supplies():
+        known.setdefault(supply.name, []).append(supply)
+    if is_glob(pattern):
+        picked = [supply for name in matching(pattern, known) for supply in known[name]]
+    else:
+        parts = [supply for name in known if name.startswith(pattern + ".") for supply in known[name]]
+        picked = known.get(pattern) or (parts if pattern in BY_PART else [])
+    available = [supply for supply in picked if supply.available]
+    if available:
+        return available
+    if picked:
+        raise StageError(f"{subject.source.name!r} has no stage {pattern!r}: {picked[0].reason}")
+    _check_layer_in_name(subject, pattern)
+    near = nearest(pattern, list(known))
+    hint = f"did you mean {' or '.join(near)}?" if near else "'txinspect stages' and 'txinspect tree' list the names"
+    raise StageError(f"{subject.source.name!r} has no stage or module {pattern!r}: {hint}")
+
+
+def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
+    """The module before whose start the pass may not stop: tables of positions may be made once per kind of layer."""
+    if architecture.loops:
+        return None
+    in_layers = architecture.rotaries and ".layers." in architecture.rotaries[0] + "."
+    positions = [want for want in wants if want.supply.name.startswith("position_embeddings.")]
+    return architecture.first_layer() if positions and not in_layers else ""
+
+
+def check_layer(subject: Subject, layer: int) -> None:
+    """Raise StageError for a layer that the model does not have."""
+    count = len(subject.architecture.layers)
+    if not count:
+        raise StageError(f"layer {layer} is out of range: {subject.source.name!r} has no layers")
+    if layer >= count:
+        raise StageError(f"layer {layer} is out of range: {subject.source.name!r} has layers 0 to {count - 1}")
+
+
+def _check_layer_in_name(subject: Subject, name: str) -> None:
+    """A name such as layers.99.output is best answered with the layers there are."""
+    first, _, rest = name.partition(".")
+    number = rest.partition(".")[0]
+    if first == "layers" and number.isdecimal():
+        check_layer(subject, int(number))

@@ -1,0 +1,94 @@
+"""PEFT adapters: a folder of small weights that are put on the base model that it names, as PeftModel puts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from txinspect.errors import InspectError, SourceError, first_line, spelled
+from txinspect.models.quiet import quiet
+from txinspect.sources.names import ADAPTER_CONFIG
+from txinspect.sources.source import Source
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def inject(model: PreTrainedModel, source: Source) -> None:
+    """Give a skeleton the modules of a source's adapter.
+
+    Raises SourceError where it was not made for the model, or is none of modules.
+    """
+    import torch
+
+    with _fitting(source), torch.device("meta"):
+        _wrapped(model, source)
+
+
+def attach(model: PreTrainedModel, source: Source) -> None:
+    """Put a source's adapter on the model, whose modules keep their paths.
+
+    Raises SourceError where it was not made for the model.
+    """
+    with _fitting(source):
+        from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+
+        wrapped = _wrapped(model, source)
+        found = wrapped.load_adapter(str(source.adapter), "default")
+        own = PEFT_TYPE_TO_PREFIX_MAPPING[wrapped.peft_type]
+        if missing := [name for name in found.missing_keys if own in name]:
+            raise ValueError(f"it lacks the tensor {min(missing)}")
+        if found.unexpected_keys:
+            raise ValueError(f"it has a tensor {min(found.unexpected_keys)}, for which the model has no place")
+
+
+def shared(source: Source) -> str | None:
+    """Why an adapter is put on a whole model: its modules share tensors, as VeRA's do; None where they do not."""
+    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+
+    kind = _config(source).peft_type
+    if getattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "uses_shared_state", False):
+        return f"the modules of an adapter of the kind {kind.value} share tensors"
+    return None
+
+
+def _config(source: Source) -> Any:
+    from peft import PeftConfig
+
+    return PeftConfig.from_pretrained(str(source.adapter))
+
+
+def _wrapped(model: PreTrainedModel, source: Source) -> Any:
+    """The model inside of a PeftModel, which replaces modules in place."""
+    from peft import get_peft_model
+
+    config = _config(source)
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        raise SourceError(
+            f"the adapter {source.name!r} is of the kind {config.peft_type.value}, which replaces no modules: "
+            f"inspect its base model, {source.base!r}"
+        )
+    quantized = {"Linear8bitLt", "Linear4bit"} & {type(module).__name__ for module in model.modules()}
+    if quantized and getattr(config, "use_dora", False):
+        raise SourceError(
+            f"the adapter {source.name!r} is a DoRA, which measures the weights that it is put on, and cannot be shown "
+            f"on a base in 8 or 4 bits: load the base as it is stored, or with {spelled('dtype', 'bfloat16')}"
+        )
+    config.inference_mode = True
+    return get_peft_model(model, config)
+
+
+@contextmanager
+def _fitting(source: Source) -> Iterator[None]:
+    """Turn what goes wrong into a sentence."""
+    try:
+        with quiet():
+            yield
+    except InspectError:
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"the adapter {source.name!r} does not fit its base model: {first_line(error)}; "
+            f"check base_model_name_or_path in its {ADAPTER_CONFIG}"
+        ) from error

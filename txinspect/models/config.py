@@ -1,0 +1,99 @@
+"""Source → the config of a causal language model, as transformers reads it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from txinspect.errors import SourceError, spelled
+from txinspect.models import gguf_files
+from txinspect.models.quiet import as_source_error, quiet
+from txinspect.queries import ModelChoice
+from txinspect.sources import headers
+from txinspect.sources.config import read_config
+from txinspect.sources.names import CODE_FILES, CONFIG_FILES
+from txinspect.sources.source import Source
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
+    """The config of a causal language model.
+
+    Raises SourceError for one that is damaged, unknown to transformers, wants code of its own, or is no causal LM.
+    """
+    if source.gguf_file:
+        return _gguf_config(source)
+    raw = read_config(source)
+    from transformers import AutoConfig, __version__
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    model_type = raw.get("model_type")
+    own_code = isinstance(raw.get("auto_map"), dict)
+    if own_code and model_type not in CONFIG_MAPPING:
+        if not choice.trust_remote_code:
+            raise SourceError(
+                f"{source.name!r} comes with Python code of its own: read it, and add "
+                f"{spelled('trust_remote_code', True)} to run it"
+            )
+        folder = source.folder(CONFIG_FILES + CODE_FILES)
+    else:
+        folder = source.config_folder()
+        if not isinstance(model_type, str):
+            raise SourceError(f"config.json of {source.name!r} names no model_type: is it a transformers checkpoint?")
+        if model_type not in CONFIG_MAPPING:
+            raise SourceError(
+                f"transformers {__version__} does not know the model type {model_type!r} of {source.name!r}: "
+                f"a newer release may, with 'pip install -U transformers'"
+            )
+        if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise SourceError(
+                f"{source.name!r} is of type {model_type!r}, which has no causal language model in transformers: "
+                f"txinspect inspects models that predict the next token, such as opt, gpt2 or llama"
+            )
+    with quiet(), as_source_error(f"config.json of {source.name!r} does not describe a valid {model_type!r}"):
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            folder, trust_remote_code=choice.trust_remote_code, local_files_only=True
+        )
+    _check_numbers(source, config)
+    return config
+
+
+def _gguf_config(source: Source) -> PretrainedConfig:
+    """The config in the header of a .gguf file."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    try:
+        with quiet(), gguf_files.remembered(), as_source_error(f"{source.name!r} cannot be read as a model in GGUF"):
+            config: PretrainedConfig = AutoConfig.from_pretrained(source.config_folder(), gguf_file=source.gguf_file)
+    except SourceError as error:
+        if "architecture" not in str(error):
+            raise
+        raise SourceError(
+            f"{error} It converts {', '.join(gguf_files.architectures())}: take the model's safetensors instead"
+        ) from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise SourceError(f"{source.name!r} is of type {config.model_type!r}, which has no causal language model")
+    return config
+
+
+def _check_numbers(source: Source, config: PretrainedConfig) -> None:
+    """Raise SourceError for sizes that no model can have, which transformers lets pass."""
+    for name, value in vars(config).items():
+        counts = name.startswith(("num_", "n_")) or name.endswith("_size")
+        if counts and isinstance(value, int) and value < 0:
+            raise SourceError(f"config.json of {source.name!r} says {name} is {value}: it must be at least 0")
+
+
+def dtype_name(source: Source, choice: ModelChoice, config: PretrainedConfig) -> str:
+    """The floating-point type the model is stored in, or the one that was asked for."""
+    if choice.dtype != "auto":
+        return choice.dtype
+    dtype = getattr(config, "dtype", None)
+    if dtype is not None:
+        return str(dtype).removeprefix("torch.")
+    if source.path is not None:
+        stored = [headers.stored_dtype(file) for file in sorted(source.path.glob("model*.safetensors"))[:1]]
+        return next((name for name in stored if name), "float32")
+    return "float32"

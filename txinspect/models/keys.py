@@ -1,0 +1,109 @@
+"""Where each tensor of a checkpoint goes in the model: checkpoints name and split tensors otherwise than modules do.
+
+Transformers knows how (conversion_mapping.py, integrations/gguf); nothing is matched by name alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from txinspect.errors import SourceError
+from txinspect.models import gguf_files
+from txinspect.models.quantization import stored
+from txinspect.sources.source import Source
+
+if TYPE_CHECKING:
+    from txinspect.models.subject import Subject
+
+
+class Destination(NamedTuple):
+    """Where a tensor of a checkpoint goes."""
+
+    module: str | None
+    """The path of the module in the skeleton; None where there is none."""
+    tensors: tuple[str, ...]
+    """The tensors of the model that it becomes, or becomes a part of."""
+    converted: bool
+    """Whether it is split, merged with others or changed on the way."""
+
+
+def destinations(subject: Subject, names: Sequence[str]) -> dict[str, Destination]:
+    """Where each tensor of a checkpoint goes; what a quantization stores beside a weight goes with the weight."""
+    if subject.source.gguf_file:
+        return _gguf_destinations(subject, names)
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    model = subject.as_configured
+    mapping = get_model_conversion_mapping(model)
+    renamings = [each for each in mapping if isinstance(each, WeightRenaming)]
+    converters = [each for each in mapping if isinstance(each, WeightConverter)]
+    modules, tensors = dict(model.named_modules()), model.state_dict()
+    by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
+    owners = {full.rpartition(".")[0] for full in tensors}
+    found = {}
+    for name in names:
+        renamed, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, tensors)
+        if renamed not in tensors and name in tensors:
+            renamed, pattern = name, None
+        path = renamed.rpartition(".")[0]
+        while path not in modules:
+            path = path.rpartition(".")[0]
+        becomes = [renamed]
+        if pattern is not None:
+            first, *others = by_pattern[pattern].target_patterns
+            becomes += [renamed.replace(first, other) for other in others]
+        found[name] = Destination(path if path in owners else None, tuple(becomes), pattern is not None)
+    return found
+
+
+def _gguf_destinations(subject: Subject, names: Sequence[str]) -> dict[str, Destination]:
+    """Where each tensor of a .gguf file goes; where that is not known, to the whole model."""
+    assert subject.source.path is not None
+    modules = dict(subject.as_configured.named_modules())
+    becomes = gguf_files.tensors_of(subject.source.path, subject.as_configured)
+    found = {}
+    for name in names:
+        path = becomes.get(name, "").rpartition(".")[0]
+        found[name] = Destination(path if path in modules else "", (becomes.get(name, name),), True)
+    return found
+
+
+def needed(subject: Subject, names: Sequence[str], uses: Mapping[str, bool]) -> set[str]:
+    """The tensors of a checkpoint that belong to modules in use."""
+    return {name for name, place in destinations(subject, names).items() if is_used(place, uses)}
+
+
+def is_used(place: Destination, uses: Mapping[str, bool]) -> bool:
+    """Whether a tensor goes to a module in use; one that goes nobody knows where may."""
+    return place.module is not None and (place.module == "" or uses[place.module])
+
+
+def check_whole(subject: Subject, names: Collection[str]) -> None:
+    """Raise SourceError where a checkpoint with tensors of these names lacks one of the model's, used or not.
+
+    What a quantization is stored as has names of its own, and so has a .gguf file: these are not checked.
+    """
+    if subject.source.gguf_file or stored.stored_method(subject.config) is not None:
+        return
+    model = subject.as_configured
+    there = {name for place in destinations(subject, list(names)).values() for name in place.tensors}
+    excused = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]
+    missing = model.state_dict().keys() - model.all_tied_weights_keys.keys() - there
+    complain_of_missing(subject.source, [name for name in missing if not any(each.search(name) for each in excused)])
+
+
+def complain_of_missing(source: Source, missing: Collection[str]) -> None:
+    """Raise SourceError that names a checkpoint's missing tensors, where there are any."""
+    if missing:
+        raise SourceError(
+            f"the checkpoint of {source.name!r} lacks {min(missing)}{and_more(missing)}: "
+            f"it is incomplete, or of another architecture than its config.json says"
+        )
+
+
+def and_more(tensors: Collection[Any]) -> str:
+    """How many there are beside the one that a sentence names."""
+    return f" (and {len(tensors) - 1} more tensors)" if len(tensors) > 1 else ""

@@ -1,0 +1,93 @@
+"""Checkpoints that are stored quantized: with what, and whether that can be read here."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from txinspect.errors import SourceError, UsageError, spelled
+from txinspect.queries import ModelChoice
+from txinspect.sources.source import Source
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+PACKAGES = {
+    "aqlm": ("aqlm",),
+    "auto-round": ("auto_round",),
+    "awq": ("gptqmodel",),
+    "bitsandbytes": ("bitsandbytes",),
+    "compressed-tensors": ("compressed_tensors",),
+    "eetq": ("kernels",),
+    "gptq": ("optimum", "gptqmodel"),
+    "hqq": ("hqq",),
+    "quanto": ("optimum.quanto",),
+    "quark": ("quark",),
+    "spqr": ("spqr_quant",),
+    "torchao": ("torchao",),
+    "vptq": ("vptq",),
+}
+"""What transformers runs a stored quantization with (transformers/quantizers), by its quant_method."""
+
+
+ALONE = (None, "bitsandbytes", "fp8", "mxfp4", "mxfp8")
+"""Stored quantizations whose modules work each by itself; the packages of others work on the whole model at once."""
+
+
+_DISTRIBUTIONS = {"optimum.quanto": "optimum-quanto", "quark": "amd-quark"}
+"""Packages that are installed under another name."""
+
+
+def stored_method(config: PretrainedConfig) -> str | None:
+    """How a checkpoint is stored quantized, such as gptq; None where it is not."""
+    stored = stored_config(config)
+    method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
+    return None if method is None else str(getattr(method, "value", method))
+
+
+def stored_config(config: PretrainedConfig) -> Any:
+    """What config.json says of how the checkpoint is quantized."""
+    found = getattr(config, "quantization_config", None)
+    return found or getattr(config.get_text_config(decoder=True), "quantization_config", None)
+
+
+def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) -> None:
+    """Raise SourceError for a stored quantization that cannot be read here, UsageError for quantizing it once more."""
+    if source.gguf_file and choice.quantization:
+        asked = spelled("quantization", choice.quantization)
+        raise UsageError(
+            f"{asked} quantizes, and transformers loads the blocks of a .gguf file in its own way: omit {asked}"
+        )
+    method = stored_method(config)
+    if method is None:
+        return
+    from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+
+    if not any(name.startswith(method) for name in AUTO_QUANTIZER_MAPPING):
+        raise SourceError(
+            f"{source.name!r} is quantized with {method!r}, which transformers does not know: "
+            f"it knows {', '.join(sorted(AUTO_QUANTIZER_MAPPING))}"
+        )
+    if choice.quantization:
+        asked = spelled("quantization", choice.quantization)
+        raise UsageError(
+            f"{asked} quantizes, and {source.name!r} is stored quantized with {method} already: "
+            f"omit {asked} to load it as it is"
+        )
+    missing = [package for package in PACKAGES.get(method, ()) if not is_installed(package)]
+    if missing:
+        names = " ".join(_DISTRIBUTIONS.get(package, package.replace("_", "-")) for package in missing)
+        plural = "s" if len(missing) > 1 else ""
+        raise SourceError(
+            f"{source.name!r} is stored quantized with {method}, which needs the "
+            f"package{plural} {names.replace(' ', ' and ')}: install it with 'pip install {names}'"
+        )
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False

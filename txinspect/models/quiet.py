@@ -1,0 +1,51 @@
+"""What transformers says, kept off the terminal or turned into one sentence."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
+from pathlib import Path
+
+from txinspect.errors import InspectError, SourceError, first_line
+from txinspect.sources import headers
+
+
+@contextmanager
+def as_source_error(what: str, file: Path | None = None) -> Iterator[None]:
+    """Turn what transformers raises into one sentence that says what could not be done, with which file."""
+    try:
+        yield
+    except (InspectError, KeyboardInterrupt):
+        raise
+    except pickle.UnpicklingError as error:
+        raise SourceError(headers.pickled(file) if file else f"{what}: {first_line(error)}") from error
+    except ImportError as error:
+        raise SourceError(f"{what}: a package is missing ({first_line(error)})") from error
+    except Exception as error:
+        raise SourceError(f"{what}: {first_line(error)}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' warnings and progress bars off the terminal: txinspect says what matters itself."""
+    from transformers.utils import logging as transformers_logging
+
+    # bitsandbytes warns of optional kernels whenever it is imported.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        # Some bars, such as that of GGUF, know no switch.
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

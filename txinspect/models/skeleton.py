@@ -1,0 +1,62 @@
+"""Config → the model's modules without weights."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from txinspect.models.config import dtype_name
+from txinspect.models.quiet import as_source_error, quiet
+from txinspect.queries import ModelChoice
+from txinspect.sources.source import Source
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
+def build(source: Source, choice: ModelChoice, config: PretrainedConfig, *, tied: bool = True) -> PreTrainedModel:
+    """The model's modules on the meta device: shapes and types, no weights, no memory.
+
+    Not yet `tied`, every module has tensors of its own, as while transformers decides what it quantizes.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, initialization
+
+    dtype = getattr(torch, dtype_name(source, choice, config))
+    config = deepcopy(config)  # building writes into it
+    with (
+        quiet(),
+        as_source_error(f"no model can be built from config.json of {source.name!r}"),
+        torch.device("meta"),
+        initialization.meta_device_safe_creation_ops(),
+        nullcontext() if tied else initialization.no_tie_weights(),
+    ):
+        model: PreTrainedModel
+        if part := _part(config):
+            model = part.model_class._from_config(part.config, dtype=dtype)
+        else:
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=choice.trust_remote_code)
+    model.eval()
+    return model
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A language model that is one part of a larger one."""
+
+    model_class: Any
+    config: PretrainedConfig
+
+
+def _part(config: PretrainedConfig) -> _Part | None:
+    """The part that is the language model, where transformers registers the whole model's config for it.
+
+    MusicGen's class is registered with the whole config, whose fields it does not have (modeling_musicgen.py).
+    """
+    if not config.model_type.startswith("musicgen") or not hasattr(config, "decoder"):
+        return None
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    return _Part(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config.decoder)

@@ -1,0 +1,68 @@
+"""The model that a query is about: where it is, and its modules without weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from txinspect.queries import ModelChoice, Notify
+from txinspect.sources.source import Source
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+
+    from txinspect.anatomy.architecture import Architecture
+    from txinspect.records import QuantizationRecord
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model a query is about: where it is, and its modules without weights."""
+
+    source: Source
+    config: PretrainedConfig
+    as_configured: PreTrainedModel
+    """The modules as the config has them."""
+    as_loaded: PreTrainedModel
+    """The modules as they are once loaded: quantized, with an adapter on them; else those as configured."""
+    architecture: Architecture
+    """Of the modules as loaded."""
+    quantization: QuantizationRecord | None
+    quantizing_as: BitsAndBytesConfig | None
+    """How transformers is to quantize while loading; None where it is not."""
+    whole_because: str | None
+    """Why all of the model is loaded, whatever a pass uses; None where it is not."""
+
+
+def load_subject(source: Source, choice: ModelChoice, notify: Notify, length: int = 1) -> Subject:
+    """The model without weights, in the form that it takes for a text of that many tokens.
+
+    Raises InspectError for a model that cannot be built, or not as the choice asks.
+    """
+    notify("importing torch and transformers")
+    from txinspect.anatomy import locating
+    from txinspect.models import adapters, skeleton
+    from txinspect.models.config import load_config
+    from txinspect.models.quantization import bitsandbytes, replacing, stored
+
+    config = load_config(source, choice)
+    stored.check_stored(source, config, choice)
+    as_configured = skeleton.build(source, choice, config)
+    locating.settle(as_configured, length)
+    as_loaded, quantization, quantizing_as = as_configured, None, None
+    method = stored.stored_method(config)
+    if choice.quantization or method or source.adapter:
+        as_loaded = skeleton.build(source, choice, config, tied=False)
+        locating.settle(as_loaded, length)
+        quantizing_as = bitsandbytes.config_for(choice, as_loaded)
+        quantization = replacing.quantize(as_loaded, choice, source, config, quantizing_as)
+        as_loaded.tie_weights()
+        if source.adapter is not None:
+            adapters.inject(as_loaded, source)
+    whole_because = None
+    if method not in stored.ALONE:
+        whole_because = f"the package that runs {method} works on the whole model"
+    elif source.adapter is not None:
+        whole_because = adapters.shared(source)
+    architecture = locating.locate(as_loaded)
+    return Subject(source, config, as_configured, as_loaded, architecture, quantization, quantizing_as, whole_because)

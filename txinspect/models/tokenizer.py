@@ -1,0 +1,254 @@
+"""Text → token records, without torch.
+
+transformers' AutoTokenizer decides how a model's text is tokenized, but importing it imports torch. So the fast
+tokenizer that it builds is kept in a cache, keyed by the contents of the tokenizer's files, and read from there by the
+`tokenizers` library alone. Tokenizers without a fast form go through AutoTokenizer every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from txinspect.errors import InspectError, SourceError, spelled
+from txinspect.files import written_whole
+from txinspect.models import gguf_files
+from txinspect.models.quiet import as_source_error, quiet
+from txinspect.queries import LESSON
+from txinspect.records import InputRecord, TokenRecord
+from txinspect.sources.names import CONFIG_FILES, TOKENIZER_FILES
+from txinspect.sources.source import Source
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+
+Encode = Callable[[str, bool], list[TokenRecord]]
+"""(text, whether to add special tokens) → tokens."""
+
+
+def encode(source: Source, text: str, *, special: bool = True, trust_remote_code: bool = False) -> InputRecord:
+    """What a model's tokenizer makes of a text.
+
+    Raises InspectError for a text that yields no token, and SourceError for a tokenizer that cannot be loaded.
+    """
+    tokens = _encoder(source, text, trust_remote_code)(text, special)
+    if not tokens:
+        raise InspectError(f"the text {_quoted(text)} yields no token: give one with at least one character")
+    return InputRecord(
+        text=text,
+        input_ids=[[token.id for token in tokens]],
+        attention_mask=[[1] * len(tokens)],
+        tokens=tokens,
+    )
+
+
+def cache_folder() -> Path:
+    """Where fast tokenizers are kept: TXINSPECT_CACHE, else the platform's folder for caches."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("TXINSPECT_CACHE") or user_cache_path("txinspect"))
+
+
+def _encoder(source: Source, text: str, trust_remote_code: bool) -> Encode:
+    from tokenizers import Tokenizer
+
+    if source.bundled_tokenizer is not None:
+        return _fast_encoder(Tokenizer.from_file(str(source.bundled_tokenizer)))
+    folder = source.tokenizer_folder()
+    cached = cache_folder() / "tokenizers" / f"{_key(folder, source)}.json"
+    backend = _read_cached(cached)
+    if backend is not None:
+        return _fast_encoder(backend)
+
+    tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not _same(tokenizer, backend, text):
+        return _slow_encoder(tokenizer)
+    _write_cached(cached, backend)
+    return _fast_encoder(backend)
+
+
+def _key(folder: Path, source: Source) -> str:
+    """A digest of everything that decides the tokenizer: its files and the libraries' versions."""
+    digest = hashlib.sha256(f"{version('transformers')} {version('tokenizers')}".encode())
+    names = {path.name for pattern in CONFIG_FILES + TOKENIZER_FILES for path in folder.glob(pattern)}
+    if source.gguf_file:
+        names.add(source.gguf_file)
+    for name in sorted(names):
+        content = (folder / name).read_bytes()
+        digest.update(f"\n{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _read_cached(path: Path) -> Tokenizer | None:
+    """The tokenizer in a cache file; None where there is none, or a damaged one."""
+    from tokenizers import Tokenizer
+
+    try:
+        checksum, _, content = path.read_bytes().partition(b"\n")
+        if hashlib.sha256(content).hexdigest().encode() != checksum:
+            return None
+        return Tokenizer.from_buffer(content)
+    except (OSError, ValueError):
+        return None
+
+
+def _write_cached(path: Path, backend: Tokenizer) -> None:
+    """Keep a tokenizer. A cache that cannot be written costs time on the next run, nothing else."""
+    content = backend.to_str().encode()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as partial:
+            partial.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+
+def _same(tokenizer: Any, backend: Tokenizer, text: str) -> bool:
+    """Whether the fast tokenizer alone gives what the whole one gives, on this text and the lesson's."""
+    return all(
+        tokenizer(sample, add_special_tokens=special)["input_ids"]
+        == backend.encode(sample, add_special_tokens=special).ids
+        for sample in (text, LESSON)
+        for special in (True, False)
+    )
+
+
+def _fast_encoder(backend: Tokenizer) -> Encode:
+    backend.no_truncation()
+    backend.no_padding()
+    added = backend.get_added_tokens_decoder()
+    decode = _decoder(backend)
+
+    def encode_fast(text: str, special: bool) -> list[TokenRecord]:
+        encoding = backend.encode(text, add_special_tokens=special)
+        records = []
+        for index, (id, token, span) in enumerate(zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)):
+            decoded = added[id].content if id in added else decode(id, token)
+            placed = span[0] < span[1]
+            records.append(
+                TokenRecord(
+                    index=index,
+                    id=id,
+                    token=token,
+                    text=decoded if isinstance(decoded, str) else None,
+                    start=span[0] if placed else None,
+                    end=span[1] if placed else None,
+                    special=id in added and added[id].special,
+                    bytes=decoded.hex(" ") if isinstance(decoded, bytes) else None,
+                )
+            )
+        return records
+
+    return encode_fast
+
+
+def _slow_encoder(tokenizer: Any) -> Encode:
+    """For tokenizers written in Python: they know no character spans."""
+
+    def encode_slow(text: str, special: bool) -> list[TokenRecord]:
+        ids = tokenizer(text, add_special_tokens=special)["input_ids"]
+        return [
+            TokenRecord(
+                index=index,
+                id=id,
+                token=tokenizer.convert_ids_to_tokens(id),
+                text=_whole(tokenizer.decode([id])),
+                start=None,
+                end=None,
+                special=id in tokenizer.all_special_ids,
+                bytes=None,
+            )
+            for index, id in enumerate(ids)
+        ]
+
+    return encode_slow
+
+
+def _whole(decoded: str) -> str | None:
+    """A decoded token; None where it is a part of a character, which decodes to nothing or to a replacement."""
+    return None if not decoded or "\ufffd" in decoded else decoded
+
+
+def _decoder(backend: Tokenizer) -> Callable[[int, str], str | bytes]:
+    """What turns one token into its text, or into its bytes where they are not whole characters.
+
+    The decoder of a whole sequence does not do: it drops a leading space and replaces broken characters.
+    """
+    kind = json.dumps(json.loads(backend.to_str()).get("decoder"), ensure_ascii=False)
+    if '"ByteLevel"' in kind:
+        alphabet = _byte_level_alphabet()
+        return lambda _id, token: _text_or_bytes(bytes(alphabet[character] for character in token))
+    if "▁" in kind:
+        return lambda _id, token: _byte_fallback(token) or token.replace("▁", " ")
+    return lambda token_id, _token: backend.decode([token_id], skip_special_tokens=False)
+
+
+def _byte_fallback(token: str) -> str | bytes | None:
+    """A token that stands for one byte, such as <0xE2>; None for any other."""
+    match = re.fullmatch(r"<0x([0-9A-F]{2})>", token)
+    return _text_or_bytes(bytes.fromhex(match[1])) if match else None
+
+
+def _text_or_bytes(content: bytes) -> str | bytes:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
+
+
+@cache
+def _byte_level_alphabet() -> dict[str, int]:
+    """The printable character that stands for each byte in byte-level vocabularies (GPT-2, Radford et al. 2019).
+
+    Printable Latin-1 characters stand for themselves; the others, in order, for the characters from U+0100.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    shifted = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(shifted)}
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
+def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer that transformers makes of a folder's files.
+
+    Raises SourceError where it cannot.
+    """
+    from transformers import AutoTokenizer
+
+    if not source.gguf_file and not any(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
+        raise SourceError(
+            f"{source.name!r} has no tokenizer: none of {', '.join(TOKENIZER_FILES[:6])}, … is in {folder}; "
+            f"copy them from the model it was made of"
+        )
+    if not trust_remote_code and _has_code(folder / "tokenizer_config.json"):
+        raise SourceError(
+            f"the tokenizer of {source.name!r} comes with Python code of its own: "
+            f"read it, and add {spelled('trust_remote_code', True)} to run it"
+        )
+    with quiet(), as_source_error(f"the tokenizer of {source.name!r} could not be loaded"), ExitStack() as stack:
+        if source.gguf_file:
+            stack.enter_context(gguf_files.remembered())
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True, gguf_file=source.gguf_file
+        )
+    return tokenizer
+
+
+def _has_code(path: Path) -> bool:
+    """Whether a tokenizer_config.json names a class of the repository's own."""
+    try:
+        return "AutoTokenizer" in (json.loads(path.read_text(encoding="utf-8")).get("auto_map") or ())
+    except (OSError, ValueError, AttributeError):
+        return False

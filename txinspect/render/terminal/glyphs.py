@@ -1,0 +1,70 @@
+"""Text and numbers as a person sees them: nothing invisible, nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from rich.text import Text
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+_NAMED = {"\n": "↵", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
+
+
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Unicode categories of controls, format characters (such as right-to-left marks) and unassigned code points."""
+
+
+def visible(text: str, *, spaces: bool = False) -> str:
+    """A text with every character that would not show, or would steer the terminal, as a picture or an escape."""
+    return "".join(_picture(character, spaces) for character in text)
+
+
+def _picture(character: str, spaces: bool) -> str:
+    if spaces and character == " ":
+        return "␣"
+    if character in _NAMED:
+        return _NAMED[character]
+    if character < " ":
+        return chr(0x2400 + ord(character))
+    if unicodedata.category(character) in _UNSEEN:
+        return f"\\u{{{ord(character):x}}}"
+    return character
+
+
+def plain(text: str | None, style: str = "") -> Text:
+    """A text that Rich takes as it is: names and paths may hold brackets, which it would read as markup."""
+    return Text("–" if text is None else visible(text), style=style)
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; a dash where there is no number."""
+    return "–" if value is None else f"{value:.4g}"
+
+
+def sparkline(counts: Sequence[int]) -> str:
+    """A bar per count, the highest full; a count of zero is a blank, a small one still a bar."""
+    top = max(counts, default=0)
+    return "".join(" " if not count else _BARS[-(-count * len(_BARS) // top) - 1] for count in counts)
+
+
+def bar(value: float, top: float, width: int) -> str:
+    """A horizontal bar of at most `width` cells."""
+    if not top:
+        return ""
+    eighths = round(value / top * width * 8)
+    full, rest = divmod(eighths, 8)
+    return "█" * full + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")
+
+
+def ranges(indices: Sequence[int]) -> str:
+    """0, 1, 2, 5 as 0–2, 5."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ", ".join(f"{low}" if low == high else f"{low}–{high}" for low, high in runs)

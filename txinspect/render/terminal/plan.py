@@ -1,0 +1,68 @@
+"""The drawing of `plan`: what loading would cost."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from txinspect.commands.plan import PlanReport
+from txinspect.records import FileRecord, LoadingRecord
+from txinspect.render.terminal.frame import frame
+from txinspect.render.terminal.glyphs import plain
+from txinspect.render.terminal.heading import input_line
+from txinspect.render.terminal.loading import known_bytes
+from txinspect.wording import short_bytes, short_count, some_of
+
+
+def draw(report: PlanReport, console: Console) -> RenderableType:
+    """The files that would be opened, and the sums."""
+    files = frame()
+    for name in ("file", "from"):
+        files.add_column(name, overflow="fold")
+    for name in ("size", "tensors", "to read"):
+        files.add_column(name, justify="right", no_wrap=True)
+    for file in report.loading.files:
+        texts = (PurePath(file.path).name, _from(file))
+        files.add_row(*map(plain, texts), known_bytes(file.bytes), _tensors(file), known_bytes(file.bytes_read))
+    return Group(input_line(report.input), Text(), files, Text(), _sums(report))
+
+
+def _from(file: FileRecord) -> str:
+    """Where a file is."""
+    match file.origin:
+        case "bundled":
+            return "comes with txinspect"
+        case "local":
+            return str(PurePath(file.path).parent)
+        case "cache":
+            return f"local cache of {file.repository}"
+        case "hub":
+            return f"Hub: {file.repository}"
+
+
+def _sums(report: PlanReport) -> Table:
+    loading = report.loading
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold cyan", no_wrap=True)
+    grid.add_column()
+    rows = [
+        ("stages", some_of(report.asked)),
+        ("disk", f"{known_bytes(loading.disk_bytes)} to read"),
+        ("download", short_bytes(loading.download_bytes) if loading.download_bytes else "nothing: all is here"),
+        ("memory", f"{short_bytes(loading.memory_bytes)} of weights {_kept(loading)}"),
+        ("parameters", f"{short_count(loading.parameters)} of {short_count(report.model.num_parameters or 0)}"),
+    ]
+    for name, value in rows:
+        grid.add_row(name, plain(value))
+    return grid
+
+
+def _kept(loading: LoadingRecord) -> str:
+    return "mapped from disk" if loading.mapped else "in memory"
+
+
+def _tensors(file: FileRecord) -> str:
+    return "?" if file.tensors is None else f"{file.tensors_read:,} of {file.tensors:,}"

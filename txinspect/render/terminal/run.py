@@ -1,0 +1,5 @@
+"""The drawing of `run`: its tensors, and what was read for them."""
+
+from txinspect.render.terminal.tensors import draw
+
+__all__ = ["draw"]

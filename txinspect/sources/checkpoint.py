@@ -1,0 +1,214 @@
+"""The files that hold a model's weights: found, fetched where need be, and checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from txinspect.errors import SourceError, spelled
+from txinspect.sources.headers import ZIP, StoredTensor, of_header, state_dict, stored
+from txinspect.sources.names import INDEX_FILES
+from txinspect.sources.source import Source
+from txinspect.wording import some_of
+
+_NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""What transformers looks for, in its order."""
+
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+_PICKLE = b"\x80"
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The weight files of a checkpoint that are to be read."""
+
+    folder: Path
+    files: list[Path]
+    index: Path | None = None
+    """The index of a checkpoint of which only these shards are here."""
+
+    def names(self) -> list[str]:
+        """The names of the tensors in the files."""
+        return [tensor.name for tensor in stored(self.files)]
+
+
+Choose = Callable[[list[str]], Collection[str]]
+"""Given the names of a checkpoint's tensors, those that are wanted."""
+
+
+def find(source: Source, choose: Choose | None = None) -> WeightFiles:
+    """The weight files of a source, fetched where need be, every one there and readable as what it claims to be.
+
+    Of a checkpoint in shards on the Hub only those are fetched that hold a tensor that `choose` picks. Raises
+    SourceError where there are none, a shard is missing or a file is damaged.
+    """
+    if source.gguf_file:
+        return WeightFiles(source.config_folder(), [source.config_folder() / source.gguf_file])
+    if source.hub is None:
+        folder = source.weights_folder()
+        return WeightFiles(folder, weight_files(folder, source.name))
+    index = _hub_index(source)
+    if index is None:
+        folder = source.weights_folder()
+        return WeightFiles(folder, weight_files(folder, source.name))
+    weight_map = _weight_map(index)
+    wanted = shards_of(weight_map, choose)
+    folder = source.folder(tuple(wanted))
+    missing = [shard for shard in wanted if not (folder / shard).is_file()]
+    if missing:
+        next_step = (
+            f"run once without {spelled('offline')}" if source.hub.offline else "the Hub does not have it either"
+        )
+        raise SourceError(f"{source.name!r} is not wholly in the local cache: it lacks {some_of(missing)}; {next_step}")
+    files = [folder / shard for shard in wanted]
+    for file in files:
+        _check(file)
+    return WeightFiles(folder, files, index)
+
+
+def _hub_index(source: Source) -> Path | None:
+    """The index of a checkpoint in shards on the Hub; None where its weights are one file."""
+    folder = source.folder(INDEX_FILES)
+    return next((folder / name for name in INDEX_FILES if (folder / name).is_file()), None)
+
+
+def shards_of(weight_map: dict[str, str], choose: Choose | None = None) -> list[str]:
+    """The shards to read; the first at least, since a model without any weights is none."""
+    names = list(weight_map) if choose is None else choose(list(weight_map))
+    return sorted({weight_map[name] for name in names}) or sorted(weight_map.values())[:1]
+
+
+def write_index(found: WeightFiles, folder: Path) -> None:
+    """Write the index of the shards that are here, by their full paths, into another folder."""
+    assert found.index is not None
+    here = {file.name for file in found.files}
+    full = {name: str(found.folder / shard) for name, shard in _weight_map(found.index).items() if shard in here}
+    (folder / found.index.name).write_text(json.dumps({"metadata": {}, "weight_map": full}), encoding="utf-8")
+
+
+def weight_files(folder: Path, name: str) -> list[Path]:
+    """The weight files of a checkpoint, every one there and readable as what it claims to be.
+
+    Raises SourceError, for the model called `name`, where there are none, a shard is missing or a file is damaged.
+    """
+    first = first_file(folder)
+    if first is None:
+        raise SourceError(f"{name!r} has no weights: none of {', '.join(_NAMES)} is in {folder}")
+    files = _shards(first) if first.name.endswith(".index.json") else [first]
+    for file in files:
+        _check(file)
+    return files
+
+
+def first_file(folder: Path) -> Path | None:
+    """The weight file, or the index of shards, that transformers takes; None where there are no weights."""
+    return next((folder / file for file in _NAMES if (folder / file).is_file()), None)
+
+
+@dataclass(frozen=True)
+class WeightListing:
+    """The weights of a source as they are described, before any is fetched."""
+
+    files: dict[str, int | None]
+    """Weight files and their sizes: paths here, names in the repository of those that are not."""
+    tensors: list[StoredTensor]
+    """What is in them; of a pytorch_model.bin that is not here nothing is known."""
+    to_fetch: dict[str, int]
+    """Sizes of the files that are not here."""
+    weight_map: dict[str, str]
+    """The shard that each tensor is in, where an index tells."""
+
+
+def offered(source: Source) -> WeightListing:
+    """What weights a source has, by their headers; these alone are fetched from the Hub.
+
+    Raises SourceError where there are none or they cannot be described.
+    """
+    if source.hub is None:
+        here = find(source).files
+        return WeightListing({str(file): file.stat().st_size for file in here}, stored(here), {}, {})
+    remote = source.hub.weights()
+    files = {str(file.path or file.name): file.size for file in remote}
+    tensors = []
+    for file in remote:
+        if file.path is not None:
+            tensors += stored([file.path])
+        elif file.header is not None:
+            tensors += of_header(file.header(), Path(file.name))
+    index = _hub_index(source)
+    to_fetch = {file.name: file.size or 0 for file in remote if file.path is None}
+    return WeightListing(files, tensors, to_fetch, _weight_map(index) if index else {})
+
+
+def here(source: Source) -> list[Path]:
+    """The weight files of a source that are on this machine already: none are fetched, none are checked."""
+    folder = source.config_folder()
+    if source.gguf_file:
+        return [folder / source.gguf_file]
+    first = first_file(folder)
+    if first is None or not first.name.endswith(".index.json"):
+        return [first] if first else []
+    return [folder / shard for shard in shards_of(_weight_map(first)) if (folder / shard).is_file()]
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """The shard that each tensor is in."""
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        found = {name: str(file) for name, file in weight_map.items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise SourceError(f"{index} is not an index of shards ({error!r}): fetch it again") from error
+    if not found:
+        raise SourceError(f"{index} names no shards: fetch it again")
+    return found
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names."""
+    shards = shards_of(_weight_map(index))
+    missing = [shard for shard in shards if not (index.parent / shard).is_file()]
+    if missing:
+        raise SourceError(
+            f"{index} names {len(shards)} shards, of which {len(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not there ({some_of(missing)}): fetch what is missing"
+        )
+    return [index.parent / shard for shard in shards]
+
+
+def _check(file: Path) -> None:
+    """Raise SourceError for a file that cannot be read as weights."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(64)
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}") from error
+    if head.startswith(_LFS_POINTER):
+        raise SourceError(f"{file} is a Git LFS pointer, not the weights: run 'git lfs pull' in its repository")
+    if not head:
+        raise SourceError(f"{file} is empty: fetch it again")
+    if file.suffix == ".safetensors":
+        _check_safetensors(file)
+    else:
+        _check_torch(file, head)
+
+
+def _check_safetensors(file: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "numpy"):
+            pass
+    except (SafetensorError, OSError, ValueError) as error:
+        raise SourceError(f"{file} is damaged or truncated ({error}): fetch it again") from error
+
+
+def _check_torch(file: Path, head: bytes) -> None:
+    if not head.startswith((ZIP, _PICKLE)):
+        raise SourceError(f"{file} is no checkpoint: it begins with {head[:12]!r}; fetch it again")
+    if head.startswith(ZIP):
+        state_dict(file)

@@ -1,0 +1,67 @@
+"""config.json as it stands in the file, without torch."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from txinspect.errors import SourceError
+from txinspect.sources.bundled_models import alternatives
+from txinspect.sources.source import Source
+
+FIELD_NAMES: dict[str, tuple[str, ...]] = {
+    "num_hidden_layers": (
+        *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_blocks", "decoder_layers"),
+        *("num_decoder_layers", "encoder_layers"),
+    ),
+    "num_attention_heads": (
+        *("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "decoder_attention_heads"),
+        *("num_decoder_attention_heads", "encoder_attention_heads"),
+    ),
+    "num_key_value_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv"),
+    "hidden_size": ("hidden_size", "n_embd", "d_model", "emb_dim"),
+    "vocab_size": ("vocab_size",),
+}
+"""What config.json calls a number, in the families of transformers (the `attribute_map` of its config classes); the
+decoder's where a model has an encoder, too."""
+
+TEXT_PARTS = ("text_config", "decoder", "llm_config")
+"""Where the config of the language model stands in that of a larger model."""
+
+
+def read_config(source: Source) -> dict[str, Any]:
+    """config.json of a source, as it stands in the file; empty for a .gguf file, which needs torch to be read.
+
+    Raises SourceError where it is missing or not a JSON object.
+    """
+    if source.gguf_file:
+        return {}
+    path = source.config_folder() / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SourceError(
+            f"{source.name!r} has no config.json: give the directory that save_pretrained wrote, or {alternatives()}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"config.json of {source.name!r} is not JSON ({error}): fetch or write it again") from error
+    except OSError as error:
+        raise SourceError(f"config.json of {source.name!r} cannot be read: {error.strerror}") from error
+    if not isinstance(config, dict):
+        raise SourceError(f"config.json of {source.name!r} holds no JSON object: fetch or write it again")
+    return config
+
+
+def number(config: dict[str, Any], field: str) -> int | None:
+    """A number that families give different names, such as num_hidden_layers; None where the config has none.
+
+    A model of several parts has it in the part that is the language model.
+    """
+    for part in (config, *(config.get(name) for name in TEXT_PARTS)):
+        if not isinstance(part, dict):
+            continue
+        for name in FIELD_NAMES[field]:
+            value = part.get(name)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+    return None

@@ -1,0 +1,153 @@
+"""What a weight file says of its tensors: names, shapes and types; no weight is read but where a file has no header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from txinspect.errors import SourceError, first_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+ZIP = b"PK\x03\x04"
+
+
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+"""What safetensors calls torch's types."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a weight file."""
+
+    name: str
+    file: Path
+    dtype: str
+    """As torch calls it, such as float16; of a GGUF block, as GGUF does, such as Q4_1."""
+    shape: tuple[int, ...]
+    bytes: int
+
+
+def stored(files: Sequence[Path]) -> list[StoredTensor]:
+    """The tensors in weight files, by their headers; no weight is read but where a file has no header.
+
+    Raises SourceError for a file that cannot be read.
+    """
+    readers = {".safetensors": _stored_safetensors, ".gguf": _stored_gguf}
+    return [tensor for file in files for tensor in readers.get(file.suffix, _stored_torch)(file)]
+
+
+def has_header(file: Path) -> bool:
+    """Whether a weight file says what is in it without being read."""
+    return file.suffix in (".safetensors", ".gguf") or is_mappable(file)
+
+
+def is_mappable(file: Path) -> bool:
+    """Whether a weight file can be mapped into memory: not a pytorch_model.bin of before torch 1.6."""
+    if file.suffix == ".safetensors" or not file.is_file():
+        return file.suffix == ".safetensors"
+    with file.open("rb") as stream:
+        return stream.read(len(ZIP)) == ZIP
+
+
+def of_header(header: dict[str, Any], file: Path) -> list[StoredTensor]:
+    """The tensors that a safetensors header names."""
+    return [
+        StoredTensor(
+            name,
+            file,
+            _DTYPES.get(each["dtype"], each["dtype"].lower()),
+            tuple(each["shape"]),
+            each["data_offsets"][1] - each["data_offsets"][0],
+        )
+        for name, each in header.items()
+        if name != "__metadata__"
+    ]
+
+
+def _stored_safetensors(file: Path) -> list[StoredTensor]:
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > file.stat().st_size:
+                raise ValueError(f"its header would be {length} bytes long")
+            return of_header(json.loads(stream.read(length)), file)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"{file} is damaged or truncated ({error}): fetch it again") from error
+
+
+def _stored_torch(file: Path) -> list[StoredTensor]:
+    return [
+        StoredTensor(name, file, str(each.dtype).removeprefix("torch."), tuple(each.shape), each.nbytes)
+        for name, each in state_dict(file).items()
+    ]
+
+
+def state_dict(file: Path) -> dict[str, Tensor]:
+    """The tensors of a pytorch_model.bin, on the meta device; never its code: other pickled objects are refused.
+
+    Only the zip format has an index: a file of before torch 1.6 is read whole. Raises SourceError.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        found = torch.load(file, map_location="meta", mmap=is_mappable(file) or None, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise SourceError(pickled(file)) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
+    if not isinstance(found, dict):
+        raise SourceError(f"{file} holds a {type(found).__name__}, no tensors by name: fetch it again")
+    return {str(name): each for name, each in found.items() if isinstance(each, torch.Tensor)}
+
+
+def _stored_gguf(file: Path) -> list[StoredTensor]:
+    """A header that transformers reads: gguf's own reader takes seconds over the vocabulary."""
+    from gguf import GGMLQuantizationType
+    from transformers.integrations.gguf.reader import GgufHeader
+
+    try:
+        header = GgufHeader.from_file(str(file))
+        kinds = [GGMLQuantizationType(each.ggml_type).name for each in header.tensors]
+        return [
+            StoredTensor(each.name, file, _DTYPES.get(kind, kind), each.shape, each.nbytes)
+            for each, kind in zip(header.tensors, kinds, strict=True)
+        ]
+    except Exception as error:
+        raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
+
+
+def stored_dtype(file: Path) -> str | None:
+    """The type of the first floating-point tensor of a safetensors file, such as float16; None for other files."""
+    if file.suffix != ".safetensors":
+        return None
+    return next((each.dtype for each in _stored_safetensors(file) if each.dtype.startswith(("float", "bfloat"))), None)
+
+
+def pickled(file: Path) -> str:
+    """The sentence about a file that is refused."""
+    return (
+        f"{file} holds other objects than weights, which may be code: it is not opened; "
+        f"convert it to safetensors where you trust it"
+    )

@@ -1,0 +1,165 @@
+"""The Hub: what a repository has, fetched into the local cache, and every failure as a sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from txinspect.errors import SourceError, spelled
+from txinspect.sources.bundled_models import alternatives
+from txinspect.sources.names import CONFIG_FILES, INDEX_FILES
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A weight file of a repository on the Hub."""
+
+    name: str
+    size: int | None
+    path: Path | None
+    """Where it is in the local cache; None where it has yet to be fetched."""
+    header: Callable[[], dict[str, Any]] | None
+    """Fetches its header; None for a file that is not safetensors."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model's repository on the Hub, at a revision."""
+
+    id: str
+    revision: str | None = None
+    offline: bool = False
+    adapter: str | None = None
+    """The adapter whose base model it is, for sentences; None where the model was asked for itself."""
+    snapshots: dict[tuple[str, ...], Path] = field(default_factory=dict, compare=False, repr=False)
+    """Folders that the Hub was already asked for, by patterns: each asking is a request over the network."""
+
+    def folder(self, patterns: Sequence[str]) -> Path:
+        """The folder of the local cache that holds the files these glob patterns name, fetching what is missing.
+
+        Raises SourceError where the Hub does not have them or cannot be reached.
+        """
+        key = tuple(patterns)
+        if key not in self.snapshots:
+            self.snapshots[key] = _snapshot(self, patterns)
+        return self.snapshots[key]
+
+    def weights(self) -> list[HubFile]:
+        """The weight files, without fetching any: safetensors where there are any, else pytorch_model.bin.
+
+        Raises SourceError where there are none, the Hub cannot be reached, or offline where they are not in the cache.
+        """
+        folder = self.folder(CONFIG_FILES + INDEX_FILES)
+        return _cached_weights(self, folder) if self.offline else _listed_weights(self, commit=folder.name)
+
+
+def _cached_weights(repository: Repository, folder: Path) -> list[HubFile]:
+    here = sorted(path for kind in ("model*.safetensors", "pytorch_model*.bin") for path in folder.glob(kind))
+    if not here:
+        raise SourceError(
+            f"the weights of {repository.id!r} are not in the local cache: run once without {spelled('offline')}"
+        )
+    kind = here[0].suffix
+    return [HubFile(path.name, path.stat().st_size, path, None) for path in here if path.suffix == kind]
+
+
+def _listed_weights(repository: Repository, commit: str) -> list[HubFile]:
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    api = HfApi()
+    with _as_source_error(repository):
+        listed = api.model_info(repository.id, revision=commit, files_metadata=True).siblings or []
+    sizes = {file.rfilename: file.size for file in listed}
+    names = [name for name in sizes if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", name)]
+    names = names or [name for name in sizes if re.fullmatch(r"pytorch_model(-\d+-of-\d+)?\.bin", name)]
+    if not names:
+        raise SourceError(f"{repository.id!r} has no weights on the Hub: no model.safetensors and no pytorch_model.bin")
+
+    def header_of(name: str) -> Callable[[], dict[str, Any]]:
+        def fetch() -> dict[str, Any]:
+            with _as_source_error(repository):
+                found = api.parse_safetensors_file_metadata(repository.id, name, revision=commit).tensors
+            return {
+                key: {"dtype": each.dtype, "shape": each.shape, "data_offsets": each.data_offsets}
+                for key, each in found.items()
+            }
+
+        return fetch
+
+    found = []
+    for name in sorted(names):
+        cached = try_to_load_from_cache(repository.id, name, revision=commit)
+        path = Path(cached) if isinstance(cached, str) else None
+        found.append(HubFile(name, sizes[name], path, header_of(name) if name.endswith(".safetensors") else None))
+    return found
+
+
+def _snapshot(repository: Repository, patterns: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.logging import set_verbosity
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    # Its warnings would stand beside the one sentence; what matters of them is said below.
+    set_verbosity(logging.CRITICAL)
+    if not os.isatty(2):
+        disable_progress_bars()
+    with _as_source_error(repository):
+        return Path(
+            snapshot_download(
+                repository.id,
+                revision=repository.revision,
+                allow_patterns=list(patterns),
+                local_files_only=repository.offline,
+            )
+        )
+
+
+@contextmanager
+def _as_source_error(repository: Repository) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one sentence."""
+    from huggingface_hub import errors
+
+    name = repr(repository.id)
+    if repository.adapter is not None:
+        name += f", the base model of the adapter {repository.adapter!r},"
+    at = f" at revision {repository.revision!r}" if repository.revision else ""
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise SourceError(
+            f"{name} needs its owner's permission: ask on its Hub page, then log in with 'hf auth login'"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise SourceError(
+            f"{name} on the Hub has no revision {repository.revision!r}: check {spelled('revision')}"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise SourceError(
+            f"there is no model {name}, neither here nor on the Hub (or it is private): {alternatives()}"
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        if isinstance(error.__cause__, errors.HfHubHTTPError):
+            status = error.__cause__.response.status_code
+            raise SourceError(
+                f"{name}{at} is not in the local cache, and the Hub answered with status {status}: try later"
+            ) from error
+        if repository.offline:
+            raise SourceError(
+                f"{name}{at} is not in the local cache, and the Hub may not be asked offline: "
+                f"run once without {spelled('offline')}, or {alternatives()}"
+            ) from error
+        raise SourceError(
+            f"{name}{at} is not in the local cache and the Hub cannot be reached: "
+            f"check the network, or {alternatives()}"
+        ) from error
+    except errors.HFValidationError as error:
+        raise SourceError(f"{name} is neither a directory nor a Hub id: {alternatives()}") from error
+    except (OSError, errors.HTTPError, errors.RevisionResolutionError) as error:  # type: ignore[attr-defined]
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SourceError(f"{name}{at} could not be fetched from the Hub: {reason}") from error

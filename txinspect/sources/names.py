@@ -1,0 +1,37 @@
+"""What the files of a model are called."""
+
+from __future__ import annotations
+
+CONFIG_FILES = ("config.json",)
+
+
+CODE_FILES = ("*.py",)
+
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "tokenizer*.py",
+)
+
+
+INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+SAFETENSORS_FILES = ("model.safetensors",)
+
+
+TORCH_FILES = ("pytorch_model.bin",)
+
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")

@@ -1,0 +1,180 @@
+"""A model's name → where its files are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from txinspect.errors import SourceError, UsageError, spelled
+from txinspect.queries import ModelChoice
+from txinspect.sources.bundled_models import alternatives, bundled_folder, bundled_models
+from txinspect.sources.hub import Repository
+from txinspect.sources.names import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILES,
+    CONFIG_FILES,
+    SAFETENSORS_FILES,
+    TOKENIZER_FILES,
+    TORCH_FILES,
+)
+
+Kind = Literal["bundled", "directory", "gguf", "hub"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's name, resolved to the kind of place its files are in."""
+
+    name: str
+    kind: Kind
+    path: Path | None
+    """The folder, or the .gguf file; None for the Hub."""
+    hub: Repository | None = None
+    """Where it is on the Hub; None for a local model."""
+    adapter: Path | None = None
+    """The folder of a PEFT adapter that is put on the model."""
+    base: str | None = None
+    """The name of the model that the adapter is put on."""
+
+    def folder(self, patterns: Sequence[str]) -> Path:
+        """The local folder that holds the files these glob patterns name, fetched from the Hub if need be.
+
+        Raises SourceError where the Hub does not have them or cannot be reached.
+        """
+        if self.hub is not None:
+            return self.hub.folder(patterns)
+        assert self.path is not None, "a model is on the Hub or at a path"
+        return self.path.parent if self.gguf_file else self.path
+
+    @property
+    def gguf_file(self) -> str | None:
+        """The name of the .gguf file, which holds config, tokenizer and weights at once."""
+        return self.path.name if self.kind == "gguf" and self.path is not None else None
+
+    def config_folder(self) -> Path:
+        """The folder that holds config.json."""
+        return self.folder(CONFIG_FILES)
+
+    def tokenizer_folder(self) -> Path:
+        """The folder that holds the tokenizer's files: an adapter's own, where it comes with one."""
+        if self.adapter is not None and any((self.adapter / name).is_file() for name in TOKENIZER_FILES):
+            return self.adapter
+        return self.folder(CONFIG_FILES + TOKENIZER_FILES)
+
+    @property
+    def bundled_tokenizer(self) -> Path | None:
+        """The fast tokenizer that comes with a bundled model; None for any other model."""
+        return self.path / "tokenizer.json" if self.kind == "bundled" and self.path is not None else None
+
+    def weights_folder(self) -> Path:
+        """The folder that holds weights in one file: safetensors where there are any, else pytorch_model.bin."""
+        folder = self.folder(SAFETENSORS_FILES)
+        if self.hub is not None and not any(folder.glob("model*.safetensors")):
+            folder = self.folder(TORCH_FILES)
+        return folder
+
+    @property
+    def adapter_files(self) -> list[Path]:
+        """The weights of the adapter: one file, or none."""
+        if self.adapter is None:
+            return []
+        return [self.adapter / name for name in ADAPTER_FILES if (self.adapter / name).is_file()][:1]
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of the Hub's snapshot that config.json is of; None for a local model."""
+        return self.config_folder().name if self.hub is not None else None
+
+
+def resolve(choice: ModelChoice) -> Source:
+    """What a model's name stands for: a bundled model, a directory, a .gguf file or a Hub id, in that order.
+
+    Raises SourceError for a name that can be none of them.
+    """
+    name = choice.name
+    if not name:
+        raise SourceError(f"there is no file or directory '': {alternatives()}")
+    if choice.revision is not None and name in bundled_models():
+        raise UsageError(
+            f"{spelled('revision')} picks a snapshot of the Hub, and {name!r} comes with the program: omit it"
+        )
+    if name in bundled_models():
+        return Source(name, "bundled", bundled_folder(name))
+    path = Path(name).expanduser()
+    if choice.revision is not None and path.exists():
+        raise UsageError(f"{spelled('revision')} picks a snapshot of the Hub, and {name!r} is a local path: omit it")
+    if (path / ADAPTER_CONFIG).is_file() and (path / "config.json").is_file():
+        # transformers would put the adapter on the model without a word.
+        raise SourceError(
+            f"{name!r} holds a model and an adapter, config.json and {ADAPTER_CONFIG}: move the one that is not meant "
+            f"into a folder of its own"
+        )
+    if path.is_dir():
+        return _adapted(choice, path) if _is_adapter(path) else Source(name, "directory", path)
+    if path.is_file():
+        if path.suffix == ".gguf":
+            _check_gguf(path)
+            return Source(name, "gguf", path)
+        raise SourceError(
+            f"{name!r} is a file, not a model: give the directory that holds its config.json, or a .gguf file"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name) or name.endswith(".gguf"):
+        raise SourceError(f"there is no file or directory {name!r}: {alternatives()}")
+    offline = choice.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
+    return Source(name, "hub", None, Repository(name, choice.revision, offline))
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a PEFT adapter and no model."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def _adapted(choice: ModelChoice, folder: Path) -> Source:
+    """The base model of a PEFT adapter, with the adapter on it.
+
+    A base given by a relative path is looked for from the working directory, then from the adapter's folder. Raises
+    SourceError for an adapter that is damaged or whose base is not there, or where peft is not installed.
+    """
+    name, path = choice.name, folder / ADAPTER_CONFIG
+    if find_spec("peft") is None:
+        raise SourceError(
+            f"{name!r} is a PEFT adapter, which needs the package peft: install it with 'pip install peft'"
+        )
+    if not any((folder / file).is_file() for file in ADAPTER_FILES):
+        raise SourceError(f"the adapter {name!r} has no weights: none of {', '.join(ADAPTER_FILES)} is in {folder}")
+    try:
+        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path} is no PEFT adapter's config ({error!r}): fetch or write it again") from error
+    if not isinstance(base, str) or not base:
+        raise SourceError(f"{path} names no base model: write a folder or a Hub id into its base_model_name_or_path")
+    if (folder / base).is_dir() and not Path(base).is_dir():
+        base = str(folder / base)
+    if _is_adapter(Path(base)):
+        raise SourceError(
+            f"the base model of the adapter {name!r} is an adapter itself, {base!r}, and one is put on at a time: "
+            f"merge that one into its own base first, with peft's merge_and_unload"
+        )
+    try:
+        found = resolve(replace(choice, name=base, revision=None))
+    except SourceError as error:
+        raise SourceError(
+            f"the base model of the adapter {name!r} is not there, by the base_model_name_or_path of its "
+            f"{ADAPTER_CONFIG}: {error}"
+        ) from error
+    hub = replace(found.hub, adapter=name) if found.hub else None
+    return replace(found, name=name, hub=hub, adapter=folder, base=found.name)
+
+
+def _check_gguf(file: Path) -> None:
+    """Raise SourceError for a file that is not a GGUF."""
+    with file.open("rb") as stream:
+        head = stream.read(4)
+    if head != b"GGUF":
+        raise SourceError(f"{file} is not a GGUF: it begins with {head!r}; fetch it again")
