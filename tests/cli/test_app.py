@@ -227,10 +227,17 @@ def test_what_needs_no_model_imports_none_of_its_libraries(arguments: list[str],
 linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
 
+def heed_interrupts() -> None:
+    """In a child: a job in the background is born deaf to SIGINT, and Python leaves it so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def started(*arguments: object, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
     """The command line in a process of its own, ended with the block."""
-    process = subprocess.Popen([sys.executable, "-m", "txinspect", *map(str, arguments)], **streams)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "txinspect", *map(str, arguments)], preexec_fn=heed_interrupts, **streams
+    )
     try:
         yield process
     finally:
@@ -318,7 +325,10 @@ main()
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 def test_an_interrupt_while_loading(opt: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW.format(model=str(opt))], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", SLOW.format(model=str(opt))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
     )
     with process:
         assert process.stderr is not None

@@ -18,6 +18,7 @@ from txinspect.anatomy.families import (
     RESIDUAL_AXES,
     ROTATED_SINUSOIDS,
     ROUTER_OUTPUTS,
+    SINE_FIRST,
 )
 from txinspect.stages import STAGES, Stage
 
@@ -160,7 +161,8 @@ class Architecture:
             if self.class_names[path] in COMPLEX_ROTARY:
                 yield replace(self._supply(stage, name, "output", path, None, note), axes=positions.ROTARY_AXES)
                 continue
-            for pick, table in enumerate(("cos", "sin")):
+            tables = ("sin", "cos") if self.class_names[path] in SINE_FIRST else ("cos", "sin")
+            for pick, table in sorted(enumerate(tables), key=lambda pair: pair[1]):
                 found = self._supply(stage, f"{name}.{table}", "output", path, None, note)
                 yield replace(found, axes=positions.ROTARY_AXES, pick=pick)
 

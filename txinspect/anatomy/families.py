@@ -86,7 +86,7 @@ ROUTERS = ("router", "gate")
 POSITION_EMBEDDINGS = ("embed_positions", "position_embeddings", "wpe", "positions_embed", "position_bias")
 
 
-RELATIVE_BIAS = "rel_logits_proj"
+RELATIVE_BIASES = ("rel_logits_proj", "relative_position_bias")
 """What makes a bias of each layer's scores out of the distance between query and key."""
 
 
@@ -96,6 +96,9 @@ ROTATED_SINUSOIDS = ("roformer",)
 
 COMPLEX_ROTARY = ("DeepseekV2RotaryEmbedding", "Llama4TextRotaryEmbedding")
 """Rotary modules that pass on one complex table instead of cos and sin."""
+
+SINE_FIRST = ("CodeGenRotaryEmbedding", "GPTJRotaryEmbedding")
+"""Rotary modules that pass on sin and cos, in this order."""
 
 
 FINAL_NORMS = (
@@ -183,7 +186,7 @@ CODEBOOK_READERS = ("musicgen_decoder", "musicgen_melody_decoder")
 """Models that read a row of ids for each of several codebooks and sum their embeddings."""
 
 
-LOOPED = ("hrm_text", "nanochat")
+LOOPED = ("dory", "hrm_text", "inkling2_loop_text", "nanochat")
 """Models that run a stage's module several times in a pass: their layers, or one norm at both ends."""
 
 
@@ -203,14 +206,33 @@ CONTAINERS = {
     "ModuleDict": "it is a dictionary of modules, which never runs itself: ask for one of them",
 }
 
-ADDS_UP: dict[str, dict[str, object]] = {
-    "opt": {"do_layer_norm_before": True},
+ADDS_UP = frozenset(
+    """
+    apertus apertus1p5_text arcee aria_text axk1 axk2 bailing_hybrid bamba bigbird_pegasus biogpt bitnet blenderbot
+    bloom blt codegen cohere cohere2 cohere2_moe cohere_compass_text cpmant ctrl cwm dbrx deepseek_v2 deepseek_v3
+    deepseek_v32 diffllama dots1 dots3_note dots3_note_text emu3 ernie4_5 ernie4_5_moe exaone exaone_moe falcon
+    falcon_h1 falcon_mamba flint fuyu gemma glm glm4_moe glm4_moe_lite glm_moe_dsa got_ocr2 gpt-sw3 gpt2 gpt_bigcode
+    gpt_neo gpt_neox gpt_oss gptj helium hrm_text hunyuan_v1_dense hunyuan_v1_moe hy_v3 internlm3 iquestcoder jais2
+    jamba jetmoe kimi_linear laguna lara_mini lfm2 lfm2_moe llama llama4 llama4_text mamba mamba2 mbart
+    megatron-bert mellum mimo_v2_flash minimax_m2 minimax_m3_vl_text ministral ministral3 mistral mixtral
+    modernbert-decoder moshi moss_transcribe_diarize mpt musicgen musicgen_melody nanochat nemotron nemotron_h olmo
+    olmoe opt pegasus persimmon phi phi3 phi4_multimodal phimoe qwen2 qwen2_moe qwen3 qwen3_5 qwen3_5_moe
+    qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next recurrent_gemma roberta-prelayernorm sarvam_mla sarvam_moe
+    seed_oss smollm3 solar_open stablelm starcoder2 vaultgemma whisper xglm xlm-roberta-xl xlstm youtu
+    """.split()  # noqa: SIM905 - a list of 125 strings is no easier to read
+)
+"""Types in which every layer's output is its input plus what its attention or mixer and its MLP pass on, unscaled."""
+
+ADDS_UP_IF = {
+    "bloom": ("apply_residual_connection_post_layernorm", False),
+    "opt": ("do_layer_norm_before", True),
 }
-"""Types in which a layer's output is its input plus the outputs of attention and MLP, with the settings of the config
-that this takes."""
+"""Of those, the ones whose config decides: the field, and the value that it takes."""
 
 
 def adds_up(config: Any) -> bool:
     """Whether a model's layers are known to add attention and MLP to their input as they are."""
-    settings = ADDS_UP.get(config.model_type)
-    return settings is not None and all(getattr(config, name) == value for name, value in settings.items())
+    if config.model_type not in ADDS_UP:
+        return False
+    field, value = ADDS_UP_IF.get(config.model_type, ("model_type", config.model_type))
+    return bool(getattr(config, field) == value)

@@ -44,9 +44,12 @@ NOTES = {
 }
 
 
-def has_tables(config: Any) -> bool:
+def has_tables(model: PreTrainedModel) -> bool:
     """Whether a model's positions are had here."""
-    return config.model_type in AXES and (config.model_type != "falcon" or config.alibi)
+    kind = model.config.model_type
+    if kind in ("gptj", "codegen"):  # from transformers 5.24 a module of its own passes the tables on
+        return hasattr(model.get_submodule("transformer.h.0.attn"), "embed_positions")
+    return kind in AXES and (kind != "falcon" or model.config.alibi)
 
 
 def tables(model: PreTrainedModel, length: int) -> Tables:
