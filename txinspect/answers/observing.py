@@ -22,7 +22,7 @@ from txinspect.records import (
 )
 from txinspect.sources.config import read_config
 from txinspect.sources.source import Source, resolve
-from txinspect.version import __version__
+from txinspect.version import __version__, untested
 from txinspect.wording import short_bytes, some_of
 
 if TYPE_CHECKING:
@@ -185,7 +185,9 @@ def loading_notes(subject: Subject) -> list[str]:
     """What to know of how the model is loaded."""
     source = subject.source
     notes = [f"The adapter {source.name} is on {source.base}."] if source.adapter else []
-    return notes + ([record.sentence(subject.quantization)] if subject.quantization else [])
+    notes += [record.sentence(subject.quantization)] if subject.quantization else []
+    newer = untested()
+    return notes + ([f"{newer}: --check compares its own pass with a plain one."] if newer else [])
 
 
 def encode(query: TextQuery[Any], source: Source) -> InputRecord:

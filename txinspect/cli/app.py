@@ -17,7 +17,7 @@ from txinspect.cli.output import Output
 from txinspect.commands import schema as schemas
 from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.queries import Query
-from txinspect.version import __version__
+from txinspect.version import __version__, untested
 
 
 class ErrorBoundary(TyperGroup):
@@ -45,7 +45,9 @@ class ErrorBoundary(TyperGroup):
             self._complain(ctx, error, error.as_spelled_by(self._spelling(ctx)))
             raise typer.Exit(error.exit_code) from None
         except Exception as error:
-            advice = "; run it again with -v for the traceback" if not _is_verbose(ctx) else ""
+            newer = untested()
+            advice = f"; {newer}: an older one may do" if newer else ""
+            advice += "; run it again with -v for the traceback" if not _is_verbose(ctx) else ""
             self._complain(ctx, error, f"unexpected {type(error).__name__}: {error}{advice}")
             raise typer.Exit(1) from None
 

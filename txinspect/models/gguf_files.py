@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+from txinspect.patching import patched
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,14 +67,11 @@ def remembered(path: Path | None = None, wanted: Collection[str] | None = None) 
             return whole
         return SimpleNamespace(fields=whole.fields, tensors=[each for each in whole.tensors if each.name in wanted])
 
-    gguf.GGUFReader, gguf.get_tensor_name_map = read, _name_map(names)  # type: ignore[misc, assignment]
-    try:
+    with patched(gguf, "GGUFReader", read), patched(gguf, "get_tensor_name_map", _name_map(names)):
         yield
-    finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names  # type: ignore[misc]
 
 
-@cache
+@lru_cache(maxsize=1)  # a reader maps its file: one is enough for a process that lives on
 def _reader(kind: Any, path: str, _changed: int) -> Any:
     return kind(path)
 

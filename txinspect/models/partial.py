@@ -16,6 +16,7 @@ from txinspect.errors import SourceError
 from txinspect.models import adapters, gguf_files, keys
 from txinspect.models.device import device_for
 from txinspect.models.quiet import as_source_error, quiet
+from txinspect.patching import patched
 from txinspect.queries import ModelChoice
 from txinspect.sources import checkpoint
 from txinspect.sources.source import Source
@@ -130,11 +131,8 @@ def _noted() -> Iterator[set[str]]:
         names.add(source_key)
         original(self, target_key, source_key, *arguments, **options)
 
-    WeightTransform.add_tensor = add_tensor  # type: ignore[method-assign]
-    try:
+    with patched(WeightTransform, "add_tensor", add_tensor):
         yield names
-    finally:
-        WeightTransform.add_tensor = original  # type: ignore[method-assign]
 
 
 def _partial(model_class: type[PreTrainedModel], uses: Mapping[str, bool], *, drop: bool) -> type[PreTrainedModel]:

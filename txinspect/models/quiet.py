@@ -12,6 +12,7 @@ from pathlib import Path
 
 from txinspect.errors import InspectError, SourceError, first_line
 from txinspect.sources import headers
+from txinspect.version import untested
 
 
 @contextmanager
@@ -23,10 +24,12 @@ def as_source_error(what: str, file: Path | None = None) -> Iterator[None]:
         raise
     except pickle.UnpicklingError as error:
         raise SourceError(headers.pickled(file) if file else f"{what}: {first_line(error)}") from error
-    except ImportError as error:
-        raise SourceError(f"{what}: a package is missing ({first_line(error)})") from error
     except Exception as error:
-        raise SourceError(f"{what}: {first_line(error)}") from error
+        # A name that is not where it was is a matter of versions, not of packages.
+        if isinstance(error, ImportError) and "cannot import name" not in str(error):
+            raise SourceError(f"{what}: a package is missing ({first_line(error)})") from error
+        newer = untested()
+        raise SourceError(f"{what}: {first_line(error)}{f' ({newer})' if newer else ''}") from error
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import StageError
 from txinspect.forward.attention.calls import BackendCall, Call
+from txinspect.patching import patched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,9 +50,8 @@ def _backends(model: PreTrainedModel, modules: Collection[nn.Module], receive: R
     with ExitStack() as stack:
         # Most files share one interface; a few, such as modeling_doge.py, have one of their own.
         for interface in {id(found): found for module in modules for found in _interfaces(module)}.values():
-            stack.callback(setattr, interface, "_local_mapping", dict(interface._local_mapping))
-            for name in names:
-                interface[name] = _recorder(name, interface.get(name), modules, receive)
+            recorders = {name: _recorder(name, interface.get(name), modules, receive) for name in names}
+            stack.enter_context(patched(interface, "_local_mapping", {**interface._local_mapping, **recorders}))
         yield
 
 

@@ -1,0 +1,174 @@
+"""A command is three files and a line: one is declared in a temporary package and run through the real door."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from importlib import import_module, reload
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import txinspect.answers
+import txinspect.commands
+import txinspect.render.terminal
+from txinspect import commands
+from txinspect.cli import app as app_room
+from txinspect.inspecting import inspect
+
+jsonschema: Any = import_module("jsonschema")  # it carries no types
+
+DECLARATION = '''
+"""How loud a text is."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from txinspect.commands.command import Command
+from txinspect.errors import UsageError, spelled
+from txinspect.queries import PLACEMENT, PRECISION, Option, TextQuery
+from txinspect.records import InputRecord, Report, doc
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoudQuery(TextQuery["LoudReport"]):
+    """Show a text louder."""
+
+    idle = (*PRECISION, *PLACEMENT)
+
+    times: Annotated[int, Option("-t/--times", "How much louder.", "N")] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.times < 1:
+            raise UsageError(f"{spelled('times')} {self.times} is not louder: give 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoudView:
+    """How it is drawn."""
+
+    frame: Annotated[bool, Option("--frame", "Draw a frame around it.")] = False
+
+
+class LoudReport(Report, frozen=True, kw_only=True):
+    """Report of `loud`."""
+
+    command: Annotated[Literal["loud"], doc("The command that made the report.")]
+    input: InputRecord
+    loud: Annotated[str, doc("The text, louder.")]
+
+
+COMMAND = Command("loud", LoudQuery, LoudReport, examples=("txinspect loud 'Hello' --times 2",), view=LoudView)
+'''
+
+ANSWER = '''
+"""How loud a text is."""
+
+from txinspect.answers.observing import encode, head
+from txinspect.commands.loud import LoudQuery, LoudReport
+from txinspect.models import describing
+from txinspect.sources.config import read_config
+from txinspect.sources.source import resolve
+
+
+def answer(query, notify):
+    """The report of `loud`."""
+    source = resolve(query.model)
+    notify("shouting")
+    return LoudReport(
+        **head("loud", ["Mind your ears."]),
+        model=describing.unbuilt_model_record(source, read_config(source)),
+        input=encode(query, source),
+        loud=query.text.upper() + "!" * query.times,
+    )
+'''
+
+DRAWING = '''
+"""The drawing of `loud`."""
+
+from rich.panel import Panel
+from rich.text import Text
+
+from txinspect.commands.loud import LoudView
+
+
+def draw(report, console, view=LoudView()):
+    """The text, in a frame where one is asked for."""
+    return Panel(report.loud) if view.frame else Text(report.loud)
+'''
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The command line with `loud` in it: three files, each in its place, and a line in the list of commands."""
+    places: list[tuple[Any, str]] = [
+        (txinspect.commands, DECLARATION),
+        (txinspect.answers, ANSWER),
+        (txinspect.render.terminal, DRAWING),
+    ]
+    for package, code in places:
+        folder = tmp_path / package.__name__
+        folder.mkdir()
+        (folder / "loud.py").write_text(code)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    monkeypatch.setattr(commands, "NAMES", (*commands.NAMES, "loud"))  # the line
+    before = app_room.app
+    app = reload(app_room).app
+    yield lambda *arguments: CliRunner().invoke(app, list(arguments))
+    commands.command.cache_clear()
+    for name in [name for name in sys.modules if name.endswith(".loud")]:
+        package, _, stem = name.rpartition(".")
+        delattr(import_module(package), stem)
+        del sys.modules[name]
+    app_room.app = before
+
+
+def test_its_help(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: Result = run("loud", "--help")
+    assert shown.exit_code == 0
+    words = " ".join(shown.stdout.replace("│", " ").split())
+    for said in ("Show a text louder.", "-t", "--times", "How much louder.", "--frame", "Draw a frame", "--model"):
+        assert said in words
+    assert "$ txinspect loud 'Hello' --times 2" in words
+    assert "--8bit" not in words
+    assert "Show a text louder." in " ".join(run("--help").stdout.split())
+
+
+def test_its_report_as_json_and_its_schema(run: Any) -> None:
+    report = json.loads(run("loud", "Hello", "--times", "3", "--json").stdout)
+    assert (report["command"], report["loud"], report["model"]["name"]) == ("loud", "HELLO!!!", "opt-mini")
+    schema = json.loads(run("schema", "loud").stdout)
+    jsonschema.validate(report, schema, jsonschema.Draft202012Validator)
+    assert schema["$defs"]["LoudReport"]["properties"]["loud"]["description"] == "The text, louder."
+    everything = json.loads(run("schema").stdout)
+    jsonschema.validate(report, everything, jsonschema.Draft202012Validator)
+
+
+def test_its_drawing(run: Any) -> None:
+    shown = run("loud", "Hello").stdout.splitlines()
+    assert shown[0].startswith("opt-mini · OPTForCausalLM")
+    assert [line.rstrip() for line in shown[1:]] == ["HELLO!", "Mind your ears."]
+    framed = run("loud", "Hello", "--frame").stdout
+    assert "╭" in framed
+    assert "│ HELLO!" in framed
+
+
+def test_its_errors_in_both_voices(run: Any) -> None:
+    result = run("loud", "-t", "0")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "txinspect: --times 0 is not louder: give 1 or more\n"
+    assert run("loud", "-t", "many").exit_code == 2
+    query: Any = txinspect.LoudQuery
+    with pytest.raises(txinspect.InspectError, match=r"^times 0 is not louder"):
+        query(times=0)
+
+
+def test_its_query_in_python(run: Any) -> None:
+    said: list[str] = []
+    query: Any = txinspect.LoudQuery
+    assert inspect(query(text="Hi", times=2), said.append).loud == "HI!!"
+    assert said == ["shouting"]
