@@ -4,13 +4,13 @@
 
 Each command and its plain counterpart run in turn, each as a process of its own on an OPT-1.3b-shaped checkpoint with
 random weights (2.6 GB, float16), written to a temporary folder unless one is given; before each pair a process
-only imports what plain transformers imports for it. Figures are medians. `--write` puts the table into the README.
+only imports what plain transformers imports for it. Figures are medians. `--write` puts the table into loading.md,
+beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
 import sys
 import tempfile
@@ -20,8 +20,7 @@ from pathlib import Path
 
 from tests.benchmarks.lesson import TEXT, Cost, measure, write_checkpoint
 
-README = Path(__file__).parents[2] / "README.md"
-MARKS = ("<!-- loading: written by tests/benchmarks/loading.py -->\n", "<!-- loading ends -->\n")
+TABLE = Path(__file__).with_suffix(".md")
 
 IMPORTS = """
 import sys, torch
@@ -144,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time and peak memory of loading beside plain transformers.")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--write", action="store_true", help="put the table into the README")
+    parser.add_argument("--write", action="store_true", help="put the table into loading.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         checkpoint = options.checkpoint or Path(temporary)
@@ -160,10 +159,8 @@ def main() -> None:
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
     print(table(rows), *promises(rows), sep="\n")
     if options.write:
-        before, after = MARKS
-        pattern = re.compile(re.escape(before) + ".*?" + re.escape(after), re.DOTALL)
-        text = README.read_text(encoding="utf-8")
-        README.write_text(pattern.sub(lambda _: before + table(rows) + after, text), encoding="utf-8")
+        head = TABLE.read_text(encoding="utf-8").partition("| | | imports")[0]
+        TABLE.write_text(head + table(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,11 +32,9 @@ REPEATED_ROWS = 32
 ORDINARY = (4, 2048)
 """Ids of the tokens that are not special: from, and up to but without."""
 
-PROMPTS = (
-    "The quick brown fox jumps over the lazy",
-    "When Mary and John went to the store, John gave a drink to",
-    "The capital of France is",
-)
+PAIR = tuple(f"When Mary and John went to the store, {giver} gave a drink to" for giver in ("John", "Mary"))
+"""Two prompts that differ in who gives, so that a model that understood them would answer differently."""
+PROMPTS = ("The quick brown fox jumps over the lazy", *PAIR, "The capital of France is")
 CONTINUED = 40
 """Tokens that the model adds to the first prompt, taking the likeliest each time."""
 
@@ -104,6 +102,8 @@ class Figures:
     stories: StoryFigures
     repeated: tuple[RepeatedFigures, ...]
     prompts: tuple[PromptFigures, ...]
+    differences: tuple[float, ...]
+    """After each prompt of the pair: the logit of " Mary" less that of " John"."""
     continuation: str
     """The first prompt and what the model adds to it."""
 
@@ -225,6 +225,13 @@ def prompt_figures(model: OPTForCausalLM, tokenizer: PreTrainedTokenizerBase, pr
     return PromptFigures(prompt, tuple(zip(tokens, top.values.tolist(), strict=True)))
 
 
+def difference(model: OPTForCausalLM, tokenizer: PreTrainedTokenizerBase, prompt: str) -> float:
+    """Return by how much the logit of " Mary" is above that of " John" after a prompt."""
+    logits = model(input_ids=torch.tensor([tokenizer(prompt)["input_ids"]])).logits[0, -1]
+    mary, john = (tokenizer(name, add_special_tokens=False)["input_ids"][0] for name in (" Mary", " John"))
+    return float(logits[mary] - logits[john])
+
+
 def continuation(model: OPTForCausalLM, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     """Return a prompt with CONTINUED tokens more, or fewer if the model ends the text."""
     ids = tokenizer(prompt)["input_ids"]
@@ -246,5 +253,6 @@ def measure(folder: Path) -> Figures:
         stories=story_figures(model, tokenizer),
         repeated=tuple(repeated_figures(model, length) for length in REPEATED_LENGTHS),
         prompts=tuple(prompt_figures(model, tokenizer, prompt) for prompt in PROMPTS),
+        differences=tuple(difference(model, tokenizer, prompt) for prompt in PAIR),
         continuation=continuation(model, tokenizer, PROMPTS[0]),
     )

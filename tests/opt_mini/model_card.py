@@ -96,6 +96,10 @@ The five likeliest tokens after a prompt, with their probabilities.
 |---|---|
 {prompts}
 
+The second and the third differ in who gives, and the model answers Mary to both: the logit of ` Mary` is
+{john_gives:.2f} and {mary_gives:.2f} above that of ` John`. It repeats the name that came first; it has not
+understood that nobody gives a drink to themselves, and is no model of that kind of sentence.
+
 The first of these prompts, continued with the likeliest token each time, until the model ends the text
 or has added {continued} tokens:
 
@@ -160,6 +164,8 @@ def card(figures: Figures, minutes: int) -> str:
         repeated_seed=REPEATED_SEED,
         repeated="\n".join(_repeated(row) for row in figures.repeated),
         prompts="\n".join(_prompt(row) for row in figures.prompts),
+        john_gives=figures.differences[0],
+        mary_gives=figures.differences[1],
         continued=CONTINUED,
         continuation=figures.continuation,
         minutes=minutes,

@@ -276,6 +276,7 @@ class TestNextTokens:
         [
             "The quick brown fox jumps over the lazy",
             "When Mary and John went to the store, John gave a drink to",
+            "When Mary and John went to the store, Mary gave a drink to",
             "The capital of France is",
         ],
     )
@@ -286,6 +287,19 @@ class TestNextTokens:
         printed = re.findall(r"`(.*?)` ([\d.]+)", card[f"`{prompt}`"][0])
         assert [token for token, _ in printed] == [tokenizer.decode([int(i)]) for i in top.indices]
         assert all(agrees(number, float(value)) for (_, number), value in zip(printed, top.values, strict=True))
+
+    def test_the_pair_on_the_card(self, model: Any, tokenizer: Any) -> None:
+        """The model repeats the first name, whoever gives, and the card says so."""
+        mary, john = (tokenizer(name, add_special_tokens=False).input_ids[0] for name in (" Mary", " John"))
+        found = []
+        for giver in ("John", "Mary"):
+            ids = tokenizer(f"When Mary and John went to the store, {giver} gave a drink to", return_tensors="pt")
+            with torch.no_grad():
+                logits = model(**ids).logits[0, -1].double()
+            found.append(float(logits[mary] - logits[john]))
+        text = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
+        assert all(each > 10 for each in found)
+        assert f"the logit of ` Mary` is {found[0]:.2f} and {found[1]:.2f} above that of ` John`" in text
 
     def test_the_continuation_on_the_card(self, model: Any, tokenizer: Any) -> None:
         batch = tokenizer("The quick brown fox jumps over the lazy", return_tensors="pt")

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from txinspect import commands
 from txinspect.cli import output as door
@@ -20,8 +20,28 @@ from txinspect.queries import Query
 from txinspect.version import __version__, untested
 
 
+def _without_types(switches: list[Any]) -> list[Any]:
+    """The parameters of a command; a switch takes no value, and its help names no type."""
+    for each in switches:
+        if getattr(each, "is_flag", False) and each.metavar is None:
+            each.metavar = ""
+    return switches
+
+
+class Command(TyperCommand):
+    """A command as its help shows it."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its parameters, --help among them."""
+        return _without_types(super().get_params(ctx))
+
+
 class ErrorBoundary(TyperGroup):
     """The one place where an exception becomes a sentence on stderr and an exit code."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its parameters, --help among them."""
+        return _without_types(super().get_params(ctx))
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """Parse what stands before the command."""
@@ -133,14 +153,14 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
 
 
 for _command in map(commands.command, commands.NAMES):
-    app.command(_command.name, epilog=_examples(*_command.examples))(command_function(_command, _answer))
+    app.command(_command.name, cls=Command, epilog=_examples(*_command.examples))(command_function(_command, _answer))
 
 
 def _reporting() -> list[str]:
     return list(commands.NAMES)
 
 
-@app.command(epilog=_examples("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
+@app.command(cls=Command, epilog=_examples("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
 def schema(
     command: Annotated[
         str | None, typer.Argument(help="The command; all of them if not given.", autocompletion=lambda: _reporting())

@@ -34,7 +34,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     line = command.planned or command.query
     own = list(_fields(line))
     view = list(_fields(command.view)) if command.view else []
-    groups: list[inspect.Parameter] = [*_model_parameters(line), *_parameters_of(choose_output)]
+    groups = _parameters_of(choose_output)
     extra: list[inspect.Parameter] = []
     if issubclass(line, TextQuery):
         extra += [*_parameters_of(read_text), _parameter("no_special", NoSpecial, False)]
@@ -49,7 +49,10 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
         shape = command.view(**{field.name: values[field.name] for field in view}) if command.view else None
         answer(query, output, shape)
 
-    everything = [*extra, *(field.parameter for field in (*own, *view)), *groups]
+    # Headings stand in the help in the order in which their first option does: what is asked, the model, the output.
+    asked = [field.parameter for field in (*own, *view) if field.option.panel is None]
+    shown = [field.parameter for field in (*own, *view) if field.option.panel is not None]
+    everything = [*extra, *asked, *_model_parameters(line), *shown, *groups]
     ordered = sorted(everything, key=lambda parameter: not _is_argument(parameter))
     run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
