@@ -261,7 +261,7 @@ def test_a_text_as_long_as_the_positions(opt: Path) -> None:
 @pytest.mark.parametrize("query", [EmbedQuery, PosQuery, AttnQuery])
 def test_a_text_longer_than_the_positions(query: Any, opt: Path) -> None:
     with pytest.raises(
-        InspectError, match=r"^the text is 129 tokens long and '.*' has 128 positions: shorten the text$"
+        InspectError, match=r"^the text is 129 tokens long, but '.*' has 128 positions: shorten the text$"
     ):
         inspect(query(model=choice(opt), text="x" * 128))
 
@@ -278,7 +278,7 @@ def test_special_tokens_can_be_left_out(opt: Path) -> None:
 @pytest.mark.usefixtures("never_loaded")
 @pytest.mark.parametrize("query", [TokenizeQuery, EmbedQuery, AttnQuery])
 def test_a_text_that_yields_no_token(query: Any, opt: Path) -> None:
-    with pytest.raises(InspectError, match="the text '' yields no token"):
+    with pytest.raises(InspectError, match="the text '' yields no tokens"):
         inspect(query(model=choice(opt), text="", special=False))
 
 
@@ -363,7 +363,7 @@ def test_a_config_that_is_no_causal_model(change: dict[str, Any], words: str, op
 )
 def test_a_config_that_is_no_json_object(content: str, query: Any, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(SourceError, match=r"^config\.json of .* (is not JSON|holds no JSON object)"):
+    with pytest.raises(SourceError, match=r"^config\.json of .* (is not JSON|is not a JSON object)"):
         inspect(query(model=choice(tmp_path)))
 
 

@@ -157,29 +157,3 @@ def test_nearest_names(typed: str, first: str) -> None:
 
 def test_nothing_is_near_a_name_of_another_world() -> None:
     assert stages.nearest("zzzzqqqq", stages.stage_names(2)) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "indices"),
-    [
-        ("0", (0,)),
-        ("0,2-3", (0, 2, 3)),
-        ("3,1,3,1-2", (1, 2, 3)),
-        (" 1 , 4 - 6 ", (1, 4, 5, 6)),
-        ("5-5", (5,)),
-        ("007", (7,)),
-    ],
-)
-def test_lists_of_indices(text: str, indices: tuple[int, ...]) -> None:
-    assert stages.parse_indices(text, "head") == indices
-
-
-@pytest.mark.parametrize("text", ["", ",", "1,", "a", "-1", "1-", "-", "1.5", "0x1", "1;2", "1--2", "1 2", "9999999"])
-def test_what_is_no_list_of_indices(text: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(repr(text)) + r" is not a list of heads?\b.* such as 0,2-3"):
-        stages.parse_indices(text, "head")
-
-
-def test_a_range_that_runs_backwards_is_shown_the_right_way_round() -> None:
-    with pytest.raises(ValueError, match=r"3-2 runs backwards.*2-3"):
-        stages.parse_indices("0,3-2", "head")

@@ -104,7 +104,7 @@ class ModelChoice:
         tuple[str, ...],
         Option(
             "--skip-module",
-            "Do not quantize a module: a path, a block, an end such as fc1, or a glob; may be repeated.",
+            "Do not quantize a module: a path, a block, a path's end such as fc1, or a glob; may be repeated.",
             "MODULE",
             LOADING,
         ),
@@ -140,15 +140,15 @@ class ModelChoice:
         if self.device_map not in (*DEVICE_MAPS, None):
             _check_device("device_map", self.device_map, f"a placement: give {', '.join(DEVICE_MAPS)} or a device")
         if isinstance(self.skip_modules, str):
-            raise UsageError(f"skip_modules {self.skip_modules!r} is a text: give a tuple of names")
+            raise UsageError(f"skip_modules {self.skip_modules!r} is a string: give a tuple of names")
         if self.int8_threshold is not None and not 0 <= self.int8_threshold < float("inf"):
             raise UsageError(
-                f"{spelled('int8_threshold')} {self.int8_threshold} is not a threshold: give 0 for none, or more"
+                f"{spelled('int8_threshold')} {self.int8_threshold} is not a threshold: give 0 (none) or more"
             )
         if self.device != "auto" and self.device_map is not None:
             raise UsageError(
-                f"{spelled('device', self.device)} and {spelled('device_map', self.device_map)} exclude each "
-                f"other: a map chooses devices itself; give one of them"
+                f"{spelled('device', self.device)} and {spelled('device_map', self.device_map)} cannot be "
+                f"combined: a map chooses devices itself; give one of them"
             )
         if self.quantization == "8bit" and self.dtype == "float32":
             # LLM.int8 multiplies in half precision: float32 would be rounded without a word.

@@ -37,7 +37,7 @@ class ModelRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"})
     hidden_size: Annotated[int | None, doc("Width of the residual stream.")]
     vocab_size: Annotated[int | None, doc("Rows of the embedding table, from the config.")]
     dtype: Annotated[str | None, doc("Floating-point type of the weights, such as float16.")]
-    device: Annotated[str | None, doc("Where it ran: cpu, cuda:0, mps, or meta where no weights were needed.")]
+    device: Annotated[str | None, doc("Where it ran: cpu, cuda:0, mps, or meta if no weights were needed.")]
     quantization: Annotated[str | None, doc("8bit, 4bit, the checkpoint's own method, or null.")]
     attn_implementation: Annotated[str | None, doc("The attention backend the model ran on: sdpa, eager, …")]
 
@@ -48,11 +48,11 @@ class TokenRecord(Record, frozen=True, kw_only=True):
     index: Annotated[int, doc("Position in input_ids, from 0.")]
     id: Annotated[int, doc("Row of the embedding table.")]
     token: Annotated[str | None, doc("The token as the vocabulary stores it, such as Ġquick.")]
-    text: Annotated[str | None, doc("The token decoded; null where it holds part of a character only.")]
+    text: Annotated[str | None, doc("The token decoded; null if it holds only part of a character.")]
     start: Annotated[int | None, doc("First character of its span in the text; null where it has none.")]
     end: Annotated[int | None, doc("One past the last character of its span.")]
     special: Annotated[bool, doc("Whether it is a special token, such as </s>.")]
-    bytes: Annotated[str | None, doc("Its bytes in hexadecimal, where they are not whole characters.")]
+    bytes: Annotated[str | None, doc("Its bytes in hexadecimal, if they are not whole characters.")]
 
 
 class InputRecord(Record, frozen=True, kw_only=True):
@@ -107,7 +107,7 @@ class TensorRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}
     shape: Annotated[list[int], doc("The size of each axis.")]
     coordinates: Annotated[
         dict[str, list[int]] | None,
-        doc("Axes of which a part was asked, such as {'head': [0, 2]}: the positions kept, in order."),
+        doc("Axes of which a part was asked for, such as {'head': [0, 2]}: the positions kept, in order."),
     ]
     dtype: Annotated[str, doc("Its own type, such as float16.")]
     stats: Annotated[StatsRecord, doc("Statistics over its finite values.")]
@@ -138,20 +138,20 @@ class QuantizationRecord(Record, frozen=True, kw_only=True):
 class FileRecord(Record, frozen=True, kw_only=True):
     """A weight file."""
 
-    path: Annotated[str, doc("Where it is; its name in the repository where it has yet to be fetched.")]
+    path: Annotated[str, doc("Where it is; its name in the repository if it has yet to be fetched.")]
     origin: Annotated[
         Literal["bundled", "local", "cache", "hub"],
         doc("Whether it comes with txinspect, is a local file, is in the Hub's local cache, or has yet to be fetched."),
     ]
-    repository: Annotated[str | None, doc("The Hub repository that it is of; null where it is of none.")]
+    repository: Annotated[str | None, doc("The Hub repository that it belongs to; null if it belongs to none.")]
     bytes: Annotated[int | None, doc("Its size.")]
-    tensors: Annotated[int | None, doc("Tensors in it; null where only the whole file tells.")]
-    tensors_read: Annotated[int | None, doc("Of those, the ones that the asked stages use.")]
+    tensors: Annotated[int | None, doc("Tensors in it; null if only the whole file can tell.")]
+    tensors_read: Annotated[int | None, doc("Of those, the ones used by the stages asked for.")]
     bytes_read: Annotated[int | None, doc("Their bytes in the file.")]
 
 
 class LoadingRecord(Record, frozen=True, kw_only=True):
-    """What loading costs: of a plan what it would, of a report what it did."""
+    """What loading costs: in a plan what it would cost, in a report what it did."""
 
     files: Annotated[list[FileRecord], doc("The weight files that are opened.")]
     disk_bytes: Annotated[int | None, doc("Bytes of the tensors that are taken from them.")]
@@ -160,7 +160,7 @@ class LoadingRecord(Record, frozen=True, kw_only=True):
     ]
     parameters: Annotated[int, doc("Parameters that are loaded: tied ones count once.")]
     memory_bytes: Annotated[int, doc("What these take in memory, in the type asked for.")]
-    mapped: Annotated[bool, doc("Whether they stay in the file, of which a page is read when it is first used.")]
+    mapped: Annotated[bool, doc("Whether they stay in the file, where each page is read when first used.")]
     modules_guessed: Annotated[
         str | None, doc("Why more may be loaded than is used; null where the modules in use are known exactly.")
     ]
@@ -185,7 +185,7 @@ class TensorsReport(Report, frozen=True, kw_only=True):
     saved: Annotated[str | None, doc("The file that --save wrote.")]
     checks: Annotated[list[CheckRecord] | None, doc("What --check found; null without it.")]
     loading: Annotated[LoadingRecord, doc("What was read for it.")]
-    quantization: Annotated[QuantizationRecord | None, doc("What was quantized; null where nothing was.")]
+    quantization: Annotated[QuantizationRecord | None, doc("What was quantized; null if nothing was.")]
 
 
 def to_json(report: Report) -> bytes:

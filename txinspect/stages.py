@@ -126,20 +126,3 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
 def nearest(name: str, names: Sequence[str], limit: int = 3) -> list[str]:
     """The names that look most like a mistyped one."""
     return get_close_matches(name, names, n=limit, cutoff=0.5)
-
-
-def parse_indices(text: str, what: str) -> tuple[int, ...]:
-    """The integers of a list such as 0,2-3, in order and once each.
-
-    Raises ValueError, with a sentence, for anything else.
-    """
-    indices: dict[int, None] = {}
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
-        if match is None:
-            raise ValueError(f"{text!r} is not a list of {what} such as 0,2-3")
-        low, high = int(match[1]), int(match[2] or match[1])
-        if high < low:
-            raise ValueError(f"{part.strip()} runs backwards: write the smaller {what} first, as in {high}-{low}")
-        indices |= dict.fromkeys(range(low, high + 1))
-    return tuple(sorted(indices))

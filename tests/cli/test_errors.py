@@ -20,9 +20,9 @@ from txinspect.errors import InspectError, SourceError, StageError, UsageError
 
 
 @cases(
-    Bad("empty text", in_model("tokenize", "", "--no-special"), ("''", "no token", "at least one character")),
-    Bad("empty stdin", in_model("embed", "-", "--no-special"), ("''", "no token")),
-    Bad("only a line end", in_model("embed", "-", "--no-special"), ("no token",), stdin=b"\n"),
+    Bad("empty text", in_model("tokenize", "", "--no-special"), ("''", "no tokens", "at least one character")),
+    Bad("empty stdin", in_model("embed", "-", "--no-special"), ("''", "no tokens")),
+    Bad("only a line end", in_model("embed", "-", "--no-special"), ("no tokens",), stdin=b"\n"),
     Bad("too long", in_model("embed", "x" * 128), ("129 tokens", "'./model'", "128 positions", "shorten")),
     Bad("too long for attn", in_model("attn", "x" * 500), ("501 tokens", "128 positions")),
     Bad("too long from stdin", in_model("run", "-", "--stage", "logits"), ("200 tokens",), stdin=b"x" * 199),

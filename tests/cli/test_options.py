@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,12 +240,12 @@ def test_a_file_called_dash(asked: Asked, tmp_path: Path, monkeypatch: pytest.Mo
 def test_read_text_without_a_command_line(tmp_path: Path) -> None:
     assert read_text() == LESSON
     assert read_text("") == ""
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         read_text("hi", tmp_path)
 
 
 def test_choose_model_refuses_two_quantizations() -> None:
-    with pytest.raises(UsageError, match="--8bit and --4bit exclude each other"):
+    with pytest.raises(UsageError, match="--8bit and --4bit cannot be combined"):
         choose_model(eight_bit=True, four_bit=True)
     assert choose_model(eight_bit=True).quantization == "8bit"
     assert choose_model().quantization is None
@@ -253,6 +254,32 @@ def test_choose_model_refuses_two_quantizations() -> None:
 def test_indices() -> None:
     assert indices([], "heads") is None
     assert indices(["0,2-3", "5"], "heads") == (0, 2, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("0", (0,)),
+        ("0,2-3", (0, 2, 3)),
+        ("3,1,3,1-2", (1, 2, 3)),
+        (" 1 , 4 - 6 ", (1, 4, 5, 6)),
+        ("5-5", (5,)),
+        ("007", (7,)),
+    ],
+)
+def test_lists_of_indices(text: str, found: tuple[int, ...]) -> None:
+    assert indices([text], "heads") == found
+
+
+@pytest.mark.parametrize("text", ["", ",", "1,", "a", "-1", "1-", "-", "1.5", "0x1", "1;2", "1--2", "1 2", "9999999"])
+def test_what_is_no_list_of_indices(text: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"heads {text!r}") + " is not a list of indices such as 0,2-3"):
+        indices([text], "heads")
+
+
+def test_a_range_that_runs_backwards_is_shown_the_right_way_round() -> None:
+    with pytest.raises(UsageError, match=r"3-2 runs backwards.*2-3"):
+        indices(["0,3-2"], "heads")
 
 
 # A command's declaration

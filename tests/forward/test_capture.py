@@ -266,7 +266,7 @@ def test_tensors_come_in_the_order_of_the_pass(opt: Path) -> None:
 
 def test_a_module_that_does_not_run_is_said(opt: Path) -> None:
     """OPTForCausalLM calls model.decoder itself, so that the module `model` never runs."""
-    assert run_all(opt, values=False).notes == ["model: passed no tensor on in this pass."]
+    assert run_all(opt, values=False).notes == ["model passed no tensor on in this pass."]
     with pytest.raises(StageError, match="'model' passed no tensor on: model did not run in this pass"):
         run_all(opt, "model")
 

@@ -74,7 +74,7 @@ def take_the_wrong_output(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "says"),
     [
-        ("logits", disturb_the_model, "largest difference to a plain forward"),
+        ("logits", disturb_the_model, "largest difference from a plain pass"),
         ("row_sums", lose_weight, "weights of a query sum to 1: off by 0.1"),
         ("context", mix_up_the_context, "weights·v equals the context: off by"),
         ("residual", take_the_wrong_output, "must equal the output in every layer: in layer 1, off by"),

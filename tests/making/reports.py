@@ -236,7 +236,7 @@ def run_report() -> TensorsReport:
         ),
     ]
     return TensorsReport(
-        **head("run", ["model.decoder.project_in: passed no tensor on in this pass."]),
+        **head("run", ["model.decoder.project_in passed no tensor on in this pass."]),
         input=SENTENCE,
         tensors=tensors,
         saved=None,

@@ -80,7 +80,7 @@ def test_what_replaces_no_modules_is_a_sentence(opt: Path, tmp_path: Path, run_c
     folder = written(PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM"), opt, tmp_path / "adapter")
     result = run_cli("embed", "hi", "-m", str(folder))
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "of the kind PROMPT_TUNING, which replaces no modules" in result.stderr
+    assert "of type PROMPT_TUNING, which replaces no modules" in result.stderr
 
 
 def test_a_dora_on_a_quantized_base_is_a_sentence(opt: Path, tmp_path: Path, run_cli: Run) -> None:
@@ -105,7 +105,7 @@ def test_it_is_on_its_base(adapter: Path, opt: Path) -> None:
         wanted = model(input_ids=torch.tensor(report.input.input_ids)).logits
     assert torch.equal(torch.tensor(report.tensors[-1].values), wanted)
     assert report.model.name == str(adapter)
-    assert f"The adapter {adapter} is on {opt}." in report.notes
+    assert f"The adapter {adapter} is applied to {opt}." in report.notes
     part = inspect(RunQuery(model=query.model, text="fox", stages=("layers.0.output",), values=True))
     assert part.tensors[0].values == report.tensors[0].values
     assert [Path(file.path).name for file in part.loading.files] == ["model.safetensors", "adapter_model.safetensors"]
@@ -140,7 +140,7 @@ def test_an_adapter_on_an_adapter_is_a_sentence(around: bool, adapter: Path, tmp
     change(adapter, base_model_name_or_path=str(other))
     result = run_cli("embed", "hi", "-m", str(adapter))
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "is an adapter itself" in result.stderr
+    assert "is itself an adapter" in result.stderr
 
 
 def test_a_model_and_an_adapter_in_one_folder_is_a_sentence(adapter: Path, opt: Path, run_cli: Run) -> None:
@@ -158,7 +158,7 @@ def test_a_base_beside_it_is_found(adapter: Path, opt: Path) -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "no such base": ({"base_model_name_or_path": "/nowhere/base"}, ("base model", "not there", "/nowhere/base")),
+    "no such base": ({"base_model_name_or_path": "/nowhere/base"}, ("base model", "cannot be found", "/nowhere/base")),
     "base on the Hub": ({"base_model_name_or_path": "team/base"}, ("'team/base'", "base model of the adapter")),
     "no base": ({"base_model_name_or_path": None}, ("names no base model",)),
     "another architecture": ({"target_modules": ["c_attn"]}, ("does not fit", "c_attn", "base_model_name_or_path")),
@@ -187,6 +187,6 @@ def test_what_is_not_there_is_a_sentence(adapter: Path, run_cli: Run, monkeypatc
     assert "has no weights" in run_cli("embed", "hi", "-m", str(adapter)).stderr
     (adapter / "adapter_config.json").write_text("[]")
     (adapter / "elsewhere").rename(adapter / "adapter_model.safetensors")
-    assert "no PEFT adapter's config" in run_cli("embed", "hi", "-m", str(adapter)).stderr
+    assert "not a PEFT adapter's config" in run_cli("embed", "hi", "-m", str(adapter)).stderr
     monkeypatch.setattr("txinspect.sources.source.find_spec", lambda _: None)
     assert "'pip install peft'" in run_cli("embed", "hi", "-m", str(adapter)).stderr

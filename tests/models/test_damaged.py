@@ -94,16 +94,16 @@ def config_text(text: str | bytes) -> Callable[[Path], object]:
     Bad("empty", TREE, ("config.json of './model'", "not JSON"), config_text("")),
     Bad("not UTF-8", TREE, ("config.json of './model'", "not JSON"), config_text(b'{"a": "\xff"}')),
     Bad("deep", TREE, ("config.json of './model'", "not JSON"), config_text("[" * 200_000)),
-    Bad("a list", TREE, ("config.json of './model'", "no JSON object"), config_text("[1, 2]")),
-    Bad("a string", TREE, ("no JSON object",), config_text('"opt"')),
-    Bad("null", TREE, ("no JSON object",), config_text("null")),
+    Bad("a list", TREE, ("config.json of './model'", "not a JSON object"), config_text("[1, 2]")),
+    Bad("a string", TREE, ("not a JSON object",), config_text('"opt"')),
+    Bad("null", TREE, ("not a JSON object",), config_text("null")),
     Bad("Git LFS pointer", TREE, ("config.json of './model'",), config_text(LFS_POINTER)),
     Bad("no model_type", TREE, ("'./model'", "no model_type", "transformers checkpoint"), config_text("{}")),
     Bad("model_type a number", TREE, ("'./model'", "model_type"), config_text('{"model_type": 5}')),
     Bad("model_type a list", TREE, ("'./model'", "model_type"), config_text('{"model_type": ["opt"]}')),
     Bad("model_type empty", TREE, ("'./model'", "model type ''"), config_text('{"model_type": ""}')),
     Bad("tokenize, not JSON", in_model("tokenize", "hi"), ("config.json of './model'", "not JSON"), config_text("{")),
-    Bad("embed, a list", EMBED, ("config.json of './model'", "no JSON object"), config_text("[]")),
+    Bad("embed, a list", EMBED, ("config.json of './model'", "not a JSON object"), config_text("[]")),
 )
 def test_config_that_is_none(bad: Bad, model: Path, run_cli: Run) -> None:
     complain(bad, model, run_cli)
@@ -214,7 +214,7 @@ def test_a_model_without_layers_has_no_layer_0(model: Path, run_cli: Run) -> Non
     Bad(
         "a page in place of .bin",
         EMBED,
-        ("pytorch_model.bin", "no checkpoint", "<html>"),
+        ("pytorch_model.bin", "not a checkpoint", "<html>"),
         lambda f: torch_text(f, b"<html>not found</html>"),
     ),
     Bad("LFS pointer in place of .bin", EMBED, ("git lfs pull",), lambda f: torch_text(f, LFS_POINTER)),

@@ -270,7 +270,9 @@ def test_a_tensor_of_another_shape(opt: Path, tmp_path: Path) -> None:
     def change(weights: dict[str, Tensor]) -> None:
         weights[FC1] = weights[FC1][:, :32].contiguous()
 
-    with pytest.raises(SourceError, match=rf"{FC1} is \[96, 32\] in the checkpoint and \[96, 64\] by the config"):
+    with pytest.raises(
+        SourceError, match=rf"{FC1} is \[96, 32\] in the checkpoint and \[96, 64\] according to the config"
+    ):
         asked(broken(opt, tmp_path, change))
 
 

@@ -180,8 +180,8 @@ def test_nothing_to_quantize_is_an_error(folder: Path, run_cli: Run) -> None:
     [
         (("--int8-threshold", "3"), ("--int8-threshold", "add --8bit")),
         (("--4bit", "--int8-threshold", "3"), ("--int8-threshold", "add --8bit")),
-        (("--8bit", "--int8-threshold", "-1"), ("-1.0", "0 for none")),
-        (("--8bit", "--int8-threshold", "nan"), ("nan", "0 for none")),
+        (("--8bit", "--int8-threshold", "-1"), ("-1.0", "0 (none)")),
+        (("--8bit", "--int8-threshold", "nan"), ("nan", "0 (none)")),
         (("--4bit-type", "fp4"), ("--4bit-type", "add --4bit")),
         (("--8bit", "--double-quant"), ("--double-quant", "add --4bit")),
         (("--skip-module", "fc1"), ("--skip-module", "--8bit or --4bit")),
@@ -214,13 +214,15 @@ def test_bitsandbytes_that_cannot_work_is_one_sentence(opt: Path, monkeypatch: p
         raise RuntimeError("no kernel image for this device")
 
     monkeypatch.setattr(bitsandbytes, "validate_bnb_backend_availability", fail)
-    with pytest.raises(InspectError, match="quantization='8bit' cannot work here: bitsandbytes says 'no kernel image"):
+    with pytest.raises(
+        InspectError, match="quantization='8bit' does not work here: bitsandbytes says 'no kernel image"
+    ):
         run(opt, "logits", quantization="8bit")
 
 
 def test_a_package_that_was_removed_is_named(opt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(InspectError, match=r"quantization='4bit' cannot work here: bitsandbytes says .*bitsandbytes"):
+    with pytest.raises(InspectError, match=r"quantization='4bit' does not work here: bitsandbytes says .*bitsandbytes"):
         run(opt, "logits", quantization="4bit")
 
 
@@ -348,7 +350,7 @@ def test_stored_quantizations_are_read_in_part(kind: str, folder: Path, tmp_path
 
 def test_quantizing_what_is_quantized(folder: Path, tmp_path: Path) -> None:
     out = STORED["8bit"](folder, tmp_path)
-    with pytest.raises(UsageError, match="stored quantized with bitsandbytes already: omit quantization='4bit'"):
+    with pytest.raises(UsageError, match="already stored quantized with bitsandbytes: omit quantization='4bit'"):
         run(out, "logits", quantization="4bit")
 
 

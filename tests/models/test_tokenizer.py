@@ -131,7 +131,7 @@ def _with_tokenizer(model: Path, folder: Path, tokenizer: Tokenizer) -> Path:
 def test_ids_are_auto_tokenizers(name: str, special: bool, opt: Path) -> None:
     wanted = AutoTokenizer.from_pretrained(opt)(TEXTS[name], add_special_tokens=special)
     if not wanted["input_ids"]:
-        with pytest.raises(InspectError, match="yields no token"):
+        with pytest.raises(InspectError, match="yields no tokens"):
             tokenize(opt, TEXTS[name], special=special)
         return
     found = tokenize(opt, TEXTS[name], special=special)
@@ -229,7 +229,7 @@ def test_a_tokenizer_in_python_knows_no_spans(slow: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["opt", "slow", "metaspace"])
 def test_a_text_that_yields_no_token(kind: str, request: pytest.FixtureRequest) -> None:
-    with pytest.raises(InspectError, match=r"^the text '' yields no token: give one with at least one character$"):
+    with pytest.raises(InspectError, match=r"^the text '' yields no tokens: give a text with at least one character$"):
         tokenize(request.getfixturevalue(kind), "", special=False)
 
 

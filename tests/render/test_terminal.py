@@ -124,7 +124,7 @@ def test_the_model_comes_first(name: str, width: int) -> None:
 
 
 def test_notes_come_last() -> None:
-    assert drawn("run", 140).splitlines()[-1] == "model.decoder.project_in: passed no tensor on in this pass."
+    assert drawn("run", 140).splitlines()[-1] == "model.decoder.project_in passed no tensor on in this pass."
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])

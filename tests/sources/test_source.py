@@ -142,7 +142,7 @@ def test_gguf_file_is_a_kind_of_its_own(tmp_path: Path) -> None:
 def test_a_file_that_only_is_called_gguf_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(b"<html>")
-    with pytest.raises(SourceError, match="is not a GGUF: it begins with b'<htm'"):
+    with pytest.raises(SourceError, match="is not a GGUF file: it begins with b'<htm'"):
         resolve(ModelChoice(name=str(file)))
 
 
@@ -491,5 +491,5 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path, run_process: Process) -> N
 
 def test_a_revision_of_what_is_no_hub_model_is_refused(tmp_path: Path, bundled: Path) -> None:
     for name in ("mini", str(tmp_path)):
-        with pytest.raises(UsageError, match=r"^revision picks a snapshot of the Hub"):
+        with pytest.raises(UsageError, match=r"^revision picks a snapshot on the Hub"):
             resolve(ModelChoice(name=name, revision="main"))

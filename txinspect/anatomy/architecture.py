@@ -23,7 +23,7 @@ from txinspect.anatomy.families import (
 from txinspect.stages import STAGES, Stage
 
 Tap = Literal["input", "output", "attention", "table", "logits"]
-"""How a tensor is had: a module's input or output, inside its attention, a table of positions, the model's output."""
+"""How a tensor is read: a module's input or output, inside its attention, a table of positions, the model's output."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Layer:
     """The modules of one layer, as dotted paths. A part may be several modules that run one after another."""
 
     first: str
-    """What reads the residual stream before the layer: the layer itself, but for layers that are no module."""
+    """What reads the residual stream before the layer: the layer itself, except for layers that are not modules."""
     last: str
     """What passes the residual stream on."""
     attentions: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ class Architecture:
             yield from self._positions(stage)
         elif name == "final_norm":
             note = self._acts_next(self.output_projection, "the norm's output passes through it before the head")
-            reason = f"nothing norms the stream after the last layer (looked for {', '.join(FINAL_NORMS[:6])}, …)"
+            reason = f"no norm follows the last layer (looked for {', '.join(FINAL_NORMS[:6])}, …)"
             yield self._supply(stage, name, "output", self.final_norm, reason, note)
         else:
             projection = None if self.final_norm else self.output_projection
@@ -145,7 +145,7 @@ class Architecture:
             yield found
         elif self.relative_biases:
             for path in self.relative_biases:
-                note = "a bias of the scores, made of the query and its distance to the key, anew in each layer"
+                note = "a bias on the scores, made from the query and its distance to the key, anew in each layer"
                 found = self._supply(stage, name, "output", path, None, note)
                 yield replace(found, axes=("batch", "head", "query", "key"))
         elif self.rotaries:

@@ -145,7 +145,7 @@ OUTPUT_INSIDE = {
 """Modules that add the residual stream themselves: the module inside whose output is what they add."""
 
 
-ADDS_RESIDUAL = {"XLNetRelativeAttention": "the module adds the residual stream and norms: its output contains both"}
+ADDS_RESIDUAL = {"XLNetRelativeAttention": "the module adds the residual stream and normalises: its output has both"}
 """Modules that add the residual stream to something no module supplies."""
 
 

@@ -1,7 +1,7 @@
 """Find the modules that play the parts, in any architecture.
 
-Modules are found in the module tree by the names that families give them, never by trusting config numbers. What
-cannot be found is a sentence that says why.
+Modules are found in the module tree by the names that families give them, never by trusting config numbers. For
+what cannot be found, a sentence says why.
 """
 
 from __future__ import annotations

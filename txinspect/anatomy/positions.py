@@ -1,6 +1,6 @@
 """Positions that no module's output holds: ALiBi slopes, and tables in buffers or made by functions.
 
-Each is had from the model's own file or buffers, as the model's forward has it; nothing is computed anew.
+Each is taken from the model's own file or buffers, as the model's forward has it; nothing is computed anew.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def observe(
     records, kept = tensors.numbered(records, kept)
     notes = [*plan.notes, *loading_notes(subject)]
     if idle:
-        notes.append(f"{some_of(idle)}: passed no tensor on in this pass.")
+        notes.append(f"{some_of(idle)} passed no tensor on in this pass.")
     if query.save:
         notes += saving.save(query.save, kept, records, name)
     return Observation(
@@ -170,13 +170,13 @@ def _check_text(subject: Subject, text: InputRecord) -> None:
     count, limit = len(text.tokens), subject.architecture.max_positions
     if limit is not None and count > limit:
         raise InspectError(
-            f"the text is {count} tokens long and {subject.source.name!r} has {limit} positions: shorten the text"
+            f"the text is {count} tokens long, but {subject.source.name!r} has {limit} positions: shorten the text"
         )
     rows = getattr(subject.as_configured.get_input_embeddings(), "num_embeddings", None)
     largest = max(text.tokens, key=lambda token: token.id)
     if rows is not None and largest.id >= rows:
         raise InspectError(
-            f"the tokenizer of {subject.source.name!r} gives token id {largest.id}, and its embedding table has {rows} "
+            f"the tokenizer of {subject.source.name!r} gives token id {largest.id}, but the embedding table has {rows} "
             f"rows: the tokenizer does not belong to these weights"
         )
 
@@ -184,7 +184,7 @@ def _check_text(subject: Subject, text: InputRecord) -> None:
 def loading_notes(subject: Subject) -> list[str]:
     """What to know of how the model is loaded."""
     source = subject.source
-    notes = [f"The adapter {source.name} is on {source.base}."] if source.adapter else []
+    notes = [f"The adapter {source.name} is applied to {source.base}."] if source.adapter else []
     notes += [record.sentence(subject.quantization)] if subject.quantization else []
     newer = untested()
     return notes + ([f"{newer}: --check compares its own pass with a plain one."] if newer else [])

@@ -42,7 +42,7 @@ def answer(query: TreeQuery, notify: Notify) -> TreeReport:
 def module_records(model: PreTrainedModel, stored: Mapping[str, Size] = NOTHING) -> list[ModuleRecord]:
     """Every module, depth first, with sums over it and everything below, each tied parameter counted once.
 
-    `stored` has the sizes of parameters, by their full names, that are stored otherwise than the model has them.
+    `stored` has the sizes of parameters, by their full names, that are not stored as the model has them.
     """
     sizes = parameter_sizes(model, stored)
     owners: dict[int, str] = {}
@@ -84,7 +84,7 @@ def totals(model: PreTrainedModel, stored: Mapping[str, Size] = NOTHING) -> Tota
     numel, in_bytes = sums(model, sizes)
     weights = {path: model.get_parameter(f"{path}.weight") for path in quantizable(model)}
     now = sum(sizes[id(weight)].bytes for weight in weights.values())
-    # A Conv1D's matrix is stored turned (pytorch_utils.py): quantized, its rows are the outputs.
+    # A Conv1D's matrix is stored transposed (pytorch_utils.py): quantized, its rows are the outputs.
     turned = {path for path in weights if type(model.get_submodule(path)).__name__ == "Conv1D"}
     matrices = [weight.T if path in turned else weight for path, weight in weights.items()]
     return TotalsRecord(

@@ -66,7 +66,7 @@ class ErrorBoundary(TyperGroup):
             raise typer.Exit(error.exit_code) from None
         except Exception as error:
             newer = untested()
-            advice = f"; {newer}: an older one may do" if newer else ""
+            advice = f"; {newer}: an older one may work" if newer else ""
             advice += "; run it again with -v for the traceback" if not _is_verbose(ctx) else ""
             self._complain(ctx, error, f"unexpected {type(error).__name__}: {error}{advice}")
             raise typer.Exit(1) from None
@@ -96,7 +96,7 @@ class ErrorBoundary(TyperGroup):
 def _parse_error(error: typer.TyperException, command: str) -> str:
     """What Typer says of a command line that it cannot read, in our voice."""
     said = error.format_message().strip().rstrip(".")
-    return f"{said[:1].lower()}{said[1:]}; '{command} --help' says what there is"
+    return f"{said[:1].lower()}{said[1:]}; see '{command} --help'"
 
 
 def _is_verbose(ctx: typer.Context) -> bool:
@@ -125,7 +125,7 @@ def root(
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=lambda value: _version(value))
     ] = False,
 ) -> None:
-    """Show the help where no command is given."""
+    """Show the help when no command is given."""
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
         raise typer.Exit(2)
@@ -142,7 +142,7 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
     from txinspect.inspecting import inspect
 
     if getattr(query, "values", False) and not output.json:
-        raise UsageError("--values puts the numbers into the JSON: add --json, or --save FILE to have them in a file")
+        raise UsageError("--values puts the numbers into the JSON: add --json, or --save FILE to put them in a file")
     # What a model's own code prints is not the report.
     with door.progress(output) as notify, redirect_stdout(sys.stderr):
         report = inspect(query, notify)

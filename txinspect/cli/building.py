@@ -64,7 +64,7 @@ def _plan(query: Any) -> PlanQuery:
     """The plan of a query. Raises UsageError for options that would do nothing, since nothing is computed."""
     for name, given in (("values", query.values), ("save", query.save is not None)):
         if given:
-            raise UsageError(f"{spelled(name)} and --dry-run exclude each other: a plan computes no tensors; omit one")
+            raise UsageError(f"{spelled(name)} and --dry-run cannot be combined: a plan computes no tensors; omit one")
     return PlanQuery(model=query.model, of=query)
 
 

@@ -1,4 +1,4 @@
-"""The options that are no field of a query by themselves: the text, the model's quantization, the output."""
+"""The options that are not fields of a query by themselves: the text, the model's quantization, the output."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read_text(text: Text = None, file: TextFile = None) -> str:
     One line end at the very end of a file or of standard input belongs to the file, not to the text.
     """
     if text is not None and file is not None:
-        raise UsageError("TEXT and --file exclude each other: give one of them")
+        raise UsageError("TEXT and --file cannot be combined: give one of them")
     if file is not None:
         try:
             return _decoded(file.read_bytes(), str(file))
@@ -82,7 +82,7 @@ def _decoded(content: bytes, where: str, *, whole: bool = False) -> str:
 def choose_model(*, eight_bit: EightBit = False, four_bit: FourBit = False, **fields: Any) -> ModelChoice:
     """The model: its name and how to load it, with two flags for one field."""
     if eight_bit and four_bit:
-        raise UsageError("--8bit and --4bit exclude each other: give one of them")
+        raise UsageError("--8bit and --4bit cannot be combined: give one of them")
     quantization: Quantization | None = "8bit" if eight_bit else "4bit" if four_bit else None
     return ModelChoice(quantization=quantization, **fields)
 

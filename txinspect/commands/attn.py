@@ -30,7 +30,7 @@ class AttnQuery(TensorQuery["AttnReport"]):
         super().__post_init__()
         if self.check and self.skip_norm:
             raise UsageError(
-                f"{spelled('check')} and {spelled('skip_norm')} exclude each other: what is checked is the model as it "
+                f"{spelled('check')} and {spelled('skip_norm')} cannot be combined: the check is about the model as it "
                 f"is"
             )
         if self.layer < 0:
@@ -69,7 +69,7 @@ class HeadRecord(Record, frozen=True, kw_only=True):
     """One attention head: a window on its weights, and where each query looks."""
 
     head: Annotated[int, doc("Head index.")]
-    run: Annotated[int, doc("1, or which of the layer's attentions it is where a layer has several in a pass.")]
+    run: Annotated[int, doc("Which of the layer's attentions in a pass it is, from 1; most layers have only one.")]
     queries: Annotated[list[QueryRecord], doc("Every query that was asked for.")]
     window: Annotated[WindowRecord, doc("At most 64 queries and keys; --values gives all weights.")]
 

@@ -27,7 +27,7 @@ class PlanQuery(Query["PlanReport"]):
 
 @dataclass(frozen=True, kw_only=True)
 class PassToPlan(RunQuery):
-    """Say what running a model to some stages would read: files, bytes of disk, download and memory; load nothing."""
+    """Say what running a model up to some stages would read: files, bytes of disk, download, memory; load nothing."""
 
     stages: Annotated[tuple[str, ...], STAGE] = ("logits",)
     values: bool = False
@@ -41,7 +41,7 @@ class PlanReport(Report, frozen=True, kw_only=True):
     input: InputRecord
     asked: Annotated[list[str], doc("The stages and modules that would be recorded.")]
     loading: Annotated[LoadingRecord, doc("What would be read for it.")]
-    quantization: Annotated[QuantizationRecord | None, doc("What would be quantized; null where nothing would.")]
+    quantization: Annotated[QuantizationRecord | None, doc("What would be quantized; null if nothing would be.")]
 
 
 COMMAND = Command(

@@ -34,7 +34,7 @@ class StagesReport(Report, frozen=True, kw_only=True):
 
     command: Annotated[Literal["stages"], doc("The command that made the report.")]
     stages: Annotated[list[StageRecord], doc("Every stage of every layer.")]
-    quantization: Annotated[QuantizationRecord | None, doc("What would be quantized; null where nothing would.")]
+    quantization: Annotated[QuantizationRecord | None, doc("What would be quantized; null if nothing would be.")]
 
 
 COMMAND = Command(

@@ -35,11 +35,11 @@ class ParameterRecord(Record, frozen=True, kw_only=True):
     """A parameter of a module."""
 
     name: Annotated[str, doc("Its name in the module, such as weight.")]
-    shape: Annotated[list[int], doc("The size of each axis; of a quantized weight, of the matrix it stands for.")]
+    shape: Annotated[list[int], doc("The size of each axis; for a quantized weight, of the matrix it stands for.")]
     dtype: Annotated[str, doc("Its type as stored.")]
     numel: Annotated[int, doc("Number of elements.")]
     bytes: Annotated[int, doc("Bytes as stored.")]
-    tied_to: Annotated[str | None, doc("The full name of the parameter it is the same as, if it comes later.")]
+    tied_to: Annotated[str | None, doc("The full name of an earlier parameter that it is the same as; else null.")]
 
 
 class ModuleRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}):

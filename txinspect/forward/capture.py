@@ -53,7 +53,7 @@ class _Pass:
         self.runs: Counter[str] = Counter()
         self.pending = set(plan.wants)
         self.own_error: Exception | None = None
-        """What went wrong in receiving a tensor: it passes through the model's code, and is none of its errors."""
+        """What went wrong in receiving a tensor: it passes through the model's code, and is not one of its errors."""
 
     def catch(
         self, want: Want, tensor: TensorBlocks, coordinates: Coordinates = None, label: str | None = None

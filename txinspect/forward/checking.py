@@ -34,7 +34,7 @@ def check(model: PreTrainedModel, architecture: Architecture, inputs: Mapping[st
             recorded = model(**inputs, use_cache=False).logits
     different = float((plain - recorded).abs().max()) if not torch.equal(plain, recorded) else 0.0
     return [
-        CheckRecord(name="logits", passed=different == 0, detail=f"largest difference to a plain forward: {different}"),
+        CheckRecord(name="logits", passed=different == 0, detail=f"largest difference from a plain pass: {different}"),
         *seen.attention_checks(),
         seen.residual_check(known=adds_up(model.config)),
     ]
@@ -62,7 +62,7 @@ class _Seen:
             yield CheckRecord(name="context", passed=None, detail=reason)
             return
         explained = "; attention sinks take the rest" if self.sinks else ""
-        yield self._worst("row_sums", self.row_sums, self.sinks, "weights of a query sum to 1", explained)
+        yield self._worst("row_sums", self.row_sums, self.sinks, "the weights of a query sum to 1", explained)
         explained = "; the architecture scales its context afterwards" if self.gated else ""
         yield self._worst("context", self.contexts, self.gated, "weights·v equals the context", explained)
 
@@ -90,7 +90,7 @@ class _Seen:
             how = "a part of it was not recorded" if value is None else f"off by {value:.2g}"
             detail = f"input + attention + MLP must equal the output in every layer: in layer {layer}, {how}"
         elif len(off) == count:
-            detail = "the layers do not add attention and MLP to their input as they are: nothing to recompose"
+            detail = "the layers do not add attention and MLP to their input as they are: there is no sum to check"
         passed = not off if known else None if len(off) == count else True
         return CheckRecord(name="residual", passed=passed, detail=detail)
 

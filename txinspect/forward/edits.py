@@ -1,4 +1,4 @@
-"""What a pass does otherwise than the model, because it was asked to."""
+"""What a pass does differently from the model, because it was asked to."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Edit(Protocol):
-    """A change of what a pass computes."""
+    """A change in what a pass computes."""
 
     def made(self, model: PreTrainedModel) -> AbstractContextManager[None]:
-        """While open, the model computes otherwise."""
+        """While open, the model computes differently."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def _skipped_norm(model: PreTrainedModel, layer: Layer) -> Iterator[None]:
         given = first_tensor(hidden_states(args, kwargs))
         if not seen or given is None or seen[0].shape != given.shape:
             raise StageError(
-                f"{spelled('skip_norm')} cannot leave out a norm alone here: in this architecture the attention reads "
-                f"something else than the layer's input"
+                f"{spelled('skip_norm')} cannot leave out just the norm here: in this architecture the attention reads "
+                f"something other than the layer's input"
             )
         if args:
             return (seen[0], *args[1:]), kwargs

@@ -31,7 +31,7 @@ class Want:
     supply: Supply
     selection: Selection = field(default_factory=Selection)
     by_glob: bool = False
-    """A glob picked it, so that it may well not run: then it is reported, not an error."""
+    """A glob picked it, so it may well not run: that is reported, and is not an error."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Plan:
     """A module before whose start the pass never stops, since a wanted one may run again; None for the pass's end,
     empty for no such module."""
     edits: tuple[Edit, ...] = ()
-    """What the pass does otherwise than the model, on purpose."""
+    """What the pass does differently from the model, on purpose."""
     notes: tuple[str, ...] = ()
 
 

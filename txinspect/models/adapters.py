@@ -1,4 +1,4 @@
-"""PEFT adapters: a folder of small weights that are put on the base model that it names, as PeftModel puts them."""
+"""PEFT adapters: a folder of small weights, applied to the base model that it names, as PeftModel applies them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def inject(model: PreTrainedModel, source: Source) -> None:
     """Give a skeleton the modules of a source's adapter.
 
-    Raises SourceError where it was not made for the model, or is none of modules.
+    Raises SourceError where it was not made for the model, or replaces no modules.
     """
     import torch
 
@@ -27,7 +27,7 @@ def inject(model: PreTrainedModel, source: Source) -> None:
 
 
 def attach(model: PreTrainedModel, source: Source) -> None:
-    """Put a source's adapter on the model, whose modules keep their paths.
+    """Apply a source's adapter to the model, whose modules keep their paths.
 
     Raises SourceError where it was not made for the model.
     """
@@ -40,16 +40,16 @@ def attach(model: PreTrainedModel, source: Source) -> None:
         if missing := [name for name in found.missing_keys if own in name]:
             raise ValueError(f"it lacks the tensor {min(missing)}")
         if found.unexpected_keys:
-            raise ValueError(f"it has a tensor {min(found.unexpected_keys)}, for which the model has no place")
+            raise ValueError(f"it has a tensor {min(found.unexpected_keys)} that the model has no place for")
 
 
 def shared(source: Source) -> str | None:
-    """Why an adapter is put on a whole model: its modules share tensors, as VeRA's do; None where they do not."""
+    """Why an adapter is applied to a whole model: its modules share tensors, as VeRA's do; None where they do not."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
     kind = _config(source).peft_type
     if getattr(PEFT_TYPE_TO_TUNER_MAPPING.get(kind), "uses_shared_state", False):
-        return f"the modules of an adapter of the kind {kind.value} share tensors"
+        return f"the modules of {kind.value} adapters share tensors"
     return None
 
 
@@ -66,14 +66,14 @@ def _wrapped(model: PreTrainedModel, source: Source) -> Any:
     config = _config(source)
     if config.is_prompt_learning or config.is_adaption_prompt:
         raise SourceError(
-            f"the adapter {source.name!r} is of the kind {config.peft_type.value}, which replaces no modules: "
+            f"the adapter {source.name!r} is of type {config.peft_type.value}, which replaces no modules: "
             f"inspect its base model, {source.base!r}"
         )
     quantized = {"Linear8bitLt", "Linear4bit"} & {type(module).__name__ for module in model.modules()}
     if quantized and getattr(config, "use_dora", False):
         raise SourceError(
-            f"the adapter {source.name!r} is a DoRA, which measures the weights that it is put on, and cannot be shown "
-            f"on a base in 8 or 4 bits: load the base as it is stored, or with {spelled('dtype', 'bfloat16')}"
+            f"the adapter {source.name!r} is a DoRA, which measures the weights it is applied to, and cannot be shown "
+            f"on an 8-bit or 4-bit base: load the base as it is stored, or with {spelled('dtype', 'bfloat16')}"
         )
     config.inference_mode = True
     return get_peft_model(model, config)

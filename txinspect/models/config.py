@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
     """The config of a causal language model.
 
-    Raises SourceError for one that is damaged, unknown to transformers, wants code of its own, or is no causal LM.
+    Raises SourceError for one that is damaged, unknown to transformers, needs code of its own, or is not a causal LM.
     """
     if source.gguf_file:
         return _gguf_config(source)
@@ -45,7 +45,7 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
         if model_type not in CONFIG_MAPPING:
             raise SourceError(
                 f"transformers {__version__} does not know the model type {model_type!r} of {source.name!r}: "
-                f"a newer release may, with 'pip install -U transformers'"
+                f"a newer release may, so try 'pip install -U transformers'"
             )
         if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             raise SourceError(
@@ -65,13 +65,13 @@ def _gguf_config(source: Source) -> PretrainedConfig:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     try:
-        with quiet(), gguf_files.remembered(), as_source_error(f"{source.name!r} cannot be read as a model in GGUF"):
+        with quiet(), gguf_files.remembered(), as_source_error(f"{source.name!r} cannot be read as a GGUF model"):
             config: PretrainedConfig = AutoConfig.from_pretrained(source.config_folder(), gguf_file=source.gguf_file)
     except SourceError as error:
         if "architecture" not in str(error):
             raise
         raise SourceError(
-            f"{error} It converts {', '.join(gguf_files.architectures())}: take the model's safetensors instead"
+            f"{error} Transformers reads {', '.join(gguf_files.architectures())}: use the model's safetensors instead"
         ) from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise SourceError(f"{source.name!r} is of type {config.model_type!r}, which has no causal language model")

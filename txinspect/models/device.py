@@ -16,13 +16,13 @@ def device_for(choice: ModelChoice) -> str:
     kind, _, number = choice.device.partition(":")
     if kind == "cuda" and not cuda:
         raise InspectError(
-            f"device {choice.device!r} is not there: torch finds no CUDA device; use {spelled('device', 'cpu')}"
+            f"device {choice.device!r} is unavailable: torch finds no CUDA device; use {spelled('device', 'cpu')}"
         )
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
         raise InspectError(
-            f"device {choice.device!r} is not there: CUDA devices are counted from 0, and torch finds "
+            f"device {choice.device!r} is unavailable: CUDA devices are counted from 0, and torch finds "
             f"{torch.cuda.device_count()}"
         )
     if kind == "mps" and not mps:
-        raise InspectError(f"device 'mps' is not there: torch finds no Metal device; use {spelled('device', 'cpu')}")
+        raise InspectError(f"device 'mps' is unavailable: torch finds no Metal device; use {spelled('device', 'cpu')}")
     return choice.device

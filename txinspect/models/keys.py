@@ -1,4 +1,4 @@
-"""Where each tensor of a checkpoint goes in the model: checkpoints name and split tensors otherwise than modules do.
+"""Where each tensor of a checkpoint goes in the model: checkpoints name and split tensors differently from modules.
 
 Transformers knows how (conversion_mapping.py, integrations/gguf); nothing is matched by name alone.
 """
@@ -77,7 +77,7 @@ def needed(subject: Subject, names: Sequence[str], uses: Mapping[str, bool]) -> 
 
 
 def is_used(place: Destination, uses: Mapping[str, bool]) -> bool:
-    """Whether a tensor goes to a module in use; one that goes nobody knows where may."""
+    """Whether a tensor goes to a module in use; one whose place is unknown counts, too."""
     return place.module is not None and (place.module == "" or uses[place.module])
 
 
@@ -100,7 +100,7 @@ def complain_of_missing(source: Source, missing: Collection[str]) -> None:
     if missing:
         raise SourceError(
             f"the checkpoint of {source.name!r} lacks {min(missing)}{and_more(missing)}: "
-            f"it is incomplete, or of another architecture than its config.json says"
+            f"it is incomplete, or its architecture is not the one in its config.json"
         )
 
 

@@ -172,7 +172,7 @@ def _partial(model_class: type[PreTrainedModel], uses: Mapping[str, bool], *, dr
 
 
 def _drop(model: PreTrainedModel, uses: Mapping[str, bool]) -> None:
-    """Take the tensors that were not read away, so that nothing can compute with them."""
+    """Take away the tensors that were not read, so that nothing can compute with them."""
     for tensors, name in _unused_tensors(model, uses).values():
         tensors[name] = None
 
@@ -206,6 +206,6 @@ def _check_fit(source: Source, found: dict[str, Any]) -> None:
         name, stored, wanted = mismatched[0]
         raise SourceError(
             f"the weights of {source.name!r} do not fit its config.json: {name} is {list(stored)} in the checkpoint "
-            f"and {list(wanted)} by the config{keys.and_more(mismatched)}"
+            f"and {list(wanted)} according to the config{keys.and_more(mismatched)}"
         )
     keys.complain_of_missing(source, found["missing_keys"])

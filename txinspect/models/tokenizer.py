@@ -43,7 +43,7 @@ def encode(source: Source, text: str, *, special: bool = True, trust_remote_code
     """
     tokens = _encoder(source, text, trust_remote_code)(text, special)
     if not tokens:
-        raise InspectError(f"the text {_quoted(text)} yields no token: give one with at least one character")
+        raise InspectError(f"the text {_quoted(text)} yields no tokens: give a text with at least one character")
     return InputRecord(
         text=text,
         input_ids=[[token.id for token in tokens]],
@@ -230,7 +230,7 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
     if not source.gguf_file and not any(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         raise SourceError(
             f"{source.name!r} has no tokenizer: none of {', '.join(TOKENIZER_FILES[:6])}, … is in {folder}; "
-            f"copy them from the model it was made of"
+            f"copy them from the model it was made from"
         )
     if not trust_remote_code and _has_code(folder / "tokenizer_config.json"):
         raise SourceError(

@@ -64,7 +64,7 @@ def find(source: Source, choose: Choose | None = None) -> WeightFiles:
         next_step = (
             f"run once without {spelled('offline')}" if source.hub.offline else "the Hub does not have it either"
         )
-        raise SourceError(f"{source.name!r} is not wholly in the local cache: it lacks {some_of(missing)}; {next_step}")
+        raise SourceError(f"{source.name!r} is not fully in the local cache: it lacks {some_of(missing)}; {next_step}")
     files = [folder / shard for shard in wanted]
     for file in files:
         _check(file)
@@ -209,6 +209,6 @@ def _check_safetensors(file: Path) -> None:
 
 def _check_torch(file: Path, head: bytes) -> None:
     if not head.startswith((ZIP, _PICKLE)):
-        raise SourceError(f"{file} is no checkpoint: it begins with {head[:12]!r}; fetch it again")
+        raise SourceError(f"{file} is not a checkpoint: it begins with {head[:12]!r}; fetch it again")
     if head.startswith(ZIP):
         state_dict(file)

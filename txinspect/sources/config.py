@@ -48,7 +48,7 @@ def read_config(source: Source) -> dict[str, Any]:
     except OSError as error:
         raise SourceError(f"config.json of {source.name!r} cannot be read: {error.strerror}") from error
     if not isinstance(config, dict):
-        raise SourceError(f"config.json of {source.name!r} holds no JSON object: fetch or write it again")
+        raise SourceError(f"config.json of {source.name!r} is not a JSON object: fetch or write it again")
     return config
 
 

@@ -1,4 +1,4 @@
-"""What a weight file says of its tensors: names, shapes and types; no weight is read but where a file has no header."""
+"""What a weight file says of its tensors: names, shapes and types; no weight is read unless a file has no header."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StoredTensor:
 
 
 def stored(files: Sequence[Path]) -> list[StoredTensor]:
-    """The tensors in weight files, by their headers; no weight is read but where a file has no header.
+    """The tensors in weight files, by their headers; no weight is read unless a file has no header.
 
     Raises SourceError for a file that cannot be read.
     """
@@ -62,7 +62,7 @@ def has_header(file: Path) -> bool:
 
 
 def is_mappable(file: Path) -> bool:
-    """Whether a weight file can be mapped into memory: not a pytorch_model.bin of before torch 1.6."""
+    """Whether a weight file can be mapped into memory: not a pytorch_model.bin from before torch 1.6."""
     if file.suffix == ".safetensors" or not file.is_file():
         return file.suffix == ".safetensors"
     with file.open("rb") as stream:
@@ -105,7 +105,7 @@ def _stored_torch(file: Path) -> list[StoredTensor]:
 def state_dict(file: Path) -> dict[str, Tensor]:
     """The tensors of a pytorch_model.bin, on the meta device; never its code: other pickled objects are refused.
 
-    Only the zip format has an index: a file of before torch 1.6 is read whole. Raises SourceError.
+    Only the zip format has an index: a file from before torch 1.6 is read whole. Raises SourceError.
     """
     import pickle
 
@@ -118,7 +118,7 @@ def state_dict(file: Path) -> dict[str, Tensor]:
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
     if not isinstance(found, dict):
-        raise SourceError(f"{file} holds a {type(found).__name__}, no tensors by name: fetch it again")
+        raise SourceError(f"{file} holds a {type(found).__name__}, not named tensors: fetch it again")
     return {str(name): each for name, each in found.items() if isinstance(each, torch.Tensor)}
 
 
@@ -148,6 +148,6 @@ def stored_dtype(file: Path) -> str | None:
 def pickled(file: Path) -> str:
     """The sentence about a file that is refused."""
     return (
-        f"{file} holds other objects than weights, which may be code: it is not opened; "
-        f"convert it to safetensors where you trust it"
+        f"{file} holds objects other than weights, which may be code, so it is not opened; "
+        f"convert it to safetensors if you trust it"
     )

@@ -133,7 +133,7 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         raise SourceError(
-            f"{name} needs its owner's permission: ask on its Hub page, then log in with 'hf auth login'"
+            f"{name} needs its owner's permission: ask for it on its Hub page, then log in with 'hf auth login'"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise SourceError(
@@ -141,17 +141,17 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise SourceError(
-            f"there is no model {name}, neither here nor on the Hub (or it is private): {alternatives()}"
+            f"there is no model {name} here or on the Hub (or it is private): {alternatives()}"
         ) from error
     except errors.LocalEntryNotFoundError as error:
         if isinstance(error.__cause__, errors.HfHubHTTPError):
             status = error.__cause__.response.status_code
             raise SourceError(
-                f"{name}{at} is not in the local cache, and the Hub answered with status {status}: try later"
+                f"{name}{at} is not in the local cache, and the Hub answered with status {status}: try again later"
             ) from error
         if repository.offline:
             raise SourceError(
-                f"{name}{at} is not in the local cache, and the Hub may not be asked offline: "
+                f"{name}{at} is not in the local cache, and the Hub cannot be asked offline: "
                 f"run once without {spelled('offline')}, or {alternatives()}"
             ) from error
         raise SourceError(

@@ -38,9 +38,9 @@ class Source:
     hub: Repository | None = None
     """Where it is on the Hub; None for a local model."""
     adapter: Path | None = None
-    """The folder of a PEFT adapter that is put on the model."""
+    """The folder of a PEFT adapter that is applied to the model."""
     base: str | None = None
-    """The name of the model that the adapter is put on."""
+    """The name of the model that the adapter is applied to."""
 
     def folder(self, patterns: Sequence[str]) -> Path:
         """The local folder that holds the files these glob patterns name, fetched from the Hub if need be.
@@ -102,17 +102,17 @@ def resolve(choice: ModelChoice) -> Source:
         raise SourceError(f"there is no file or directory '': {alternatives()}")
     if choice.revision is not None and name in bundled_models():
         raise UsageError(
-            f"{spelled('revision')} picks a snapshot of the Hub, and {name!r} comes with the program: omit it"
+            f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} comes with the program: omit it"
         )
     if name in bundled_models():
         return Source(name, "bundled", bundled_folder(name))
     path = Path(name).expanduser()
     if choice.revision is not None and path.exists():
-        raise UsageError(f"{spelled('revision')} picks a snapshot of the Hub, and {name!r} is a local path: omit it")
+        raise UsageError(f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} is a local path: omit it")
     if (path / ADAPTER_CONFIG).is_file() and (path / "config.json").is_file():
         # transformers would put the adapter on the model without a word.
         raise SourceError(
-            f"{name!r} holds a model and an adapter, config.json and {ADAPTER_CONFIG}: move the one that is not meant "
+            f"{name!r} holds a model and an adapter, config.json and {ADAPTER_CONFIG}: move the one you do not want "
             f"into a folder of its own"
         )
     if path.is_dir():
@@ -151,21 +151,21 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
     try:
         base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{path} is no PEFT adapter's config ({error!r}): fetch or write it again") from error
+        raise SourceError(f"{path} is not a PEFT adapter's config ({error!r}): fetch or write it again") from error
     if not isinstance(base, str) or not base:
         raise SourceError(f"{path} names no base model: write a folder or a Hub id into its base_model_name_or_path")
     if (folder / base).is_dir() and not Path(base).is_dir():
         base = str(folder / base)
     if _is_adapter(Path(base)):
         raise SourceError(
-            f"the base model of the adapter {name!r} is an adapter itself, {base!r}, and one is put on at a time: "
+            f"the base model of the adapter {name!r} is itself an adapter, {base!r}, and only one can be applied: "
             f"merge that one into its own base first, with peft's merge_and_unload"
         )
     try:
         found = resolve(replace(choice, name=base, revision=None))
     except SourceError as error:
         raise SourceError(
-            f"the base model of the adapter {name!r} is not there, by the base_model_name_or_path of its "
+            f"the base model of the adapter {name!r} cannot be found by the base_model_name_or_path in its "
             f"{ADAPTER_CONFIG}: {error}"
         ) from error
     hub = replace(found.hub, adapter=name) if found.hub else None
@@ -177,4 +177,4 @@ def _check_gguf(file: Path) -> None:
     with file.open("rb") as stream:
         head = stream.read(4)
     if head != b"GGUF":
-        raise SourceError(f"{file} is not a GGUF: it begins with {head!r}; fetch it again")
+        raise SourceError(f"{file} is not a GGUF file: it begins with {head!r}; fetch it again")

@@ -82,7 +82,7 @@ class WatchedCall:
     has_sinks = False
 
     def part(self, name: str, selection: Selection) -> tuple[TensorBlocks, Coordinates]:
-        """See txinspect.attention.Call."""
+        """See Call."""
         count = self.weights.shape[-3]
         heads = checked_heads(selection.heads, count)
         if name in ("k", "v"):
@@ -197,7 +197,7 @@ def _factor(func: Callable[..., Any], args: tuple[Any, ...]) -> float | None:
 def _operands(
     func: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, float] | None:
-    """A product's operands as (…, row, inner) and (…, column, inner); None where it is no product of matrices."""
+    """A product's operands as (…, row, inner) and (…, column, inner); None if it is not a product of matrices."""
     if func is torch.einsum:
         return _einsum_operands(args)
     if func in (torch.baddbmm, Tensor.baddbmm):
@@ -251,7 +251,7 @@ def _context(func: Callable[..., Any], args: tuple[Any, ...], result: Tensor) ->
 
 
 def _fused_call(args: tuple[Any, ...], options: Mapping[str, Any], result: Tensor) -> BackendCall:
-    """torch's own fused attention, of which the weights are computed beside."""
+    """torch's own fused attention, whose weights are computed separately."""
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale")
     given = dict(zip(names, args, strict=False)) | dict(options)
     query = given["query"]

@@ -40,7 +40,7 @@ def config_for(choice: ModelChoice, model: PreTrainedModel) -> BitsAndBytesConfi
 
 
 def check(found: QuantizationRecord, model: PreTrainedModel, choice: ModelChoice) -> None:
-    """Raise InspectError where nothing was quantized, or where what was cannot be run."""
+    """Raise InspectError where nothing was quantized."""
     option = spelled("quantization", choice.quantization)
     if not found.quantized:
         kinds = sorted(set(matrices(model).values()))
@@ -80,7 +80,7 @@ def _check_bitsandbytes(quantization: str) -> None:
             validate_bnb_backend_availability(raise_exception=True)
     except Exception as error:
         raise InspectError(
-            f"{spelled('quantization', quantization)} cannot work here: bitsandbytes says {first_line(error)!r}; "
+            f"{spelled('quantization', quantization)} does not work here: bitsandbytes says {first_line(error)!r}; "
             f"omit it, or use {spelled('dtype', 'bfloat16')} to save memory"
         ) from error
 

@@ -57,7 +57,7 @@ def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) 
     if source.gguf_file and choice.quantization:
         asked = spelled("quantization", choice.quantization)
         raise UsageError(
-            f"{asked} quantizes, and transformers loads the blocks of a .gguf file in its own way: omit {asked}"
+            f"{asked} cannot quantize a .gguf file, whose blocks transformers loads in its own way: omit {asked}"
         )
     method = stored_method(config)
     if method is None:
@@ -72,7 +72,7 @@ def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) 
     if choice.quantization:
         asked = spelled("quantization", choice.quantization)
         raise UsageError(
-            f"{asked} quantizes, and {source.name!r} is stored quantized with {method} already: "
+            f"{asked} cannot quantize {source.name!r}, which is already stored quantized with {method}: "
             f"omit {asked} to load it as it is"
         )
     missing = [package for package in PACKAGES.get(method, ()) if not is_installed(package)]

@@ -175,7 +175,7 @@ def _extent(report: AttnReport) -> tuple[int, int]:
 def _labels(input: InputRecord, count: int) -> list[str]:
     """Positions with their tokens; where they are not the text's tokens, such as patches, by number alone.
 
-    Positions after as many as there are tokens, such as compressed keys, have no token either.
+    Positions beyond the number of tokens, such as compressed keys, have no token either.
     """
     known = len(input.tokens) if count >= len(input.tokens) else 0
     return [_label(input, i) if i < known else set_cell_size(f"{i:>3}", LABEL) for i in range(count)]

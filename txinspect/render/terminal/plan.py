@@ -51,7 +51,7 @@ def _sums(report: PlanReport) -> Table:
     rows = [
         ("stages", some_of(report.asked)),
         ("disk", f"{known_bytes(loading.disk_bytes)} to read"),
-        ("download", short_bytes(loading.download_bytes) if loading.download_bytes else "nothing: all is here"),
+        ("download", short_bytes(loading.download_bytes) if loading.download_bytes else "nothing: everything is here"),
         ("memory", f"{short_bytes(loading.memory_bytes)} of weights {_kept(loading)}"),
         ("parameters", f"{short_count(loading.parameters)} of {short_count(report.model.num_parameters or 0)}"),
     ]
