@@ -13,7 +13,7 @@ from tempfile import mkstemp
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary file beside `path`, which takes its place when the block ends well and is removed when it does not.
 
-    Raises OSError where the folder cannot be written.
+    Raises OSError if the folder cannot be written.
     """
     descriptor, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)

@@ -169,7 +169,7 @@ class ModelChoice:
 
 
 def _check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raise UsageError for a value that is none of those allowed."""
+    """Raise UsageError for a value that is not allowed."""
     if value not in allowed:
         *others, last = [str(each) for each in allowed if each is not None]
         raise UsageError(f"{spelled(name)} {value!r} is unknown: give {', '.join(others)} or {last}")

@@ -49,7 +49,7 @@ class TokenRecord(Record, frozen=True, kw_only=True):
     id: Annotated[int, doc("Row of the embedding table.")]
     token: Annotated[str | None, doc("The token as the vocabulary stores it, such as Ġquick.")]
     text: Annotated[str | None, doc("The token decoded; null if it holds only part of a character.")]
-    start: Annotated[int | None, doc("First character of its span in the text; null where it has none.")]
+    start: Annotated[int | None, doc("First character of its span in the text; null if it has none.")]
     end: Annotated[int | None, doc("One past the last character of its span.")]
     special: Annotated[bool, doc("Whether it is a special token, such as </s>.")]
     bytes: Annotated[str | None, doc("Its bytes in hexadecimal, if they are not whole characters.")]
@@ -103,7 +103,7 @@ class TensorRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}
     name: Annotated[str, doc("Stage name or dotted module path; '#2' marks a module's second run in the pass.")]
     module: Annotated[str | None, doc("Dotted path of the module that supplies it.")]
     class_: Annotated[str | None, doc("That module's class.")]
-    axes: Annotated[list[str] | None, doc("The name of each axis; null where it is not known.")]
+    axes: Annotated[list[str] | None, doc("The name of each axis; null if it is not known.")]
     shape: Annotated[list[int], doc("The size of each axis.")]
     coordinates: Annotated[
         dict[str, list[int]] | None,
@@ -111,7 +111,7 @@ class TensorRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}
     ]
     dtype: Annotated[str, doc("Its own type, such as float16.")]
     stats: Annotated[StatsRecord, doc("Statistics over its finite values.")]
-    histogram: Annotated[HistogramRecord | None, doc("Distribution of its finite values; null where there are none.")]
+    histogram: Annotated[HistogramRecord | None, doc("Distribution of its finite values; null if there are none.")]
     rows: Annotated[list[RowRecord] | None, doc("Statistics of each token's vector, where the command gives them.")]
     values: Annotated[Any, doc("The numbers, nested by axis, with --values; complex ones are pairs. Else null.")]
 
@@ -120,7 +120,7 @@ class CheckRecord(Record, frozen=True, kw_only=True):
     """One check of --check."""
 
     name: Annotated[str, doc("logits, row_sums, context or residual.")]
-    passed: Annotated[bool | None, doc("Whether it holds; null where it does not apply to this model.")]
+    passed: Annotated[bool | None, doc("Whether it holds; null if it does not apply to this model.")]
     detail: Annotated[str, doc("What was compared, and the largest difference.")]
 
 
@@ -162,7 +162,7 @@ class LoadingRecord(Record, frozen=True, kw_only=True):
     memory_bytes: Annotated[int, doc("What these take in memory, in the type asked for.")]
     mapped: Annotated[bool, doc("Whether they stay in the file, where each page is read when first used.")]
     modules_guessed: Annotated[
-        str | None, doc("Why more may be loaded than is used; null where the modules in use are known exactly.")
+        str | None, doc("Why more may be loaded than is used; null if the modules in use are known exactly.")
     ]
 
 

@@ -114,7 +114,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
     """The names that a glob picks, in their order: * and ? stay within a name, ** crosses dots.
 
-    A bracket that is no valid set, such as [9-1], matches nothing.
+    A bracket that is not a valid set, such as [9-1], matches nothing.
     """
     try:
         compiled = _compiled(pattern)

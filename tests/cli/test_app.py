@@ -70,6 +70,13 @@ def test_every_command_has_help_with_examples(command: str, option: str, run_cli
     assert any(f"txinspect {command}" in example for example in examples(run_cli, command))
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_names_no_type_for_a_switch(command: str, run_cli: Run, wide: None) -> None:
+    shown = run_cli(*([command] if command else []), "--help").stdout
+    assert "--help" in shown
+    assert "bool" not in shown.lower()
+
+
 def test_help_lists_every_command(run_cli: Run, wide: None) -> None:
     shown = run_cli("--help").stdout
     assert all(re.search(rf"^│ {command} +[A-Z].+\.", shown, re.MULTILINE) for command in COMMANDS)

@@ -525,7 +525,7 @@ _SHIFT = {"temp": 1.0}  # zaya's scale of the keys starts at zero, where attenti
 
 
 def _spread_std(module: nn.Module, parameter: torch.Tensor) -> float | None:
-    """The standard deviation to redraw `parameter` with, or None where it must be kept."""
+    """The standard deviation to redraw `parameter` with, or None if it must be kept."""
     if parameter.ndim < 2:
         return None
     if isinstance(module, nn.Embedding):

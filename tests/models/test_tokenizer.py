@@ -218,7 +218,7 @@ def test_parts_of_a_character_in_a_metaspace_vocabulary(metaspace: Path) -> None
 
 def test_parts_of_a_character_from_a_tokenizer_in_python(slow: Path) -> None:
     tokens = tokenize(slow, "é😀a", special=False).tokens
-    assert [token.text for token in tokens] == [None] * 6 + ["a"], "null where it holds part of a character only"
+    assert [token.text for token in tokens] == [None] * 6 + ["a"], "null if it holds part of a character only"
 
 
 def test_a_tokenizer_in_python_knows_no_spans(slow: Path) -> None:

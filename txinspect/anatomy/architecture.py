@@ -69,7 +69,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The modules of a model, as dotted paths; None where there is none."""
+    """The modules of a model, as dotted paths; None if there is none."""
 
     model_type: str
     class_names: Mapping[str, str]
@@ -86,7 +86,7 @@ class Architecture:
     loops: bool
     """Whether a stage's module runs several times in a pass."""
     max_positions: int | None
-    """Rows of the table of positions: the longest text; None where there is no such limit."""
+    """Rows of the table of positions: the longest text; None if there is no such limit."""
 
     def supplies(self) -> list[Supply]:
         """Every stage, in the order of the pass, with what supplies it or why nothing does."""

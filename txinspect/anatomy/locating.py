@@ -143,7 +143,7 @@ class _Tree:
         )
 
     def _xlm_layer(self, parent: str, index: int) -> Layer:
-        """XLM's layers are no modules: their parts stand in lists of their own."""
+        """XLM's layers are not modules: their parts stand in lists of their own."""
         attention, mlp, last = (f"{parent}.{name}.{index}" for name in ("attentions", "ffns", "layer_norm2"))
         return Layer(attention, last, (attention,), (attention,), (), (mlp,), (mlp,))
 

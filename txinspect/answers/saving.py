@@ -24,7 +24,7 @@ def save(path: Path, tensors: dict[str, Tensor], records: list[TensorRecord], mo
     the metadata of a .safetensors file, in the array `__metadata__` of an .npz file. NumPy has no bfloat16: an .npz
     file holds float32 in its place, which keeps every value.
 
-    Raises InspectError where the file cannot be written; an existing one is then left as it was.
+    Raises InspectError if the file cannot be written; an existing one is then left as it was.
     """
     metadata = {
         "txinspect": __version__,

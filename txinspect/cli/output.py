@@ -52,7 +52,7 @@ def show(report: Report, output: Output, view: object | None) -> None:
 def write(content: bytes) -> None:
     """Bytes straight to stdout: a terminal's width never trims or wraps JSON.
 
-    Raises InspectError where stdout cannot be written, and ends quietly where it is a closed pipe.
+    Raises InspectError if stdout cannot be written, and ends quietly where it is a closed pipe.
     """
     if sys.stdout is None:
         raise InspectError("standard output is closed: there is nowhere to write the report")

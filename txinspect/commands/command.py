@@ -22,6 +22,6 @@ class Command:
     examples: tuple[str, ...]
     """Command lines for the help."""
     view: type[Any] | None = None
-    """A dataclass whose fields are options that shape the drawing alone; None where there are none."""
+    """A dataclass whose fields are options that shape the drawing alone; None if there are none."""
     planned: type[TensorQuery[Any]] | None = None
     """The query that a shell's options make where the command's own query is *of* it, as a plan is; else None."""

@@ -68,7 +68,7 @@ class TreeReport(Report, frozen=True, kw_only=True):
 
     command: Annotated[Literal["tree"], doc("The command that made the report.")]
     modules: Annotated[list[ModuleRecord], doc("Every module, depth first, never folded.")]
-    quantization: Annotated[QuantizationRecord | None, doc("What is quantized; null where nothing is.")]
+    quantization: Annotated[QuantizationRecord | None, doc("What is quantized; null if nothing is.")]
     totals: TotalsRecord
 
 

@@ -87,7 +87,7 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
     """Run the model on inputs (batch, seq) until everything wanted has been received.
 
     Returns the names that a glob picked and that passed no tensor on. Raises StageError for any other that passed none
-    on, and InspectError where the model's own code fails.
+    on, and InspectError if the model's own code fails.
     """
     import torch
 

@@ -52,7 +52,7 @@ class _Seen:
     """By module: how far weights·v is from the context, relative to its largest value."""
     gated: set[str] = field(default_factory=set)
     residuals: dict[int, float | None] = field(default_factory=dict)
-    """By layer: how far input + attention + MLP is from the output; None where a part is missing."""
+    """By layer: how far input + attention + MLP is from the output; None if a part is missing."""
 
     def attention_checks(self) -> Iterator[CheckRecord]:
         """Row sums, and weights·v against the context."""

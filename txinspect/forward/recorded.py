@@ -44,5 +44,5 @@ def take(tensor: Tensor, axis: int, positions: list[int] | None) -> Tensor:
 
 
 def coordinates(**axes: list[int] | None) -> Coordinates:
-    """The axes that were cut, with the positions kept; None where none was."""
+    """The axes that were cut, with the positions kept; None if none was."""
     return {axis: positions for axis, positions in axes.items() if positions is not None} or None

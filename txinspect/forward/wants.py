@@ -70,7 +70,7 @@ def named(subject: Subject, patterns: Sequence[str]) -> Plan:
 
 
 def _supplies(subject: Subject, pattern: str) -> list[Supply]:
-    """What one name or glob picks. Raises StageError where the model has nothing of the kind."""
+    """What one name or glob picks. Raises StageError if the model has nothing of the kind."""
     known: dict[str, list[Supply]] = {}
     for supply in subject.architecture.supplies() + subject.architecture.module_supplies():
         known.setdefault(supply.name, []).append(supply)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def inject(model: PreTrainedModel, source: Source) -> None:
     """Give a skeleton the modules of a source's adapter.
 
-    Raises SourceError where it was not made for the model, or replaces no modules.
+    Raises SourceError if it was not made for the model, or replaces no modules.
     """
     import torch
 
@@ -29,7 +29,7 @@ def inject(model: PreTrainedModel, source: Source) -> None:
 def attach(model: PreTrainedModel, source: Source) -> None:
     """Apply a source's adapter to the model, whose modules keep their paths.
 
-    Raises SourceError where it was not made for the model.
+    Raises SourceError if it was not made for the model.
     """
     with _fitting(source):
         from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
@@ -44,7 +44,7 @@ def attach(model: PreTrainedModel, source: Source) -> None:
 
 
 def shared(source: Source) -> str | None:
-    """Why an adapter is applied to a whole model: its modules share tensors, as VeRA's do; None where they do not."""
+    """Why an adapter is applied to a whole model: its modules share tensors, as VeRA's do; None if they do not."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
     kind = _config(source).peft_type

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def plan(subject: Subject, choice: ModelChoice, uses: Uses) -> LoadingRecord:
     """What a load would cost; of the weights only headers are read, or fetched.
 
-    Raises SourceError where the weights are not all there or their headers cannot be read.
+    Raises SourceError if the weights are not all there or their headers cannot be read.
     """
     listing = checkpoint.offered(subject.source)
     names = [tensor.name for tensor in listing.tensors]
@@ -61,7 +61,7 @@ def done(subject: Subject, choice: ModelChoice, uses: Uses, loaded: partial.Load
 
 
 def stored_sizes(subject: Subject) -> dict[str, sizes.Size]:
-    """How each parameter is stored, by the headers of the weight files that are here; empty where there are none.
+    """How each parameter is stored, by the headers of the weight files that are here; empty if there are none.
 
     Raises SourceError for a file whose header cannot be read.
     """

@@ -22,7 +22,7 @@ class Destination(NamedTuple):
     """Where a tensor of a checkpoint goes."""
 
     module: str | None
-    """The path of the module in the skeleton; None where there is none."""
+    """The path of the module in the skeleton; None if there is none."""
     tensors: tuple[str, ...]
     """The tensors of the model that it becomes, or becomes a part of."""
     converted: bool
@@ -82,7 +82,7 @@ def is_used(place: Destination, uses: Mapping[str, bool]) -> bool:
 
 
 def check_whole(subject: Subject, names: Collection[str]) -> None:
-    """Raise SourceError where a checkpoint with tensors of these names lacks one of the model's, used or not.
+    """Raise SourceError if a checkpoint with tensors of these names lacks one of the model's, used or not.
 
     What a quantization is stored as has names of its own, and so has a .gguf file: these are not checked.
     """

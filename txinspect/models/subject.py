@@ -29,9 +29,9 @@ class Subject:
     """Of the modules as loaded."""
     quantization: QuantizationRecord | None
     quantizing_as: BitsAndBytesConfig | None
-    """How transformers is to quantize while loading; None where it is not."""
+    """How transformers is to quantize while loading; None if it is not."""
     whole_because: str | None
-    """Why all of the model is loaded, whatever a pass uses; None where it is not."""
+    """Why all of the model is loaded, whatever a pass uses; None if it is not."""
 
 
 def load_subject(source: Source, choice: ModelChoice, notify: Notify, length: int = 1) -> Subject:

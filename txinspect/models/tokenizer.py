@@ -91,7 +91,7 @@ def _key(folder: Path, source: Source) -> str:
 
 
 def _read_cached(path: Path) -> Tokenizer | None:
-    """The tokenizer in a cache file; None where there is none, or a damaged one."""
+    """The tokenizer in a cache file; None if there is none, or a damaged one."""
     from tokenizers import Tokenizer
 
     try:
@@ -174,7 +174,7 @@ def _slow_encoder(tokenizer: Any) -> Encode:
 
 
 def _whole(decoded: str) -> str | None:
-    """A decoded token; None where it is a part of a character, which decodes to nothing or to a replacement."""
+    """A decoded token; None if it is a part of a character, which decodes to nothing or to a replacement."""
     return None if not decoded or "\ufffd" in decoded else decoded
 
 
@@ -223,7 +223,7 @@ def _quoted(text: str) -> str:
 def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The tokenizer that transformers makes of a folder's files.
 
-    Raises SourceError where it cannot.
+    Raises SourceError if it cannot.
     """
     from transformers import AutoTokenizer
 

@@ -17,7 +17,7 @@ class Uses:
     modules: Mapping[str, bool]
     """By the dotted path of every module, as configured and as loaded: whether the pass uses its own weights."""
     guessed_because: str | None
-    """Why more modules may count than are used; None where all are known."""
+    """Why more modules may count than are used; None if all are known."""
 
 
 def of(subject: Subject, used: Collection[str], guessed_because: str | None = None) -> Uses:

@@ -45,7 +45,7 @@ def find(source: Source, choose: Choose | None = None) -> WeightFiles:
     """The weight files of a source, fetched where need be, every one there and readable as what it claims to be.
 
     Of a checkpoint in shards on the Hub only those are fetched that hold a tensor that `choose` picks. Raises
-    SourceError where there are none, a shard is missing or a file is damaged.
+    SourceError if there are none, a shard is missing or a file is damaged.
     """
     if source.gguf_file:
         return WeightFiles(source.config_folder(), [source.config_folder() / source.gguf_file])
@@ -72,13 +72,13 @@ def find(source: Source, choose: Choose | None = None) -> WeightFiles:
 
 
 def _hub_index(source: Source) -> Path | None:
-    """The index of a checkpoint in shards on the Hub; None where its weights are one file."""
+    """The index of a checkpoint in shards on the Hub; None if its weights are one file."""
     folder = source.folder(INDEX_FILES)
     return next((folder / name for name in INDEX_FILES if (folder / name).is_file()), None)
 
 
 def shards_of(weight_map: dict[str, str], choose: Choose | None = None) -> list[str]:
-    """The shards to read; the first at least, since a model without any weights is none."""
+    """The shards to read; the first at least, since a model without weights is not one."""
     names = list(weight_map) if choose is None else choose(list(weight_map))
     return sorted({weight_map[name] for name in names}) or sorted(weight_map.values())[:1]
 
@@ -106,7 +106,7 @@ def weight_files(folder: Path, name: str) -> list[Path]:
 
 
 def first_file(folder: Path) -> Path | None:
-    """The weight file, or the index of shards, that transformers takes; None where there are no weights."""
+    """The weight file, or the index of shards, that transformers takes; None if there are no weights."""
     return next((folder / file for file in _NAMES if (folder / file).is_file()), None)
 
 
@@ -127,7 +127,7 @@ class WeightListing:
 def offered(source: Source) -> WeightListing:
     """What weights a source has, by their headers; these alone are fetched from the Hub.
 
-    Raises SourceError where there are none or they cannot be described.
+    Raises SourceError if there are none or they cannot be described.
     """
     if source.hub is None:
         here = find(source).files

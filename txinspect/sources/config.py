@@ -25,6 +25,9 @@ FIELD_NAMES: dict[str, tuple[str, ...]] = {
 """What config.json calls a number, in the families of transformers (the `attribute_map` of its config classes); the
 decoder's where a model has an encoder, too."""
 
+WITHOUT_ATTENTION = ("mamba2", "xlstm")
+"""Types whose num_heads are those of a recurrent mixer."""
+
 TEXT_PARTS = ("text_config", "decoder", "llm_config")
 """Where the config of the language model stands in that of a larger model."""
 
@@ -32,7 +35,7 @@ TEXT_PARTS = ("text_config", "decoder", "llm_config")
 def read_config(source: Source) -> dict[str, Any]:
     """config.json of a source, as it stands in the file; empty for a .gguf file, which needs torch to be read.
 
-    Raises SourceError where it is missing or not a JSON object.
+    Raises SourceError if it is missing or not a JSON object.
     """
     if source.gguf_file:
         return {}
@@ -53,10 +56,12 @@ def read_config(source: Source) -> dict[str, Any]:
 
 
 def number(config: dict[str, Any], field: str) -> int | None:
-    """A number that families give different names, such as num_hidden_layers; None where the config has none.
+    """A number that families give different names, such as num_hidden_layers; None if the config has none.
 
     A model of several parts has it in the part that is the language model.
     """
+    if field == "num_attention_heads" and config.get("model_type") in WITHOUT_ATTENTION:
+        return None
     for part in (config, *(config.get(name) for name in TEXT_PARTS)):
         if not isinstance(part, dict):
             continue

@@ -23,7 +23,7 @@ class HubFile:
     name: str
     size: int | None
     path: Path | None
-    """Where it is in the local cache; None where it has yet to be fetched."""
+    """Where it is in the local cache; None if it has yet to be fetched."""
     header: Callable[[], dict[str, Any]] | None
     """Fetches its header; None for a file that is not safetensors."""
 
@@ -36,14 +36,14 @@ class Repository:
     revision: str | None = None
     offline: bool = False
     adapter: str | None = None
-    """The adapter whose base model it is, for sentences; None where the model was asked for itself."""
+    """The adapter whose base model it is, for sentences; None if the model was asked for itself."""
     snapshots: dict[tuple[str, ...], Path] = field(default_factory=dict, compare=False, repr=False)
     """Folders that the Hub was already asked for, by patterns: each asking is a request over the network."""
 
     def folder(self, patterns: Sequence[str]) -> Path:
         """The folder of the local cache that holds the files these glob patterns name, fetching what is missing.
 
-        Raises SourceError where the Hub does not have them or cannot be reached.
+        Raises SourceError if the Hub does not have them or cannot be reached.
         """
         key = tuple(patterns)
         if key not in self.snapshots:
@@ -53,7 +53,7 @@ class Repository:
     def weights(self) -> list[HubFile]:
         """The weight files, without fetching any: safetensors where there are any, else pytorch_model.bin.
 
-        Raises SourceError where there are none, the Hub cannot be reached, or offline where they are not in the cache.
+        Raises SourceError if there are none, the Hub cannot be reached, or offline where they are not in the cache.
         """
         folder = self.folder(CONFIG_FILES + INDEX_FILES)
         return _cached_weights(self, folder) if self.offline else _listed_weights(self, commit=folder.name)

@@ -45,7 +45,7 @@ class Source:
     def folder(self, patterns: Sequence[str]) -> Path:
         """The local folder that holds the files these glob patterns name, fetched from the Hub if need be.
 
-        Raises SourceError where the Hub does not have them or cannot be reached.
+        Raises SourceError if the Hub does not have them or cannot be reached.
         """
         if self.hub is not None:
             return self.hub.folder(patterns)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def config_for(choice: ModelChoice, model: PreTrainedModel) -> BitsAndBytesConfig | None:
     """What makes transformers quantize while loading, for a model as it is built; None to load as stored.
 
-    Raises InspectError where bitsandbytes does not work, the model has nothing to quantize, or cannot be run so.
+    Raises InspectError if bitsandbytes does not work, the model has nothing to quantize, or cannot be run so.
     """
     if choice.quantization is None:
         return None
@@ -40,7 +40,7 @@ def config_for(choice: ModelChoice, model: PreTrainedModel) -> BitsAndBytesConfi
 
 
 def check(found: QuantizationRecord, model: PreTrainedModel, choice: ModelChoice) -> None:
-    """Raise InspectError where nothing was quantized."""
+    """Raise InspectError if nothing was quantized."""
     option = spelled("quantization", choice.quantization)
     if not found.quantized:
         kinds = sorted(set(matrices(model).values()))

@@ -25,9 +25,9 @@ def quantize(
     config: PretrainedConfig,
     asked: BitsAndBytesConfig | None,
 ) -> QuantizationRecord | None:
-    """Replace a skeleton's modules by the classes that loading makes of them, and say which; None where it makes none.
+    """Replace a skeleton's modules by the classes that loading makes of them, and say which; None if it makes none.
 
-    The skeleton is not yet tied: transformers chooses before it ties. Raises InspectError where a quantization that is
+    The skeleton is not yet tied: transformers chooses before it ties. Raises InspectError if a quantization that is
     asked for cannot be had, or a stored one cannot be read.
     """
     from transformers.modeling_utils import local_torch_dtype

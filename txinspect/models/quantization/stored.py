@@ -40,7 +40,7 @@ _DISTRIBUTIONS = {"optimum.quanto": "optimum-quanto", "quark": "amd-quark"}
 
 
 def stored_method(config: PretrainedConfig) -> str | None:
-    """How a checkpoint is stored quantized, such as gptq; None where it is not."""
+    """How a checkpoint is stored quantized, such as gptq; None if it is not."""
     stored = stored_config(config)
     method = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
     return None if method is None else str(getattr(method, "value", method))

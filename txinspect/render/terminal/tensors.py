@@ -142,7 +142,7 @@ def _rows(tensor: TensorRecord, input: InputRecord) -> Table:
     rows = tensor.rows or []
     top = max((row.l2 or 0.0 for row in rows), default=0.0)
     for row in rows:
-        # Some models put positions of their own before or after the text's, which are no tokens.
+        # Some models put positions of their own before or after the text's, which are not tokens.
         is_token = len(rows) == len(input.tokens)
         table.add_row(
             str(row.index),
