@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -32,9 +33,9 @@ _INDICES = tuple[int, ...]
 def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     """The function that Typer makes a command of: its parameters are the options, its docstring is the help."""
     line = command.planned or command.query
-    own = list(_fields(line))
-    view = list(_fields(command.view)) if command.view else []
-    groups = _parameters_of(choose_output)
+    own = _fields(line)
+    view = _fields(command.view) if command.view else ()
+    groups = list(_parameters_of(choose_output))
     extra: list[inspect.Parameter] = []
     if issubclass(line, TextQuery):
         extra += [*_parameters_of(read_text), _parameter("no_special", NoSpecial, False)]
@@ -122,8 +123,13 @@ class _Field:
         return tuple(given) if _is_list(self.kind) else given
 
 
-def _fields(record: type[Any]) -> Iterator[_Field]:
+@cache
+def _fields(record: Any) -> tuple[_Field, ...]:
     """The fields of a dataclass that have an Option."""
+    return tuple(_declared(record))
+
+
+def _declared(record: type[Any]) -> Iterator[_Field]:
     hints = get_type_hints(record, include_extras=True)
     for field in dataclasses.fields(record):
         option = next(
@@ -170,14 +176,15 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _parameters_of(group: Callable[..., Any]) -> list[inspect.Parameter]:
+@cache
+def _parameters_of(group: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
     """The options that a function declares as its parameters, with annotations as objects instead of strings."""
     hints = get_type_hints(group, include_extras=True)
-    return [
+    return tuple(
         _parameter(name, hints[name], parameter.default)
         for name, parameter in inspect.signature(group).parameters.items()
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
+    )
 
 
 def _taken(values: Values, group: Callable[..., Any]) -> Mapping[str, Any]:
