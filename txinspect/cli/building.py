@@ -123,10 +123,15 @@ class _Field:
         return tuple(given) if _is_list(self.kind) else given
 
 
-@cache
-def _fields(record: Any) -> tuple[_Field, ...]:
+def _fields(record: type[Any]) -> tuple[_Field, ...]:
     """The fields of a dataclass that have an Option."""
     return tuple(_declared(record))
+
+
+@cache
+def _choice_fields() -> tuple[_Field, ...]:
+    """The fields of a model's choice, which nearly every command has."""
+    return _fields(ModelChoice)
 
 
 def _declared(record: type[Any]) -> Iterator[_Field]:
@@ -145,12 +150,12 @@ def _declared(record: type[Any]) -> Iterator[_Field]:
 
 def _model_fields(line: type[Query[Any]]) -> Iterator[_Field]:
     """The fields of the model's choice that do something in a command; its name is spelled by hand."""
-    return (field for field in _fields(ModelChoice) if field.name not in ("name", *line.idle))
+    return (field for field in _choice_fields() if field.name not in ("name", *line.idle))
 
 
 def _model_parameters(line: type[Query[Any]]) -> list[inspect.Parameter]:
     """-m where there is a text, else the argument; then how the model is loaded."""
-    name = next(field for field in _fields(ModelChoice) if field.name == "name")
+    name = next(field for field in _choice_fields() if field.name == "name")
     settings: Any = {
         "help": name.option.help,
         "envvar": "TXINSPECT_MODEL",
