@@ -68,7 +68,7 @@ COMMAND = Command("loud", LoudQuery, LoudReport, examples=("txinspect loud 'Hell
 ANSWER = '''
 """How loud a text is."""
 
-from txinspect.answers.observing import encode, head
+from txinspect.answers.reporting import encode, head
 from txinspect.commands.loud import LoudQuery, LoudReport
 from txinspect.models import describing
 from txinspect.sources.config import read_config

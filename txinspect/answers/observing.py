@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from txinspect.anatomy import locating
+from txinspect.answers import saving, tensors
+from txinspect.answers.reporting import encode, head, loading_notes
 from txinspect.errors import InspectError, SourceError, StageError
-from txinspect.models import describing
-from txinspect.models.quantization import bitsandbytes, record
+from txinspect.forward import capture, checking
+from txinspect.forward.capture import CaughtTensor
+from txinspect.forward.inputs import model_inputs
+from txinspect.forward.wants import Plan
+from txinspect.models import cost, describing, device, partial, uses
+from txinspect.models.quantization import bitsandbytes
+from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject, load_subject
-from txinspect.queries import Notify, TensorQuery, TextQuery
+from txinspect.models.uses import Uses
+from txinspect.queries import Notify, TensorQuery
 from txinspect.records import (
-    SCHEMA_VERSION,
     CheckRecord,
     InputRecord,
     LoadingRecord,
@@ -21,21 +29,17 @@ from txinspect.records import (
     TensorRecord,
 )
 from txinspect.sources.config import read_config
-from txinspect.sources.source import Source, resolve
-from txinspect.version import __version__, untested
+from txinspect.sources.source import resolve
 from txinspect.wording import short_bytes, some_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from txinspect.forward.capture import CaughtTensor
-    from txinspect.forward.wants import Plan
-    from txinspect.models.uses import Uses
 
-MakePlan = Callable[[Subject, Any, InputRecord], "Plan"]
+MakePlan = Callable[[Subject, Any, InputRecord], Plan]
 """Given the model, the query and its tokens: what the pass records. Raises InspectError for what cannot be."""
 
-Look = Callable[["CaughtTensor"], None]
+Look = Callable[[CaughtTensor], None]
 """Sees every recorded tensor before it is gone."""
 
 
@@ -79,13 +83,6 @@ def observe(
 
     Raises InspectError for what cannot be done.
     """
-    from txinspect.anatomy import locating
-    from txinspect.answers import saving, tensors
-    from txinspect.forward import capture, checking
-    from txinspect.forward.inputs import model_inputs
-    from txinspect.models import cost, partial
-    from txinspect.models.quiet import quiet
-
     prepared = prepare(query, notify, make_plan)
     subject, plan, text, name = prepared.subject, prepared.plan, prepared.text, prepared.subject.source.name
     _, size = cost.in_memory(subject, prepared.uses.modules)
@@ -133,10 +130,6 @@ def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan) -> Pre
 
     Raises InspectError for what cannot be done.
     """
-    from txinspect.answers import saving
-    from txinspect.models import device, uses
-    from txinspect.models.quiet import quiet
-
     source = resolve(query.model)
     read_config(source)
     try:
@@ -159,8 +152,7 @@ def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan) -> Pre
 
 
 def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> Uses:
-    from txinspect.forward.inputs import model_inputs
-    from txinspect.forward.rehearsal import rehearse
+    from txinspect.forward.rehearsal import rehearse  # written with torch
 
     return rehearse(subject, model_inputs(subject.as_configured, text), plan)
 
@@ -179,29 +171,3 @@ def _check_text(subject: Subject, text: InputRecord) -> None:
             f"the tokenizer of {subject.source.name!r} gives token id {largest.id}, but the embedding table has {rows} "
             f"rows: the tokenizer does not belong to these weights"
         )
-
-
-def loading_notes(subject: Subject) -> list[str]:
-    """What to know of how the model is loaded."""
-    source = subject.source
-    notes = [f"The adapter {source.name} is applied to {source.base}."] if source.adapter else []
-    notes += [record.sentence(subject.quantization)] if subject.quantization else []
-    newer = untested()
-    return notes + ([f"{newer}: --check compares its own pass with a plain one."] if newer else [])
-
-
-def encode(query: TextQuery[Any], source: Source) -> InputRecord:
-    """What the model's tokenizer makes of a query's text. See tokenizer.encode."""
-    from txinspect.models import tokenizer
-
-    return tokenizer.encode(source, query.text, special=query.special, trust_remote_code=query.model.trust_remote_code)
-
-
-def head(command: str, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """The fields that every report begins with."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "txinspect": __version__,
-        "command": command,
-        "notes": list(notes),
-    }

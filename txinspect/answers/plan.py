@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from txinspect import answers
-from txinspect.answers.observing import head, loading_notes, prepare
+from txinspect.answers.observing import prepare
+from txinspect.answers.reporting import head, loading_notes
 from txinspect.commands.plan import PlanQuery, PlanReport
-from txinspect.models import describing
+from txinspect.models import cost, describing
 from txinspect.queries import Notify
 
 
 def answer(query: PlanQuery, notify: Notify) -> PlanReport:
     """The report of `plan`, and of --dry-run."""
-    from txinspect.models import cost
-
     prepared = prepare(query.of, notify, answers.room(query.of).plan)
     subject = prepared.subject
     return PlanReport(

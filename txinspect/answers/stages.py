@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from txinspect.answers.observing import head, loading_notes
+from txinspect.answers.reporting import head, loading_notes
 from txinspect.commands.stages import StageRecord, StagesQuery, StagesReport
 from txinspect.models import describing
 from txinspect.models.subject import load_subject

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from txinspect.anatomy.locating import rows_of_ids
+from txinspect.measure import stats
 from txinspect.records import InputRecord, TensorRecord
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ def tensor_record(
     caught: CaughtTensor, subject: Subject, text: InputRecord, *, values: bool, token_rows: bool
 ) -> TensorRecord:
     """The record of a tensor, with its `values`, and with `token_rows` the statistics of each token's vector."""
-    from txinspect.measure import stats
-
     supply, tensor = caught.want.supply, caught.tensor
     axes = _axes(supply, tensor.shape, subject, text)
     measured, histogram = stats.measure(tensor.blocks)
@@ -70,8 +70,6 @@ def _name(caught: CaughtTensor) -> str:
 
 def _axes(supply: Supply, shape: tuple[int, ...], subject: Subject, text: InputRecord) -> list[str] | None:
     """Names of a tensor's axes: the stage's as far as the sizes agree, or for a module's output what they tell."""
-    from txinspect.anatomy.locating import rows_of_ids
-
     config = subject.as_configured.config.get_text_config()
     hidden, tokens = getattr(config, "hidden_size", None), len(text.tokens)
     if supply.axes is not None and len(supply.axes) == len(shape):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from txinspect.answers.observing import encode, head
+from txinspect.answers.reporting import encode, head
 from txinspect.commands.tokenize import TokenizeQuery, TokenizeReport
 from txinspect.models import describing
 from txinspect.queries import Notify

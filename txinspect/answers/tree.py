@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from txinspect.answers.observing import head, loading_notes
+from txinspect.answers.reporting import head, loading_notes
 from txinspect.commands.tree import ModuleRecord, ParameterRecord, TotalsRecord, TreeQuery, TreeReport
 from txinspect.errors import SourceError
-from txinspect.models import describing
+from txinspect.models import cost, describing
 from txinspect.models.sizes import NOTHING, Size, bytes_4bit, bytes_8bit, parameter_sizes, quantizable, sums
 from txinspect.models.subject import load_subject
 from txinspect.queries import Notify
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 def answer(query: TreeQuery, notify: Notify) -> TreeReport:
     """The report of `tree`: types and sizes as stored where the weight files are here, else as configured."""
-    from txinspect.models import cost
-
     subject = load_subject(resolve(query.model), query.model, notify)
     notes, stored = [], dict[str, Size]()
     try:

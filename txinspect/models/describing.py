@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from txinspect.models.sizes import count_parameters
 from txinspect.records import ModelRecord
 from txinspect.sources.config import number
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 def model_record(subject: Subject, model: PreTrainedModel) -> ModelRecord:
     """A model that was built, with weights or without."""
-    from txinspect.models.sizes import count_parameters
-
     text_config = subject.as_configured.config.get_text_config()
 
     def configured(name: str) -> int | None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from txinspect.anatomy import locating
+from txinspect.models import adapters, skeleton
+from txinspect.models.config import load_config
+from txinspect.models.quantization import bitsandbytes, replacing, stored
 from txinspect.queries import ModelChoice, Notify
 from txinspect.sources.source import Source
 
@@ -40,11 +44,6 @@ def load_subject(source: Source, choice: ModelChoice, notify: Notify, length: in
     Raises InspectError for a model that cannot be built, or not as the choice asks.
     """
     notify("importing torch and transformers")
-    from txinspect.anatomy import locating
-    from txinspect.models import adapters, skeleton
-    from txinspect.models.config import load_config
-    from txinspect.models.quantization import bitsandbytes, replacing, stored
-
     config = load_config(source, choice)
     stored.check_stored(source, config, choice)
     as_configured = skeleton.build(source, choice, config)

@@ -1,0 +1,38 @@
+"""What reports have in common: their head, the text's tokens, how the model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from txinspect.models import tokenizer
+from txinspect.models.quantization import record
+from txinspect.models.subject import Subject
+from txinspect.queries import TextQuery
+from txinspect.records import SCHEMA_VERSION, InputRecord
+from txinspect.sources.source import Source
+from txinspect.version import __version__, untested
+
+
+def loading_notes(subject: Subject) -> list[str]:
+    """What to know of how the model is loaded."""
+    source = subject.source
+    notes = [f"The adapter {source.name} is applied to {source.base}."] if source.adapter else []
+    notes += [record.sentence(subject.quantization)] if subject.quantization else []
+    newer = untested()
+    return notes + ([f"{newer}: --check compares its own pass with a plain one."] if newer else [])
+
+
+def encode(query: TextQuery[Any], source: Source) -> InputRecord:
+    """What the model's tokenizer makes of a query's text. See tokenizer.encode."""
+    return tokenizer.encode(source, query.text, special=query.special, trust_remote_code=query.model.trust_remote_code)
+
+
+def head(command: str, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields that every report begins with."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "txinspect": __version__,
+        "command": command,
+        "notes": list(notes),
+    }
