@@ -17,6 +17,7 @@ from tests.making.checkpoints import VARIANTS
 from tests.making.models import byte_tokenizer
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.embed import EmbedQuery
+from txinspect.commands.plan import PlanQuery
 from txinspect.commands.pos import PosQuery
 from txinspect.commands.run import RunQuery
 from txinspect.commands.stages import StageRecord, StagesQuery
@@ -211,6 +212,53 @@ def test_a_glob_over_all_leaves_out_what_the_model_lacks(opt_variant: Callable[[
 def test_a_stage_that_is_not_there(asked: str, words: str, opt: Path) -> None:
     with pytest.raises(StageError, match=words):
         names(opt, "logits", asked)
+
+
+# --- values of another type ---
+
+
+ANY: Any = txinspect
+"""The public names, whatever they are given."""
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: ANY.AttnQuery(layer="0"), "layer '0' is not a whole number"),
+        (lambda: ANY.AttnQuery(layer=None), "layer None is not a whole number"),
+        (lambda: ANY.AttnQuery(layer=True), "layer True is not a whole number"),
+        (lambda: ANY.AttnQuery(layer=1.5), "layer 1.5 is not a whole number"),
+        (lambda: ANY.AttnQuery(heads=0), "heads 0 is not a tuple of whole numbers, such as (0, 2)"),
+        (lambda: ANY.AttnQuery(heads="0"), "heads '0' is not a tuple of whole numbers, such as (0, 2)"),
+        (lambda: ANY.AttnQuery(heads=(1.5,)), "heads (1.5,) is not a tuple of whole numbers, such as (0, 2)"),
+        (lambda: ANY.RunQuery(stages="logits"), "stages 'logits' is not a tuple of strings, such as ('logits',)"),
+        (lambda: ANY.RunQuery(stages=(5,)), "stages (5,) is not a tuple of strings, such as ('logits',)"),
+        (lambda: ANY.EmbedQuery(text=5), "text 5 is not a string"),
+        (lambda: ANY.EmbedQuery(text=b"hi"), "text b'hi' is not a string"),
+        (lambda: ANY.EmbedQuery(special="no"), "special 'no' is not True or False"),
+        (lambda: ANY.EmbedQuery(values="yes"), "values 'yes' is not True or False"),
+        (lambda: ANY.EmbedQuery(check=1), "check 1 is not True or False"),
+        (lambda: ANY.ModelChoice(name=None), "name None is not a string"),
+        (lambda: ANY.ModelChoice(revision=5), "revision 5 is not a string"),
+        (lambda: ANY.ModelChoice(offline="x"), "offline 'x' is not True or False"),
+        (lambda: ANY.ModelChoice(int8_threshold="6", quantization="8bit"), "int8_threshold '6' is not a number"),
+        (lambda: ANY.ModelChoice(double_quant=2, quantization="4bit"), "double_quant 2 is not True or False"),
+        (
+            lambda: ANY.ModelChoice(skip_modules="fc1", quantization="4bit"),
+            "skip_modules 'fc1' is not a tuple of strings, such as ('logits',)",
+        ),
+        (lambda: ANY.ModelChoice(device="gpu"), "device 'gpu' is not a device: give auto, cpu, cuda, cuda:N or mps"),
+        (lambda: ANY.ModelChoice(dtype=16), "dtype 16 is unknown: give auto, float32, float16 or bfloat16"),
+        (
+            lambda: PlanQuery(model=ModelChoice(name="a"), of=EmbedQuery()),
+            "a plan is of the model of its query: give the model to that query alone",
+        ),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_in_pythons_spelling(make: Any, says: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        make()
+    assert str(raised.value) == says
 
 
 # --- layers, heads, queries, length ---

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_type_hints
 
 from txinspect.errors import UsageError, spelled
 
@@ -23,6 +24,9 @@ DEFAULT_MODEL = "opt-mini"
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 """What `--dtype` takes; auto is the type the checkpoint is stored in."""
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""What `--device` takes; cuda may have a number behind it, as in cuda:1."""
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 """accelerate's placements that need no names of modules."""
@@ -48,8 +52,8 @@ class Option:
     """What stands for the value in the help; None for a switch."""
     panel: str | None = None
     """The heading that it stands under in the help; None for the command's own options."""
-    completes: Literal["models", "stages"] | None = None
-    """What the shell completes."""
+    completes: Literal["models", "stages"] | tuple[str, ...] = ()
+    """What the shell completes: what the model offers, or one of these."""
 
 
 WHERE, LOADING, OUTPUT = "Model", "Loading", "Output"
@@ -120,6 +124,7 @@ class ModelChoice:
             "auto, cpu, cuda, cuda:N or mps; auto is CUDA if there is one, else MPS, else the CPU.",
             "DEVICE",
             LOADING,
+            DEVICES,
         ),
     ] = "auto"
     device_map: Annotated[
@@ -129,18 +134,18 @@ class ModelChoice:
             "Spread the model over devices: auto, balanced, balanced_low_0 or sequential; or one device for all.",
             "MAP",
             LOADING,
+            DEVICE_MAPS,
         ),
     ] = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check_one_of("dtype", self.dtype, DTYPES)
         _check_one_of("quantization", self.quantization, ("8bit", "4bit", None))
         _check_one_of("four_bit_type", self.four_bit_type, ("nf4", "fp4", None))
         _check_device("device", self.device)
         if self.device_map not in (*DEVICE_MAPS, None):
             _check_device("device_map", self.device_map, f"a placement: give {', '.join(DEVICE_MAPS)} or a device")
-        if isinstance(self.skip_modules, str):
-            raise UsageError(f"skip_modules {self.skip_modules!r} is a string: give a tuple of names")
         if self.int8_threshold is not None and not 0 <= self.int8_threshold < float("inf"):
             raise UsageError(
                 f"{spelled('int8_threshold')} {self.int8_threshold} is not a threshold: give 0 (none) or more"
@@ -168,6 +173,42 @@ class ModelChoice:
                 raise UsageError(f"{spelled(name)} says how to quantize: add {add}, or omit it")
 
 
+_KINDS: dict[Any, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    tuple[int, ...]: "a tuple of whole numbers, such as (0, 2)",
+    tuple[str, ...]: "a tuple of strings, such as ('logits',)",
+}
+"""The types of fields that are checked, in words."""
+
+
+def _check_types(record: Any) -> None:
+    """Raise UsageError for a field of another type: a shell gives the right ones, Python may give anything."""
+    import msgspec
+
+    for name, kind in _checked_fields(record.__class__).items():
+        value = getattr(record, name)
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            wanted = next(_KINDS[each] for each in _KINDS if kind in (each, each | None))
+            raise UsageError(f"{spelled(name)} {value!r} is not {wanted}") from None
+
+
+@cache
+def _checked_fields(kind: Any) -> dict[str, Any]:
+    """The fields of a record whose types are among those checked, None allowed or not."""
+    return {name: hint for name, hint in get_type_hints(kind).items() if hint in _KINDS or _optional(hint) in _KINDS}
+
+
+def _optional(hint: Any) -> Any:
+    """X of X | None."""
+    others = [each for each in get_args(hint) if each is not type(None)]
+    return others[0] if len(others) == 1 and type(None) in get_args(hint) else None
+
+
 def _check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Raise UsageError for a value that is not allowed."""
     if value not in allowed:
@@ -177,7 +218,7 @@ def _check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None
 
 def _check_device(name: str, device: object, what: str = "a device: give auto, cpu, cuda, cuda:N or mps") -> None:
     kind, _, number = str(device).partition(":")
-    named = kind in ("auto", "cpu", "cuda", "mps") and ":" not in str(device)
+    named = kind in DEVICES and ":" not in str(device)
     if not named and not (kind == "cuda" and number.isdecimal() and number.isascii()):
         raise UsageError(f"{spelled(name)} {device!r} is not {what}")
 
@@ -192,6 +233,7 @@ class Query(Generic[ReportType]):
     model: ModelChoice = field(default_factory=ModelChoice)
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if not isinstance(self.model, ModelChoice):
             raise UsageError(f"model {self.model!r} is not a ModelChoice: give ModelChoice(name={self.model!r})")
 
@@ -230,5 +272,6 @@ class TensorQuery(TextQuery[ReportType]):
             raise UsageError(f"save {self.save!r} is not a pathlib.Path: give Path({str(self.save)!r})")
         if self.save is not None and self.save.suffix not in (".safetensors", ".npz"):
             raise UsageError(
-                f"{spelled('save')} {str(self.save)!r} must end in .safetensors or .npz, which decides the format"
+                f"{spelled('save')} {str(self.save)!r} is not a name that ends in .safetensors or .npz, which decides "
+                f"the format"
             )

@@ -167,6 +167,20 @@ def test_commands_of_schema_through_the_protocol(complete: Complete) -> None:
     assert complete("txinspect schema at") == ["attn"]
 
 
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("txinspect embed --dtype b", ["bfloat16"]),
+        ("txinspect embed --4bit-type ", ["nf4", "fp4"]),
+        ("txinspect embed --device c", ["cpu", "cuda"]),
+        ("txinspect embed --device-map bal", ["balanced", "balanced_low_0"]),
+        ("txinspect stages --dtype float3", ["float32"]),
+    ],
+)
+def test_values_that_are_a_choice(line: str, found: list[str], complete: Complete) -> None:
+    assert sorted(complete(line)) == sorted(found)
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells(shell: str, complete: Complete, opt: Path) -> None:
     assert any("layers.2.output" in line for line in complete(f"txinspect run -m {opt} --stage layers.2", shell))

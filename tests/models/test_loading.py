@@ -15,8 +15,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from tests.making.checkpoints import VARIANTS, write_opt
+from txinspect.commands.embed import EmbedQuery
 from txinspect.commands.run import RunQuery
-from txinspect.errors import SourceError, UsageError
+from txinspect.errors import InspectError, SourceError, UsageError
 from txinspect.inspecting import inspect
 from txinspect.models import config, partial, skeleton, uses
 from txinspect.models.subject import load_subject
@@ -279,3 +280,13 @@ def test_a_tensor_of_another_shape(opt: Path, tmp_path: Path) -> None:
 def test_a_tensor_that_no_module_has_is_left_alone(opt: Path, tmp_path: Path) -> None:
     folder = broken(opt, tmp_path, lambda weights: weights.update(extra=torch.ones(3)))
     assert torch.equal(logits(asked(folder)), plain_logits(opt))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said without CUDA")
+@pytest.mark.parametrize("field", ["device", "device_map"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_device_that_is_not_there(field: str, device: str, opt: Path) -> None:
+    where: dict[str, Any] = {field: device}
+    choice = ModelChoice(name=str(opt), **where)
+    with pytest.raises(InspectError, match=f"device '{device}' is unavailable: .*; use {field}='cpu'"):
+        inspect(EmbedQuery(model=choice, text="hi"))

@@ -167,6 +167,16 @@ def test_a_table_of_integers_beside_a_weight_is_no_quantization() -> None:
 
 def test_nothing_to_quantize_is_an_error(folder: Path, run_cli: Run) -> None:
     result = run_cli("embed", "hi", "-m", str(folder), "--8bit", "--skip-module", "**")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--skip-module ** leaves nothing to quantize: omit it or --8bit" in result.stderr
+
+
+def test_a_model_without_linear_layers_cannot_be_quantized(tmp_path: Path, run_cli: Run) -> None:
+    """Falcon multiplies by matrices in a class of its own, which bitsandbytes does not replace."""
+    falcon = save_tiny("falcon", tmp_path / "falcon")
+    result = run_cli("embed", "hi", "-m", falcon, "--8bit", "--skip-module", "lm_head")
+    assert (result.exit_code, result.stdout) == (2, "")
+    result = run_cli("embed", "hi", "-m", falcon, "--8bit")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "--8bit can quantize nothing here" in result.stderr
     assert "--dtype bfloat16" in result.stderr
@@ -199,7 +209,7 @@ def test_wrong_usage_is_a_sentence(arguments: tuple[str, ...], words: tuple[str,
 
 
 def test_the_python_door_refuses_too() -> None:
-    with pytest.raises(UsageError, match="give a tuple"):
+    with pytest.raises(UsageError, match="is not a tuple of strings"):
         ModelChoice(quantization="8bit", skip_modules="fc1")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="four_bit_type 'int4' is unknown: give nf4 or fp4"):
         ModelChoice(quantization="4bit", four_bit_type="int4")  # type: ignore[arg-type]

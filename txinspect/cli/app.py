@@ -17,7 +17,9 @@ from txinspect.cli.output import Output
 from txinspect.commands import schema as schemas
 from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.queries import Query
+from txinspect.stages import nearest
 from txinspect.version import __version__, untested
+from txinspect.wording import some_of
 
 
 def _without_types(switches: list[Any]) -> list[Any]:
@@ -48,7 +50,7 @@ class ErrorBoundary(TyperGroup):
         try:
             return super().make_context(*arguments, **settings)
         except typer.TyperException as error:
-            door.complain(_parse_error(error, "txinspect"))
+            door.complain(self._parse_error(error, None))
             raise typer.Exit(error.exit_code) from None
 
     def invoke(self, ctx: Any) -> Any:
@@ -58,8 +60,7 @@ class ErrorBoundary(TyperGroup):
         except (typer.Exit, typer.Abort, KeyboardInterrupt):
             raise
         except typer.TyperException as error:
-            named = f"txinspect {ctx.invoked_subcommand}" if ctx.invoked_subcommand else "txinspect"
-            self._complain(ctx, error, _parse_error(error, named))
+            self._complain(ctx, error, self._parse_error(error, ctx.invoked_subcommand))
             raise typer.Exit(error.exit_code) from None
         except InspectError as error:
             self._complain(ctx, error, error.as_spelled_by(self._spelling(ctx)))
@@ -71,10 +72,30 @@ class ErrorBoundary(TyperGroup):
             self._complain(ctx, error, f"unexpected {type(error).__name__}: {error}{advice}")
             raise typer.Exit(1) from None
 
+    def _parse_error(self, error: typer.TyperException, name: str | None) -> str:
+        """What Typer says of a command line that it cannot read, in our voice."""
+        option = getattr(error, "option_name", "")
+        said = error.format_message().strip().rstrip(".")
+        if said.startswith("No such option"):
+            said = f"no such option: {option}"
+            own = [each for part in self._options(name) for each in part.opts if each.startswith("--")]
+            having = [other for other in self.commands if option in {o for p in self._options(other) for o in p.opts}]
+            if having and name is None:
+                said += ", which belongs after the command"
+            elif having:
+                said += f", which {some_of(having)} {'has' if len(having) == 1 else 'have'}"
+            elif near := nearest(option, own, limit=1):
+                said += f" (did you mean {near[0]}?)"
+        help_of = f"txinspect {name}" if name else "txinspect"
+        return f"{said[:1].lower()}{said[1:]}; see '{help_of} --help'"
+
+    def _options(self, name: str | None) -> list[Any]:
+        command = self if name is None else self.commands.get(name)
+        return list(command.params) if command is not None else []
+
     def _spelling(self, ctx: Any) -> Any:
         """How the fields of a query are spelled in this command."""
-        command = self.commands.get(ctx.invoked_subcommand)
-        options = {each.name: max(each.opts, key=len) for each in (command.params if command else ())}
+        options = {each.name: max(each.opts, key=len) for each in self._options(ctx.invoked_subcommand)}
 
         def spell(name: str, value: object) -> str:
             if name == "quantization":
@@ -91,12 +112,6 @@ class ErrorBoundary(TyperGroup):
         if _is_verbose(ctx):
             traceback.print_exception(error)
         door.complain(sentence)
-
-
-def _parse_error(error: typer.TyperException, command: str) -> str:
-    """What Typer says of a command line that it cannot read, in our voice."""
-    said = error.format_message().strip().rstrip(".")
-    return f"{said[:1].lower()}{said[1:]}; see '{command} --help'"
 
 
 def _is_verbose(ctx: typer.Context) -> bool:
@@ -142,7 +157,8 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
     from txinspect.inspecting import inspect
 
     if getattr(query, "values", False) and not output.json:
-        raise UsageError("--values puts the numbers into the JSON: add --json, or --save FILE to put them in a file")
+        other = "omit it" if getattr(query, "save", None) else "--save FILE to put them in a file"
+        raise UsageError(f"--values puts the numbers into the JSON: add --json, or {other}")
     # What a model's own code prints is not the report.
     with door.progress(output) as notify, redirect_stdout(sys.stderr):
         report = inspect(query, notify)
@@ -163,7 +179,10 @@ def _reporting() -> list[str]:
 @app.command(cls=Command, epilog=_examples("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
 def schema(
     command: Annotated[
-        str | None, typer.Argument(help="The command; all of them if not given.", autocompletion=lambda: _reporting())
+        str | None,
+        typer.Argument(
+            metavar="COMMAND", help="The command; all of them if not given.", autocompletion=lambda: _reporting()
+        ),
     ] = None,
 ) -> None:
     """Print the JSON Schema of a command's report."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 
 from txinspect.cli import completing
-from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, indices, read_text
+from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, indices, number, read_text
 from txinspect.cli.output import Output
 from txinspect.commands.command import Command
 from txinspect.commands.plan import PlanQuery
@@ -44,11 +44,10 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
 
     def run(**values: Any) -> None:
         output = choose_output(**_taken(values, choose_output))
-        query = _query(line, values)
+        query: Any = _query(line, values)
         if command.planned is not None or values.pop("dry_run", False):
             query = _plan(query)
-        shape = command.view(**{field.name: values[field.name] for field in view}) if command.view else None
-        answer(query, output, shape)
+        answer(query, output, _view(command, values, output))
 
     # Headings stand in the help in the order in which their first option does: what is asked, the model, the output.
     asked = [field.parameter for field in (*own, *view) if field.option.panel is None]
@@ -59,6 +58,17 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
     run.__doc__ = line.__doc__
     return run
+
+
+def _view(command: Command, values: Values, output: Output) -> object | None:
+    """What shapes the drawing. Raises UsageError if there is none to shape."""
+    if command.view is None:
+        return None
+    view: object = command.view(**{field.name: field.value(values[field.name]) for field in _fields(command.view)})
+    for field in _fields(command.view) if output.json else ():
+        if getattr(view, field.name) != field.default:
+            raise UsageError(f"{spelled(field.name)} and --json cannot be combined: it shapes the drawing; omit one")
+    return view
 
 
 def _plan(query: Any) -> PlanQuery:
@@ -97,8 +107,8 @@ class _Field:
         shell, default = self.kind, self.default
         if _is_list(self.kind):
             shell, default = list[str], list(self.default or ())
-        elif get_origin(self.kind) is Literal:
-            shell = str
+        elif get_origin(self.kind) is Literal or self.kind in (int, float):
+            shell, default = str, default if default is None else str(default)
         declared = typer.Option(
             *self.option.spelling.split("/"),
             help=self.option.help,
@@ -110,16 +120,18 @@ class _Field:
         return _parameter(self.name, Annotated[hint, declared], default)
 
     def _completion(self) -> Callable[..., list[str]] | None:
-        if self.option.completes is not None:
+        if isinstance(self.option.completes, str):
             found: Callable[..., list[str]] = getattr(completing, self.option.completes)
             return found
-        choices = get_args(self.kind) if get_origin(self.kind) is Literal else ()
+        choices = get_args(self.kind) if get_origin(self.kind) is Literal else self.option.completes
         return completing.choices(choices) if choices else None
 
     def value(self, given: Any) -> Any:
         """What was typed, as the query has it."""
         if self.kind == _INDICES:
             return indices(given, self.name)
+        if self.kind in (int, float) and given is not None:
+            return number(given, self.name, self.kind)
         return tuple(given) if _is_list(self.kind) else given
 
 

@@ -14,6 +14,9 @@ from txinspect.cli.output import Output
 from txinspect.errors import InspectError, UsageError, spelled
 from txinspect.queries import LESSON, LOADING, OUTPUT, ModelChoice, Quantization
 
+MOST = 1_000_000
+"""The largest index that is taken for one: a range up to it is written out."""
+
 
 def _verbose(ctx: typer.Context, value: bool) -> bool:
     ctx.find_root().ensure_object(dict)["verbose"] = value
@@ -22,7 +25,9 @@ def _verbose(ctx: typer.Context, value: bool) -> bool:
 
 Text = Annotated[
     str | None,
-    typer.Argument(help="The text; - reads standard input.", metavar="TEXT", show_default=f"the lesson's: {LESSON}"),
+    typer.Argument(
+        help="The text, the lesson's sentence if not given; - reads standard input.", metavar="TEXT", show_default=False
+    ),
 ]
 TextFile = Annotated[Path | None, typer.Option("--file", help="Read the text from a file.", metavar="PATH")]
 NoSpecial = Annotated[bool, typer.Option("--no-special", help="Omit the tokenizer's special tokens.")]
@@ -92,6 +97,14 @@ def choose_output(json: Json = False, quiet: Quiet = False, verbose: Verbose = F
     return Output(json=json, quiet=quiet, verbose=verbose)
 
 
+def number(typed: str, field: str, kind: type[int] | type[float]) -> float:
+    """The number that was typed; raises UsageError, about the field of the query, for anything else."""
+    pattern = r"[+-]?[0-9]+" if kind is int else r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf"
+    if not re.fullmatch(pattern, typed.strip(), re.IGNORECASE):
+        raise UsageError(f"{spelled(field)} {typed!r} is not a {'whole ' if kind is int else ''}number")
+    return kind(typed)
+
+
 def indices(values: Sequence[str], field: str) -> tuple[int, ...] | None:
     """The positions that a repeatable option such as --head 0,2-3 names, in order and once each; None for no option.
 
@@ -99,10 +112,12 @@ def indices(values: Sequence[str], field: str) -> tuple[int, ...] | None:
     """
     found: set[int] = set()
     for part in ",".join(values).split(",") if values else ():
-        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]+)(?:\s*-\s*([0-9]+))?\s*", part)
         if match is None:
             raise UsageError(f"{spelled(field)} {','.join(values)!r} is not a list of indices such as 0,2-3")
         low, high = int(match[1]), int(match[2] or match[1])
+        if max(low, high) > MOST:
+            raise UsageError(f"{spelled(field)} {part.strip()} is out of range: no model has so many")
         if high < low:
             raise UsageError(
                 f"{spelled(field)} {part.strip()} runs backwards: write the smaller index first, as in {high}-{low}"

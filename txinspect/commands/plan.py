@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from txinspect.commands.command import Command
 from txinspect.commands.run import STAGE, RunQuery
 from txinspect.errors import UsageError
-from txinspect.queries import Query, TensorQuery
+from txinspect.queries import ModelChoice, Query, TensorQuery
 from txinspect.records import InputRecord, LoadingRecord, QuantizationRecord, Report, doc
 
 
@@ -23,6 +23,8 @@ class PlanQuery(Query["PlanReport"]):
         super().__post_init__()
         if not isinstance(self.of, TensorQuery):
             raise UsageError(f"{type(self.of).__name__} loads no weights: plan a query that runs the model")
+        if self.model not in (ModelChoice(), self.of.model):
+            raise UsageError("a plan is of the model of its query: give the model to that query alone")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class PassToPlan(RunQuery):
     stages: Annotated[tuple[str, ...], STAGE] = ("logits",)
     values: bool = False
     save: Path | None = None
+    check: bool = False
 
 
 class PlanReport(Report, frozen=True, kw_only=True):

@@ -26,8 +26,6 @@ class RunQuery(TensorQuery[TensorsReport]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.stages, str):
-            raise UsageError(f"stages {self.stages!r} is a string: give a tuple of names, such as ({self.stages!r},)")
         if not self.stages:
             raise UsageError(
                 f"no stage was asked for: name one, such as {spelled('stages', ('logits',))} "

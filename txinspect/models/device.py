@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from txinspect.errors import InspectError, spelled
-from txinspect.queries import ModelChoice
+from txinspect.queries import DEVICE_MAPS, ModelChoice
 
 
 def device_for(choice: ModelChoice) -> str:
     """The torch device to run on. Raises InspectError for one that this machine does not have."""
     import torch
 
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if choice.device_map not in (None, *DEVICE_MAPS):
+        _check_there("device_map", str(choice.device_map))
     if choice.device == "auto":
-        return "cuda" if cuda else "mps" if mps else "cpu"
-    kind, _, number = choice.device.partition(":")
-    if kind == "cuda" and not cuda:
-        raise InspectError(
-            f"device {choice.device!r} is unavailable: torch finds no CUDA device; use {spelled('device', 'cpu')}"
-        )
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    _check_there("device", choice.device)
+    return choice.device
+
+
+def _check_there(field: str, device: str) -> None:
+    """Raise InspectError for a device that this machine does not have; `field` is where it was named."""
+    import torch
+
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InspectError(f"device {device!r} is unavailable: torch finds no CUDA device; use {spelled(field, 'cpu')}")
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
         raise InspectError(
-            f"device {choice.device!r} is unavailable: CUDA devices are counted from 0, and torch finds "
+            f"device {device!r} is unavailable: CUDA devices are counted from 0, and torch finds "
             f"{torch.cuda.device_count()}"
         )
-    if kind == "mps" and not mps:
-        raise InspectError(f"device 'mps' is unavailable: torch finds no Metal device; use {spelled('device', 'cpu')}")
-    return choice.device
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InspectError(
+            f"device {device!r} is unavailable: torch finds no Metal device; use {spelled(field, 'cpu')}"
+        )

@@ -107,6 +107,10 @@ def resolve(choice: ModelChoice) -> Source:
     if name in bundled_models():
         return Source(name, "bundled", bundled_folder(name))
     path = Path(name).expanduser()
+    try:
+        path.exists()
+    except OSError as error:
+        raise SourceError(f"{name!r} cannot be looked up: {error.strerror}; {alternatives()}") from error
     if choice.revision is not None and path.exists():
         raise UsageError(f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} is a local path: omit it")
     if (path / ADAPTER_CONFIG).is_file() and (path / "config.json").is_file():

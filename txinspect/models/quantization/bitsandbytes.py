@@ -42,11 +42,15 @@ def config_for(choice: ModelChoice, model: PreTrainedModel) -> BitsAndBytesConfi
 def check(found: QuantizationRecord, model: PreTrainedModel, choice: ModelChoice) -> None:
     """Raise InspectError if nothing was quantized."""
     option = spelled("quantization", choice.quantization)
+    if not found.quantized and choice.skip_modules:
+        raise UsageError(
+            f"{spelled('skip_modules', choice.skip_modules)} leaves nothing to quantize: omit it or {option}"
+        )
     if not found.quantized:
         kinds = sorted(set(matrices(model).values()))
         raise InspectError(
             f"{option} can quantize nothing here: bitsandbytes replaces Linear and Conv1D modules, and this model's "
-            f"matrices are in {', '.join(kinds) or 'none'}{' or kept' if choice.skip_modules else ''}: "
+            f"matrices are in {', '.join(kinds) or 'none'}: "
             f"omit {option}, or use {spelled('dtype', 'bfloat16')} to save memory"
         )
 
