@@ -263,7 +263,7 @@ def test_a_folder_without_permission(opt: Path, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("name", ["out", "out.txt", "out.safetensors.gz", ".npz", "out.NPZ"])
 def test_another_ending_is_wrong_usage(name: str) -> None:
-    with pytest.raises(UsageError, match=r"must end in .safetensors or .npz"):
+    with pytest.raises(UsageError, match=r"is not a name that ends in .safetensors or .npz"):
         EmbedQuery(save=Path(name))
 
 
