@@ -30,7 +30,7 @@ def _without_types(switches: list[Any]) -> list[Any]:
     return switches
 
 
-class Command(TyperCommand):
+class CommandLine(TyperCommand):
     """A command as its help shows it."""
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -169,14 +169,15 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
 
 
 for _command in map(commands.command, commands.NAMES):
-    app.command(_command.name, cls=Command, epilog=_examples(*_command.examples))(command_function(_command, _answer))
+    declare = app.command(_command.name, cls=CommandLine, epilog=_examples(*_command.examples))
+    declare(command_function(_command, _answer))
 
 
 def _reporting() -> list[str]:
     return list(commands.NAMES)
 
 
-@app.command(cls=Command, epilog=_examples("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
+@app.command(cls=CommandLine, epilog=_examples("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
 def schema(
     command: Annotated[
         str | None,

@@ -20,7 +20,7 @@ from txinspect.cli.output import Output
 from txinspect.commands.command import Command
 from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import ModelChoice, Option, Query, TensorQuery, TextQuery
+from txinspect.queries import WHERE, ModelChoice, Option, Query, TensorQuery, TextQuery
 
 Answer = Callable[[Query[Any], Output, Any], None]
 """Given a query, how its report is shown, and the view that shapes the drawing."""
@@ -179,9 +179,9 @@ def _model_parameters(line: type[Query[Any]]) -> list[inspect.Parameter]:
     flags = [] if "quantization" in line.idle else list(_parameters_of(choose_model))
     return [
         _parameter("model", Annotated[str, declared], name.default),
-        *(field.parameter for field in _model_fields(line) if field.option.panel == "Model"),
+        *(field.parameter for field in _model_fields(line) if field.option.panel == WHERE),
         *flags,
-        *(field.parameter for field in _model_fields(line) if field.option.panel != "Model"),
+        *(field.parameter for field in _model_fields(line) if field.option.panel != WHERE),
     ]
 
 
