@@ -49,7 +49,7 @@ class InspectError(Exception):
 
 
 class UsageError(InspectError):
-    """The request is wrong in itself, whatever the model: two options that exclude each other, a malformed range."""
+    """The request is wrong in itself, whatever the model: two options that cannot be combined, a malformed range."""
 
     exit_code = 2
 

@@ -22,9 +22,6 @@ LESSON = "The quick brown fox jumps over the lazy dog"
 DEFAULT_MODEL = "opt-mini"
 """The bundled model."""
 
-DTYPES = ("auto", "float32", "float16", "bfloat16")
-"""What `--dtype` takes; auto is the type the checkpoint is stored in."""
-
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """What `--device` takes; cuda may have a number behind it, as in cuda:1."""
 
@@ -32,6 +29,8 @@ DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 """accelerate's placements that need no names of modules."""
 
 DType = Literal["auto", "float32", "float16", "bfloat16"]
+"""auto is the type the checkpoint is stored in."""
+
 Quantization = Literal["8bit", "4bit"]
 FourBitType = Literal["nf4", "fp4"]
 
@@ -58,7 +57,6 @@ class Option:
 
 WHERE, LOADING, OUTPUT = "Model", "Loading", "Output"
 """Headings in the help: where the model is, how it is loaded, what is done with the report."""
-
 
 PLACEMENT = ("device", "device_map")
 """Fields of a choice that say where a model runs."""
@@ -140,9 +138,9 @@ class ModelChoice:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _check_one_of("dtype", self.dtype, DTYPES)
-        _check_one_of("quantization", self.quantization, ("8bit", "4bit", None))
-        _check_one_of("four_bit_type", self.four_bit_type, ("nf4", "fp4", None))
+        _check_one_of("dtype", self.dtype, get_args(DType))
+        _check_one_of("quantization", self.quantization, (*get_args(Quantization), None))
+        _check_one_of("four_bit_type", self.four_bit_type, (*get_args(FourBitType), None))
         _check_device("device", self.device)
         if self.device_map not in (*DEVICE_MAPS, None):
             _check_device("device_map", self.device_map, f"a placement: give {', '.join(DEVICE_MAPS)} or a device")
@@ -193,20 +191,19 @@ def _check_types(record: Any) -> None:
         try:
             msgspec.convert(value, kind)
         except msgspec.ValidationError:
-            wanted = next(_KINDS[each] for each in _KINDS if kind in (each, each | None))
-            raise UsageError(f"{spelled(name)} {value!r} is not {wanted}") from None
+            raise UsageError(f"{spelled(name)} {value!r} is not {_KINDS[unwrapped(kind)]}") from None
 
 
 @cache
 def _checked_fields(kind: Any) -> dict[str, Any]:
     """The fields of a record whose types are among those checked, None allowed or not."""
-    return {name: hint for name, hint in get_type_hints(kind).items() if hint in _KINDS or _optional(hint) in _KINDS}
+    return {name: hint for name, hint in get_type_hints(kind).items() if unwrapped(hint) in _KINDS}
 
 
-def _optional(hint: Any) -> Any:
-    """X of X | None."""
+def unwrapped(hint: Any) -> Any:
+    """X of X | None; any other type as it is."""
     others = [each for each in get_args(hint) if each is not type(None)]
-    return others[0] if len(others) == 1 and type(None) in get_args(hint) else None
+    return others[0] if len(others) == 1 and type(None) in get_args(hint) else hint
 
 
 def _check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -9,8 +9,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -20,7 +19,7 @@ from txinspect.cli.output import Output
 from txinspect.commands.command import Command
 from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import WHERE, ModelChoice, Option, Query, TensorQuery, TextQuery
+from txinspect.queries import WHERE, ModelChoice, Option, Query, TensorQuery, TextQuery, unwrapped
 
 Answer = Callable[[Query[Any], Output, Any], None]
 """Given a query, how its report is shown, and the view that shapes the drawing."""
@@ -154,10 +153,8 @@ def _declared(record: type[Any]) -> Iterator[_Field]:
         )
         if option is not None:
             kind = get_args(hints[field.name])[0]
-            optional = get_origin(kind) in (Union, UnionType) and type(None) in get_args(kind)
-            if optional:
-                (kind,) = (each for each in get_args(kind) if each is not type(None))
-            yield _Field(field.name, kind, optional, option, field.default)
+            inner = unwrapped(kind)
+            yield _Field(field.name, inner, inner is not kind, option, field.default)
 
 
 def _model_fields(line: type[Query[Any]]) -> Iterator[_Field]:

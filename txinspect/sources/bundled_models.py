@@ -28,5 +28,4 @@ def cached_models() -> list[str]:
 
 def alternatives() -> str:
     """What a model may be given as, for the end of a sentence."""
-    """What a model may be given as, for the end of a sentence."""
     return f"give a bundled model ({', '.join(bundled_models())}), a local directory, a .gguf file or a Hub id"

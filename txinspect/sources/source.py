@@ -100,18 +100,18 @@ def resolve(choice: ModelChoice) -> Source:
     name = choice.name
     if not name:
         raise SourceError(f"there is no file or directory '': {alternatives()}")
-    if choice.revision is not None and name in bundled_models():
-        raise UsageError(
-            f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} comes with the program: omit it"
-        )
     if name in bundled_models():
+        if choice.revision is not None:
+            raise UsageError(
+                f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} comes with the program: omit it"
+            )
         return Source(name, "bundled", bundled_folder(name))
     path = Path(name).expanduser()
     try:
-        path.exists()
+        here = path.exists()
     except OSError as error:
         raise SourceError(f"{name!r} cannot be looked up: {error.strerror}; {alternatives()}") from error
-    if choice.revision is not None and path.exists():
+    if choice.revision is not None and here:
         raise UsageError(f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} is a local path: omit it")
     if (path / ADAPTER_CONFIG).is_file() and (path / "config.json").is_file():
         # transformers would put the adapter on the model without a word.
