@@ -105,14 +105,8 @@ def to_shards(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names = sorted(tensors)
-    halves = {
-        f"model-0000{number}-of-00002.safetensors": half
-        for number, half in ((1, names[: len(names) // 2]), (2, names[len(names) // 2 :]))
-    }
-    for file, half in halves.items():
-        save_file({name: tensors[name] for name in half}, folder / file, {"format": "pt"})
-    weight_map = {name: file for file, half in halves.items() for name in half}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    halves = names[: len(names) // 2], names[len(names) // 2 :]
+    _write_shards(folder, "model", ".safetensors", [{name: tensors[name] for name in half} for half in halves])
 
 
 def keep(file: Path, share: float) -> None:
@@ -136,9 +130,20 @@ def in_bin(folder: Path, out: Path) -> Path:
 def sharded_bin(folder: Path, out: Path) -> Path:
     out.mkdir()
     tensors = load_file(folder / "model.safetensors")
-    shards = {f"pytorch_model-{part + 1:05}-of-00002.bin": list(tensors)[part::2] for part in range(2)}
-    for file, names in shards.items():
-        torch.save({name: tensors[name] for name in names}, out / file)
-    weight_map = {name: file for file, names in shards.items() for name in names}
-    (out / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    shards = [{name: tensors[name] for name in list(tensors)[part::2]} for part in range(2)]
+    _write_shards(out, "pytorch_model", ".bin", shards)
     return out
+
+
+def _write_shards(folder: Path, stem: str, suffix: str, shards: list[dict[str, torch.Tensor]]) -> None:
+    """Write tensors into several files, and the index that tells which is where."""
+    weight_map: dict[str, str] = {}
+    for number, tensors in enumerate(shards, 1):
+        file = f"{stem}-{number:05}-of-{len(shards):05}{suffix}"
+        if suffix == ".safetensors":
+            save_file(tensors, folder / file, {"format": "pt"})
+        else:
+            torch.save(tensors, folder / file)
+        weight_map |= dict.fromkeys(tensors, file)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / f"{stem}{suffix}.index.json").write_text(json.dumps(index))
