@@ -12,10 +12,8 @@ from typing import Any
 
 LAYER_LISTS = ("layers", "h", "blocks", "layer", "attentions")
 
-
 OTHER_STACKS = re.compile(r"vision|image|audio|embed_tokens_extend|patcher|local_encoder|local_decoder")
 """Stacks that do not read the text's residual stream: other modalities, and blt's byte-level parts."""
-
 
 ATTENTIONS = (
     "self_attn",
@@ -36,13 +34,10 @@ ATTENTIONS = (
     "cross_attn",
 )
 
-
 ATTENTION_CLASS = re.compile(r"Attention|MLA|LSH")
-
 
 LINEAR_ATTENTION_CLASS = re.compile(r"Delta|Lightning|Rwkv|Block$")
 """Recurrent mixers that are called attention but have no softmax."""
-
 
 MIXERS = (
     "mixer",
@@ -55,7 +50,6 @@ MIXERS = (
     "attention",
     "temporal_block",
 )
-
 
 MLPS = (
     "mlps",
@@ -71,35 +65,27 @@ MLPS = (
     "mixer",
 )
 
-
 MLP_CLASS = re.compile(r"(MLP|MoE)$")
 """What a layer that has one module of any kind, such as Nemotron-H's mixer, calls an MLP."""
-
 
 MLP_PAIRS = (("fc1", "fc2"), ("intermediate", "output.dense"))
 """Layers without an MLP module: the first and the last of the modules that make it."""
 
-
 ROUTERS = ("router", "gate")
 
-
 POSITION_EMBEDDINGS = ("embed_positions", "position_embeddings", "wpe", "positions_embed", "position_bias")
-
 
 RELATIVE_BIASES = ("rel_logits_proj", "relative_position_bias")
 """What makes a bias of each layer's scores out of the distance between query and key."""
 
-
 ROTATED_SINUSOIDS = ("roformer",)
 """Models whose position embeddings rotate q and k instead of being added."""
-
 
 COMPLEX_ROTARY = ("DeepseekV2RotaryEmbedding", "Llama4TextRotaryEmbedding")
 """Rotary modules that pass on one complex table instead of cos and sin."""
 
 SINE_FIRST = ("CodeGenRotaryEmbedding", "GPTJRotaryEmbedding")
 """Rotary modules that pass on sin and cos, in this order."""
-
 
 FINAL_NORMS = (
     "final_layer_norm",
@@ -119,9 +105,7 @@ FINAL_NORMS = (
     "hyper_connection_mixer.hc_norm",
 )
 
-
 INPUT_PROJECTIONS = ("project_in", "embedding_hidden_mapping_in")
-
 
 OUTPUT_PROJECTIONS = ("project_out",)
 
@@ -134,7 +118,6 @@ OUTPUT_PROJECTION_BESIDE = {
 }
 """Attention modules that end before their output projection: where that is, in the layer."""
 
-
 OUTPUT_INSIDE = {
     "BloomAttention": "dense",
     "BloomMLP": "dense_4h_to_h",
@@ -144,14 +127,11 @@ OUTPUT_INSIDE = {
 }
 """Modules that add the residual stream themselves: the module inside whose output is what they add."""
 
-
 ADDS_RESIDUAL = {"XLNetRelativeAttention": "the module adds the residual stream and normalises: its output has both"}
 """Modules that add the residual stream to something no module supplies."""
 
-
 SUMMED_MLPS = (("block_sparse_moe", "shared_mlp"), ("mlp", "experts"), ("mlps", "mlp"))
 """Layers that add the outputs of two MLPs, so that no module supplies the sum."""
-
 
 RESIDUAL_AXES = {
     "gemma3n": ("stream", "batch", "seq", "hidden"),
@@ -168,7 +148,6 @@ RESIDUAL_AXES = {
 }
 """Residual streams that are not (batch, seq, hidden)."""
 
-
 NO_SOFTMAX = {
     "LSHSelfAttention": "hashed attention sorts queries into buckets: it has no matrix of weights",
     "LocalSelfAttention": "chunked attention normalises by a log-sum: it has no softmax to watch",
@@ -177,18 +156,14 @@ NO_SOFTMAX = {
 }
 """Attention modules inside of which nothing can be recorded."""
 
-
 GATED_CONTEXTS = ("GraniteSWAAttention", "GraniteMoeSWAAttention")
 """Attention modules whose backend scales weights·v by a gate before it returns them."""
-
 
 CODEBOOK_READERS = ("musicgen_decoder", "musicgen_melody_decoder")
 """Models that read a row of ids for each of several codebooks and sum their embeddings."""
 
-
 LOOPED = ("dory", "hrm_text", "inkling2_loop_text", "nanochat")
 """Models that run a stage's module several times in a pass: their layers, or one norm at both ends."""
-
 
 ROUTER_OUTPUTS = {
     "JetMoeTopKGating": (4, None, None),
@@ -197,9 +172,7 @@ ROUTER_OUTPUTS = {
 }
 """Routers that do not return (logits, weights of the chosen, the chosen): where these stand, None for nowhere."""
 
-
 NO_POSITIONS = "the model has no positions: the order of the tokens enters through its recurrent layers"
-
 
 CONTAINERS = {
     "ModuleList": "it is a list of modules, which never runs itself: ask for one of them",

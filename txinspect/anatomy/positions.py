@@ -13,13 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-
 Tables = dict[str, "Tensor"]
 """By the end of the stage's name: "" for position_embeddings itself, "cos" for position_embeddings.cos."""
 
-
 ROTARY_AXES = ("batch", "seq", "rotary_dim")
-
 
 AXES: dict[str, dict[str, tuple[str, ...]]] = {
     "bloom": {"": ("head",)},
@@ -31,7 +28,6 @@ AXES: dict[str, dict[str, tuple[str, ...]]] = {
     "xlnet": {"": ("distance", "batch", "hidden")},
 }
 """The tables of each model type, and their axes."""
-
 
 NOTES = {
     "bloom": "ALiBi: each head's slope times the key's position is added to its scores",

@@ -35,7 +35,6 @@ from txinspect.wording import short_bytes, some_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 MakePlan = Callable[[Subject, Any, InputRecord], Plan]
 """Given the model, the query and its tokens: what the pass records. Raises InspectError for what cannot be."""
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from txinspect.forward.capture import CaughtTensor
     from txinspect.models.subject import Subject
 
-
 _ROWS_OF_VECTORS = (["batch", "seq", "hidden"], ["batch", "position", "hidden"])
 """Axes of tensors that have a vector per token."""
 

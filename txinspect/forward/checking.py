@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-
 TOLERANCE = {"float64": 1e-6, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 """How far rounding may take a sum from what it should be, relative to the largest value, by the type computed in."""
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, dtype
 
-
 Coordinates = dict[str, list[int]] | None
 
 

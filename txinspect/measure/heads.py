@@ -10,7 +10,6 @@ from txinspect.measure.stats import Blocks
 WINDOW = 64
 """Queries and keys in the window that a heatmap draws."""
 
-
 STRONGEST = 5
 """Keys listed for each query."""
 

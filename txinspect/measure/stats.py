@@ -15,14 +15,11 @@ from txinspect.records import HistogramRecord, RowRecord, StatsRecord
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 BINS = 16
 """Bins of a histogram."""
 
-
 _CHUNK = 1 << 20
 """Elements turned into float64 at a time, so that measuring costs 8 MB whatever the tensor's size."""
-
 
 Blocks = Callable[[], Iterator["Tensor"]]
 

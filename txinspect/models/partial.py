@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from txinspect.models.subject import Subject
 
-
 _M_MMAP_THRESHOLD = -3
 """Its number in glibc's malloc.h."""
 

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-
 BLOCK_4BIT = 64
 """Weights that share one scale in bitsandbytes' 4-bit types (Dettmers et al. 2023, QLoRA, section 3)."""
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-
 Encode = Callable[[str, bool], list[TokenRecord]]
 """(text, whether to add special tokens) → tokens."""
 

@@ -16,9 +16,7 @@ from txinspect.wording import some_of
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """What transformers looks for, in its order."""
 
-
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-
 
 _PICKLE = b"\x80"
 

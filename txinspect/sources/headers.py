@@ -13,9 +13,7 @@ from txinspect.errors import SourceError, first_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 ZIP = b"PK\x03\x04"
-
 
 _DTYPES = {
     "F64": "float64",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 CONFIG_FILES = ("config.json",)
 
-
 CODE_FILES = ("*.py",)
-
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -21,17 +19,12 @@ TOKENIZER_FILES = (
     "tokenizer*.py",
 )
 
-
 INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-
 
 SAFETENSORS_FILES = ("model.safetensors",)
 
-
 TORCH_FILES = ("pytorch_model.bin",)
 
-
 ADAPTER_CONFIG = "adapter_config.json"
-
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")

@@ -18,10 +18,8 @@ from txinspect.forward.wants import Selection
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-
 BLOCK_ELEMENTS = 1 << 23
 """Weights computed at a time: 32 MB in float32."""
-
 
 Rows = slice | list[int]
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from txinspect.forward.attention.softmax_watch import SoftmaxWatch
 
-
 Receive = Callable[["nn.Module", Call], None]
 """Given a module and one attention that it computed."""
 

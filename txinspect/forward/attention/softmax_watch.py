@@ -23,9 +23,7 @@ from txinspect.forward.wants import Selection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
 _SOFTMAX = {torch.softmax, functional.softmax, Tensor.softmax}
-
 
 _PRODUCTS = {
     torch.matmul,
@@ -38,12 +36,9 @@ _PRODUCTS = {
     torch.einsum,
 }
 
-
 _MULTIPLY = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__, Tensor.mul_}
 
-
 _DIVIDE = {torch.div, Tensor.div, Tensor.__truediv__, Tensor.__itruediv__, Tensor.div_}
-
 
 _KEEP = {Tensor.view, Tensor.reshape, Tensor.to, Tensor.float, Tensor.type, Tensor.contiguous, Tensor.transpose}
 """What leaves a product's values as they are, so that a factor after it still scales q·kᵀ alone."""

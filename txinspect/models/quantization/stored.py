@@ -12,7 +12,6 @@ from txinspect.sources.source import Source
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-
 PACKAGES = {
     "aqlm": ("aqlm",),
     "auto-round": ("auto_round",),
@@ -30,10 +29,8 @@ PACKAGES = {
 }
 """What transformers runs a stored quantization with (transformers/quantizers), by its quant_method."""
 
-
 ALONE = (None, "bitsandbytes", "fp8", "mxfp4", "mxfp8")
 """Stored quantizations whose modules work each by itself; the packages of others work on the whole model at once."""
-
 
 _DISTRIBUTIONS = {"optimum.quanto": "optimum-quanto", "quark": "amd-quark"}
 """Packages that are installed under another name."""

@@ -21,17 +21,13 @@ from txinspect.render.terminal.glyphs import visible
 CELL = 2
 """Columns of a terminal for one key."""
 
-
 LABEL = 14
 """Columns for a token's label."""
-
 
 STRONGEST_WIDTH = 29
 """Columns for a query's strongest keys."""
 
-
 _SHADES = " ░▒▓█"
-
 
 _GRADIENT = ((20, 22, 38), (59, 40, 110), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191))
 """Dark to bright, evenly in lightness: after matplotlib's magma."""

@@ -9,9 +9,7 @@ from rich.text import Text
 
 _BARS = "▁▂▃▄▅▆▇█"
 
-
 _NAMED = {"\n": "↵", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
-
 
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories of controls, format characters (such as right-to-left marks) and unassigned code points."""

@@ -18,7 +18,6 @@ from txinspect.render.terminal.heading import input_line
 WIDE = 138
 """Columns of a terminal from which a tensor takes one line; below it takes two."""
 
-
 STAGE_WIDTH = 26
 """Columns for a stage's name, such as layers.0.attention.weights; a longer one stands on the line above."""
 
