@@ -361,12 +361,8 @@ REPRESENTATIVE = (
     *("opt", "gpt2", "llama", "gemma2", "gpt_oss"),  # the lesson's; Conv1D; rotary; soft-capping and windows; sinks
     *("deepseek_v2", "llama4_text", "jetmoe"),  # complex rotary tables, routers that return other things
     *("gptj", "bloom", "xlnet", "inkling_text"),  # attention of their own, ALiBi, relative positions of both kinds
-    *(
-        "bert",
-        "xlm",
-        "roformer",
-        "big_bird",
-    ),  # output projections beside, layers that are no modules, rotated sinusoids
+    # Output projections beside, layers that are not modules, rotated sinusoids, modules that are swapped.
+    *("bert", "xlm", "roformer", "big_bird"),
     *("gemma3n_text", "deepseek_v4", "blt", "reformer"),  # other residual streams; not rehearsed; not recordable
     *("granitemoehybrid", "qwen3_next", "lfm2", "mamba"),  # recurrent and convolutional mixers, summed MLPs
     *("musicgen", "mllama", "diffllama", "nanochat", "granite_swa"),  # codebooks, idle, twice, looped, gated attention
