@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,10 @@ from tests.making.checkpoints import VARIANTS, write_opt
 
 UPDATE_GOLDEN = os.environ.get("UPDATE_GOLDEN") == "1"
 """Whether to write expected outputs anew instead of comparing with them."""
+
+
+ProcessRun = Callable[..., "subprocess.CompletedProcess[bytes]"]
+"""The command line in a process of its own; see run_process."""
 
 
 @pytest.fixture(autouse=True)
@@ -80,10 +85,11 @@ def run_cli() -> Callable[..., Result]:
 def run_process() -> Callable[..., subprocess.CompletedProcess[bytes]]:
     """The command line in a process of its own: run_process("embed", "text", stdin=b"")."""
 
-    def run(*arguments: object, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    def run(*arguments: object, stdin: bytes | None = None, **environment: str) -> subprocess.CompletedProcess[bytes]:
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         return subprocess.run(
             [sys.executable, "-m", "txinspect", *map(str, arguments)],
-            input=stdin,
+            **given,
             capture_output=True,
             env=os.environ | environment,
             check=False,

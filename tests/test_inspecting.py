@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from transformers import AutoTokenizer, OPTConfig
 
 import txinspect
-from tests.making.checkpoints import VARIANTS
+from tests.making.checkpoints import VARIANTS, change_weights
 from tests.making.models import byte_tokenizer
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.embed import EmbedQuery
@@ -224,10 +226,18 @@ ANY: Any = txinspect
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: ANY.AttnQuery(layer="0"), "layer '0' is not a whole number"),
-        (lambda: ANY.AttnQuery(layer=None), "layer None is not a whole number"),
-        (lambda: ANY.AttnQuery(layer=True), "layer True is not a whole number"),
-        (lambda: ANY.AttnQuery(layer=1.5), "layer 1.5 is not a whole number"),
+        (
+            lambda: ANY.AttnQuery(layer="0"),
+            "layer '0' is not a whole number, a tuple of them such as (0, 2), or None for all",
+        ),
+        (
+            lambda: ANY.AttnQuery(layer=True),
+            "layer True is not a whole number, a tuple of them such as (0, 2), or None for all",
+        ),
+        (
+            lambda: ANY.AttnQuery(layer=1.5),
+            "layer 1.5 is not a whole number, a tuple of them such as (0, 2), or None for all",
+        ),
         (lambda: ANY.AttnQuery(heads=0), "heads 0 is not a tuple of whole numbers, such as (0, 2)"),
         (lambda: ANY.AttnQuery(heads="0"), "heads '0' is not a tuple of whole numbers, such as (0, 2)"),
         (lambda: ANY.AttnQuery(heads=(1.5,)), "heads (1.5,) is not a tuple of whole numbers, such as (0, 2)"),
@@ -284,11 +294,55 @@ def test_a_query_out_of_range(opt: Path) -> None:
 
 
 @pytest.mark.usefixtures("never_loaded")
-@pytest.mark.parametrize("wrong", [{"layer": -1}, {"heads": (-1,)}, {"queries": (-1,)}, {"heads": (0, -2)}])
-def test_negative_indices_are_refused_in_words(wrong: dict[str, Any], opt: Path) -> None:
-    """The command line cannot give them, Python can: they must not count from the end in silence."""
-    with pytest.raises(InspectError, match=r"out of range|negative|from 0"):
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"layer": -4}, "layer -4 is out of range: .* has layers 0 to 2"),
+        ({"layer": (0, 3)}, "layer 3 is out of range"),
+        ({"queries": (-5,)}, "query -5 is out of range: the text has tokens 0 to 3"),
+    ],
+)
+def test_negative_indices_count_from_the_end_and_end_there(wrong: dict[str, Any], says: str, opt: Path) -> None:
+    with pytest.raises(InspectError, match=says):
         inspect(AttnQuery(model=choice(opt), text="abc", **wrong))
+
+
+@pytest.mark.parametrize(
+    ("asked", "same"),
+    [
+        ({"layer": -1}, {"layer": 2}),
+        ({"layer": (-3,)}, {"layer": 0}),
+        ({"heads": (-1, 0)}, {"heads": (0, 3)}),
+        ({"queries": (-1,)}, {"queries": (3,)}),
+    ],
+)
+def test_negative_indices_count_from_the_end(asked: dict[str, Any], same: dict[str, Any], opt: Path) -> None:
+    left, right = (inspect(AttnQuery(model=choice(opt), text="abc", values=True, **each)) for each in (asked, same))
+    assert (left.tensors, left.heads, left.layers) == (right.tensors, right.heads, right.layers)
+
+
+@pytest.mark.parametrize("asked", [(0, 2), (2, 0, -1), None])
+def test_several_layers_are_each_as_if_asked_alone(asked: Any, opt: Path) -> None:
+    layers = [0, 1, 2] if asked is None else [0, 2]
+    report = inspect(AttnQuery(model=choice(opt), text="abc", layer=asked, values=True))
+    alone = [inspect(AttnQuery(model=choice(opt), text="abc", layer=layer, values=True)) for layer in layers]
+    assert (report.layer, report.layers) == (0, layers)
+    assert report.tensors == [tensor for each in alone for tensor in each.tensors]
+    assert report.heads == [head for each in alone for head in each.heads]
+    assert [head.layer for head in report.heads] == [layer for layer in layers for _ in range(4)]
+
+
+@pytest.mark.parametrize("arguments", [("attn", "--layer", "9"), ("run", "-s", "layers.9.output")], ids=" ".join)
+def test_a_layer_that_config_json_rules_out_costs_no_import(arguments: tuple[str, ...], opt: Path) -> None:
+    inspect(EmbedQuery(model=choice(opt), text="a"))  # the tokenizer is in the cache
+    source = (
+        "import atexit, sys; from txinspect.cli.app import app\n"
+        "atexit.register(lambda: print(sorted({'torch', 'transformers'} & set(sys.modules))))\n"
+        f"app({[*arguments, '-m', str(opt)]!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    assert "layer 9 is out of range" in done.stderr
+    assert (done.returncode, done.stdout) == (1, "[]\n")
 
 
 @pytest.mark.usefixtures("never_loaded")
@@ -423,3 +477,57 @@ def test_a_model_without_layers(tmp_path: Path) -> None:
     with pytest.raises(StageError) as raised:
         inspect(AttnQuery(model=choice(tmp_path), text="x", layer=0))
     assert "layers 0 to -1" not in str(raised.value)
+
+
+# --- numbers that are none ---
+
+
+@pytest.fixture
+def spoilt(model: Path) -> Path:
+    """A checkpoint whose second layer has NaN in its MLP."""
+
+    def spoil(weights: dict[str, Any]) -> None:
+        weights["model.decoder.layers.1.fc2.weight"][0, 0] = float("nan")
+
+    change_weights(model, spoil)
+    return model
+
+
+def test_nan_is_found_without_being_asked_for(spoilt: Path) -> None:
+    query = RunQuery(model=choice(spoilt), text="abc", stages=("layers.*.output", "logits"))
+    report = inspect(query)
+    counts = {tensor.name: tensor.stats.nan for tensor in report.tensors}
+    first = next(name for name, count in counts.items() if count)
+    assert first == "layers.1.output"
+    assert report.findings == report.notes[:1]
+    assert report.findings == [
+        f"Not every number is finite: layers.1.output has {counts[first]} NaN among its 256 values, and 2 of those "
+        f"after it have some, too."
+    ]
+    assert report.checks is None
+    sound = inspect(RunQuery(model=choice(spoilt), text="abc", stages=("layers.0.output",), fail_on=("nan", "inf")))
+    assert (sound.findings, [(check.name, check.passed) for check in sound.checks or ()]) == (
+        [],
+        [("nan", True), ("inf", True)],
+    )
+
+
+def test_fail_on_says_which(spoilt: Path) -> None:
+    report = inspect(RunQuery(model=choice(spoilt), text="abc", stages=("layers.1.output",), fail_on=("inf", "nan")))
+    assert report.checks is not None
+    infinite, nan = report.checks
+    assert (infinite.name, infinite.passed, infinite.detail) == ("inf", True, "no recorded tensor has infinite values")
+    assert (nan.name, nan.passed) == ("nan", False)
+    assert nan.detail == f"layers.1.output has {report.tensors[0].stats.nan} NaN among its 256 values"
+
+
+def test_a_check_does_not_blame_recording_for_nan(spoilt: Path) -> None:
+    checks = inspect(EmbedQuery(model=choice(spoilt), text="abc", check=True)).checks or []
+    by_name = {check.name: check for check in checks}
+    assert by_name["logits"].passed is True
+    assert by_name["finite"].passed is False
+    assert "the model itself gives NaN or infinite values, recorded or not: the output of layer 1 first" in (
+        by_name["finite"].detail
+    )
+    assert all("nan" not in check.detail for check in checks)
+    assert [by_name[name].passed for name in ("row_sums", "context", "residual")] == [True, True, True]

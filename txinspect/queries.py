@@ -33,9 +33,13 @@ DType = Literal["auto", "float32", "float16", "bfloat16"]
 
 Quantization = Literal["8bit", "4bit"]
 FourBitType = Literal["nf4", "fp4"]
+Unsound = Literal["nan", "inf"]
 
 Notify = Callable[[str], None]
 """Told, in a few words, what is going on: loading, running."""
+
+Layers = int | tuple[int, ...] | None
+"""One layer, several, or None for all; negative ones count from the end."""
 
 ReportType = TypeVar("ReportType", bound="Report", covariant=True)
 
@@ -177,6 +181,7 @@ _KINDS: dict[Any, str] = {
     float: "a number",
     str: "a string",
     tuple[int, ...]: "a tuple of whole numbers, such as (0, 2)",
+    Layers: "a whole number, a tuple of them such as (0, 2), or None for all",
     tuple[str, ...]: "a tuple of strings, such as ('logits',)",
 }
 """The types of fields that are checked, in words."""
@@ -204,6 +209,17 @@ def unwrapped(hint: Any) -> Any:
     """X of X | None; any other type as it is."""
     others = [each for each in get_args(hint) if each is not type(None)]
     return others[0] if len(others) == 1 and type(None) in get_args(hint) else hint
+
+
+def from_start(asked: tuple[int, ...], count: int, wrong: Callable[[int], Exception]) -> tuple[int, ...]:
+    """Positions among `count`, negative ones counted from the end, as positions from the start: sorted, once each.
+
+    Raises what `wrong` makes of the first that is out of range.
+    """
+    beyond = [index for index in asked if not -count <= index < count]
+    if beyond:
+        raise wrong(beyond[0])
+    return tuple(sorted({index % count for index in asked}))
 
 
 def _check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
@@ -263,6 +279,16 @@ class TensorQuery(TextQuery[ReportType]):
         ),
     ] = False
 
+    fail_on: Annotated[
+        tuple[Unsound, ...],
+        Option("--fail-on", "Exit 3 if a recorded tensor holds one: nan, inf or nan,inf.", "KIND", OUTPUT),
+    ] = ()
+
+    @property
+    def layers_asked(self) -> tuple[int, ...]:
+        """Layers that are asked by number, so that one the model does not have is known before anything is built."""
+        return ()
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.save is not None and not isinstance(self.save, Path):
@@ -272,3 +298,5 @@ class TensorQuery(TextQuery[ReportType]):
                 f"{spelled('save')} {str(self.save)!r} is not a name that ends in .safetensors or .npz, which decides "
                 f"the format"
             )
+        for kind in self.fail_on:
+            _check_one_of("fail_on", kind, get_args(Unsound))

@@ -117,9 +117,9 @@ class TensorRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}
 
 
 class CheckRecord(Record, frozen=True, kw_only=True):
-    """One check of --check."""
+    """One check of --check or --fail-on."""
 
-    name: Annotated[str, doc("logits, row_sums, context or residual.")]
+    name: Annotated[str, doc("logits, finite, row_sums, context or residual; nan or inf where --fail-on asks.")]
     passed: Annotated[bool | None, doc("Whether it holds; null if it does not apply to this model.")]
     detail: Annotated[str, doc("What was compared, and the largest difference.")]
 
@@ -173,7 +173,9 @@ class Report(Record, frozen=True, kw_only=True):
     txinspect: Annotated[str, doc("Version of the program.")]
     command: Annotated[str, doc("The command that made the report.")]
     model: ModelRecord
-    notes: Annotated[list[str], doc("What to know before reading the numbers.")]
+    notes: Annotated[
+        list[str], doc("What to know before reading the numbers: what was found, cautions, how it was loaded.")
+    ]
 
 
 class TensorsReport(Report, frozen=True, kw_only=True):
@@ -181,9 +183,11 @@ class TensorsReport(Report, frozen=True, kw_only=True):
 
     command: Annotated[Literal["embed", "pos", "run"], doc("The command that made the report.")]
     input: InputRecord
+    findings: Annotated[list[str], doc("The first of the notes: what is wrong with the numbers; drawn on top.")]
     tensors: Annotated[list[TensorRecord], doc("In the order of the pass.")]
     saved: Annotated[str | None, doc("The file that --save wrote.")]
-    checks: Annotated[list[CheckRecord] | None, doc("What --check found; null without it.")]
+    replaced: Annotated[bool, doc("Whether --save wrote over a file that was there.")]
+    checks: Annotated[list[CheckRecord] | None, doc("What --check and --fail-on found; null without them.")]
     loading: Annotated[LoadingRecord, doc("What was read for it.")]
     quantization: Annotated[QuantizationRecord | None, doc("What was quantized; null if nothing was.")]
 

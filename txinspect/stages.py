@@ -85,6 +85,12 @@ def stage_names(layers: int) -> list[str]:
     return names + [stage.name() for stage in after]
 
 
+def layer_of(name: str) -> int | None:
+    """The layer in a stage's name, such as 3 of layers.3.output; None where there is no plain number."""
+    match = re.match(r"layers\.([0-9]+)(?:\.|\Z)", name)
+    return int(match[1]) if match else None
+
+
 def is_glob(pattern: str) -> bool:
     """Whether a pattern has a wildcard; a plain name has none."""
     return any(mark in pattern for mark in "*?[")

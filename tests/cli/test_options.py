@@ -16,8 +16,9 @@ from typer.testing import CliRunner, Result
 from txinspect import inspecting
 from txinspect.cli.app import app
 from txinspect.cli.building import command_function
-from txinspect.cli.options import choose_model, indices, read_text
+from txinspect.cli.options import choose_model, indices
 from txinspect.cli.output import Output
+from txinspect.cli.text import Given, read_text
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.command import Command
 from txinspect.commands.embed import EmbedQuery
@@ -39,12 +40,13 @@ PRECISION_OPTIONS = {
 }
 LOADING = WHERE | PRECISION_OPTIONS | {"--device", "--device-map"}
 OUTPUT = {"--json", "-q", "--quiet", "-v", "--verbose"}
-TEXT = {"-m", "--model", "--file", "--no-special"}
-TENSORS = {"--values", "--save", "--check", "--dry-run"}
+MODEL = {"-m", "--model"}
+TEXT = MODEL | {"--file", "--no-special"}
+TENSORS = {"--values", "--save", "--check", "--fail-on", "--dry-run"}
 EXPECTED = {
     "tokenize": WHERE | OUTPUT | TEXT,
-    "tree": WHERE | PRECISION_OPTIONS | OUTPUT | {"--depth", "--expand", "--params"},
-    "stages": WHERE | PRECISION_OPTIONS | OUTPUT,
+    "tree": WHERE | PRECISION_OPTIONS | OUTPUT | MODEL | {"--depth", "--expand", "--params"},
+    "stages": WHERE | PRECISION_OPTIONS | OUTPUT | MODEL,
     "embed": LOADING | OUTPUT | TEXT | TENSORS,
     "pos": LOADING | OUTPUT | TEXT | TENSORS,
     "attn": LOADING | OUTPUT | TEXT | TENSORS | {"--layer", "--head", "--query", "--skip-norm"},
@@ -76,7 +78,10 @@ def test_options_of(command: str) -> None:
 
 @pytest.mark.parametrize("option", sorted(set().union(*EXPECTED.values())))
 def test_an_option_is_the_same_wherever_it_is(option: str) -> None:
-    found = [parameters(command)[option] for command in EXPECTED if option in parameters(command)]
+    commands = [command for command in EXPECTED if option in parameters(command)]
+    if option in MODEL:  # of tree and stages it is the argument, spelled again
+        commands = [command for command in commands if "--file" in EXPECTED[command]]
+    found = [parameters(command)[option] for command in commands]
     # run must be told its stages; plan takes the whole pass where it is not.
     defaults = [None if option in ("-s", "--stage") else repr(each.default) for each in found]
     looks = {
@@ -141,7 +146,13 @@ def test_everything_about_the_model(asked: Asked) -> None:
 
 
 @pytest.mark.parametrize("command", ["tree", "stages"])
-def test_the_model_of_tree_and_stages_is_their_argument(command: str, asked: Asked) -> None:
+def test_the_model_of_tree_and_stages_is_their_argument_or_m(
+    command: str, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TXINSPECT_MODEL", "from/environment")
+    assert asked(command, "-m", "a/b").model.name == "a/b"
+    assert asked(command, "--model", "a/b", "a/b").model.name == "a/b"
+    monkeypatch.delenv("TXINSPECT_MODEL")
     assert asked(command, "a/b", "--8bit").model.name == "a/b"
     assert asked(command, "a/b", "--8bit").model.quantization == "8bit"
     assert isinstance(asked("tree"), TreeQuery)
@@ -165,6 +176,9 @@ def test_the_environment_names_the_model(command: str, asked: Asked, monkeypatch
         (("--head", "2", "--head", "0-1"), (0, 1, 2)),
         (("--head", "1,1,1-1"), (1,)),
         (("--head", " 1 - 2 , 5 "), (1, 2, 5)),
+        (("--head", "-1"), (-1,)),
+        (("--head", "-3--1,0"), (-3, -2, -1, 0)),
+        (("--head", "all"), None),
     ],
     ids=repr,
 )
@@ -176,7 +190,7 @@ def test_heads(arguments: tuple[str, ...], heads: tuple[int, ...] | None, asked:
 
 def test_layer_and_query(asked: Asked) -> None:
     query = asked("attn", "--layer", "7", "--query", "9,4-5", "--skip-norm")
-    assert (query.layer, query.queries, query.skip_norm) == (7, (4, 5, 9), True)
+    assert (query.layer, query.queries, query.skip_norm) == ((7,), (4, 5, 9), True)
 
 
 def test_stages_keep_their_order(asked: Asked) -> None:
@@ -237,9 +251,10 @@ def test_a_file_called_dash(asked: Asked, tmp_path: Path, monkeypatch: pytest.Mo
 # The functions themselves
 
 
-def test_read_text_without_a_command_line(tmp_path: Path) -> None:
-    assert read_text() == LESSON
-    assert read_text("") == ""
+def test_read_text_without_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert read_text().text == LESSON
+    assert read_text("") == Given("")
     with pytest.raises(UsageError, match="cannot be combined"):
         read_text("hi", tmp_path)
 
@@ -265,16 +280,28 @@ def test_indices() -> None:
         (" 1 , 4 - 6 ", (1, 4, 5, 6)),
         ("5-5", (5,)),
         ("007", (7,)),
+        ("-1", (-1,)),
+        ("-3--1", (-3, -2, -1)),
+        ("0, -2", (-2, 0)),
+        ("all", None),
+        (" ALL ", None),
     ],
 )
-def test_lists_of_indices(text: str, found: tuple[int, ...]) -> None:
+def test_lists_of_indices(text: str, found: tuple[int, ...] | None) -> None:
     assert indices([text], "heads") == found
 
 
-@pytest.mark.parametrize("text", ["", ",", "1,", "a", "-1", "1-", "-", "1.5", "0x1", "1;2", "1--2", "1 2", "٣"])
+@pytest.mark.parametrize("text", ["", ",", "1,", "a", "1-", "-", "--1", "all,1", "1.5", "0x1", "1;2", "1 2", "٣"])
 def test_what_is_no_list_of_indices(text: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(f"heads {text!r}") + " is not a list of indices such as 0,2-3"):
+    with pytest.raises(
+        UsageError, match=re.escape(f"heads {text!r}") + " is not a list of indices: give some such as 0,2-3"
+    ):
         indices([text], "heads")
+
+
+def test_a_range_counts_from_one_end() -> None:
+    with pytest.raises(UsageError, match=r"1--2 counts from both ends"):
+        indices(["1--2"], "heads")
 
 
 def test_a_range_that_runs_backwards_is_shown_the_right_way_round() -> None:

@@ -24,7 +24,7 @@ from txinspect.queries import ModelChoice
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
-NAMES = ["logits", "row_sums", "context", "residual"]
+NAMES = ["logits", "finite", "row_sums", "context", "residual"]
 
 
 def disturb_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

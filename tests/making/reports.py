@@ -240,6 +240,8 @@ def run_report() -> TensorsReport:
         input=SENTENCE,
         tensors=tensors,
         saved=None,
+        replaced=False,
+        findings=[],
         checks=None,
         **COSTS,
     )
@@ -264,6 +266,7 @@ def attention_report(
 
     records = [
         HeadRecord(
+            layer=0,
             head=head,
             run=1,
             queries=[
@@ -280,7 +283,17 @@ def attention_report(
     weights = tensor("layers.0.attention.weights", (1, heads, len(asked), count), ("batch", "head", "query", "key"))
     output = tensor("layers.0.attention.output", (1, count, 4), ("batch", "seq", "hidden"))
     return AttnReport(
-        **head("attn"), input=input, tensors=[weights, output], saved=None, checks=None, **COSTS, layer=0, heads=records
+        **head("attn"),
+        input=input,
+        tensors=[weights, output],
+        saved=None,
+        replaced=False,
+        findings=[],
+        checks=None,
+        **COSTS,
+        layer=0,
+        layers=[0],
+        heads=records,
     )
 
 
@@ -368,7 +381,18 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "stages": lambda: (stages_report(), None),
     "embed": lambda: (embed_report(), None),
     "pos": lambda: (
-        TensorsReport(**{**head("pos"), "input": SENTENCE, "tensors": [], "saved": None, "checks": None, **COSTS}),
+        TensorsReport(
+            **{
+                **head("pos"),
+                "input": SENTENCE,
+                "tensors": [],
+                "saved": None,
+                "replaced": False,
+                "findings": [],
+                "checks": None,
+                **COSTS,
+            }
+        ),
         None,
     ),
     "attn": lambda: (attention_report(), None),

@@ -135,6 +135,8 @@ def test_nothing_of_a_long_name_is_lost(width: int) -> None:
         input=SENTENCE,
         tensors=[tensor(name, (1, 2), None, module=name)],
         saved=None,
+        replaced=False,
+        findings=[],
         checks=None,
         **COSTS,
     )
@@ -186,7 +188,16 @@ def odd_reports(word: str) -> list[Report]:
             quantization=None,
         ),
         StagesReport(**{**head("stages"), **lines}, stages=[stage, absent], quantization=None),
-        TensorsReport(**{**head("run"), **lines}, input=input, tensors=named, saved=word, checks=None, **COSTS),
+        TensorsReport(
+            **{**head("run"), **lines},
+            input=input,
+            tensors=named,
+            saved=word,
+            replaced=False,
+            findings=[],
+            checks=None,
+            **COSTS,
+        ),
         attention_report(input),
     ]
 

@@ -8,10 +8,10 @@ from txinspect.answers.observing import observe
 from txinspect.commands.attn import AttnQuery, AttnReport, HeadRecord
 from txinspect.errors import InspectError, StageError
 from txinspect.forward.edits import SkipNorm
-from txinspect.forward.wants import Plan, Selection, Want, check_layer, plan_of
+from txinspect.forward.wants import Plan, Selection, Want, check_layers, plan_of
 from txinspect.measure.heads import head_records
 from txinspect.models.subject import Subject
-from txinspect.queries import Notify
+from txinspect.queries import Notify, from_start
 from txinspect.records import InputRecord
 from txinspect.stages import ATTENTION_PARTS
 
@@ -27,26 +27,38 @@ def answer(query: AttnQuery, notify: Notify) -> AttnReport:
 
     def look(caught: CaughtTensor) -> None:
         if caught.want.supply.part == "weights" and len(caught.tensor.shape) == 4:
-            heads.extend(head_records(caught.tensor.blocks, caught.tensor.shape, caught.coordinates or {}, caught.run))
+            layer = int(caught.want.supply.name.split(".")[1])
+            heads.extend(
+                head_records(caught.tensor.blocks, caught.tensor.shape, caught.coordinates or {}, layer, caught.run)
+            )
 
     fields = observe(query, notify, plan, look).fields("attn")
-    return AttnReport(**fields, layer=query.layer, heads=heads)
+    layers = list(dict.fromkeys(int(tensor.name.split(".")[1]) for tensor in fields["tensors"]))
+    return AttnReport(**fields, layer=layers[0], layers=layers, heads=heads)
 
 
 def plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
-    """Everything about the layer's attention. Raises InspectError for a layer, stage or query that is not there."""
-    check_layer(subject, query.layer)
-    names = [f"layers.{query.layer}.attention.{part}" for part in ATTENTION_PARTS]
+    """Everything about the layers' attention. Raises InspectError for a layer, stage or query that is not there."""
+    name, count = subject.source.name, len(subject.architecture.layers)
+    asked = check_layers(name, tuple(range(count)) if query.layer is None else query.layers_asked, count)
+    names = {f"layers.{layer}.attention.{part}" for layer in asked for part in ATTENTION_PARTS}
     supplies = [supply for supply in subject.architecture.supplies() if supply.name in names]
     reasons = tuple(dict.fromkeys(supply.reason for supply in supplies if supply.reason is not None))
     if not any(supply.available for supply in supplies):
-        raise StageError(f"{subject.source.name!r}: {reasons[0]}")
-    beyond = [index for index in query.queries or () if index >= len(text.tokens)]
-    if beyond:
-        raise InspectError(f"query {beyond[0]} is out of range: the text has tokens 0 to {len(text.tokens) - 1}")
-    selection = Selection(query.heads, query.queries)
+        raise StageError(f"{name!r}: {reasons[0]}")
+    selection = Selection(query.heads, query.queries and _tokens(query.queries, text))
     wants = [Want(supply, selection) for supply in supplies if supply.available]
     if not query.skip_norm:
         return plan_of(subject.architecture, wants, notes=reasons)
-    edit = SkipNorm(subject.architecture.layers[query.layer])
+    edit = SkipNorm(subject.architecture.layers[asked[0]])
     return plan_of(subject.architecture, wants, (edit,), (SKIPPED, *reasons))
+
+
+def _tokens(queries: tuple[int, ...], text: InputRecord) -> tuple[int, ...]:
+    """Query tokens, from the first. Raises InspectError for one beyond the text."""
+    count = len(text.tokens)
+
+    def wrong(query: int) -> InspectError:
+        return InspectError(f"query {query} is out of range: the text has tokens 0 to {count - 1}")
+
+    return from_start(queries, count, wrong)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy import locating
-from txinspect.answers import saving, tensors
+from txinspect.answers import saving, soundness, tensors
 from txinspect.answers.reporting import encode, head, loading_notes
 from txinspect.errors import InspectError, SourceError, StageError
 from txinspect.forward import capture, checking
 from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.inputs import model_inputs
-from txinspect.forward.wants import Plan
+from txinspect.forward.wants import Plan, check_layers
 from txinspect.models import cost, describing, device, partial, uses
 from txinspect.models.quantization import bitsandbytes
 from txinspect.models.quiet import quiet
@@ -28,7 +28,7 @@ from txinspect.records import (
     QuantizationRecord,
     TensorRecord,
 )
-from txinspect.sources.config import read_config
+from txinspect.sources.config import layer_count, read_config
 from txinspect.sources.source import resolve
 from txinspect.wording import short_bytes, some_of
 
@@ -59,8 +59,10 @@ class Observation:
     model: ModelRecord
     notes: list[str]
     input: InputRecord
+    findings: list[str]
     tensors: list[TensorRecord]
     saved: str | None
+    replaced: bool
     checks: list[CheckRecord] | None
     loading: LoadingRecord
     quantization: QuantizationRecord | None
@@ -103,22 +105,25 @@ def observe(
     inputs = {key: tensor.to(model.device) for key, tensor in model_inputs(model, text).items()}
     with quiet():
         idle = capture.run(model, inputs, plan, receive)
-        checks = checking.check(model, subject.architecture, inputs) if query.check else None
+        checks = checking.check(model, subject.architecture, inputs) if query.check else []
     if not records:
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = tensors.numbered(records, kept)
-    notes = [*plan.notes, *loading_notes(subject)]
+    findings, cautions = soundness.findings(records), list(plan.notes)
     if idle:
-        notes.append(f"{some_of(idle)} passed no tensor on in this pass.")
+        cautions.append(f"{some_of(idle)} passed no tensor on in this pass.")
+    replaced = query.save is not None and query.save.exists()
     if query.save:
-        notes += saving.save(query.save, kept, records, name)
+        cautions += saving.save(query.save, kept, records, name)
     return Observation(
         model=describing.model_record(subject, model),
-        notes=notes,
+        notes=[*findings, *cautions, *loading_notes(subject)],
         input=text,
+        findings=findings,
         tensors=records,
         saved=str(query.save) if query.save else None,
-        checks=checks,
+        replaced=replaced,
+        checks=[*checks, *soundness.checks(records, query.fail_on)] if query.check or query.fail_on else None,
         loading=cost.done(subject, query.model, prepared.uses, loaded),
         quantization=subject.quantization,
     )
@@ -130,7 +135,9 @@ def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan) -> Pre
     Raises InspectError for what cannot be done.
     """
     source = resolve(query.model)
-    read_config(source)
+    layers = layer_count(read_config(source))
+    if layers is not None:
+        check_layers(source.name, query.layers_asked, layers)
     try:
         text = encode(query, source)
     except SourceError:

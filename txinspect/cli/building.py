@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from txinspect.cli import completing
-from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, indices, number, read_text
+from txinspect.cli import output as door
+from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, indices, number
 from txinspect.cli.output import Output
+from txinspect.cli.text import read_text
 from txinspect.commands.command import Command
 from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
@@ -26,7 +28,8 @@ Answer = Callable[[Query[Any], Output, Any], None]
 
 Values = dict[str, Any]
 
-_INDICES = tuple[int, ...]
+_INDICES = (tuple[int, ...], int | tuple[int, ...] | None)
+"""Types of fields that hold positions: of heads, of layers."""
 
 
 def command_function(command: Command, answer: Answer) -> Callable[..., None]:
@@ -42,8 +45,10 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
         groups.append(_parameter("dry_run", DryRun, False))
 
     def run(**values: Any) -> None:
+        if "model_option" in values:
+            values["model"] = _one_model(values.pop("ctx"), values["model"], values.pop("model_option"))
         output = choose_output(**_taken(values, choose_output))
-        query: Any = _query(line, values)
+        query: Any = _query(line, values, output)
         if command.planned is not None or values.pop("dry_run", False):
             query = _plan(query)
         answer(query, output, _view(command, values, output))
@@ -59,6 +64,14 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     return run
 
 
+def _one_model(ctx: typer.Context, argument: str, option: str | None) -> str:
+    """The model, which an argument or -m may name. Raises UsageError where they name two."""
+    source = ctx.get_parameter_source("model")
+    if option is not None and argument != option and source is not None and source.name == "COMMANDLINE":
+        raise UsageError(f"MODEL {argument!r} and -m {option} name two models: give one of them")
+    return argument if option is None else option
+
+
 def _view(command: Command, values: Values, output: Output) -> object | None:
     """What shapes the drawing. Raises UsageError if there is none to shape."""
     if command.view is None:
@@ -72,17 +85,19 @@ def _view(command: Command, values: Values, output: Output) -> object | None:
 
 def _plan(query: Any) -> PlanQuery:
     """The plan of a query. Raises UsageError for options that would do nothing, since nothing is computed."""
-    for name, given in (("values", query.values), ("save", query.save is not None)):
+    for name, given in (("values", query.values), ("save", query.save is not None), ("fail_on", query.fail_on)):
         if given:
             raise UsageError(f"{spelled(name)} and --dry-run cannot be combined: a plan computes no tensors; omit one")
     return PlanQuery(model=query.model, of=query)
 
 
-def _query(line: type[Query[Any]], values: Values) -> Query[Any]:
+def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]:
     """The query that a command line asks."""
     fields: Values = {field.name: field.value(values.pop(field.name)) for field in _fields(line)}
     if issubclass(line, TextQuery):
-        fields |= {"text": read_text(**_taken(values, read_text)), "special": not values.pop("no_special")}
+        given = read_text(**_taken(values, read_text))
+        fields |= {"text": given.text, "special": not values.pop("no_special")}
+        door.hint(given.hint, output)
     chosen = {field.name: field.value(values.pop(field.name)) for field in _model_fields(line)}
     quantized = _taken(values, choose_model)
     return line(model=choose_model(name=values.pop("model"), **quantized, **chosen), **fields)
@@ -104,7 +119,9 @@ class _Field:
     def parameter(self) -> inspect.Parameter:
         """The option as Typer declares it. Values are checked by the query, in one voice, not by Typer."""
         shell, default = self.kind, self.default
-        if _is_list(self.kind):
+        if self.kind == _INDICES[1]:
+            shell, default = list[str], [str(self.default)]
+        elif _is_list(self.kind):
             shell, default = list[str], list(self.default or ())
         elif get_origin(self.kind) is Literal or self.kind in (int, float):
             shell, default = str, default if default is None else str(default)
@@ -115,22 +132,24 @@ class _Field:
             rich_help_panel=self.option.panel,
             autocompletion=self._completion(),
         )
-        hint = shell | None if self.optional and not _is_list(self.kind) else shell
+        hint = shell | None if self.optional and shell != list[str] else shell
         return _parameter(self.name, Annotated[hint, declared], default)
 
     def _completion(self) -> Callable[..., list[str]] | None:
         if isinstance(self.option.completes, str):
             found: Callable[..., list[str]] = getattr(completing, self.option.completes)
             return found
-        choices = get_args(self.kind) if get_origin(self.kind) is Literal else self.option.completes
+        choices = _choices(self.kind) or self.option.completes
         return completing.choices(choices) if choices else None
 
     def value(self, given: Any) -> Any:
         """What was typed, as the query has it."""
-        if self.kind == _INDICES:
+        if self.kind in _INDICES:
             return indices(given, self.name)
         if self.kind in (int, float) and given is not None:
             return number(given, self.name, self.kind)
+        if _is_list(self.kind) and _choices(self.kind):
+            return tuple(each.strip() for typed in given for each in typed.split(","))
         return tuple(given) if _is_list(self.kind) else given
 
 
@@ -171,22 +190,36 @@ def _model_parameters(line: type[Query[Any]]) -> list[inspect.Parameter]:
         "metavar": name.option.metavar,
         "autocompletion": completing.models,
     }
-    as_option = issubclass(line, TextQuery)
-    declared = typer.Option(*name.option.spelling.split("/"), **settings) if as_option else typer.Argument(**settings)
+    spellings = name.option.spelling.split("/")
+    if issubclass(line, TextQuery):
+        named = [_parameter("model", Annotated[str, typer.Option(*spellings, **settings)], name.default)]
+    else:
+        again = typer.Option(*spellings, metavar="MODEL", help="The same, as other commands spell it.")
+        named = [
+            _parameter("model", Annotated[str, typer.Argument(**settings)], name.default),
+            _parameter("model_option", Annotated[str | None, again], None),
+            _parameter("ctx", typer.Context),
+        ]
     flags = [] if "quantization" in line.idle else list(_parameters_of(choose_model))
     return [
-        _parameter("model", Annotated[str, declared], name.default),
+        *named,
         *(field.parameter for field in _model_fields(line) if field.option.panel == WHERE),
         *flags,
         *(field.parameter for field in _model_fields(line) if field.option.panel != WHERE),
     ]
 
 
+def _choices(kind: Any) -> tuple[str, ...]:
+    """What a field takes that is one of some words, or several of them; none for any other."""
+    inner = get_args(kind)[0] if _is_list(kind) else kind
+    return get_args(inner) if get_origin(inner) is Literal else ()
+
+
 def _is_list(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

@@ -1,18 +1,16 @@
-"""The options that are not fields of a query by themselves: the text, the model's quantization, the output."""
+"""The options that are not fields of a query by themselves: quantization, output; and numbers as they are typed."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from txinspect.cli.output import Output
-from txinspect.errors import InspectError, UsageError, spelled
-from txinspect.queries import LESSON, LOADING, OUTPUT, ModelChoice, Quantization
+from txinspect.errors import UsageError, spelled
+from txinspect.queries import LOADING, OUTPUT, ModelChoice, Quantization
 
 MOST = 1_000_000
 """The largest index that is taken for one: a range up to it is written out."""
@@ -23,13 +21,6 @@ def _verbose(ctx: typer.Context, value: bool) -> bool:
     return value
 
 
-Text = Annotated[
-    str | None,
-    typer.Argument(
-        help="The text, the lesson's sentence if not given; - reads standard input.", metavar="TEXT", show_default=False
-    ),
-]
-TextFile = Annotated[Path | None, typer.Option("--file", help="Read the text from a file.", metavar="PATH")]
 NoSpecial = Annotated[bool, typer.Option("--no-special", help="Omit the tokenizer's special tokens.")]
 EightBit = Annotated[
     bool, typer.Option("--8bit", help="Quantize linear layers to 8 bits (bitsandbytes).", rich_help_panel=LOADING)
@@ -51,37 +42,6 @@ Verbose = Annotated[
     bool,
     typer.Option("-v", "--verbose", help="Show a traceback on errors.", callback=_verbose, rich_help_panel=OUTPUT),
 ]
-
-
-def read_text(text: Text = None, file: TextFile = None) -> str:
-    """The text to look at: the argument, a file, standard input or the lesson's sentence.
-
-    One line end at the very end of a file or of standard input belongs to the file, not to the text.
-    """
-    if text is not None and file is not None:
-        raise UsageError("TEXT and --file cannot be combined: give one of them")
-    if file is not None:
-        try:
-            return _decoded(file.read_bytes(), str(file))
-        except OSError as error:
-            raise InspectError(f"{file} cannot be read: {error.strerror}") from error
-    if text == "-":
-        if sys.stdin is None:
-            raise InspectError("standard input is closed: there is no text to read")
-        return _decoded(sys.stdin.buffer.read(), "standard input")
-    if text is not None:
-        return _decoded(text.encode("utf-8", "surrogateescape"), "TEXT", whole=True)
-    return LESSON
-
-
-def _decoded(content: bytes, where: str, *, whole: bool = False) -> str:
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        raise InspectError(
-            f"{where} is not UTF-8 (byte 0x{content[error.start]:02x} at offset {error.start}): convert it first"
-        ) from None
-    return text if whole else text.removesuffix("\n").removesuffix("\r")
 
 
 def choose_model(*, eight_bit: EightBit = False, four_bit: FourBit = False, **fields: Any) -> ModelChoice:
@@ -106,21 +66,29 @@ def number(typed: str, field: str, kind: type[int] | type[float]) -> float:
 
 
 def indices(values: Sequence[str], field: str) -> tuple[int, ...] | None:
-    """The positions that a repeatable option such as --head 0,2-3 names, in order and once each; None for no option.
+    """The positions that a repeatable option such as --head 0,2-3 names; None for all of them.
 
-    Raises UsageError, about the field of the query, for anything else.
+    Negative ones count from the end, -1 being the last; which they are, only the model or the text can tell. Raises
+    UsageError, about the field of the query, for anything else.
     """
+    typed = ",".join(values)
+    if not values or typed.strip().lower() == "all":
+        return None
     found: set[int] = set()
-    for part in ",".join(values).split(",") if values else ():
-        match = re.fullmatch(r"\s*([0-9]+)(?:\s*-\s*([0-9]+))?\s*", part)
+    for part in typed.split(","):
+        match = re.fullmatch(r"\s*(-?[0-9]+)(?:\s*-\s*(-?[0-9]+))?\s*", part)
         if match is None:
-            raise UsageError(f"{spelled(field)} {','.join(values)!r} is not a list of indices such as 0,2-3")
+            raise UsageError(
+                f"{spelled(field)} {typed!r} is not a list of indices: give some such as 0,2-3, -1 for the last, or all"
+            )
         low, high = int(match[1]), int(match[2] or match[1])
-        if max(low, high) > MOST:
+        if max(abs(low), abs(high)) > MOST:
             raise UsageError(f"{spelled(field)} {part.strip()} is out of range: no model has so many")
+        if (low < 0) != (high < 0):
+            raise UsageError(f"{spelled(field)} {part.strip()} counts from both ends: give both from the same one")
         if high < low:
             raise UsageError(
                 f"{spelled(field)} {part.strip()} runs backwards: write the smaller index first, as in {high}-{low}"
             )
         found |= set(range(low, high + 1))
-    return tuple(sorted(found)) if values else None
+    return tuple(sorted(found))

@@ -82,12 +82,18 @@ def progress(output: Output) -> Iterator[Callable[[str], None]]:
         yield lambda message: status.update(Text(message + " …"), spinner="dots")
 
 
-def complain(sentence: str) -> None:
+def complain(sentence: str, style: str = "red") -> None:
     """One sentence on stderr."""
     from txinspect.render.terminal.glyphs import visible
 
     sentence = visible(" ".join(sentence.split()))
-    typer.secho(f"txinspect: {sentence}", err=True, fg="red" if sys.stderr.isatty() else None)
+    typer.secho(f"txinspect: {sentence}", err=True, fg=style if sys.stderr.isatty() else None)
+
+
+def hint(sentence: str | None, output: Output) -> None:
+    """What a person may want to know of the command line, on stderr."""
+    if sentence and not output.quiet:
+        complain(sentence, style="yellow")
 
 
 def _close_stdout() -> None:

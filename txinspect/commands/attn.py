@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import Option, TensorQuery
+from txinspect.queries import Layers, Option, TensorQuery
 from txinspect.records import Record, TensorsReport, doc
 
 
@@ -15,16 +15,23 @@ from txinspect.records import Record, TensorsReport, doc
 class AttnQuery(TensorQuery["AttnReport"]):
     """Show one layer's self-attention: input, q, k, v, scores, weights, context, output, and a heatmap per head."""
 
-    layer: Annotated[int, Option("--layer", "The layer, counted from 0.", "N")] = 0
+    layer: Annotated[
+        Layers, Option("--layer", "Layers to look at, such as 0, 0,2-3, -1 for the last, or all; may be repeated.", "N")
+    ] = 0
     heads: Annotated[
-        tuple[int, ...] | None, Option("--head", "Heads to look at, such as 0,2-3; all if not given.", "H")
+        tuple[int, ...] | None, Option("--head", "Heads to look at, such as 0,2-3 or -1; all if not given.", "H")
     ] = None
     queries: Annotated[
-        tuple[int, ...] | None, Option("--query", "Query tokens to look at, such as 9; all if not given.", "N")
+        tuple[int, ...] | None, Option("--query", "Query tokens to look at, such as 9 or -1; all if not given.", "N")
     ] = None
     skip_norm: Annotated[
         bool, Option("--skip-norm", "Feed the attention the layer's input without the norm, as the lesson does.")
     ] = False
+
+    @property
+    def layers_asked(self) -> tuple[int, ...]:
+        """See TensorQuery."""
+        return (self.layer,) if isinstance(self.layer, int) else self.layer or ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,14 +40,13 @@ class AttnQuery(TensorQuery["AttnReport"]):
                 f"{spelled('check')} and {spelled('skip_norm')} cannot be combined: the check is about the model as it "
                 f"is"
             )
-        if self.layer < 0:
-            raise UsageError(f"{spelled('layer')} {self.layer} is out of range: layers are counted from 0")
-        for name, chosen in (("heads", self.heads), ("queries", self.queries)):
-            if chosen is not None and not chosen:
+        for name, chosen in (("layer", self.layer), ("heads", self.heads), ("queries", self.queries)):
+            if chosen == ():
                 raise UsageError(f"{spelled(name)} chooses none: name at least one, or omit it for all")
-            negative = [index for index in chosen or () if index < 0]
-            if negative:
-                raise UsageError(f"{spelled(name)} {negative[0]} is out of range: {name} are counted from 0")
+        if self.skip_norm and len(self.layers_asked) != 1:
+            raise UsageError(
+                f"{spelled('skip_norm')} changes what later layers are given: give it one {spelled('layer')}"
+            )
 
 
 class WindowRecord(Record, frozen=True, kw_only=True):
@@ -68,6 +74,7 @@ class QueryRecord(Record, frozen=True, kw_only=True):
 class HeadRecord(Record, frozen=True, kw_only=True):
     """One attention head: a window on its weights, and where each query looks."""
 
+    layer: Annotated[int, doc("The layer.")]
     head: Annotated[int, doc("Head index.")]
     run: Annotated[int, doc("Which of the layer's attentions in a pass it is, from 1; most layers have only one.")]
     queries: Annotated[list[QueryRecord], doc("Every query that was asked for.")]
@@ -78,7 +85,8 @@ class AttnReport(TensorsReport, frozen=True, kw_only=True):
     """Report of `attn`."""
 
     command: Annotated[Literal["attn"], doc("The command that made the report.")]  # type: ignore[assignment]
-    layer: Annotated[int, doc("The layer.")]
+    layer: Annotated[int, doc("The layer; the first of several.")]
+    layers: Annotated[list[int], doc("The layers asked for, in order.")]
     heads: Annotated[list[HeadRecord], doc("The heads asked for.")]
 
 

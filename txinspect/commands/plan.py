@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from txinspect.commands.command import Command
 from txinspect.commands.run import STAGE, RunQuery
 from txinspect.errors import UsageError
-from txinspect.queries import ModelChoice, Query, TensorQuery
+from txinspect.queries import ModelChoice, Query, TensorQuery, Unsound
 from txinspect.records import InputRecord, LoadingRecord, QuantizationRecord, Report, doc
 
 
@@ -35,6 +35,7 @@ class PassToPlan(RunQuery):
     values: bool = False
     save: Path | None = None
     check: bool = False
+    fail_on: tuple[Unsound, ...] = ()
 
 
 class PlanReport(Report, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
 from txinspect.queries import Option, TensorQuery
 from txinspect.records import TensorsReport
+from txinspect.stages import layer_of
 
 STAGE = Option(
     "-s/--stage",
@@ -23,6 +24,11 @@ class RunQuery(TensorQuery[TensorsReport]):
     """Run the model and show any stages of the pass, by name, glob or module path."""
 
     stages: Annotated[tuple[str, ...], STAGE] = ()
+
+    @property
+    def layers_asked(self) -> tuple[int, ...]:
+        """See TensorQuery."""
+        return tuple(layer for layer in map(layer_of, self.stages) if layer is not None)
 
     def __post_init__(self) -> None:
         super().__post_init__()

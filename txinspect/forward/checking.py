@@ -31,12 +31,21 @@ def check(model: PreTrainedModel, architecture: Architecture, inputs: Mapping[st
         plain = model(**inputs, use_cache=False).logits
         with _recorded(model, architecture) as seen:
             recorded = model(**inputs, use_cache=False).logits
-    different = float((plain - recorded).abs().max()) if not torch.equal(plain, recorded) else 0.0
+    if not plain.isfinite().all():
+        seen.unsound.append("the logits")
     return [
-        CheckRecord(name="logits", passed=different == 0, detail=f"largest difference from a plain pass: {different}"),
+        _same_logits(plain, recorded),
+        seen.finite_check(),
         *seen.attention_checks(),
         seen.residual_check(known=adds_up(model.config)),
     ]
+
+
+def _same_logits(plain: Tensor, recorded: Tensor) -> CheckRecord:
+    """Whether two passes gave the same logits to the last bit; what is NaN in both is the same."""
+    differ = (plain != recorded) & ~(plain.isnan() & recorded.isnan())
+    off = float((plain - recorded).abs()[differ].max()) if differ.any() else 0.0
+    return CheckRecord(name="logits", passed=not differ.any(), detail=f"largest difference from a plain pass: {off}")
 
 
 @dataclass
@@ -52,11 +61,25 @@ class _Seen:
     gated: set[str] = field(default_factory=set)
     residuals: dict[int, float | None] = field(default_factory=dict)
     """By layer: how far input + attention + MLP is from the output; None if a part is missing."""
+    unsound: list[str] = field(default_factory=list)
+    """What holds NaN or infinities, in the order of the pass: nothing adds up in it."""
+
+    def finite_check(self) -> CheckRecord:
+        """Whether the numbers are numbers, which is the model's own doing."""
+        detail = "attention weights, every layer's output and the logits are finite"
+        if self.unsound:
+            detail = (
+                f"the model itself gives NaN or infinite values, recorded or not: {self.unsound[0]} first, of "
+                f"{len(self.unsound)} places"
+            )
+        return CheckRecord(name="finite", passed=not self.unsound, detail=detail)
 
     def attention_checks(self) -> Iterator[CheckRecord]:
         """Row sums, and weights·v against the context."""
         if not self.row_sums:
             reason = "no attention with a softmax ran in this pass"
+            if self.unsound:
+                reason = "no attention gave finite weights, so there are no sums to check"
             yield CheckRecord(name="row_sums", passed=None, detail=reason)
             yield CheckRecord(name="context", passed=None, detail=reason)
             return
@@ -90,6 +113,10 @@ class _Seen:
             detail = f"input + attention + MLP must equal the output in every layer: in layer {layer}, {how}"
         elif len(off) == count:
             detail = "the layers do not add attention and MLP to their input as they are: there is no sum to check"
+        if self.unsound and not count:
+            return CheckRecord(
+                name="residual", passed=None, detail="no layer's output is finite: there is no sum to check"
+            )
         passed = not off if known else None if len(off) == count else True
         return CheckRecord(name="residual", passed=passed, detail=detail)
 
@@ -105,7 +132,7 @@ def _recorded(model: PreTrainedModel, architecture: Architecture) -> Iterator[_S
 
     with ExitStack() as stack:
         for index, layer in enumerate(architecture.layers):
-            stack.enter_context(_residual(model, layer, lambda off, index=index: seen.residuals.update({index: off})))  # type: ignore[misc]
+            stack.enter_context(_residual(model, layer, seen, index))
         stack.enter_context(recorder.recording(model, paths, receive))
         yield seen
 
@@ -114,6 +141,9 @@ def _look_at_attention(seen: _Seen, path: str, module: nn.Module, call: Call) ->
     everything = Selection()
     weights = call.part("weights", everything)[0].whole().double()
     value, context = (call.part(name, everything)[0].whole().double() for name in ("v", "context"))
+    if not (weights.isfinite().all() and context.isfinite().all()):
+        seen.unsound.append(f"the attention of {path}")
+        return
     seen.row_sums[path] = max(seen.row_sums.get(path, 0.0), float((weights.sum(-1) - 1).abs().max()))
     if call.has_sinks:
         seen.sinks.add(path)
@@ -126,8 +156,8 @@ def _look_at_attention(seen: _Seen, path: str, module: nn.Module, call: Call) ->
 
 
 @contextmanager
-def _residual(model: PreTrainedModel, layer: Layer, report: Callable[[float | None], Any]) -> Iterator[None]:
-    """Report how far a layer's output is from its input plus what its parts add."""
+def _residual(model: PreTrainedModel, layer: Layer, seen: _Seen, index: int) -> Iterator[None]:
+    """Note how far a layer's output is from its input plus what its parts add."""
     parts: dict[str, Tensor] = {}
     added = (*layer.attention_outputs, *layer.mixers, *layer.mlp_outputs)
 
@@ -146,7 +176,10 @@ def _residual(model: PreTrainedModel, layer: Layer, report: Callable[[float | No
 
     def add_up(_module: nn.Module, _args: Any, output: Any) -> None:
         found = first_tensor(output)
-        report(None if found is None else _distance(parts, added, found.detach().double()))
+        if found is not None and not found.isfinite().all():
+            seen.unsound.append(f"the output of layer {index}")
+        else:
+            seen.residuals[index] = None if found is None else _distance(parts, added, found.detach().double())
         parts.clear()
 
     with ExitStack() as stack:

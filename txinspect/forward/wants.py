@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from txinspect.anatomy.architecture import Supply
 from txinspect.errors import StageError
-from txinspect.stages import BY_PART, is_glob, matching, nearest
+from txinspect.queries import from_start
+from txinspect.stages import BY_PART, is_glob, layer_of, matching, nearest
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Architecture
@@ -84,7 +85,9 @@ def _supplies(subject: Subject, pattern: str) -> list[Supply]:
         return available
     if picked:
         raise StageError(f"{subject.source.name!r} has no stage {pattern!r}: {picked[0].reason}")
-    _check_layer_in_name(subject, pattern)
+    layer = layer_of(pattern)
+    if layer is not None:
+        check_layers(subject.source.name, (layer,), len(subject.architecture.layers))
     near = nearest(pattern, list(known))
     hint = f"did you mean {' or '.join(near)}?" if near else "'txinspect stages' and 'txinspect tree' list the names"
     raise StageError(f"{subject.source.name!r} has no stage or module {pattern!r}: {hint}")
@@ -99,18 +102,11 @@ def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
     return architecture.first_layer() if positions and not in_layers else ""
 
 
-def check_layer(subject: Subject, layer: int) -> None:
-    """Raise StageError for a layer that the model does not have."""
-    count = len(subject.architecture.layers)
-    if not count:
-        raise StageError(f"layer {layer} is out of range: {subject.source.name!r} has no layers")
-    if layer >= count:
-        raise StageError(f"layer {layer} is out of range: {subject.source.name!r} has layers 0 to {count - 1}")
+def check_layers(name: str, asked: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """The layers asked of a model that has `count`, from its start. Raises StageError for one that it does not have."""
 
+    def wrong(layer: int) -> StageError:
+        having = f"has layers 0 to {count - 1}" if count else "has no layers"
+        return StageError(f"layer {layer} is out of range: {name!r} {having}")
 
-def _check_layer_in_name(subject: Subject, name: str) -> None:
-    """A name such as layers.99.output is best answered with the layers there are."""
-    first, _, rest = name.partition(".")
-    number = rest.partition(".")[0]
-    if first == "layers" and number.isdecimal():
-        check_layer(subject, int(number))
+    return from_start(asked, count, wrong)

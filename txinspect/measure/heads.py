@@ -21,12 +21,12 @@ def _last_key(blocks: Blocks) -> int:
 
 
 def head_records(
-    blocks: Blocks, shape: tuple[int, ...], coordinates: Mapping[str, list[int]], run: int
+    blocks: Blocks, shape: tuple[int, ...], coordinates: Mapping[str, list[int]], layer: int, run: int
 ) -> list[HeadRecord]:
     """Each head's strongest keys per query, and a window on its weights.
 
     The weights, (batch, head, query, key), come in blocks of queries; `coordinates` has the heads and queries that were
-    kept where not all were; `run` is which of a layer's attentions it is.
+    kept where not all were; `run` is which of the attentions of the `layer` it is.
     """
     import torch
 
@@ -51,6 +51,7 @@ def head_records(
             row += 1
     return [
         HeadRecord(
+            layer=layer,
             head=head,
             run=run,
             queries=strongest[position],

@@ -32,6 +32,11 @@ TEXT_PARTS = ("text_config", "decoder", "llm_config")
 """Where the config of the language model stands in that of a larger model."""
 
 
+COUNTED_OTHERWISE = ("dory", "hrm_text", "nemotron_h")
+"""Types whose model has another number of layers than its config.json says, where attention and MLP count as two, each
+cycle through a layer counts, or the letters of a pattern are the layers."""
+
+
 def read_config(source: Source) -> dict[str, Any]:
     """config.json of a source, as it stands in the file; empty for a .gguf file, which needs torch to be read.
 
@@ -70,3 +75,8 @@ def number(config: dict[str, Any], field: str) -> int | None:
             if isinstance(value, int) and not isinstance(value, bool):
                 return value
     return None
+
+
+def layer_count(config: dict[str, Any]) -> int | None:
+    """The number of layers that the model has; None where config.json alone does not tell."""
+    return None if config.get("model_type") in COUNTED_OTHERWISE else number(config, "num_hidden_layers")

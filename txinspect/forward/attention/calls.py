@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from txinspect.errors import StageError
 from txinspect.forward.recorded import Coordinates, TensorBlocks, coordinates, take
 from txinspect.forward.wants import Selection
+from txinspect.queries import from_start
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -142,11 +143,12 @@ class BackendCall:
 
 
 def checked_heads(heads: Sequence[int] | None, count: int) -> list[int] | None:
-    """The heads as a list. Raises StageError for one that the module does not have."""
-    beyond = [head for head in heads or () if head >= count]
-    if beyond:
-        raise StageError(f"head {beyond[0]} is out of range: this layer has heads 0 to {count - 1}")
-    return None if heads is None else list(heads)
+    """The heads as a list, from the first. Raises StageError for one that the module does not have."""
+
+    def wrong(head: int) -> StageError:
+        return StageError(f"head {head} is out of range: this layer has heads 0 to {count - 1}")
+
+    return None if heads is None else list(from_start(tuple(heads), count, wrong))
 
 
 def cut_heads(tensor: Tensor, heads: list[int] | None) -> tuple[TensorBlocks, Coordinates]:
