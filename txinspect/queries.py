@@ -57,10 +57,15 @@ class Option:
     """The heading that it stands under in the help; None for the command's own options."""
     completes: Literal["models", "stages"] | tuple[str, ...] = ()
     """What the shell completes: what the model offers, or one of these."""
+    envvar: str | None = None
+    """The environment variable that is taken where it is not given."""
 
 
 WHERE, LOADING, OUTPUT = "Model", "Loading", "Output"
 """Headings in the help: where the model is, how it is loaded, what is done with the report."""
+
+FROM_WIDTH = "from the width"
+"""Stands in the place of an Option where a shell fills a field with the columns of its terminal."""
 
 PLACEMENT = ("device", "device_map")
 """Fields of a choice that say where a model runs."""
@@ -142,9 +147,9 @@ class ModelChoice:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _check_one_of("dtype", self.dtype, get_args(DType))
-        _check_one_of("quantization", self.quantization, (*get_args(Quantization), None))
-        _check_one_of("four_bit_type", self.four_bit_type, (*get_args(FourBitType), None))
+        check_one_of("dtype", self.dtype, get_args(DType))
+        check_one_of("quantization", self.quantization, (*get_args(Quantization), None))
+        check_one_of("four_bit_type", self.four_bit_type, (*get_args(FourBitType), None))
         _check_device("device", self.device)
         if self.device_map not in (*DEVICE_MAPS, None):
             _check_device("device_map", self.device_map, f"a placement: give {', '.join(DEVICE_MAPS)} or a device")
@@ -222,7 +227,7 @@ def from_start(asked: tuple[int, ...], count: int, wrong: Callable[[int], Except
     return tuple(sorted({index % count for index in asked}))
 
 
-def _check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+def check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Raise UsageError for a value that is not allowed."""
     if value not in allowed:
         *others, last = [str(each) for each in allowed if each is not None]
@@ -264,7 +269,10 @@ class TextQuery(Query[ReportType]):
 class TensorQuery(TextQuery[ReportType]):
     """A query that runs the model."""
 
-    values: Annotated[bool, Option("--values", "Put the numbers themselves into the JSON.", None, OUTPUT)] = False
+    values: Annotated[
+        bool,
+        Option("--values", "The numbers, too: all in the JSON, a corner in a table.", None, OUTPUT),
+    ] = False
     save: Annotated[
         Path | None,
         Option("--save", "Write the exact tensors to FILE.safetensors or FILE.npz.", "FILE", OUTPUT),
@@ -299,4 +307,4 @@ class TensorQuery(TextQuery[ReportType]):
                 f"the format"
             )
         for kind in self.fail_on:
-            _check_one_of("fail_on", kind, get_args(Unsound))
+            check_one_of("fail_on", kind, get_args(Unsound))

@@ -49,7 +49,11 @@ EXPECTED = {
     "stages": WHERE | PRECISION_OPTIONS | OUTPUT | MODEL,
     "embed": LOADING | OUTPUT | TEXT | TENSORS,
     "pos": LOADING | OUTPUT | TEXT | TENSORS,
-    "attn": LOADING | OUTPUT | TEXT | TENSORS | {"--layer", "--head", "--query", "--skip-norm"},
+    "attn": LOADING
+    | OUTPUT
+    | TEXT
+    | TENSORS
+    | {"--layer", "--head", "--query", "--skip-norm", "--keys", "--scale", "--theme"},
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
     "plan": LOADING | OUTPUT | TEXT | {"-s", "--stage"},
     "schema": set(),

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import structs
 from rich.console import Console
 
-from txinspect.commands.attn import AttnReport, HeadRecord, KeyRecord, QueryRecord, WindowRecord
+from txinspect.commands.attn import AttnReport, HeadRecord, KeyRecord, MapRecord, QueryRecord, WindowRecord
 from txinspect.commands.plan import PlanReport
 from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.commands.tokenize import TokenizeReport
@@ -208,8 +208,18 @@ def embed_report() -> TensorsReport:
         rows=rows,
     )
     return TensorsReport(
-        **head("embed"), input=SENTENCE, tensors=[embeddings], saved="out/embeddings.safetensors", checks=None, **COSTS
+        **head("embed"),
+        input=SENTENCE,
+        findings=[],
+        tensors=[embeddings],
+        saved="out/embeddings.safetensors",
+        replaced=True,
+        checks=None,
+        **COSTS,
     )
+
+
+NOT_FINITE = "Not every number is finite: layers.1.attention.weights has 3 NaN among its 10 values."
 
 
 def run_report() -> TensorsReport:
@@ -236,12 +246,12 @@ def run_report() -> TensorsReport:
         ),
     ]
     return TensorsReport(
-        **head("run", ["model.decoder.project_in passed no tensor on in this pass."]),
+        **head("run", [NOT_FINITE, "model.decoder.project_in passed no tensor on in this pass."]),
         input=SENTENCE,
+        findings=[NOT_FINITE],
         tensors=tensors,
         saved=None,
         replaced=False,
-        findings=[],
         checks=None,
         **COSTS,
     )
@@ -261,7 +271,7 @@ def attention_report(
     last = count if queries is None else max(asked) + 1
     keys = list(range(max(0, last - 64), last))
 
-    def row(head: int, query: int) -> list[float | None]:
+    def row(head: int, query: int, keys: Sequence[int]) -> list[float | None]:
         return [weight(head, query, key) if key <= query else 0.0 for key in keys]
 
     records = [
@@ -276,12 +286,24 @@ def attention_report(
                 )
                 for query in asked
             ],
-            window=WindowRecord(queries=asked[-64:], keys=keys, weights=[row(head, query) for query in asked[-64:]]),
+            strongest=[KeyRecord(index=0, weight=0.5)],
+            window=WindowRecord(
+                queries=asked[-64:], keys=keys, weights=[row(head, query, keys) for query in asked[-64:]]
+            ),
+            map=MapRecord(
+                queries=[(query, query) for query in asked],
+                keys=[(key, key) for key in range(last)],
+                weights=[row(head, query, range(last)) for query in asked],
+            ),
         )
         for head in range(heads)
     ]
-    weights = tensor("layers.0.attention.weights", (1, heads, len(asked), count), ("batch", "head", "query", "key"))
-    output = tensor("layers.0.attention.output", (1, count, 4), ("batch", "seq", "hidden"))
+    kept = None if queries is None else {"query": asked}
+    shape, supplier = (1, heads, len(asked), count), {"module": "model.layers.0.self_attn", "class_": "OPTAttention"}
+    weights = tensor(
+        "layers.0.attention.weights", shape, ("batch", "head", "query", "key"), coordinates=kept, **supplier
+    )
+    output = tensor("layers.0.attention.output", (1, count, 4), ("batch", "seq", "hidden"), **supplier)
     return AttnReport(
         **head("attn"),
         input=input,
@@ -429,5 +451,5 @@ ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 def heat_lines(shown: str) -> list[str]:
     """The lines of the heatmaps, headings left out."""
-    part = shown.split("rows: queries", 1)[1].split("strongest keys", 1)[0]
-    return [line for line in part.splitlines() if re.match(r" *\d+ \S", line) and "≥" not in line]
+    part = shown.split("queries ↓", 1)[1].split("\nlayers.", 1)[0]
+    return [line for line in part.splitlines() if re.match(r" {0,3}\d+(–\d+)? +\S", line) and " row" not in line]

@@ -9,10 +9,13 @@ import io
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import structs
 from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 from tests.making.reports import (
     COSTS,
@@ -28,18 +31,17 @@ from tests.making.reports import (
     tensor,
     text_input,
 )
+from txinspect.commands.attn import AttnView
+from txinspect.commands.command import Theme
 from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.commands.tokenize import TokenizeReport
 from txinspect.commands.tree import ModuleRecord, TotalsRecord, TreeReport
-from txinspect.records import (
-    Report,
-    TensorsReport,
-)
+from txinspect.records import Report, TensorsReport
 from txinspect.render.terminal import render
 from txinspect.render.terminal.glyphs import visible
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-WIDTHS = (80, 140)
+WIDTHS = (60, 80, 120, 200)
 # Golden files
 
 
@@ -49,8 +51,9 @@ def test_golden(name: str, width: int) -> None:
     compare(f"{name}-{width}.txt", drawn(name, width))
 
 
-def test_golden_in_colour() -> None:
-    compare("attn-80-colour.txt", drawn("attn", 80, colour=True))
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_golden_in_colour(theme: Theme) -> None:
+    compare(f"attn-80-{theme}.txt", drawn(attention_report(), 80, colour=True, view=AttnView(theme=theme)))
 
 
 def compare(name: str, shown: str) -> None:
@@ -63,7 +66,7 @@ def compare(name: str, shown: str) -> None:
 
 
 def test_no_golden_file_is_left_over() -> None:
-    used = {f"{name}-{width}.txt" for name in REPORTS for width in WIDTHS} | {"attn-80-colour.txt"}
+    used = {f"{name}-{width}.txt" for name in REPORTS for width in WIDTHS} | {"attn-80-dark.txt", "attn-80-light.txt"}
     assert {path.name for path in GOLDEN.glob("*.txt")} == used
 
 
@@ -101,9 +104,18 @@ def test_a_terminal_of_16_colours_gets_shades() -> None:
 
 def test_heat_is_background_colour() -> None:
     backgrounds = re.findall(r"\x1b\[48;2;([0-9;]+)m", drawn("attn", 80, colour=True))
-    brightest, darkest = "252;253;191", "20;22;38"
+    brightest, darkest = "252;253;191", "43;43;66"
     assert brightest in backgrounds
     assert darkest in backgrounds
+
+
+@pytest.mark.parametrize(("theme", "zero", "most"), [("dark", 43, 252), ("light", 226, 20)])
+def test_zero_differs_from_what_is_masked_on_either_background(theme: Theme, zero: int, most: int) -> None:
+    shown = drawn(attention_report(), 80, colour=True, view=AttnView(theme=theme))
+    row = next(line for line in shown.splitlines() if re.match(r" *2 ", ESCAPE.sub("", line)))
+    cells = re.findall(r"\x1b\[48;2;(\d+);", row)
+    assert cells[-3:] == [str(zero), str(zero), str(most)]  # head 1 sees itself; two keys after it are blank
+    assert ESCAPE.sub("", row).endswith(" " * 4) or len(ESCAPE.sub("", row)) < 40
 
 
 # What holds for every table
@@ -123,8 +135,48 @@ def test_the_model_comes_first(name: str, width: int) -> None:
     assert all(fact in first for fact in ("facebook/opt-tiny", "01234567", "OPTForCausalLM", "3 layers", "float16"))
 
 
-def test_notes_come_last() -> None:
-    assert drawn("run", 140).splitlines()[-1] == "model.decoder.project_in passed no tensor on in this pass."
+def test_findings_come_first_then_notes_then_what_was_read_and_saved() -> None:
+    lines = drawn("run", 140).splitlines()
+    assert lines[1].startswith("Not every number is finite: ")
+    assert lines[-2] == "model.decoder.project_in passed no tensor on in this pass."
+    assert lines[-1].startswith("read ")
+    assert drawn("embed", 140).splitlines()[-1] == "saved to out/embeddings.safetensors, over the file that was there"
+
+
+def test_what_to_try_next_is_said_last() -> None:
+    assert drawn("attn", 80).splitlines()[-1] == "try --head 1, --query -1 (the last token), --layer 1"
+
+
+def test_a_local_model_is_called_by_its_folder() -> None:
+    report = attention_report()
+    for name, revision, shown in (
+        ("/home/me/models/smollm2/", None, "smollm2 ·"),
+        ("facebook/opt-1.3b", "0" * 40, "facebook/opt-1.3b ·"),
+        (".", None, ". ·"),
+    ):
+        changed = structs.replace(report, model=model(name=name, revision=revision))
+        assert drawn(changed, 80).startswith(shown)
+
+
+def test_columns_never_touch() -> None:
+    wide = text_input(["漢" * 30, " b"])
+    for line in drawn(attention_report(wide, heads=2, queries=[1, 2]), 80).splitlines():
+        assert not re.search(r"漢\S*\d\.\d\d", line)
+    assert "漢…  " in drawn(attention_report(wide, heads=2, queries=[1, 2]), 80)
+
+
+def test_cells_that_fit_are_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich's own tables wrap every cell: 100,000 tokens took 40 s."""
+    original, wrapped = Text.wrap, list[Text]()
+
+    def wrap(text: Text, *args: Any, **options: Any) -> Any:
+        wrapped.append(text)
+        return original(text, *args, **options)
+
+    monkeypatch.setattr(Text, "wrap", wrap)
+    shown = drawn(TokenizeReport(**head("tokenize"), input=text_input([" word"] * 2_000, text="words")), 120)
+    assert len(shown.splitlines()) > 2_000
+    assert len(wrapped) < 10
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])

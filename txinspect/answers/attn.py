@@ -28,9 +28,8 @@ def answer(query: AttnQuery, notify: Notify) -> AttnReport:
     def look(caught: CaughtTensor) -> None:
         if caught.want.supply.part == "weights" and len(caught.tensor.shape) == 4:
             layer = int(caught.want.supply.name.split(".")[1])
-            heads.extend(
-                head_records(caught.tensor.blocks, caught.tensor.shape, caught.coordinates or {}, layer, caught.run)
-            )
+            tensor, kept = caught.tensor, caught.coordinates or {}
+            heads.extend(head_records(tensor.blocks, tensor.shape, kept, layer, caught.run, query.map_size))
 
     fields = observe(query, notify, plan, look).fields("attn")
     layers = list(dict.fromkeys(int(tensor.name.split(".")[1]) for tensor in fields["tensors"]))

@@ -156,9 +156,6 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
     """Answer a query on stdout."""
     from txinspect.inspecting import inspect
 
-    if getattr(query, "values", False) and not output.json:
-        other = "omit it" if getattr(query, "save", None) else "--save FILE to put them in a file"
-        raise UsageError(f"--values puts the numbers into the JSON: add --json, or {other}")
     # What a model's own code prints is not the report.
     with door.progress(output) as notify, redirect_stdout(sys.stderr):
         report = inspect(query, notify)

@@ -21,7 +21,7 @@ from txinspect.cli.text import read_text
 from txinspect.commands.command import Command
 from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import WHERE, ModelChoice, Option, Query, TensorQuery, TextQuery, unwrapped
+from txinspect.queries import FROM_WIDTH, WHERE, ModelChoice, Option, Query, TensorQuery, TextQuery, unwrapped
 
 Answer = Callable[[Query[Any], Output, Any], None]
 """Given a query, how its report is shown, and the view that shapes the drawing."""
@@ -78,7 +78,7 @@ def _view(command: Command, values: Values, output: Output) -> object | None:
         return None
     view: object = command.view(**{field.name: field.value(values[field.name]) for field in _fields(command.view)})
     for field in _fields(command.view) if output.json else ():
-        if getattr(view, field.name) != field.default:
+        if getattr(view, field.name) != field.default and field.option.envvar is None:
             raise UsageError(f"{spelled(field.name)} and --json cannot be combined: it shapes the drawing; omit one")
     return view
 
@@ -94,6 +94,8 @@ def _plan(query: Any) -> PlanQuery:
 def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]:
     """The query that a command line asks."""
     fields: Values = {field.name: field.value(values.pop(field.name)) for field in _fields(line)}
+    if not output.json:
+        fields |= dict.fromkeys(_from_width(line), door.width())
     if issubclass(line, TextQuery):
         given = read_text(**_taken(values, read_text))
         fields |= {"text": given.text, "special": not values.pop("no_special")}
@@ -130,6 +132,7 @@ class _Field:
             help=self.option.help,
             metavar=self.option.metavar,
             rich_help_panel=self.option.panel,
+            envvar=self.option.envvar,
             autocompletion=self._completion(),
         )
         hint = shell | None if self.optional and shell != list[str] else shell
@@ -156,6 +159,12 @@ class _Field:
 def _fields(record: type[Any]) -> tuple[_Field, ...]:
     """The fields of a dataclass that have an Option."""
     return tuple(_declared(record))
+
+
+def _from_width(record: type[Any]) -> list[str]:
+    """The fields of a dataclass that the width of the terminal fills."""
+    hints = get_type_hints(record, include_extras=True)
+    return [name for name, hint in hints.items() if FROM_WIDTH in getattr(hint, "__metadata__", ())]
 
 
 @cache

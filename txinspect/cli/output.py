@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any, cast
 
@@ -45,8 +45,24 @@ def show(report: Report, output: Output, view: object | None) -> None:
         legacy_windows=terminal.legacy_windows,
         highlight=False,
     )
-    render(report, console, view)
+    render(report, console, _coloured(view, console))
     write(drawn.getvalue().encode(terminal.encoding, "replace"))
+
+
+def _coloured(view: object | None, console: Any) -> Any:
+    """A view with the theme of the terminal in the place of auto, where it has one and colours will be seen."""
+    if getattr(view, "theme", None) != "auto" or console.color_system is None or console.no_color:
+        return view
+    from txinspect.cli.terminal import background
+
+    return replace(cast(Any, view), theme=background())
+
+
+def width() -> int:
+    """Columns of the terminal, or of what stands in its place."""
+    from rich.console import Console
+
+    return Console().width
 
 
 def write(content: bytes) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from txinspect.commands.command import Command
+from txinspect.commands.command import THEME, Command, Theme
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import Layers, Option, TensorQuery
+from txinspect.pooling import Block
+from txinspect.queries import FROM_WIDTH, Layers, Option, TensorQuery, check_one_of
 from txinspect.records import Record, TensorsReport, doc
+
+Scale = Literal["head", "row", "0-1"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,8 @@ class AttnQuery(TensorQuery["AttnReport"]):
     queries: Annotated[
         tuple[int, ...] | None, Option("--query", "Query tokens to look at, such as 9 or -1; all if not given.", "N")
     ] = None
+    map_size: Annotated[int, FROM_WIDTH] = 64
+    """Keys that a head's map has columns for; beyond that they are in blocks."""
     skip_norm: Annotated[
         bool, Option("--skip-norm", "Feed the attention the layer's input without the norm, as the lesson does.")
     ] = False
@@ -40,6 +45,8 @@ class AttnQuery(TensorQuery["AttnReport"]):
                 f"{spelled('check')} and {spelled('skip_norm')} cannot be combined: the check is about the model as it "
                 f"is"
             )
+        if self.map_size < 1:
+            raise UsageError(f"{spelled('map_size')} {self.map_size} is no size of a map: give 1 or more")
         for name, chosen in (("layer", self.layer), ("heads", self.heads), ("queries", self.queries)):
             if chosen == ():
                 raise UsageError(f"{spelled(name)} chooses none: name at least one, or omit it for all")
@@ -49,12 +56,38 @@ class AttnQuery(TensorQuery["AttnReport"]):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class AttnView:
+    """How the heads are drawn."""
+
+    keys: Annotated[
+        bool, Option("--keys", "List the strongest keys of each query, as for chosen heads or queries.")
+    ] = False
+    scale: Annotated[
+        Scale,
+        Option("--scale", "What the brightest colour is: each head's own, each row's own, or 1 (0-1).", "SCALE"),
+    ] = "head"
+    theme: Annotated[Theme, THEME] = "auto"
+
+    def __post_init__(self) -> None:
+        check_one_of("scale", self.scale, get_args(Scale))
+        check_one_of("theme", self.theme, get_args(Theme))
+
+
 class WindowRecord(Record, frozen=True, kw_only=True):
-    """A head's weights for the last of its queries and keys: what a heatmap draws."""
+    """A head's weights for the last of its queries and keys."""
 
     queries: Annotated[list[int], doc("Query index of each row.")]
     keys: Annotated[list[int], doc("Key index of each column.")]
     weights: Annotated[list[list[float | None]], doc("Axes: query, key.")]
+
+
+class MapRecord(Record, frozen=True, kw_only=True):
+    """All of a head's weights, in blocks where there are many: what a heatmap draws."""
+
+    queries: Annotated[list[Block], doc("First and last query index of each row.")]
+    keys: Annotated[list[Block], doc("First and last key index of each column; the strongest keys have their own.")]
+    weights: Annotated[list[list[float | None]], doc("The largest weight in each block; axes: query, key.")]
 
 
 class KeyRecord(Record, frozen=True, kw_only=True):
@@ -78,7 +111,11 @@ class HeadRecord(Record, frozen=True, kw_only=True):
     head: Annotated[int, doc("Head index.")]
     run: Annotated[int, doc("Which of the layer's attentions in a pass it is, from 1; most layers have only one.")]
     queries: Annotated[list[QueryRecord], doc("Every query that was asked for.")]
+    strongest: Annotated[
+        list[KeyRecord], doc("The keys with the largest weights on average over the queries, the largest first.")
+    ]
     window: Annotated[WindowRecord, doc("At most 64 queries and keys; --values gives all weights.")]
+    map: Annotated[MapRecord, doc("All queries and keys.")]
 
 
 class AttnReport(TensorsReport, frozen=True, kw_only=True):
@@ -97,6 +134,8 @@ COMMAND = Command(
     examples=(
         "txinspect attn --layer 0",
         "txinspect attn 'the cat sat on the mat' --layer 2 --head 0,2-3",
+        "txinspect attn --layer -1 --query -1",
         "txinspect attn --layer 0 --skip-norm --save layer0.safetensors",
     ),
+    view=AttnView,
 )

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from txinspect.queries import Query, TensorQuery
+from txinspect.queries import OUTPUT, Option, Query, TensorQuery
 from txinspect.records import Report
+
+Theme = Literal["auto", "dark", "light"]
+
+THEME = Option(
+    "--theme",
+    "Colours for a dark or a light background; auto asks the terminal.",
+    "THEME",
+    OUTPUT,
+    envvar="TXINSPECT_THEME",
+)
+"""Of every drawing that has colours of its own."""
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,27 @@ from importlib import import_module
 
 from rich.console import Console
 
-from txinspect.records import Report
-from txinspect.render.terminal import heading
+from txinspect.records import Report, TensorsReport
+from txinspect.render.terminal import heading, loading
 
 
 def render(report: Report, console: Console, view: object | None = None) -> None:
     """Draw a report on a console; `view` is the command's record of options that shape the drawing, None for all off.
 
-    The model in a line, the drawing of the report's command, then the notes.
+    The model in a line, what was found, the drawing of the report's command, the other notes, what was read and saved;
+    then, of a command that has a `then(report)`, what to try next.
     """
-    draw = import_module(f"{__name__}.{report.command}").draw
+    room = import_module(f"{__name__}.{report.command}")
+    findings = report.findings if isinstance(report, TensorsReport) else []
     console.print(heading.model_line(report.model))
-    console.print(draw(report, console) if view is None else draw(report, console, view))
-    for note in report.notes:
-        console.print(heading.note(note))
+    for sentence in findings:
+        console.print(heading.finding(sentence))
+    console.print(room.draw(report, console) if view is None else room.draw(report, console, view))
+    for sentence in report.notes[len(findings) :]:
+        console.print(heading.note(sentence))
+    if isinstance(report, TensorsReport):
+        console.print(loading.line(report.loading))
+    if hasattr(room, "then"):
+        console.print(room.then(report))
+    if isinstance(report, TensorsReport) and report.saved:
+        console.print(heading.saved(report))

@@ -1,192 +1,191 @@
-"""Attention heads as heatmaps, and the strongest keys of each query."""
+"""Attention heads as maps, then a line per tensor, then the strongest keys of each query where they are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import isfinite
+from dataclasses import dataclass
 
-from rich.cells import cell_len, set_cell_size
-from rich.color import Color
 from rich.console import Console, Group, RenderableType
-from rich.style import Style
-from rich.table import Table
 from rich.text import Text
 
-from txinspect.commands.attn import AttnReport, HeadRecord, QueryRecord
-from txinspect.records import InputRecord
-from txinspect.render.terminal import loading, tensors
-from txinspect.render.terminal.frame import frame
-from txinspect.render.terminal.glyphs import visible
+from txinspect.commands.attn import AttnReport, AttnView, HeadRecord, QueryRecord, Scale
+from txinspect.commands.command import Theme
+from txinspect.records import InputRecord, TensorRecord
+from txinspect.render.terminal import colours, tensors
+from txinspect.render.terminal.frame import Frame, frame
+from txinspect.render.terminal.glyphs import fitted, plain, ranges, token_text
+from txinspect.render.terminal.heading import input_line
+from txinspect.render.terminal.maps import Map, largest, over_heads, overview, side_by_side
 
-CELL = 2
-"""Columns of a terminal for one key."""
+STRONGEST_WIDTH = 31
+"""Columns of a terminal for a query's strongest keys."""
 
-LABEL = 14
-"""Columns for a token's label."""
+UNASKED = 12
+"""Queries whose strongest keys are listed where the list was not asked for by itself."""
 
-STRONGEST_WIDTH = 29
-"""Columns for a query's strongest keys."""
-
-_SHADES = " ░▒▓█"
-
-_GRADIENT = ((20, 22, 38), (59, 40, 110), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191))
-"""Dark to bright, evenly in lightness: after matplotlib's magma."""
+KEY = 9
+"""Columns for a key among a query's strongest."""
 
 
-def draw(report: AttnReport, console: Console) -> RenderableType:
-    """The tensors, the heads, and what was read for them."""
-    heads = [_heads(report, console)] if report.heads else []
-    return Group(tensors.tables(report, console.width), *heads, loading.line(report.loading))
+def draw(report: AttnReport, console: Console, view: AttnView = AttnView()) -> RenderableType:
+    """The text, then a section per layer, then what options add."""
+    theme = view.theme if colours.has_colours(console) else None
+    parts: list[RenderableType] = [input_line(report.input)]
+    for layer in report.layers:
+        parts += _layer(report, layer, console.width, view, theme)
+    return Group(*parts, *tensors.extras(report, console.width))
 
 
-def _heads(report: AttnReport, console: Console) -> RenderableType:
-    """The heads side by side as far as the width allows, then where each query looks."""
-    queries, keys_seen = _extent(report)
-    labels = _labels(report.input, queries)
-    key_labels = labels if keys_seen == queries else _labels(report.input, keys_seen)
-    keys = min(len(report.heads[0].window.keys), max(1, (console.width - LABEL - 1) // CELL))
-    each = keys * CELL + 2
-    across = max(1, (console.width - LABEL) // each)
-    colour = console.color_system in ("256", "truecolor") and not console.no_color
-    parts: list[RenderableType] = [Text(), _legend(colour)]
-    for heads in _batches(report.heads, across):
-        parts.append(_heatmaps(heads, labels, keys, colour))
-    window = report.heads[0].window
-    if keys < len(window.keys) or window.keys[0] > 0 or len(window.queries) < len(report.heads[0].queries):
-        parts.append(_window_note(window.keys[-keys:], keys_seen, clipped=keys < len(window.keys)))
-    parts.append(Text("strongest keys of each query", style="bold"))
-    for heads in _batches(report.heads, max(1, (console.width - LABEL) // STRONGEST_WIDTH)):
-        parts.append(_strongest(heads, labels, key_labels))
-    return Group(*parts)
+def then(report: AttnReport) -> Text:
+    """What to try next."""
+    layer = report.layers[-1]
+    tries = [] if not report.heads or _chosen(report.tensors, "head") else ["--head 1"]
+    tries += [] if not report.heads or _chosen(report.tensors, "query") else ["--query -1 (the last token)"]
+    last = (report.model.num_hidden_layers or 1) - 1
+    tries.append(f"--layer {layer + 1 if layer < last else 0}")
+    return Text(f"try {', '.join(tries)}", style="dim")
 
 
-def _heatmaps(heads: Sequence[HeadRecord], labels: Sequence[str], keys: int, colour: bool) -> Text:
-    """Rows of queries, columns of keys; the last `keys` keys of the window and as many queries."""
-    width = keys * CELL
-    text = Text(" " * LABEL, no_wrap=True)
-    for head in heads:
-        text.append(set_cell_size(_title(head), width) + "  ", style="bold")
-    text.append("\n" + " " * LABEL)
-    for head in heads:
-        text.append(_column_numbers(head.window.keys[-keys:]) + "  ", style="dim")
-    rows = min(keys, len(heads[0].window.queries))
-    for row in range(-rows, 0):
-        text.append("\n" + labels[heads[0].window.queries[row]])
-        for head in heads:
-            query = head.window.queries[row]
-            for key, weight in zip(head.window.keys[-keys:], head.window.weights[row][-keys:], strict=True):
-                text.append_text(_cell(weight, colour, masked=key > query))
-            text.append("  ")
-    return text.append("\n")
+def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Theme | None) -> Iterator[RenderableType]:
+    """The maps of a layer's heads, its tensors, the strongest keys."""
+    own = [tensor for tensor in report.tensors if tensor.name.startswith(f"layers.{layer}.")]
+    heads = [head for head in report.heads if head.layer == layer]
+    suppliers = dict.fromkeys((tensor.module, tensor.class_) for tensor in own)
+    one = len(suppliers) == 1
+    yield _title(layer, own, one)
+    if heads:
+        labels = _Labels(report.input, own)
+        yield from _maps(heads, labels, width, view.scale, theme, chosen=_chosen(own, "head"))
+    yield tensors.table(own, width, f"layers.{layer}.attention" if one else "stage")
+    if heads and (view.keys or _chosen(own, "head") or _chosen(own, "query")):
+        yield Text()
+        yield from _strongest(heads, labels, width, most=len(heads[0].queries) if view.keys else UNASKED)
 
 
-def _column_numbers(columns: Sequence[int]) -> str:
-    """The keys' indices over their columns, every fifth, so that there is room for them."""
-    line = ""
-    for position, index in enumerate(columns):
-        fits = position * CELL + len(str(index)) <= len(columns) * CELL
-        if index % 5 == 0 and fits:
-            line = line.ljust(position * CELL) + str(index)
-    return line.ljust(len(columns) * CELL)
+def _chosen(own: Sequence[TensorRecord], axis: str) -> bool:
+    return any(axis in (tensor.coordinates or {}) for tensor in own)
 
 
-def _cell(weight: float | None, colour: bool, *, masked: bool) -> Text:
-    """One weight: a colour, or a shade where there is none; a key that comes after its query stays blank."""
-    if weight is None or not isfinite(weight):
-        return Text("?" * CELL, style="bold red")
-    if masked and weight == 0:
-        return Text(" " * CELL)
-    if colour:
-        return Text(" " * CELL, style=Style(bgcolor=_colour(weight)))
-    return Text(_shade(weight) * CELL)
+def _title(layer: int, own: Sequence[TensorRecord], one: bool) -> Text:
+    """The layer, and the module that computes its attention."""
+    line = Text(f"layer {layer}", style="bold")
+    if one:
+        line.append_text(plain(f" · {own[0].module} ({own[0].class_})", "not bold dim"))
+    kept = dict.fromkeys(
+        f"{axis} {ranges(positions)}" for tensor in own for axis, positions in (tensor.coordinates or {}).items()
+    )
+    return line.append_text(plain("".join(f" · {each}" for each in kept), "not bold dim"))
 
 
-def _shade(weight: float) -> str:
-    """Blank below 0.05, then a shade per quarter."""
-    return _SHADES[0] if weight < 0.05 else _SHADES[min(4, 1 + int(weight * 4))]
+# Maps
 
 
-def _colour(weight: float) -> Color:
-    """The gradient's colour at a weight between 0 and 1."""
-    position = min(max(weight, 0.0), 1.0) * (len(_GRADIENT) - 1)
-    index = min(int(position), len(_GRADIENT) - 2)
-    rest = position - index
-    low, high = _GRADIENT[index], _GRADIENT[index + 1]
-    red, green, blue = (round(a + (b - a) * rest) for a, b in zip(low, high, strict=True))
-    return Color.from_rgb(red, green, blue)
+def _maps(
+    heads: Sequence[HeadRecord], labels: _Labels, width: int, scale: Scale, theme: Theme | None, *, chosen: bool
+) -> Iterator[RenderableType]:
+    """The heads in the way that fits: as rows of one map for one query, side by side, or as an overview of all."""
+    maps = [_map(head, scale) for head in heads]
+    if len(heads[0].queries) == 1 and len(heads) > 1:
+        yield _legend(f"query {labels.query(heads[0].queries[0].index).strip()}: heads ↓ keys →", scale, theme)
+        yield over_heads(maps, width, theme)
+        return
+    drawn = side_by_side(maps, labels.query, width, theme)
+    if drawn.bands > 2 and not chosen:
+        yield _legend(f"{len(maps)} heads, queries ↓ keys →", scale, theme)
+        yield overview(maps, width, theme)
+        return
+    yield _legend("queries ↓ keys →", scale, theme)
+    if drawn.note:
+        yield Text(drawn.note, style="dim")
+    yield from drawn.parts
 
 
-def _legend(colour: bool) -> Text:
-    text = Text("rows: queries, columns: keys  ", style="dim")
-    if colour:
-        text.append("0 ")
-        for step in range(11):
-            text.append_text(_cell(step / 10, colour, masked=False))
-        return text.append(" 1")
-    for shade, least in zip(_SHADES[1:], ("0.05", "0.25", "0.5", "0.75"), strict=True):
-        text.append(f"{shade * CELL} ≥ {least}  ")
-    return text
+def _legend(what: str, scale: Scale, theme: Theme | None) -> Text:
+    line = Text(f"{what}  ", style="dim").append_text(colours.legend(theme))
+    also = {"head": " × the head's number or 1", "row": " × the row's largest", "0-1": ""}
+    return line.append(also[scale], style="dim")
 
 
-def _window_note(keys: Sequence[int], tokens: int, *, clipped: bool) -> Text:
-    """What part of the weights is shown; `clipped` where the terminal is narrower than the window."""
-    return Text(
-        f"The heatmaps show keys {keys[0]}–{keys[-1]} of {tokens} tokens, the last that fit; "
-        f"{'a wider terminal shows more, ' if clipped else ''}--json --values gives all.",
-        style="yellow",
+def _map(head: HeadRecord, scale: Scale) -> Map:
+    """A head's map, with its own scale."""
+    short = f"{head.head}" if head.run == 1 else f"{head.head}#{head.run}"
+    record = head.map
+    top = {"0-1": 1.0, "row": None, "head": largest(record.queries, record.keys, record.weights)}[scale]
+    own = [0, *(key.index for key in head.strongest)]
+    return Map(
+        f"head {short}", short, record.queries, record.keys, record.weights, own, None if scale == "row" else top
     )
 
 
-def _strongest(heads: Sequence[HeadRecord], labels: Sequence[str], key_labels: Sequence[str]) -> Table:
-    table = frame()
-    table.add_column("query", no_wrap=True)
-    for head in heads:
-        table.add_column(_title(head), no_wrap=True)
-    for row, query in enumerate(heads[0].queries):
-        table.add_row(Text(labels[query.index]), *(_keys(head.queries[row], key_labels) for head in heads))
-    return table
+# Strongest keys
 
 
-def _keys(query: QueryRecord, labels: Sequence[str]) -> Text:
-    """The two strongest keys with their weights."""
+def _strongest(heads: Sequence[HeadRecord], labels: _Labels, width: int, most: int) -> Iterator[Frame]:
+    """The two strongest keys of the last `most` queries; of one query, a line per head."""
+    if len(heads[0].queries) == 1 and len(heads) > 1:
+        query = heads[0].queries[0].index
+        table = frame(f"strongest keys of query {labels.query(query).strip()}")
+        table.add_column("head", no_wrap=True)
+        table.add_column("keys")
+        for head in heads:
+            table.add_row(Text(_map(head, "0-1").name), _keys(head.queries[0], labels, max(1, (width - 10) // 16)))
+        yield table
+        return
+    count = len(heads[0].queries)
+    title = (
+        f"strongest keys of {'each query' if most >= count else f'the last {most} of {count} queries; --keys: of all'}"
+    )
+    across = max(1, (width - labels.width - 2) // STRONGEST_WIDTH)
+    for start in range(0, len(heads), across):
+        some = heads[start : start + across]
+        table = frame(title if start == 0 else None)
+        table.add_column("query", no_wrap=True)
+        for head in some:
+            table.add_column(_map(head, "0-1").name, no_wrap=True)
+        for row in range(max(0, count - most), count):
+            cells = [_keys(head.queries[row], labels, 2) for head in some]
+            table.add_row(Text(labels.query(some[0].queries[row].index)), *cells)
+        yield table
+
+
+def _keys(query: QueryRecord, labels: _Labels, count: int) -> Text:
+    """A query's strongest keys with their weights."""
     text = Text()
-    for key in query.keys[:2]:
-        weight = "?" if key.weight is None or not isfinite(key.weight) else f"{key.weight:.2f}"
-        text.append(f"{weight} ", style="cyan").append(set_cell_size(labels[key.index].strip(), 8))
+    for position, key in enumerate(query.keys[:count]):
+        weight = "?" if key.weight is None or key.weight != key.weight else f"{key.weight:.2f}"
+        text.append("  " if position else "").append(f"{weight} ", style="cyan")
+        text.append(fitted(labels.key(key.index).strip(), KEY))
+    text.rstrip()
     return text
 
 
-def _title(head: HeadRecord) -> str:
-    return f"head {head.head}" if head.run == 1 else f"head {head.head} #{head.run}"
+# Labels
 
 
-def _extent(report: AttnReport) -> tuple[int, int]:
-    """How many positions the queries and the keys of this attention have."""
-    weights = next(tensor for tensor in report.tensors if tensor.name.partition("#")[0].endswith(".weights"))
-    asked = max(query.index for query in report.heads[0].queries) + 1
-    rows = weights.shape[-2]
-    return rows if asked <= rows else max(asked, len(report.input.tokens)), weights.shape[-1]
+@dataclass(frozen=True)
+class _Labels:
+    """What a query and a key are called: index and token, or the index alone where they are not the text's tokens."""
 
+    input: InputRecord
+    tensors: Sequence[TensorRecord]
+    width: int = 14
 
-def _labels(input: InputRecord, count: int) -> list[str]:
-    """Positions with their tokens; where they are not the text's tokens, such as patches, by number alone.
+    def query(self, index: int) -> str:
+        """A query's label."""
+        return self._label(index, self._size(-2))
 
-    Positions beyond the number of tokens, such as compressed keys, have no token either.
-    """
-    known = len(input.tokens) if count >= len(input.tokens) else 0
-    return [_label(input, i) if i < known else set_cell_size(f"{i:>3}", LABEL) for i in range(count)]
+    def key(self, index: int) -> str:
+        """A key's label."""
+        return self._label(index, self._size(-1))
 
+    def _size(self, axis: int) -> int:
+        """How many positions there are along an axis; as many as tokens where some were chosen."""
+        weights = next(tensor for tensor in self.tensors if tensor.name.partition("#")[0].endswith(".weights"))
+        cut = axis == -2 and "query" in (weights.coordinates or {})
+        return len(self.input.tokens) if cut else weights.shape[axis]
 
-def _label(input: InputRecord, index: int) -> str:
-    """A token with its index, cut to LABEL columns."""
-    token = input.tokens[index]
-    text = token.text if token.text is not None else (token.bytes or "")
-    label = f"{index:>3} {visible(text.strip() or text, spaces=not text.strip())}"
-    if cell_len(label) > LABEL - 1:
-        label = set_cell_size(label, LABEL - 2) + "…"
-    return set_cell_size(label, LABEL)
-
-
-def _batches(heads: Sequence[HeadRecord], size: int) -> Iterator[Sequence[HeadRecord]]:
-    for start in range(0, len(heads), size):
-        yield heads[start : start + size]
+    def _label(self, index: int, count: int) -> str:
+        # Patches, prompts and compressed keys are no tokens of the text.
+        known = index < len(self.input.tokens) <= count
+        name = f"{index:>3} {token_text(self.input.tokens[index])}" if known else f"{index:>3}"
+        return fitted(name, self.width - 1) + " "

@@ -5,7 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
+
+from txinspect.records import TokenRecord
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -17,6 +20,8 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 def visible(text: str, *, spaces: bool = False) -> str:
     """A text with every character that would not show, or would steer the terminal, as a picture or an escape."""
+    if text.isascii() and text.isprintable():
+        return text.replace(" ", "␣") if spaces else text
     return "".join(_picture(character, spaces) for character in text)
 
 
@@ -37,9 +42,19 @@ def plain(text: str | None, style: str = "") -> Text:
     return Text("–" if text is None else visible(text), style=style)
 
 
-def number(value: float | None) -> str:
-    """Four significant digits; a dash where there is no number."""
-    return "–" if value is None else f"{value:.4g}"
+def token_text(token: TokenRecord) -> str:
+    """A token as every drawing spells it: its text with visible spaces, or its bytes."""
+    return f"<{token.bytes}>" if token.text is None else visible(token.text, spaces=True)
+
+
+def fitted(text: str, width: int) -> str:
+    """A text in so many columns of a terminal, with a sign where it was cut."""
+    return set_cell_size(text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…", width)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """So many significant digits; a dash where there is no number."""
+    return "–" if value is None else f"{value:.{digits}g}"
 
 
 def sparkline(counts: Sequence[int]) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from rich.text import Text
 
-from txinspect.records import InputRecord, ModelRecord
+from txinspect.records import InputRecord, ModelRecord, TensorsReport
 from txinspect.render.terminal.glyphs import visible
+from txinspect.wording import short_count
 
 
 def model_line(model: ModelRecord) -> Text:
     """The model in a line: name, class, size, type, device, attention backend."""
-    parameters = None if model.num_parameters is None else f"{model.num_parameters:,} parameters"
+    parameters = None if model.num_parameters is None else f"{short_count(model.num_parameters)} parameters"
     layers = None if model.num_hidden_layers is None else f"{model.num_hidden_layers} layers"
     place = None if model.device in (None, "meta") else f"on {model.device}"
     facts = [
@@ -21,7 +24,9 @@ def model_line(model: ModelRecord) -> Text:
         " ".join(part for part in (model.quantization, model.dtype, place) if part),
         model.attn_implementation if place else None,
     ]
-    line = Text(visible(model.name), style="bold")
+    # A model on the Hub has a commit; the path of any other says no more than its last part.
+    name = model.name if model.revision else PurePath(model.name).name or model.name
+    line = Text(visible(name), style="bold")
     for fact in facts:
         if fact:
             line.append(f" · {visible(fact)}", style="not bold dim")
@@ -35,6 +40,17 @@ def input_line(input: InputRecord) -> Text:
     return line.append(f"  {len(input.tokens)} tokens", style="not italic dim")
 
 
+def finding(sentence: str) -> Text:
+    """What is wrong with the numbers, above them."""
+    return Text(visible(sentence), style="bold red")
+
+
 def note(sentence: str) -> Text:
     """A note under a table."""
     return Text(visible(sentence), style="yellow")
+
+
+def saved(report: TensorsReport) -> Text:
+    """The file that was written."""
+    over = ", over the file that was there" if report.replaced else ""
+    return Text(f"saved to {visible(report.saved or '')}{over}", style="green")

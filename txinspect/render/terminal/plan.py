@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from txinspect.commands.plan import PlanReport
 from txinspect.records import FileRecord, LoadingRecord
-from txinspect.render.terminal.frame import frame
+from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import plain
 from txinspect.render.terminal.heading import input_line
 from txinspect.render.terminal.loading import known_bytes
@@ -21,7 +20,7 @@ def draw(report: PlanReport, console: Console) -> RenderableType:
     """The files that would be opened, and the sums."""
     files = frame()
     for name in ("file", "from"):
-        files.add_column(name, overflow="fold")
+        files.add_column(name)
     for name in ("size", "tensors", "to read"):
         files.add_column(name, justify="right", no_wrap=True)
     for file in report.loading.files:
@@ -43,11 +42,11 @@ def _from(file: FileRecord) -> str:
             return f"Hub: {file.repository}"
 
 
-def _sums(report: PlanReport) -> Table:
+def _sums(report: PlanReport) -> Frame:
     loading = report.loading
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold cyan", no_wrap=True)
-    grid.add_column()
+    sums = Frame(rule=False)
+    sums.add_column("", no_wrap=True)
+    sums.add_column("")
     rows = [
         ("stages", some_of(report.asked)),
         ("disk", f"{known_bytes(loading.disk_bytes)} to read"),
@@ -56,8 +55,8 @@ def _sums(report: PlanReport) -> Table:
         ("parameters", f"{short_count(loading.parameters)} of {short_count(report.model.num_parameters or 0)}"),
     ]
     for name, value in rows:
-        grid.add_row(name, plain(value))
-    return grid
+        sums.add_row(Text(name, style="bold cyan"), plain(value))
+    return sums
 
 
 def _kept(loading: LoadingRecord) -> str:

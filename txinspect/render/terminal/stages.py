@@ -4,41 +4,60 @@ from __future__ import annotations
 
 import re
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from txinspect.commands.stages import StageRecord, StagesReport
-from txinspect.render.terminal.frame import frame
+from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import plain, ranges
 
 WIDE = 120
 """Columns of a terminal from which the axes have a column of their own."""
 
 
-def draw(report: StagesReport, console: Console) -> Table:
-    """Stage, layers, axes, and the module that supplies it or the reason why none does."""
+def draw(report: StagesReport, console: Console) -> RenderableType:
+    """Stage, layers, axes, and the module that supplies it; then what is absent, each reason once."""
     wide = console.width >= WIDE
+    folded = _folded(report.stages)
     table = frame()
-    table.add_column("stage" if wide else "stage\naxes", overflow="fold")
-    table.add_column("i", overflow="fold", max_width=16)
+    table.add_column("stage" if wide else "stage\naxes")
+    table.add_column("i")
     if wide:
-        table.add_column("axes", overflow="fold")
-    table.add_column("supplied by", overflow="fold")
-    for layers, stage in _folded(report.stages):
-        name = plain(stage.name, "bold" if stage.available else "dim")
-        axes = plain(" ".join(stage.axes or ["–"]), "dim")
-        cells = [name, Text(ranges(layers)), axes] if wide else [name + Text("\n") + axes, Text(ranges(layers))]
-        table.add_row(*cells, _supplier(stage))
-    return table
+        table.add_column("axes")
+    table.add_column("supplied by")
+    for layers, stage in folded:
+        if stage.available:
+            name, axes = plain(stage.name, "bold"), plain(" ".join(stage.axes or ["–"]), "dim")
+            cells = [name, Text(ranges(layers)), axes] if wide else [name + Text("\n") + axes, Text(ranges(layers))]
+            table.add_row(*cells, _supplier(stage))
+    absent = [(layers, stage) for layers, stage in folded if not stage.available]
+    return Group(Text(), table, Text(), _absent(absent)) if absent else Group(Text(), table)
 
 
 def _supplier(stage: StageRecord) -> Text:
-    """The module and its class, or the reason why there is none; then the note."""
-    if not stage.available:
-        return plain(stage.reason, "yellow")
+    """The module and its class; then the note."""
     supplier = plain(f"{stage.module} ({stage.class_})" if stage.module else stage.class_)
     return supplier + Text("\n") + plain(stage.note, "dim") if stage.note else supplier
+
+
+def _absent(stages: list[tuple[list[int], StageRecord]]) -> Frame:
+    """The stages that the model does not have, by the reason."""
+    table = frame()
+    table.add_column("absent")
+    table.add_column("i")
+    table.add_column("because")
+    by_reason: dict[tuple[str | None, str], list[str]] = {}
+    for layers, stage in stages:
+        by_reason.setdefault((stage.reason, ranges(layers)), []).append(stage.name)
+    for (reason, layers_), names in by_reason.items():
+        table.add_row(plain(", ".join(_shortened(names)), "dim"), Text(layers_), plain(reason, "yellow"))
+    return table
+
+
+def _shortened(names: list[str]) -> list[str]:
+    """Names of which only the first says what all begin with: layers.{i}.attention.q, .k, .v."""
+    head = names[0].rpartition(".")[0]
+    return [names[0], *(name.removeprefix(head) if name.startswith(f"{head}.") else name for name in names[1:])]
 
 
 def _folded(stages: list[StageRecord]) -> list[tuple[list[int], StageRecord]]:

@@ -3,152 +3,181 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from txinspect.records import CheckRecord, InputRecord, TensorRecord, TensorsReport
-from txinspect.render.terminal import loading
-from txinspect.render.terminal.frame import frame
-from txinspect.render.terminal.glyphs import bar, number, plain, ranges, sparkline, visible
+from txinspect.render.terminal.frame import Frame, frame
+from txinspect.render.terminal.glyphs import bar, number, plain, ranges, sparkline, token_text, visible
 from txinspect.render.terminal.heading import input_line
 
-WIDE = 138
-"""Columns of a terminal from which a tensor takes one line; below it takes two."""
+BINS = 16
+"""Bars of a distribution; half as many where the terminal is narrow."""
 
-STAGE_WIDTH = 26
-"""Columns for a stage's name, such as layers.0.attention.weights; a longer one stands on the line above."""
+BAR = 16
+"""Columns for the bar of a token's norm."""
+
+COLUMNS = ("shape", "axes", "dtype", "mean ± std", "min … max", "distribution")
+"""The columns of a tensor, beside its name."""
+
+GIVING_WAY = ("dtype", "axes", "half", "digits", "min … max", "distribution")
+"""What is left out, in this order, where the terminal is too narrow: columns, half of the bars, a digit of numbers."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Tensors that one module supplies."""
+
+    prefix: str
+    """What their names begin with."""
+    tensors: Sequence[TensorRecord]
 
 
 def draw(report: TensorsReport, console: Console) -> RenderableType:
-    """The tensors, and what was read for them."""
-    return Group(tables(report, console.width), loading.line(report.loading))
-
-
-def tables(report: TensorsReport, width: int) -> RenderableType:
-    """The text, a table of its tensors, and a table per tensor that has a row for each token."""
-    parts: list[RenderableType] = [
-        input_line(report.input),
-        Text(),
-        _header(width),
-        Text("─" * (width - 1), style="dim"),
-    ]
-    for _, group in groupby(report.tensors, key=lambda tensor: (tensor.module, _stands_above(tensor) and tensor.name)):
-        tensors = list(group)
-        parts += [_supplier(tensors[0]), _table(tensors, width)]
+    """The text, a table of its tensors, a table per tensor that has a row for each token, corners, checks."""
+    parts: list[RenderableType] = [input_line(report.input), Text(), table(report.tensors, console.width)]
     parts += [part for tensor in report.tensors if tensor.rows for part in (Text(), _rows(tensor, report.input))]
+    return Group(*parts, *extras(report, console.width))
+
+
+def extras(report: TensorsReport, width: int) -> Iterator[RenderableType]:
+    """What some options add below: the corners of the tensors, and what was checked."""
+    for tensor in report.tensors:
+        if tensor.values is not None:
+            yield from (Text(), plain(tensor.name, "bold"), _corner(tensor, width))
     if report.checks is not None:
-        parts += [Text(), _checks(report.checks)]
-    if report.saved:
-        parts.append(Text(f"saved to {visible(report.saved)}", style="green"))
-    return Group(*parts)
+        yield from (Text(), _checks(report.checks))
 
 
-def _header(width: int) -> Table:
-    grid = _grid(width)
-    names = ["stage", "shape", "axes", "dtype", "mean ± std", "min … max", "distribution"]
-    grid.add_row(*_arranged([Text(name, style="bold cyan") for name in names], width))
-    return grid
+def table(tensors: Sequence[TensorRecord], width: int, title: str = "stage") -> RenderableType:
+    """A line per tensor, under the module that supplies it; one supplier of all under a `title` of its own is left out.
+
+    Columns are left out where the terminal is too narrow for them, in the order of GIVING_WAY.
+    """
+    groups = _groups(tensors)
+    left_out: set[str] = set()
+    for name in ("", *GIVING_WAY):
+        left_out.add(name)
+        drawn = _table(groups, left_out, title)
+        if drawn.natural_width <= width:
+            break
+    return drawn
 
 
-def _supplier(tensor: TensorRecord) -> Text:
-    """The line above a group: the module and its class; the name too where it is too long for its column."""
-    if tensor.module is None:
-        return plain(tensor.class_, "dim")
-    own_name = _stands_above(tensor) and tensor.name != tensor.module
-    line = plain(f"{tensor.name}  " if own_name else "", "bold")
-    line.append_text(plain(tensor.module, "bold" if tensor.name == tensor.module else "dim"))
-    return line.append_text(plain(f" ({tensor.class_})", "dim"))
-
-
-def _stands_above(tensor: TensorRecord) -> bool:
-    return tensor.name == tensor.module or len(tensor.name) > STAGE_WIDTH
-
-
-def _table(tensors: Sequence[TensorRecord], width: int) -> Table:
-    grid = _grid(width)
+def _groups(tensors: Sequence[TensorRecord]) -> list[_Group]:
+    """The tensors by their modules, in the order in which these come first."""
+    by_module: dict[tuple[str | None, str | None, str], list[TensorRecord]] = {}
     for tensor in tensors:
-        grid.add_row(*_arranged(list(_cells(tensor, bins=16 if width >= WIDE else 8)), width))
-    return grid
+        layer = ".".join(tensor.name.split(".")[:2]) if tensor.name.startswith("layers.") else ""
+        by_module.setdefault((tensor.module, tensor.class_, layer), []).append(tensor)
+    return [_Group(_prefix([tensor.name for tensor in group]), group) for group in by_module.values()]
 
 
-def _grid(width: int) -> Table:
-    """Columns of the same width in every group, so that the groups line up."""
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    widths = (STAGE_WIDTH, 17, 26, 8, 19, 19, 16) if width >= WIDE else (STAGE_WIDTH, 24, 19, 8)
-    for columns in widths:
-        grid.add_column(width=columns, overflow="fold")
-    return grid
+def _prefix(names: Sequence[str]) -> str:
+    """The dotted path that names have in common, without the last part of each."""
+    first, *others = [name.split(".")[:-1] for name in names]
+    same = [part for i, part in enumerate(first) if all(each[: i + 1] == first[: i + 1] for each in others)]
+    return ".".join(same)
 
 
-def _arranged(cells: list[Text], width: int) -> list[Text]:
-    """A column per cell; in a narrow terminal axes go under the shape, the range under mean and deviation."""
-    if width >= WIDE:
-        return cells
-    stage, shape, axes, dtype, mean, span, distribution = cells
-    last = distribution if str(distribution) != "distribution" else Text("values", style=distribution.style)
-    return [_under(stage, Text("")), _under(shape, axes), _under(mean, span), _under(last, dtype)]
+def _table(groups: Sequence[_Group], left_out: set[str], title: str) -> Frame:
+    drawn = Frame(rule=title == "stage")
+    drawn.add_column(title)
+    for name in COLUMNS:
+        if name not in left_out:
+            drawn.add_column(name if "half" not in left_out or name != "distribution" else "values", no_wrap=True)
+    for group in groups:
+        if title == "stage":
+            drawn.add_line(_supplier(group, with_axes="axes" not in left_out))
+        for tensor in group.tensors:
+            name = tensor.name.removeprefix(f"{group.prefix}.") if group.prefix else tensor.name
+            cells = _cells(tensor, BINS // 2 if "half" in left_out else BINS, 3 if "digits" in left_out else 4)
+            drawn.add_row(Text(visible(name), style="bold"), *(cells[name] for name in COLUMNS if name not in left_out))
+            if tensor.stats.nan or tensor.stats.posinf or tensor.stats.neginf:
+                drawn.add_line(_not_finite(tensor))
+    return drawn
 
 
-def _under(first: Text, second: Text) -> Text:
-    return first + Text("\n") + second if second else first
-
-
-def _cells(tensor: TensorRecord, bins: int) -> Iterator[Text]:
-    stats = tensor.stats
-    yield Text("" if _stands_above(tensor) else visible(tensor.name), style="bold")
-    yield Text(f"[{', '.join(map(str, tensor.shape))}]")
-    axes = " ".join(tensor.axes or ())
-    kept = "".join(f" ({axis} {ranges(positions)})" for axis, positions in (tensor.coordinates or {}).items())
-    yield Text(axes + kept, style="dim")
-    yield Text(tensor.dtype, style="dim")
-    yield Text(f"{number(stats.mean)} ± {number(stats.std)}")
-    yield Text(f"{number(stats.min)} … {number(stats.max)}")
-    yield _distribution(tensor, bins)
-
-
-def _distribution(tensor: TensorRecord, bins: int) -> Text:
-    """A sparkline from the smallest to the largest value; what is not finite is named in red."""
-    counts = tensor.histogram.counts if tensor.histogram else []
-    each = max(1, len(counts) // bins)
-    line = Text(sparkline([sum(counts[i : i + each]) for i in range(0, len(counts), each)]), style="cyan")
-    stats = tensor.stats
-    for count, what in ((stats.nan, "NaN"), (stats.posinf, "+inf"), (stats.neginf, "-inf")):
-        if count:
-            line.append(f"\n{count:,} {what}", style="bold red")
+def _supplier(group: _Group, *, with_axes: bool) -> Text:
+    """The line above a group: what the names begin with, the module, its class; and what was kept of the axes."""
+    first = group.tensors[0]
+    own_name = group.prefix and first.name != first.module
+    line = plain(f"{group.prefix}  " if own_name else "", "bold cyan")
+    line.append_text(plain(f"{first.module} ({first.class_})" if first.module else first.class_, "dim"))
+    if not with_axes:
+        kept = dict.fromkeys(_kept(tensor) for tensor in group.tensors if tensor.coordinates)
+        line.append_text(plain("".join(f"  {each}" for each in kept), "dim"))
     return line
 
 
-def _checks(checks: Sequence[CheckRecord]) -> Table:
-    table = frame("checks")
+def _kept(tensor: TensorRecord) -> str:
+    """The positions kept of the axes that were cut."""
+    return ", ".join(f"{axis} {ranges(positions)}" for axis, positions in (tensor.coordinates or {}).items())
+
+
+def _cells(tensor: TensorRecord, bins: int, digits: int) -> dict[str, Text]:
+    """What each column holds."""
+    stats = tensor.stats
+    counts = tensor.histogram.counts if tensor.histogram else []
+    each = max(1, len(counts) // bins)
+    kept = f" ({_kept(tensor)})" if tensor.coordinates else ""
+    return {
+        "shape": Text(f"[{', '.join(map(str, tensor.shape))}]"),
+        "axes": Text(" ".join(tensor.axes or ()) + kept, style="dim"),
+        "dtype": Text(tensor.dtype, style="dim"),
+        "mean ± std": Text(f"{number(stats.mean, digits)} ± {number(stats.std, digits)}"),
+        "min … max": Text(f"{number(stats.min, digits)} … {number(stats.max, digits)}"),
+        "distribution": Text(sparkline([sum(counts[i : i + each]) for i in range(0, len(counts), each)]), style="cyan"),
+    }
+
+
+def _not_finite(tensor: TensorRecord) -> Text:
+    stats = tensor.stats
+    counts = ((stats.nan, "NaN"), (stats.posinf, "+inf"), (stats.neginf, "-inf"))
+    return Text("  " + ", ".join(f"{count:,} {what}" for count, what in counts if count), style="bold red")
+
+
+def _corner(tensor: TensorRecord, width: int) -> Text:
+    """The first and last few numbers along each axis."""
+    import numpy as np
+
+    # A complex number is a pair here, as in the JSON.
+    shown = np.array2string(np.array(tensor.values), threshold=64, edgeitems=3, max_line_width=width - 1, precision=4)
+    return Text(shown)
+
+
+def _checks(checks: Sequence[CheckRecord]) -> Frame:
+    drawn = frame()
     for name in ("check", "holds", "what was compared"):
-        table.add_column(name, overflow="fold")
+        drawn.add_column(name, no_wrap=name != "what was compared")
     shown = {True: Text("yes", "green"), False: Text("no", "bold red"), None: Text("–", "dim")}
     for check in checks:
-        table.add_row(check.name, shown[check.passed], plain(check.detail))
-    return table
+        drawn.add_row(Text(check.name), shown[check.passed], plain(check.detail))
+    return drawn
 
 
-def _rows(tensor: TensorRecord, input: InputRecord) -> Table:
-    table = frame(f"{tensor.name}, token by token")
-    table.add_column("index", justify="right")
-    table.add_column("token", overflow="fold")
-    for name in ("norm", "mean", "std"):
-        table.add_column(name, justify="right")
-    table.add_column("norm", no_wrap=True)
+def _rows(tensor: TensorRecord, input: InputRecord) -> Frame:
+    """A line per token; the bars begin where the norms do, so that their differences show."""
     rows = tensor.rows or []
-    top = max((row.l2 or 0.0 for row in rows), default=0.0)
+    norms = [row.l2 for row in rows if row.l2 is not None]
+    low, high = min(norms, default=0.0), max(norms, default=0.0)
+    drawn = frame(f"{visible(tensor.name)}, token by token")
+    drawn.add_column("index", justify="right")
+    drawn.add_column("token")
+    for name in ("norm", "mean", "std"):
+        drawn.add_column(name, justify="right", no_wrap=True)
+    drawn.add_column(f"norm {number(low)} … {number(high)}", no_wrap=True)
+    # Some models put positions of their own before or after the text's, which are not tokens.
+    is_token = len(rows) == len(input.tokens)
     for row in rows:
-        # Some models put positions of their own before or after the text's, which are not tokens.
-        is_token = len(rows) == len(input.tokens)
-        table.add_row(
+        drawn.add_row(
             str(row.index),
-            plain(input.tokens[row.index].token) if is_token else Text("–", style="dim"),
+            Text(token_text(input.tokens[row.index])) if is_token else Text("–", style="dim"),
             number(row.l2),
             number(row.mean),
             number(row.std),
-            Text(bar(row.l2 or 0.0, top, 16), style="cyan"),
+            Text(bar((row.l2 or 0.0) - low, high - low, BAR), style="cyan"),
         )
-    return table
+    return drawn

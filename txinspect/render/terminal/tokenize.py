@@ -8,38 +8,29 @@ from rich.text import Text
 from txinspect.commands.tokenize import TokenizeReport
 from txinspect.records import InputRecord, TokenRecord
 from txinspect.render.terminal.frame import frame
-from txinspect.render.terminal.glyphs import plain, visible
+from txinspect.render.terminal.glyphs import plain, token_text
 
 
 def draw(report: TokenizeReport, console: Console) -> RenderableType:
     """One row per token, then the shapes and the characters per token."""
-    input = report.input
     table = frame()
     for name in ("index", "id"):
-        table.add_column(name, justify="right")
-    table.add_column("token", overflow="fold")
-    table.add_column("text", overflow="fold")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("token")
+    table.add_column("text")
     table.add_column("characters", justify="right", no_wrap=True)
-    table.add_column("special")
-    for token in input.tokens:
-        style = "dim" if token.special else ""
+    table.add_column("special", no_wrap=True)
+    for token in report.input.tokens:
         table.add_row(
             str(token.index),
             str(token.id),
             plain(token.token),
-            _text(token),
+            Text(token_text(token), style="magenta" if token.text is None else "" if token.special else "green"),
             _span(token),
             "yes" if token.special else "",
-            style=style,
+            style="dim" if token.special else "",
         )
-    return Group(table, _summary(input))
-
-
-def _text(token: TokenRecord) -> Text:
-    """The decoded text with its spaces visible, or the bytes of a part of a character."""
-    if token.text is None:
-        return Text(f"bytes {token.bytes}", style="magenta")
-    return Text(visible(token.text, spaces=True), style="" if token.special else "green")
+    return Group(Text(), table, Text(), _summary(report.input))
 
 
 def _span(token: TokenRecord) -> str:
@@ -49,9 +40,10 @@ def _span(token: TokenRecord) -> str:
 
 
 def _summary(input: InputRecord) -> Text:
+    """Shapes, and how much text a token holds; what a special token stands for in the text is not text."""
     shape = f"[{len(input.input_ids)}, {len(input.tokens)}]"
     content = sum(not token.special for token in input.tokens)
-    each = f", {len(input.text) / content:.2f} characters per token" if content else ""
-    return Text(
-        f"input_ids {shape} · attention_mask {shape} · {len(input.text)} characters in {content} tokens of text{each}"
-    )
+    spans = [(token.start, token.end) for token in input.tokens if token.special]
+    length = len(input.text) - sum(end - start for start, end in spans if start is not None and end is not None)
+    each = f", {length / content:.2f} per token" if content else ""
+    return Text(f"input_ids {shape} · attention_mask {shape} · {length} characters in {content} tokens of text{each}")

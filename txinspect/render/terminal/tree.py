@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from txinspect.commands.tree import ModuleRecord, ParameterRecord, TreeReport, TreeView
-from txinspect.render.terminal.frame import frame
+from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import plain, visible
 from txinspect.wording import short_bytes, short_count
 
@@ -40,16 +39,16 @@ def draw(report: TreeReport, console: Console, view: TreeView = TreeView()) -> R
     """The tree down to a depth, and the totals."""
     wide = console.width >= WIDE
     table = frame()
-    table.add_column("module", overflow="fold")
-    table.add_column("class" if wide else "class\nshape", overflow="fold")
+    table.add_column("module")
+    table.add_column("class" if wide else "class\nshape")
     if wide:
-        table.add_column("shape", overflow="fold")
-        table.add_column("dtype", overflow="fold")
+        table.add_column("shape")
+        table.add_column("dtype")
     for name in ("params", "share", "bytes"):
         table.add_column(name, justify="right", no_wrap=True)
     rows = _Rows(table, report.totals.numel, wide, view)
     rows.add(_nested(report.modules), plain(report.model.name, "bold"), "", 1)
-    return Group(table, _totals(report))
+    return Group(Text(), table, Text(), _totals(report))
 
 
 def _nested(records: list[ModuleRecord]) -> _Node:
@@ -66,7 +65,7 @@ def _nested(records: list[ModuleRecord]) -> _Node:
 class _Rows:
     """Adds rows to a table."""
 
-    table: Table
+    table: Frame
     total: int
     wide: bool
     view: TreeView

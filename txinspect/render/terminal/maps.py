@@ -1,0 +1,273 @@
+"""Maps of weights, queries × keys, in the room there is: side by side, pooled, or as an overview of many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from math import isfinite, isnan
+
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from txinspect.commands.command import Theme
+from txinspect.pooling import Block, blocks
+from txinspect.render.terminal import colours
+
+LABEL = 14
+"""Columns of a terminal for the label of a row."""
+
+GAP = 2
+"""Blanks between two maps."""
+
+FEWEST = 12
+"""Columns of keys that a pooled map has at least, where heads stand side by side."""
+
+ROWS = 64
+"""Lines of a map whose keys are not pooled at most."""
+
+SMALLEST, LINES = 8, 20
+"""Keys in a map of an overview at least; lines that an overview should not exceed."""
+
+Weights = Sequence[Sequence[float | None]]
+
+
+@dataclass(frozen=True)
+class Map:
+    """A head's weights, by blocks of queries and of keys."""
+
+    name: str
+    short: str
+    """The name where there is little room."""
+    queries: Sequence[Block]
+    keys: Sequence[Block]
+    weights: Weights
+    own: Sequence[int]
+    """Keys that keep a column of their own, whatever else is pooled."""
+    top: float | None
+    """The weight that is drawn brightest, as larger ones are; None for each row's own largest."""
+
+    @property
+    def title(self) -> str:
+        """The name, with the top where it is not 1."""
+        return self._with_top(self.name)
+
+    @property
+    def short_title(self) -> str:
+        """The short name, with the top where it is not 1."""
+        return self._with_top(self.short)
+
+    def _with_top(self, name: str) -> str:
+        return name if self.top is None or self.top >= 0.995 else f"{name} {self.top:.2g}"
+
+    def part(self, row: int, column: int) -> float | None:
+        """A weight as a part of the most that is drawn; None where it is masked, as keys after their query are."""
+        weight = self.weights[row][column]
+        if weight is None or not isfinite(weight):
+            return float("nan")
+        if weight == 0 and self.keys[column][0] > self.queries[row][1]:
+            return None
+        top = self.top or max((each for each in self.weights[row] if each is not None and isfinite(each)), default=1.0)
+        return weight / top if top else 0.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Maps side by side, in as many bands as they need."""
+
+    bands: int
+    note: str | None
+    """What was pooled; None if nothing was."""
+    parts: Sequence[RenderableType]
+
+
+def largest(queries: Sequence[Block], keys: Sequence[Block], weights: Weights) -> float:
+    """The top of a head's own scale.
+
+    The first key is left out, on which many heads rest, and so are the first queries, whose few keys get large weights
+    whatever the head does; a head that looks nowhere else is not drawn as if it did.
+    """
+    count = keys[-1][1] + 1
+    late = [row for row, (first, _) in enumerate(queries) if first >= count // 4] or range(len(queries))
+    seen = [
+        weight
+        for row in late
+        for (_, last), weight in zip(keys, weights[row], strict=True)
+        if last > 0 and weight is not None and isfinite(weight)
+    ]
+    return min(1.0, max(max(seen, default=0.0), 4 / count))
+
+
+def pooled(drawn: Map, columns: int, rows: int) -> Map:
+    """A map of at most so many columns and rows: the largest weight in each block."""
+    own = [index for index, (first, last) in enumerate(drawn.keys) if first == last and first in drawn.own]
+    by_key = blocks(len(drawn.keys), columns, sorted(own, key=lambda i: drawn.own.index(drawn.keys[i][0])))
+    by_query = blocks(len(drawn.queries), rows)
+    if len(by_key) == len(drawn.keys) and len(by_query) == len(drawn.queries):
+        return drawn
+    return replace(
+        drawn,
+        queries=_joined(drawn.queries, by_query),
+        keys=_joined(drawn.keys, by_key),
+        weights=[[_most(drawn.weights, row, key) for key in by_key] for row in by_query],
+    )
+
+
+def _joined(positions: Sequence[Block], into: Sequence[Block]) -> list[Block]:
+    return [(positions[first][0], positions[last][1]) for first, last in into]
+
+
+def _most(weights: Weights, rows: Block, keys: Block) -> float | None:
+    """The largest weight in a block; no number where one of them is none."""
+    inside = [weight for row in weights[rows[0] : rows[1] + 1] for weight in row[keys[0] : keys[1] + 1]]
+    if any(weight is None or isnan(weight) for weight in inside):
+        return None
+    return max(weight for weight in inside if weight is not None)
+
+
+# Side by side
+
+
+def side_by_side(maps: Sequence[Map], label: Callable[[int], str], width: int, theme: Theme | None) -> Drawn:
+    """The maps in bands across the width, a line per query; pooled where one does not fit."""
+    room = width - LABEL
+    keys = max(len(each.keys) for each in maps)
+    titles = max(cell_len(each.title) for each in maps)
+    cell = 2
+    if _bands(len(maps), 1, keys, titles, room) < _bands(len(maps), 2, keys, titles, room):
+        cell = 1
+    most = keys
+    if keys * cell > room or _bands(len(maps), cell, keys, titles, room) > 2:
+        across = max(1, min(len(maps), (room + GAP) // (FEWEST * 2 + GAP)))
+        fitting = max(1, ((room + GAP) // across - GAP) // 2)
+        if keys > room or fitting >= FEWEST < keys:
+            cell, most = 2, min(keys, fitting)
+            if keys <= room and across == 1:
+                cell, most = 1, keys
+    shown = [pooled(each, most, ROWS if most == keys else max(most, SMALLEST)) for each in maps]
+    each = max(titles, max(len(one.keys) for one in shown) * cell)
+    across = max(1, (room + GAP) // (each + GAP))
+    bands = [shown[start : start + across] for start in range(0, len(shown), across)]
+    return Drawn(len(bands), _note(maps, shown), [_band(band, label, cell, each, theme) for band in bands])
+
+
+def _bands(count: int, cell: int, keys: int, titles: int, room: int) -> int:
+    """In how many bands maps of that size stand."""
+    across = max(1, (room + GAP) // (max(titles, keys * cell) + GAP))
+    return -(-count // across)
+
+
+def _note(maps: Sequence[Map], shown: Sequence[Map]) -> str | None:
+    """What a column and a row stand for, where they stand for several."""
+    wide = max(last - first + 1 for one in shown for first, last in one.keys)
+    high = max(last - first + 1 for one in shown for first, last in one.queries)
+    if wide == high == 1:
+        return None
+    tokens = maps[0].keys[-1][1] + 1
+    rows = f" and {high} queries to a row" if high > 1 else ""
+    return f"all {tokens:,} keys, at most {wide} to a column{rows}: the largest weight of each block"
+
+
+def _band(maps: Sequence[Map], label: Callable[[int], str], cell: int, width: int, theme: Theme | None) -> Text:
+    """Maps beside each other: titles, key numbers, a line per row."""
+    text = Text(" " * LABEL, no_wrap=True, overflow="crop")
+    text.append((" " * GAP).join(each.title.ljust(width) for each in maps).rstrip(), style="bold")
+    numbers = (" " * GAP).join(_numbers(each, cell).ljust(width) for each in maps).rstrip()
+    text.append("\n" + " " * LABEL).append(numbers, style="dim")
+    for row, (first, last) in enumerate(maps[0].queries):
+        text.append("\n" + (label(first) if first == last else f"{first:>3}–{last}".ljust(LABEL)))
+        for position, each in enumerate(maps):
+            for column in range(len(each.keys)):
+                text.append_text(colours.cell(each.part(row, column), cell, theme))
+            if position + 1 < len(maps):
+                text.append(" " * (GAP + width - len(each.keys) * cell))
+    return text
+
+
+def _numbers(drawn: Map, cell: int) -> str:
+    """The keys' indices over their columns, where there is room: own columns first, else every fifth."""
+    own = [i for i, (first, last) in enumerate(drawn.keys) if first == last and first in drawn.own]
+    pools = any(first != last for first, last in drawn.keys)
+    asked = own if pools else [i for i, (first, _) in enumerate(drawn.keys) if first % 5 == 0]
+    line, room = "", len(drawn.keys) * cell
+    for column in asked:
+        number = str(drawn.keys[column][0])
+        start = column * cell
+        if start >= len(line) + bool(line) and start + len(number) <= max(room, len(number)):
+            line = line.ljust(start) + number
+    return line
+
+
+# One query
+
+
+def over_heads(maps: Sequence[Map], width: int, theme: Theme | None) -> RenderableType:
+    """One query's weights: a line per head, columns of keys."""
+    room = width - LABEL
+    keys = len(maps[0].keys)
+    cell = 2 if keys * 2 <= room else 1
+    # One row for all heads: the keys that are the strongest of any keep their columns.
+    own = list(
+        dict.fromkeys(key for rank in zip_longest(*(each.own for each in maps)) for key in rank if key is not None)
+    )
+    shown = [pooled(replace(each, own=own), min(keys, room // cell), 1) for each in maps]
+    parts = [Text(" " * LABEL + _numbers(shown[0], cell), style="dim", no_wrap=True, overflow="crop")]
+    for each in shown:
+        line = Text(each.title.ljust(LABEL), no_wrap=True, overflow="crop")
+        for column in range(len(each.keys)):
+            line.append_text(colours.cell(each.part(0, column), cell, theme))
+        parts.append(line)
+    if note := _note(maps, shown):
+        parts.insert(0, Text(note, style="dim"))
+    return Group(*parts)
+
+
+# Overview
+
+
+def overview(maps: Sequence[Map], width: int, theme: Theme | None) -> RenderableType:
+    """All maps, small: as large as lets them stand in LINES lines, two queries in a line."""
+    keys = max(len(each.keys) for each in maps)
+    titles = max(cell_len(each.short_title) for each in maps)
+    across, size = _arrangement(len(maps), min(keys, width), width, titles)
+    shown = [pooled(each, size, size if theme else -(-size // 2)) for each in maps]
+    each_width = max(size, titles)
+    bands = [shown[start : start + across] for start in range(0, len(shown), across)]
+    parts: list[RenderableType] = [_small(band, each_width, theme) for band in bands]
+    if note := _note(maps, shown):
+        parts.insert(0, Text(note, style="dim"))
+    return Group(*parts)
+
+
+def _arrangement(count: int, keys: int, width: int, titles: int) -> tuple[int, int]:
+    """How many maps stand in a band, and how many keys each has."""
+    best = (max(1, (width + GAP) // (max(titles, SMALLEST) + GAP)), SMALLEST)
+    for across in range(best[0], 0, -1):
+        size = min(keys, (width + GAP) // across - GAP)
+        lines = -(-count // across) * (-(-size // 2) + 1)
+        if size >= best[1] and lines <= LINES:
+            best = (across, size)
+    return best[0], min(best[1], keys)
+
+
+def _small(maps: Sequence[Map], width: int, theme: Theme | None) -> Text:
+    """Small maps beside each other."""
+    text = Text(no_wrap=True)
+    text.append((" " * GAP).join(each.short_title.ljust(width) for each in maps).rstrip(), style="bold")
+    text.overflow = "crop"
+    step = 2 if theme else 1
+    for row in range(0, len(maps[0].queries), step):
+        text.append("\n")
+        for position, each in enumerate(maps):
+            for column in range(len(each.keys)):
+                if theme is None:
+                    text.append_text(colours.cell(each.part(row, column), 1, None))
+                else:
+                    below = row + 1 < len(each.queries)
+                    text.append_text(
+                        colours.halves(each.part(row, column), each.part(row + 1, column) if below else None, theme)
+                    )
+            if position + 1 < len(maps):
+                text.append(" " * (GAP + width - len(each.keys)))
+    return text
