@@ -11,6 +11,17 @@ def some_of(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def ranges(indices: Sequence[int]) -> str:
+    """0, 1, 2, 5 as 0–2, 5."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ", ".join(f"{low}" if low == high else f"{low}–{high}" for low, high in runs)
+
+
 def short_count(count: int) -> str:
     """1234567 as 1.23M."""
     return _scaled(count, ("", "K", "M", "B", "T"))

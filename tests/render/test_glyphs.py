@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from txinspect.render.terminal.glyphs import bar, number, ranges, sparkline, visible
-from txinspect.wording import short_bytes, short_count
+from txinspect.render.terminal.glyphs import bar, number, sparkline, visible
+from txinspect.wording import ranges, short_bytes, short_count
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_findings_come_first_then_notes_then_what_was_read_and_saved() -> None:
 
 
 def test_what_to_try_next_is_said_last() -> None:
-    assert drawn("attn", 80).splitlines()[-1] == "try --head 1, --query -1 (the last token), --layer 1"
+    assert drawn("attn", 80).splitlines()[-1] == "try --head 1, --query -1 (the last token), --layer all"
 
 
 def test_a_local_model_is_called_by_its_folder() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from txinspect.answers.observing import observe
@@ -14,6 +15,7 @@ from txinspect.models.subject import Subject
 from txinspect.queries import Notify, from_start
 from txinspect.records import InputRecord
 from txinspect.stages import ATTENTION_PARTS
+from txinspect.wording import ranges
 
 if TYPE_CHECKING:
     from txinspect.forward.capture import CaughtTensor
@@ -42,7 +44,7 @@ def plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
     asked = check_layers(name, tuple(range(count)) if query.layer is None else query.layers_asked, count)
     names = {f"layers.{layer}.attention.{part}" for layer in asked for part in ATTENTION_PARTS}
     supplies = [supply for supply in subject.architecture.supplies() if supply.name in names]
-    reasons = tuple(dict.fromkeys(supply.reason for supply in supplies if supply.reason is not None))
+    reasons = _folded(list(dict.fromkeys(supply.reason for supply in supplies if supply.reason is not None)))
     if not any(supply.available for supply in supplies):
         raise StageError(f"{name!r}: {reasons[0]}")
     selection = Selection(query.heads, query.queries and _tokens(query.queries, text))
@@ -51,6 +53,18 @@ def plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
         return plan_of(subject.architecture, wants, notes=reasons)
     edit = SkipNorm(subject.architecture.layers[asked[0]])
     return plan_of(subject.architecture, wants, (edit,), (SKIPPED, *reasons))
+
+
+def _folded(reasons: list[str]) -> tuple[str, ...]:
+    """Reasons that say the same of several layers, once."""
+    layers: dict[str, list[int]] = {}
+    for reason in reasons:
+        match = re.match(r"layer ([0-9]+) (.*)", reason)
+        layers.setdefault(match[2] if match else reason, []).extend([int(match[1])] if match else [])
+    return tuple(
+        f"layers {ranges(found)}: each {rest}" if len(found) > 1 else f"layer {found[0]} {rest}" if found else rest
+        for rest, found in layers.items()
+    )
 
 
 def _tokens(queries: tuple[int, ...], text: InputRecord) -> tuple[int, ...]:

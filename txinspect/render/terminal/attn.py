@@ -13,9 +13,10 @@ from txinspect.commands.command import Theme
 from txinspect.records import InputRecord, TensorRecord
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, frame
-from txinspect.render.terminal.glyphs import fitted, plain, ranges, token_text
+from txinspect.render.terminal.glyphs import fitted, plain, token_text
 from txinspect.render.terminal.heading import input_line
 from txinspect.render.terminal.maps import Map, largest, over_heads, overview, side_by_side
+from txinspect.wording import ranges
 
 STRONGEST_WIDTH = 31
 """Columns of a terminal for a query's strongest keys."""
@@ -38,12 +39,10 @@ def draw(report: AttnReport, console: Console, view: AttnView = AttnView()) -> R
 
 def then(report: AttnReport) -> Text:
     """What to try next."""
-    layer = report.layers[-1]
     tries = [] if not report.heads or _chosen(report.tensors, "head") else ["--head 1"]
     tries += [] if not report.heads or _chosen(report.tensors, "query") else ["--query -1 (the last token)"]
-    last = (report.model.num_hidden_layers or 1) - 1
-    tries.append(f"--layer {layer + 1 if layer < last else 0}")
-    return Text(f"try {', '.join(tries)}", style="dim")
+    tries += ["--layer all"] if len(report.layers) < (report.model.num_hidden_layers or 1) else []
+    return Text(f"try {', '.join(tries or ['txinspect run --stage logits'])}", style="dim")
 
 
 def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Theme | None) -> Iterator[RenderableType]:

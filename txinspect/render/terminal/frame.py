@@ -97,15 +97,13 @@ class Frame:
 
     def _widths(self, limit: int) -> list[int]:
         """The columns' widths: those that may wrap give way, the widest first, then the others."""
-        widths = self._natural()
+        widths, room = self._natural(), limit - GAP * (len(self.columns) - 1)
         for kind in (False, True):
-            while (excess := sum(widths) + GAP * (len(widths) - 1) - limit) > 0:
-                giving = [i for i, column in enumerate(self.columns) if column.whole == kind and widths[i] > LEAST]
-                if not giving:
-                    break
-                widest = max(giving, key=lambda i: widths[i])
-                others = max((widths[i] for i in giving if widths[i] < widths[widest]), default=LEAST)
-                widths[widest] -= max(1, min(excess, widths[widest] - max(others, LEAST)))
+            giving = [i for i, column in enumerate(self.columns) if column.whole == kind]
+            cap = min(limit, max((widths[i] for i in giving), default=0))
+            while sum(widths) > room and cap >= LEAST:
+                widths = [min(width, cap) if i in giving else width for i, width in enumerate(widths)]
+                cap -= 1
         return widths
 
     def _drawn(self, row: _Row, widths: Sequence[int], console: Console) -> Iterator[Segment]:

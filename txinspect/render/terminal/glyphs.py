@@ -70,14 +70,3 @@ def bar(value: float, top: float, width: int) -> str:
     eighths = round(value / top * width * 8)
     full, rest = divmod(eighths, 8)
     return "█" * full + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")
-
-
-def ranges(indices: Sequence[int]) -> str:
-    """0, 1, 2, 5 as 0–2, 5."""
-    runs: list[list[int]] = []
-    for index in indices:
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    return ", ".join(f"{low}" if low == high else f"{low}–{high}" for low, high in runs)

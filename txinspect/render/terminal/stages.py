@@ -9,7 +9,8 @@ from rich.text import Text
 
 from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.render.terminal.frame import Frame, frame
-from txinspect.render.terminal.glyphs import plain, ranges
+from txinspect.render.terminal.glyphs import plain
+from txinspect.wording import ranges
 
 WIDE = 120
 """Columns of a terminal from which the axes have a column of their own."""

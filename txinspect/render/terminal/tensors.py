@@ -10,14 +10,18 @@ from rich.text import Text
 
 from txinspect.records import CheckRecord, InputRecord, TensorRecord, TensorsReport
 from txinspect.render.terminal.frame import Frame, frame
-from txinspect.render.terminal.glyphs import bar, number, plain, ranges, sparkline, token_text, visible
+from txinspect.render.terminal.glyphs import bar, number, plain, sparkline, token_text, visible
 from txinspect.render.terminal.heading import input_line
+from txinspect.wording import ranges
 
 BINS = 16
 """Bars of a distribution; half as many where the terminal is narrow."""
 
 BAR = 16
 """Columns for the bar of a token's norm."""
+
+_ROW = ("norm", "mean", "std", "bar")
+"""The columns of a token's vector, beside the token."""
 
 COLUMNS = ("shape", "axes", "dtype", "mean ± std", "min … max", "distribution")
 """The columns of a tensor, beside its name."""
@@ -38,7 +42,12 @@ class _Group:
 def draw(report: TensorsReport, console: Console) -> RenderableType:
     """The text, a table of its tensors, a table per tensor that has a row for each token, corners, checks."""
     parts: list[RenderableType] = [input_line(report.input), Text(), table(report.tensors, console.width)]
-    parts += [part for tensor in report.tensors if tensor.rows for part in (Text(), _rows(tensor, report.input))]
+    parts += [
+        part
+        for tensor in report.tensors
+        if tensor.rows
+        for part in (Text(), _rows(tensor, report.input, console.width))
+    ]
     return Group(*parts, *extras(report, console.width))
 
 
@@ -158,26 +167,28 @@ def _checks(checks: Sequence[CheckRecord]) -> Frame:
     return drawn
 
 
-def _rows(tensor: TensorRecord, input: InputRecord) -> Frame:
-    """A line per token; the bars begin where the norms do, so that their differences show."""
+def _rows(tensor: TensorRecord, input: InputRecord, width: int) -> Frame:
+    """A line per token; the bars begin where the norms do, so that their differences show.
+
+    Columns are left out from the right where the terminal is too narrow for them.
+    """
     rows = tensor.rows or []
     norms = [row.l2 for row in rows if row.l2 is not None]
     low, high = min(norms, default=0.0), max(norms, default=0.0)
-    drawn = frame(f"{visible(tensor.name)}, token by token")
-    drawn.add_column("index", justify="right")
-    drawn.add_column("token")
-    for name in ("norm", "mean", "std"):
-        drawn.add_column(name, justify="right", no_wrap=True)
-    drawn.add_column(f"norm {number(low)} … {number(high)}", no_wrap=True)
     # Some models put positions of their own before or after the text's, which are not tokens.
     is_token = len(rows) == len(input.tokens)
-    for row in rows:
-        drawn.add_row(
-            str(row.index),
-            Text(token_text(input.tokens[row.index])) if is_token else Text("–", style="dim"),
-            number(row.l2),
-            number(row.mean),
-            number(row.std),
-            Text(bar((row.l2 or 0.0) - low, high - low, BAR), style="cyan"),
-        )
+    for count in range(len(_ROW), 0, -1):
+        drawn = frame(f"{visible(tensor.name)}, token by token")
+        drawn.add_column("index", justify="right", no_wrap=True)
+        drawn.add_column("token")
+        for name in _ROW[:count]:
+            title = f"norm {number(low)} … {number(high)}" if name == "bar" else name
+            drawn.add_column(title, justify="left" if name == "bar" else "right", no_wrap=True)
+        for row in rows:
+            token = Text(token_text(input.tokens[row.index])) if is_token else Text("–", style="dim")
+            long = Text(bar((row.l2 or 0.0) - low, high - low, BAR), style="cyan")
+            cells = [number(row.l2), number(row.mean), number(row.std), long]
+            drawn.add_row(str(row.index), token, *cells[:count])
+        if drawn.natural_width <= width:
+            break
     return drawn
