@@ -187,7 +187,7 @@ def _rows(tensor: TensorRecord, input: InputRecord, width: int) -> Frame:
         for row in rows:
             token = Text(token_text(input.tokens[row.index])) if is_token else Text("–", style="dim")
             long = Text(bar((row.l2 or 0.0) - low, high - low, BAR), style="cyan")
-            cells = [number(row.l2), number(row.mean), number(row.std), long]
+            cells = (number(row.l2), number(row.mean), number(row.std), long)
             drawn.add_row(str(row.index), token, *cells[:count])
         if drawn.natural_width <= width:
             break
