@@ -222,7 +222,15 @@ def _check_device(name: str, device: object, what: str = "a device: give auto, c
 
 @dataclass(frozen=True, kw_only=True)
 class Query(Generic[ReportType]):
-    """What every query has; it is answered with a report of its type."""
+    """What can be asked; it is answered with a report of its type."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelQuery(Query[ReportType]):
+    """A query about a model."""
 
     idle: ClassVar[tuple[str, ...]] = ()
     """Fields of the choice that would do nothing here, and so are not options in a shell."""
@@ -230,13 +238,13 @@ class Query(Generic[ReportType]):
     model: ModelChoice = field(default_factory=ModelChoice)
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        super().__post_init__()
         if not isinstance(self.model, ModelChoice):
             raise UsageError(f"model {self.model!r} is not a ModelChoice: give ModelChoice(name={self.model!r})")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextQuery(Query[ReportType]):
+class TextQuery(ModelQuery[ReportType]):
     """A query about a text."""
 
     text: str = LESSON

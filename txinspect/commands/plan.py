@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 from txinspect.commands.command import Command
 from txinspect.commands.run import STAGE, RunQuery
 from txinspect.errors import UsageError
-from txinspect.queries import ModelChoice, Query, TensorQuery
-from txinspect.records import InputRecord, LoadingRecord, QuantizationRecord, Report, doc
+from txinspect.queries import ModelChoice, ModelQuery, TensorQuery
+from txinspect.records import InputRecord, LoadingRecord, ModelReport, QuantizationRecord, doc
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanQuery(Query["PlanReport"]):
+class PlanQuery(ModelQuery["PlanReport"]):
     """What answering another query would read, before anything is loaded."""
 
     of: TensorQuery[Any]
@@ -37,7 +37,7 @@ class PassToPlan(RunQuery):
     check: bool = False
 
 
-class PlanReport(Report, frozen=True, kw_only=True):
+class PlanReport(ModelReport, frozen=True, kw_only=True):
     """Report of `plan`, and of any command with --dry-run."""
 
     command: Annotated[Literal["plan"], doc("The command that made the report.")]
