@@ -45,6 +45,7 @@ EXPECTED = {
     "tokenize": WHERE | OUTPUT | TEXT,
     "tree": WHERE | PRECISION_OPTIONS | OUTPUT | {"--depth", "--expand", "--params"},
     "stages": WHERE | PRECISION_OPTIONS | OUTPUT,
+    "models": OUTPUT,
     "embed": LOADING | OUTPUT | TEXT | TENSORS,
     "pos": LOADING | OUTPUT | TEXT | TENSORS,
     "attn": LOADING | OUTPUT | TEXT | TENSORS | {"--layer", "--head", "--query", "--skip-norm"},

@@ -13,6 +13,7 @@ NAMES = (
     "tokenize",
     "tree",
     "stages",
+    "models",
     "embed",
     "pos",
     "attn",
