@@ -62,7 +62,7 @@ class LoudReport(ModelReport, frozen=True, kw_only=True):
     loud: Annotated[str, doc("The text, louder.")]
 
 
-COMMAND = Command("loud", LoudQuery, LoudReport, examples=("txinspect loud 'Hello' --times 2",), view=LoudView)
+COMMAND = Command("loud", LoudQuery, LoudReport, "Text", examples=("txinspect loud 'Hello' --times 2",), view=LoudView)
 '''
 
 ANSWER = '''
@@ -127,7 +127,7 @@ class CheerReport(Report, frozen=True, kw_only=True):
     cheer: Annotated[str, doc("The cheer.")]
 
 
-COMMAND = Command("cheer", CheerQuery, CheerReport, examples=("txinspect cheer",))
+COMMAND = Command("cheer", CheerQuery, CheerReport, group="Run", examples=("txinspect cheer",))
 ''',
     "answers": '''
 """A cheer."""

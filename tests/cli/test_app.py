@@ -83,6 +83,19 @@ def test_help_lists_every_command(run_cli: Run, wide: None) -> None:
     assert all(re.search(rf"^│ {command} +[A-Z].+\.", shown, re.MULTILINE) for command in COMMANDS)
 
 
+def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> None:
+    shown = run_cli("--help").stdout
+    panels = dict(re.findall(r"^╭─ (\w+) ─+╮\n(.*?)^╰", shown, re.MULTILINE | re.DOTALL))
+    listed = {title: re.findall(r"^│ ([a-z]+) ", body, re.MULTILINE) for title, body in panels.items()}
+    assert listed == {
+        "Options": [],
+        "Text": ["tokenize"],
+        "Model": ["tree", "stages", "models"],
+        "Run": ["embed", "pos", "attn", "run"],
+        "Machines": ["plan", "schema"],
+    }
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_example_of_the_help_is_valid(
     command: str, run_cli: Run, wide: None, opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -299,7 +299,7 @@ def test_fields_become_options() -> None:
         hidden: int = 3
 
     seen: list[Any] = []
-    command = Command("shout", ShoutQuery, TokenizeReport, ())
+    command = Command("shout", ShoutQuery, TokenizeReport, "Text", ())
     function = command_function(command, lambda query, output, view: seen.append((query, output, view)))
     assert function.__doc__ == "Say it louder."
     names = list(inspect.signature(function).parameters)

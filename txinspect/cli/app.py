@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from txinspect.cli import output as door
 from txinspect.cli.building import command_function
 from txinspect.cli.output import Output
 from txinspect.commands import schema as schemas
+from txinspect.commands.command import Group
 from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.queries import Query
 from txinspect.stages import nearest
@@ -168,16 +170,10 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
         raise CheckError(f"a check did not hold: {failed[0]}")
 
 
-for _command in map(commands.command, commands.NAMES):
-    declare = app.command(_command.name, cls=CommandLine, epilog=_examples(*_command.examples))
-    declare(command_function(_command, _answer))
-
-
 def _reporting() -> list[str]:
     return list(commands.NAMES)
 
 
-@app.command(cls=CommandLine, epilog=_examples("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
 def schema(
     command: Annotated[
         str | None,
@@ -190,3 +186,13 @@ def schema(
     if command is not None and command not in commands.NAMES:
         raise UsageError(f"{command!r} has no report: give one of {', '.join(commands.NAMES)}")
     door.write(schemas.schema_json(command))
+
+
+def _declare(name: str, group: Group, function: Callable[..., None], examples: Sequence[str]) -> None:
+    """Make a command of a function, whose docstring is the help."""
+    app.command(name, cls=CommandLine, rich_help_panel=group, epilog=_examples(*examples))(function)
+
+
+for _command in map(commands.command, commands.NAMES):
+    _declare(_command.name, _command.group, command_function(_command, _answer), _command.examples)
+_declare("schema", "Machines", schema, ("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from txinspect.queries import Query, TensorQuery
 from txinspect.records import Report
+
+Group = Literal["Text", "Model", "Run", "Machines"]
+"""The heading that a command stands under in the list of commands: what it looks at, or whom it is for."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Command:
     name: str
     query: type[Query[Any]]
     report: type[Report]
+    group: Group
     examples: tuple[str, ...]
     """Command lines for the help."""
     view: type[Any] | None = None

@@ -39,5 +39,6 @@ COMMAND = Command(
     "models",
     ModelsQuery,
     ModelsReport,
+    group="Model",
     examples=("txinspect models", "txinspect models --json | jq -r '.models[].name'"),
 )

@@ -51,6 +51,7 @@ COMMAND = Command(
     "plan",
     PlanQuery,
     PlanReport,
+    group="Machines",
     examples=(
         "txinspect plan -m facebook/opt-1.3b",
         "txinspect plan -m facebook/opt-1.3b --stage layers.3.output --8bit",

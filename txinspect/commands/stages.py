@@ -41,5 +41,6 @@ COMMAND = Command(
     "stages",
     StagesQuery,
     StagesReport,
+    group="Model",
     examples=("txinspect stages", "txinspect stages facebook/opt-350m --json | jq -r '.stages[].name'"),
 )

@@ -28,6 +28,7 @@ COMMAND = Command(
     "tokenize",
     TokenizeQuery,
     TokenizeReport,
+    group="Text",
     examples=(
         "txinspect tokenize",
         "txinspect tokenize 'naïve 😀' --json | jq -c '.input.tokens[] | [.id, .text]'",
