@@ -24,7 +24,7 @@ from typer.testing import Result
 import txinspect
 from txinspect.commands import NAMES as REPORTS
 
-COMMANDS = (*REPORTS, "schema")
+COMMANDS = (*REPORTS, "schema", "help")
 ASKED: dict[str, tuple[str, ...]] = {
     "tokenize": ("naïve 😀 [/INST]", "-m", "{model}"),
     "tree": ("{model}",),
@@ -92,7 +92,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Text": ["tokenize"],
         "Model": ["tree", "stages", "models"],
         "Run": ["embed", "pos", "attn", "run"],
-        "Machines": ["plan", "schema"],
+        "Machines": ["plan", "schema", "help"],
     }
 
 
@@ -119,8 +119,47 @@ def test_examples_keep_their_brackets(command: str, run_cli: Run, wide: None) ->
         shlex.split(example)
 
 
-def test_version(run_cli: Run) -> None:
-    result = run_cli("--version")
+def test_asked_nothing_it_says_where_to_begin(run_cli: Run) -> None:
+    result = run_cli()
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 18
+    assert max(map(len, lines)) <= 80
+    assert result.stdout.isascii()
+    assert lines[0].endswith(".")
+    listed = [name for line in lines if re.match("  [A-Z]", line) for name in re.findall(r"\b[a-z]+", line)]
+    assert listed == list(COMMANDS)
+    assert lines[-1] == "txinspect help COMMAND says more about each."
+
+
+def test_what_it_says_to_begin_with_runs(run_cli: Run) -> None:
+    lines = [line.split("   ")[0] for line in run_cli().stdout.splitlines() if line.startswith("  txinspect ")]
+    *here, hub = [shlex.split(line)[1:] for line in lines]
+    assert [arguments[0] for arguments in here] == ["attn", "tokenize", "tree"]
+    for arguments in here:
+        assert run_cli(*arguments).exit_code == 0
+    result = run_cli(*hub)
+    assert result.exit_code == 1
+    assert "local cache" in result.stderr  # a Hub id, which cannot be fetched here
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_a_command_too(command: str, run_cli: Run) -> None:
+    names = [command] if command else []
+    asked_so, asked_otherwise = run_cli("help", *names), run_cli(*names, "--help")
+    assert (asked_so.exit_code, asked_so.stderr) == (0, "")
+    assert asked_so.stdout == asked_otherwise.stdout
+
+
+def test_help_for_an_unknown_command_says_so_as_the_command_does(run_cli: Run) -> None:
+    asked_so, asked_otherwise = run_cli("help", "foo"), run_cli("foo")
+    assert (asked_so.exit_code, asked_so.stdout, asked_so.stderr) == (2, "", asked_otherwise.stderr)
+    assert asked_so.stderr == "txinspect: no such command 'foo'; see 'txinspect --help'\n"
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version(option: str, run_cli: Run) -> None:
+    result = run_cli(option)
     assert (result.exit_code, result.stdout) == (0, f"txinspect {txinspect.__version__}\n")
 
 
@@ -233,6 +272,8 @@ print(code, slow, file=sys.stderr)
     [
         ["--help"],
         ["--version"],
+        [],
+        ["help", "attn"],
         ["schema"],
         ["schema", "attn"],
         ["attn", "--help"],
@@ -278,16 +319,16 @@ def started(*arguments: object, **streams: Any) -> Iterator[subprocess.Popen[byt
 
 @pytest.mark.parametrize(
     "arguments",
-    [["tokenize", "x" * 3000], ["tokenize", "x" * 3000, "--json"], ["schema"], ["--help"]],
-    ids=lambda a: f"{a[0]} {len(a)}",
+    [["tokenize", "x" * 3000], ["tokenize", "x" * 3000, "--json"], ["schema"], ["--help"], []],
+    ids=lambda a: f"{a[:1]} {len(a)}",
 )
 def test_a_closed_pipe_ends_quietly(arguments: list[str], opt: Path, run_cli: Run) -> None:
-    model = ["-m", str(opt)] if arguments[0] == "tokenize" else []
+    model = ["-m", str(opt)] if arguments[:1] == ["tokenize"] else []
     assert run_cli("tokenize", "hi", "-m", opt).exit_code == 0
     reading, writing = os.pipe()
     with started(*arguments, *model, stdout=writing, stderr=subprocess.PIPE) as process:
         os.close(writing)
-        if arguments[0] == "tokenize":
+        if arguments[:1] == ["tokenize"]:
             os.read(reading, 1)  # `head -c 1`
         os.close(reading)
         _, said = process.communicate(timeout=60)

@@ -167,6 +167,10 @@ def test_commands_of_schema_through_the_protocol(complete: Complete) -> None:
     assert complete("txinspect schema at") == ["attn"]
 
 
+def test_commands_of_help_through_the_protocol(complete: Complete) -> None:
+    assert complete("txinspect help sc") == ["schema"]
+
+
 @pytest.mark.parametrize(
     ("line", "found"),
     [

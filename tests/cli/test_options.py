@@ -52,6 +52,7 @@ EXPECTED = {
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
     "plan": LOADING | OUTPUT | TEXT | {"-s", "--stage"},
     "schema": set(),
+    "help": set(),
 }
 """The options of each command, as the contract spells them."""
 

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from txinspect import commands
 from txinspect.cli import output as door
 from txinspect.cli.building import command_function
+from txinspect.cli.greeting import greeting
 from txinspect.cli.output import Output
 from txinspect.commands import schema as schemas
 from txinspect.commands.command import Group
@@ -139,13 +140,23 @@ def _examples(*lines: str) -> str:
 def root(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=lambda value: _version(value))
+        bool,
+        typer.Option(
+            "--version", "-V", help="Show the version.", is_eager=True, callback=lambda value: _version(value)
+        ),
     ] = False,
 ) -> None:
-    """Show the help when no command is given."""
+    """Say where to begin when no command is given."""
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
-        raise typer.Exit(2)
+        door.write(greeting(_groups()).encode())
+
+
+def _groups() -> dict[str, list[str]]:
+    """The commands of each group, in the order of the help."""
+    groups: dict[str, list[str]] = {}
+    for each in app.registered_commands:
+        groups.setdefault(str(each.rich_help_panel), []).append(str(each.name))
+    return groups
 
 
 def _version(value: bool) -> None:
@@ -188,6 +199,23 @@ def schema(
     door.write(schemas.schema_json(command))
 
 
+def help(
+    ctx: typer.Context,
+    command: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="COMMAND", help="The command; all of them if not given.", autocompletion=lambda: _commands()
+        ),
+    ] = None,
+) -> None:
+    """Show what a command does and takes."""
+    app([*([] if command is None else [command]), "--help"], prog_name=ctx.find_root().info_name)
+
+
+def _commands() -> list[str]:
+    return [str(each.name) for each in app.registered_commands]
+
+
 def _declare(name: str, group: Group, function: Callable[..., None], examples: Sequence[str]) -> None:
     """Make a command of a function, whose docstring is the help."""
     app.command(name, cls=CommandLine, rich_help_panel=group, epilog=_examples(*examples))(function)
@@ -196,3 +224,4 @@ def _declare(name: str, group: Group, function: Callable[..., None], examples: S
 for _command in map(commands.command, commands.NAMES):
     _declare(_command.name, _command.group, command_function(_command, _answer), _command.examples)
 _declare("schema", "Machines", schema, ("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
+_declare("help", "Machines", help, ("txinspect help", "txinspect help attn"))
