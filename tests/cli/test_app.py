@@ -71,6 +71,23 @@ def test_every_command_has_help_with_examples(command: str, option: str, run_cli
     assert any(f"txinspect {command}" in example for example in examples(run_cli, command))
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_stand_indented_between_the_sentence_and_the_options(command: str, run_cli: Run, wide: None) -> None:
+    shown = run_cli(command, "--help").stdout
+    said, _, rest = shown.partition("╭─")
+    *_, sentence, blank, title = said[: said.index("   $ ")].splitlines()
+    assert re.fullmatch(r" [A-Z].+\. +", sentence)
+    assert (blank.strip(), title.strip()) == ("", "Examples:")
+    assert "$ txinspect" not in rest
+    lines = [line.rstrip() for line in said[said.index("   $ ") :].splitlines()]
+    assert lines == [*(f"   $ {example}" for example in examples(run_cli, command)), ""]
+
+
+def test_the_list_of_commands_shows_no_examples(run_cli: Run, wide: None) -> None:
+    assert "Examples" not in run_cli("--help").stdout
+    assert "$" not in run_cli("--help").stdout
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_names_no_type_for_a_switch(command: str, run_cli: Run, wide: None) -> None:
     shown = run_cli(*([command] if command else []), "--help").stdout

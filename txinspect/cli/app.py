@@ -130,10 +130,14 @@ app = typer.Typer(
 )
 
 
-def _examples(*lines: str) -> str:
-    """The end of a command's help. Rich reads [...] as markup, so brackets are escaped."""
-    shown = "\n\n".join("  $ " + line.replace("[", r"\[") for line in lines)
-    return f"Examples:\n\n{shown}"
+def _help(sentence: str, examples: Sequence[str]) -> str:
+    """A command's help, above its options: the sentence, which alone stands in the list of commands, and examples.
+
+    Rich reads [...] as markup, so brackets are escaped. Typer takes away the indentation that all lines share and dims
+    whatever is not the sentence; a tag that undoes the second stands before the first.
+    """
+    shown = "\n".join("[not dim]  $ " + line.replace("[", r"\[") + "[/not dim]" for line in examples)
+    return f"{sentence}\n\nExamples:\n{shown}"
 
 
 @app.callback(invoke_without_command=True)
@@ -217,8 +221,9 @@ def _commands() -> list[str]:
 
 
 def _declare(name: str, group: Group, function: Callable[..., None], examples: Sequence[str]) -> None:
-    """Make a command of a function, whose docstring is the help."""
-    app.command(name, cls=CommandLine, rich_help_panel=group, epilog=_examples(*examples))(function)
+    """Make a command of a function, whose docstring is the sentence of the help."""
+    said = _help(function.__doc__ or "", examples)
+    app.command(name, cls=CommandLine, rich_help_panel=group, help=said)(function)
 
 
 for _command in map(commands.command, commands.NAMES):
