@@ -507,6 +507,27 @@ def test_an_error_on_a_terminal_obeys_no_escape_of_the_input(tmp_path: Path) -> 
     assert heard.replace("\r\n", "\n").count("\n") == 1
 
 
+def shown_on_terminal(*arguments: object, **environment: str) -> tuple[int, str]:
+    """The exit code, and what the terminal on stdout shows."""
+    ours, theirs = pty.openpty()
+    shown = b""
+    with started(*arguments, stdout=theirs, stderr=subprocess.DEVNULL, env=os.environ | environment) as process:
+        os.close(theirs)
+        with suppress(OSError):  # Linux reports the end of a terminal as an error
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        process.wait(timeout=60)
+    os.close(ours)
+    return process.returncode, shown.decode().replace("\r\n", "\n")
+
+
+def test_json_on_a_terminal_is_indented(run_process: Process) -> None:
+    code, shown = shown_on_terminal("models", "--json")
+    assert code == 0
+    piped = strict(run_process("models", "--json").stdout)
+    assert shown == json.dumps(piped, indent=2, ensure_ascii=False) + "\n"
+
+
 def test_nothing_but_the_report_in_a_pipe(opt: Path, run_process: Process) -> None:
     done = run_process("embed", "hi", "-m", opt, "--json")
     assert (done.returncode, done.stderr) == (0, b"")

@@ -28,7 +28,7 @@ class Output:
 def show(report: Report, output: Output, view: object | None) -> None:
     """A report on stdout: as JSON, or as tables in the shape that `view` asks for."""
     if output.json:
-        write(to_json(report) + b"\n")
+        write(_json(report) + b"\n")
         return
     from rich.console import Console
 
@@ -47,6 +47,16 @@ def show(report: Report, output: Output, view: object | None) -> None:
     )
     render(report, console, view)
     write(drawn.getvalue().encode(terminal.encoding, "replace"))
+
+
+def _json(report: Report) -> bytes:
+    """A report as JSON: a line for a program, indented for a person at a terminal."""
+    content = to_json(report)
+    if sys.stdout is None or not sys.stdout.isatty():
+        return content
+    import msgspec
+
+    return msgspec.json.format(content, indent=2)
 
 
 def write(content: bytes) -> None:
