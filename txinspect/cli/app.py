@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from txinspect import commands
+from txinspect.cli import completing, shells
 from txinspect.cli import output as door
 from txinspect.cli.building import command_function
 from txinspect.cli.greeting import greeting
@@ -47,6 +48,11 @@ class ErrorBoundary(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, --help among them."""
         return _without_types(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse; an option that names a shell means the running one where it stands last."""
+        running = args[-1:] in (["--install-completion"], ["--show-completion"])
+        return super().parse_args(ctx, [*args, shells.RUNNING] if running else args)
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """Parse what stands before the command."""
@@ -123,6 +129,7 @@ def _is_verbose(ctx: typer.Context) -> bool:
 
 app = typer.Typer(
     cls=ErrorBoundary,
+    add_completion=False,  # its options take no shell's name: see shells
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -140,6 +147,16 @@ def _help(sentence: str, examples: Sequence[str]) -> str:
     return f"{sentence}\n\nExamples:\n{shown}"
 
 
+def _of_a_shell(spelling: str, sentence: str) -> Any:
+    """An option that names a shell."""
+    return typer.Option(
+        spelling,
+        help=f"{sentence}: {some_of(shells.SHELLS, len(shells.SHELLS))}; the running one if not named.",
+        metavar="[SHELL]",
+        autocompletion=completing.choices(shells.SHELLS),
+    )
+
+
 @app.callback(invoke_without_command=True)
 def root(
     ctx: typer.Context,
@@ -149,8 +166,16 @@ def root(
             "--version", "-V", help="Show the version.", is_eager=True, callback=lambda value: _version(value)
         ),
     ] = False,
+    install_completion: Annotated[str | None, _of_a_shell("--install-completion", "Make a shell complete")] = None,
+    show_completion: Annotated[str | None, _of_a_shell("--show-completion", "Print what makes it complete")] = None,
 ) -> None:
     """Say where to begin when no command is given."""
+    if install_completion is not None:
+        door.write(f"{shells.install_for(install_completion)}\n".encode(errors="replace"))
+        raise typer.Exit
+    if show_completion is not None:
+        door.write(f"{shells.script(show_completion)}\n".encode())
+        raise typer.Exit
     if ctx.invoked_subcommand is None:
         door.write(greeting(_groups()).encode())
 
