@@ -264,6 +264,17 @@ def test_tables_fit_and_stderr_is_silent(command: str, run_cli: Run, opt: Path) 
     assert "\x1b" not in result.stdout
 
 
+@pytest.mark.parametrize("columns", ["0", "-1", "", "x", "³", "000", "8e1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["attn", "--help"]], ids=" ".join)
+def test_an_impossible_width_is_as_if_not_set(arguments: list[str], columns: str, run_process: Process) -> None:
+    unset = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    plain = subprocess.run([sys.executable, "-m", "txinspect", *arguments], capture_output=True, check=False, env=unset)
+    done = run_process(*arguments, COLUMNS=columns, TERMINAL_WIDTH=columns, LINES=columns)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == plain.stdout
+    assert len(done.stdout) > 100
+
+
 def test_schema_of_one_command_and_of_all(run_cli: Run) -> None:
     one, everything = strict(run_cli("schema", "attn").stdout_bytes), strict(run_cli("schema").stdout_bytes)
     assert one["$defs"].items() <= everything["$defs"].items()

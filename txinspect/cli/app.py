@@ -56,6 +56,7 @@ class ErrorBoundary(TyperGroup):
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """Parse what stands before the command."""
+        door.forget_impossible_sizes()
         try:
             return super().make_context(*arguments, **settings)
         except typer.TyperException as error:

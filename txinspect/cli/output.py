@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,6 +99,13 @@ def complain(sentence: str) -> None:
 
     sentence = visible(" ".join(sentence.split()))
     typer.secho(f"txinspect: {sentence}", err=True, fg="red" if sys.stderr.isatty() else None)
+
+
+def forget_impossible_sizes() -> None:
+    """Take a width or height that no terminal has, such as COLUMNS=0, out of the environment: Rich would believe it."""
+    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+        if not re.fullmatch("0*[1-9][0-9]*", os.environ.get(name, "1")):
+            del os.environ[name]
 
 
 def _close_stdout() -> None:
