@@ -13,6 +13,9 @@ def main() -> None:
     # transformers takes.
     gc.disable()
     try:
+        from txinspect.cli.lookalikes import use_lookalikes
+
+        use_lookalikes()
         from txinspect.cli.app import app
 
         app()

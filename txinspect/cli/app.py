@@ -172,13 +172,13 @@ def root(
 ) -> None:
     """Say where to begin when no command is given."""
     if install_completion is not None:
-        door.write(f"{shells.install_for(install_completion)}\n".encode(errors="replace"))
+        door.say(f"{shells.install_for(install_completion)}\n")
         raise typer.Exit
     if show_completion is not None:
-        door.write(f"{shells.script(show_completion)}\n".encode())
+        door.say(f"{shells.script(show_completion)}\n")
         raise typer.Exit
     if ctx.invoked_subcommand is None:
-        door.write(greeting(_groups()).encode())
+        door.say(greeting(_groups()))
 
 
 def _groups() -> dict[str, list[str]]:

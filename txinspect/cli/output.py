@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import typer
 
+from txinspect.cli.lookalikes import ERRORS
 from txinspect.errors import InspectError
 from txinspect.records import Report, to_json
 
@@ -47,7 +48,12 @@ def show(report: Report, output: Output, view: object | None) -> None:
         highlight=False,
     )
     render(report, console, view)
-    write(drawn.getvalue().encode(terminal.encoding, "replace"))
+    write(drawn.getvalue().encode(terminal.encoding, ERRORS))
+
+
+def say(text: str) -> None:
+    """A text on stdout."""
+    write(text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", ERRORS))
 
 
 def _json(report: Report) -> bytes:
@@ -98,7 +104,9 @@ def complain(sentence: str) -> None:
     from txinspect.render.terminal.glyphs import visible
 
     sentence = visible(" ".join(sentence.split()))
-    typer.secho(f"txinspect: {sentence}", err=True, fg="red" if sys.stderr.isatty() else None)
+    said = f"txinspect: {sentence}"
+    # Typer's own way to stderr would write UTF-8 where the terminal is set to ASCII.
+    print(typer.style(said, fg="red") if sys.stderr.isatty() else said, file=sys.stderr)
 
 
 def forget_impossible_sizes() -> None:
