@@ -396,6 +396,48 @@ def test_a_stream_that_is_closed_from_the_start(redirection: str, says: str, opt
     assert said.count("\n") == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["none"], 2), (["attn", "--layer", "x"], 2), (["tree", "./none"], 1), (["--bad"], 2), (["models"], 0)],
+    ids=str,
+)
+def test_a_stderr_that_hears_nothing_changes_no_exit_code(arguments: list[str], code: int, redirection: str) -> None:
+    if redirection.endswith("full") and not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    command = f"{sys.executable} -m txinspect {shlex.join(arguments)} {redirection}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_report_with_a_closed_stderr(opt: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "x.npz"
+    command = shlex.join([sys.executable, "-m", "txinspect", "embed", "hi", "-m", str(opt), "--save", str(saved)])
+    done = subprocess.run(["sh", "-c", f"{command} 2>&-"], capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0
+    assert b"token_embeddings" in done.stdout
+    assert saved.stat().st_size > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_working_directory_that_is_gone_is_one_sentence(opt: Path, tmp_path: Path) -> None:
+    command = shlex.join([sys.executable, "-P", "-m", "txinspect", "embed", "hi", "-m", str(opt), "--save", "x.npz"])
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        ["sh", "-c", f"rmdir ../gone && {command}"],
+        cwd=tmp_path / "gone",
+        env=os.environ | {"PYTHONPATH": str(Path(txinspect.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "txinspect: the working directory is gone: change to one that is there\n"
+
+
 def test_tables_are_utf8_whatever_the_locale(opt: Path, run_process: Process, run_cli: Run) -> None:
     assert run_cli("tokenize", "hi", "-m", opt).exit_code == 0
     for variables in ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"}):

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -76,6 +77,9 @@ class ErrorBoundary(TyperGroup):
             self._complain(ctx, error, error.as_spelled_by(self._spelling(ctx)))
             raise typer.Exit(error.exit_code) from None
         except Exception as error:
+            if isinstance(error, FileNotFoundError) and _is_adrift():
+                self._complain(ctx, error, "the working directory is gone: change to one that is there")
+                raise typer.Exit(1) from None
             newer = untested()
             advice = f"; {newer}: an older one may work" if newer else ""
             advice += "; run it again with -v for the traceback" if not _is_verbose(ctx) else ""
@@ -122,6 +126,15 @@ class ErrorBoundary(TyperGroup):
         if _is_verbose(ctx):
             traceback.print_exception(error)
         door.complain(sentence)
+
+
+def _is_adrift() -> bool:
+    """Whether the working directory was deleted, which transformers cannot be imported in."""
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
 
 
 def _is_verbose(ctx: typer.Context) -> bool:

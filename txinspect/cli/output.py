@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any, cast
@@ -106,7 +106,8 @@ def complain(sentence: str) -> None:
     sentence = visible(" ".join(sentence.split()))
     said = f"txinspect: {sentence}"
     # Typer's own way to stderr would write UTF-8 where the terminal is set to ASCII.
-    print(typer.style(said, fg="red") if sys.stderr.isatty() else said, file=sys.stderr)
+    with suppress(OSError):  # the exit code says it, too
+        print(typer.style(said, fg="red") if sys.stderr.isatty() else said, file=sys.stderr)
 
 
 def forget_impossible_sizes() -> None:
