@@ -54,6 +54,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """The public names, which are not here before they are used."""
+    return list(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import txinspect` costs nothing."""
     if name in _HOMES:

@@ -9,7 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from txinspect.errors import UsageError, spelled
 
@@ -176,22 +187,53 @@ _KINDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "a string",
-    tuple[int, ...]: "a tuple of whole numbers, such as (0, 2)",
-    tuple[str, ...]: "a tuple of strings, such as ('logits',)",
+    tuple[int, ...]: "a tuple of whole numbers",
+    tuple[str, ...]: "a tuple of strings",
 }
 """The types of fields that are checked, in words."""
+
+_EXAMPLES: dict[str, tuple[Any, ...]] = {
+    "stages": ("logits",),
+    "skip_modules": ("fc1",),
+    "heads": (0, 2),
+    "queries": (9,),
+}
+"""What a field that is a tuple may hold."""
 
 
 def _check_types(record: Any) -> None:
     """Raise UsageError for a field of another type: a shell gives the right ones, Python may give anything."""
-    import msgspec
-
     for name, kind in _checked_fields(record.__class__).items():
         value = getattr(record, name)
-        try:
-            msgspec.convert(value, kind)
-        except msgspec.ValidationError:
-            raise UsageError(f"{spelled(name)} {value!r} is not {_KINDS[unwrapped(kind)]}") from None
+        if not _is_of(kind, value):
+            raise UsageError(f"{spelled(name)} {shown(value)} is not {_wanted(name, value, unwrapped(kind))}")
+
+
+def _is_of(kind: Any, value: object) -> bool:
+    """Whether a value is of a type; a list is no tuple, and True is no number."""
+    import msgspec
+
+    try:
+        msgspec.convert(value, kind)
+    except (msgspec.ValidationError, TypeError):
+        return False
+    return not isinstance(value, (list, set, frozenset))
+
+
+def _wanted(name: str, value: Any, kind: Any) -> str:
+    """What a field takes, in words: where the value lacks only the tuple around it, the value in one."""
+    if get_origin(kind) is not tuple:
+        return _KINDS[kind]
+    meant = tuple(value) if isinstance(value, (list, set, frozenset)) else (value,)
+    if _is_of(kind, meant):
+        return f"a tuple: give {shown(meant)}"
+    return _KINDS[kind] + (f", such as {_EXAMPLES[name]}" if name in _EXAMPLES else "")
+
+
+def shown(value: object) -> str:
+    """A value of any type in a sentence: on one line, and not without end."""
+    line = " ".join(repr(value).split())
+    return line if len(line) <= 80 else line[:79] + "…"
 
 
 @cache
@@ -208,9 +250,9 @@ def unwrapped(hint: Any) -> Any:
 
 def _check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Raise UsageError for a value that is not allowed."""
-    if value not in allowed:
+    if not isinstance(value, (str, type(None))) or value not in allowed:
         *others, last = [str(each) for each in allowed if each is not None]
-        raise UsageError(f"{spelled(name)} {value!r} is unknown: give {', '.join(others)} or {last}")
+        raise UsageError(f"{spelled(name)} {shown(value)} is unknown: give {', '.join(others)} or {last}")
 
 
 def _check_device(name: str, device: object, what: str = "a device: give auto, cpu, cuda, cuda:N or mps") -> None:
@@ -240,7 +282,9 @@ class ModelQuery(Query[ReportType]):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.model, ModelChoice):
-            raise UsageError(f"model {self.model!r} is not a ModelChoice: give ModelChoice(name={self.model!r})")
+            given = shown(self.model)
+            advice = f": give ModelChoice(name={given})" if isinstance(self.model, str) else ""
+            raise UsageError(f"model {given} is not a ModelChoice{advice}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +318,9 @@ class TensorQuery(TextQuery[ReportType]):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.save is not None and not isinstance(self.save, Path):
-            raise UsageError(f"save {self.save!r} is not a pathlib.Path: give Path({str(self.save)!r})")
+            given = shown(self.save)
+            advice = f": give Path({given})" if isinstance(self.save, str) else ""
+            raise UsageError(f"save {given} is not a pathlib.Path{advice}")
         if self.save is not None and self.save.suffix not in (".safetensors", ".npz"):
             raise UsageError(
                 f"{spelled('save')} {str(self.save)!r} is not a name that ends in .safetensors or .npz, which decides "

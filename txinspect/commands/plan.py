@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from txinspect.commands.command import Command
 from txinspect.commands.run import STAGE, RunQuery
 from txinspect.errors import UsageError
-from txinspect.queries import ModelChoice, ModelQuery, TensorQuery
+from txinspect.queries import ModelChoice, ModelQuery, Query, TensorQuery, shown
 from txinspect.records import InputRecord, LoadingRecord, ModelReport, QuantizationRecord, doc
 
 
@@ -21,6 +21,8 @@ class PlanQuery(ModelQuery["PlanReport"]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.of, Query):
+            raise UsageError(f"of {shown(self.of)} is not a query: give one that runs the model, such as EmbedQuery()")
         if not isinstance(self.of, TensorQuery):
             raise UsageError(f"{type(self.of).__name__} loads no weights: plan a query that runs the model")
         if self.model not in (ModelChoice(), self.of.model):
