@@ -30,7 +30,7 @@ from typing import Annotated, Literal
 from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
 from txinspect.queries import PLACEMENT, PRECISION, Option, TextQuery
-from txinspect.records import InputRecord, Report, doc
+from txinspect.records import InputRecord, ModelReport, doc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class LoudView:
     frame: Annotated[bool, Option("--frame", "Draw a frame around it.")] = False
 
 
-class LoudReport(Report, frozen=True, kw_only=True):
+class LoudReport(ModelReport, frozen=True, kw_only=True):
     """Report of `loud`."""
 
     command: Annotated[Literal["loud"], doc("The command that made the report.")]
@@ -62,7 +62,7 @@ class LoudReport(Report, frozen=True, kw_only=True):
     loud: Annotated[str, doc("The text, louder.")]
 
 
-COMMAND = Command("loud", LoudQuery, LoudReport, examples=("txinspect loud 'Hello' --times 2",), view=LoudView)
+COMMAND = Command("loud", LoudQuery, LoudReport, "Text", examples=("txinspect loud 'Hello' --times 2",), view=LoudView)
 '''
 
 ANSWER = '''
@@ -101,10 +101,62 @@ def draw(report, console, view=LoudView()):
     return Panel(report.loud) if view.frame else Text(report.loud)
 '''
 
+CHEER = {
+    "commands": '''
+"""A cheer, for which no model is needed."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from txinspect.commands.command import Command
+from txinspect.queries import Option, Query
+from txinspect.records import Report, doc
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheerQuery(Query["CheerReport"]):
+    """Cheer."""
+
+    times: Annotated[int, Option("--times", "How often.", "N")] = 1
+
+
+class CheerReport(Report, frozen=True, kw_only=True):
+    """Report of `cheer`."""
+
+    command: Annotated[Literal["cheer"], doc("The command that made the report.")]
+    cheer: Annotated[str, doc("The cheer.")]
+
+
+COMMAND = Command("cheer", CheerQuery, CheerReport, group="Run", examples=("txinspect cheer",))
+''',
+    "answers": '''
+"""A cheer."""
+
+from txinspect.answers.reporting import head
+from txinspect.commands.cheer import CheerQuery, CheerReport
+
+
+def answer(query, notify):
+    """The report of `cheer`."""
+    return CheerReport(**head("cheer"), cheer="hurrah " * query.times)
+''',
+    "render.terminal": '''
+"""The drawing of `cheer`."""
+
+from rich.text import Text
+
+
+def draw(report, console):
+    """The cheer."""
+    return Text(report.cheer)
+''',
+}
+"""A command that asks nothing of a model."""
+
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The command line with `loud` in it: three files, each in its place, and a line in the list of commands."""
+    """The command line with `loud` and `cheer` in it: three files each, in their places, and a line in the list."""
     places: list[tuple[Any, str]] = [
         (txinspect.commands, DECLARATION),
         (txinspect.answers, ANSWER),
@@ -114,13 +166,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         folder = tmp_path / package.__name__
         folder.mkdir()
         (folder / "loud.py").write_text(code)
+        (folder / "cheer.py").write_text(CHEER[package.__name__.removeprefix("txinspect.")])
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
-    monkeypatch.setattr(commands, "NAMES", (*commands.NAMES, "loud"))  # the line
+    monkeypatch.setattr(commands, "NAMES", (*commands.NAMES, "loud", "cheer"))  # the line
     before = app_room.app
     app = reload(app_room).app
     yield lambda *arguments: CliRunner().invoke(app, list(arguments))
     commands.command.cache_clear()
-    for name in [name for name in sys.modules if name.endswith(".loud")]:
+    for name in [name for name in sys.modules if name.endswith((".loud", ".cheer"))]:
         package, _, stem = name.rpartition(".")
         delattr(import_module(package), stem)
         del sys.modules[name]
@@ -172,3 +225,20 @@ def test_its_query_in_python(run: Any) -> None:
     query: Any = txinspect.LoudQuery
     assert inspect(query(text="Hi", times=2), said.append).loud == "HI!!"
     assert said == ["shouting"]
+
+
+def test_a_command_without_a_model(run: Any) -> None:
+    shown: Result = run("cheer", "--times", "2")
+    assert (shown.exit_code, shown.stdout.rstrip()) == (0, "hurrah hurrah")
+    report = json.loads(run("cheer", "--json").stdout)
+    assert report == {
+        "schema_version": 1,
+        "txinspect": txinspect.__version__,
+        "command": "cheer",
+        "notes": [],
+        "cheer": "hurrah ",
+    }
+    words = run("cheer", "--help").stdout
+    assert "--times" in words
+    assert not [option for option in ("--model", "MODEL", "--revision", "--dtype", "--8bit") if option in words]
+    assert (run("cheer", "-m", "opt-mini").exit_code, run("cheer", "opt-mini").exit_code) == (2, 2)

@@ -19,6 +19,7 @@ from txinspect import records
 from txinspect.commands import schema
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.embed import EmbedQuery
+from txinspect.commands.models import ModelsQuery
 from txinspect.commands.plan import PlanQuery
 from txinspect.commands.pos import PosQuery
 from txinspect.commands.run import RunQuery
@@ -28,10 +29,10 @@ from txinspect.commands.tree import TreeQuery
 from txinspect.inspecting import inspect
 from txinspect.queries import ModelChoice, Query
 
-COMMANDS = ("tokenize", "tree", "stages", "embed", "pos", "attn", "run", "plan")
+COMMANDS = ("tokenize", "tree", "stages", "models", "embed", "pos", "attn", "run", "plan")
 TEXT = "naïve 😀 [/INST]"
 
-ENVELOPE = {"schema_version", "txinspect", "command", "model"}
+ENVELOPE = {"schema_version", "txinspect", "command"}
 CONTRACT: dict[str, set[str]] = {
     "model": {
         *("name", "revision", "model_type", "class", "num_parameters", "num_hidden_layers", "num_attention_heads"),
@@ -47,6 +48,7 @@ CONTRACT: dict[str, set[str]] = {
     "modules": {"name", "class", "depth", "parameters", "numel", "bytes"},
     "modules.parameters": {"name", "shape", "dtype", "numel", "bytes", "tied_to"},
     "stages": {"name", "axes", "module", "class", "available", "reason"},
+    "models": {"name", "origin", "model_type", "layers", "bytes", "path"},
 }
 """Keys that design.md, section 2, fixes, by the path of the object that has them."""
 
@@ -54,6 +56,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "tokenize": ("model", "input", "input.tokens"),
     "tree": ("model", "modules", "modules.parameters"),
     "stages": ("model", "stages"),
+    "models": ("models",),
     **dict.fromkeys(("embed", "pos", "attn", "run"), ("model", "input", "input.tokens", "tensors", "tensors.stats")),
     "plan": ("model", "input", "input.tokens"),
 }
@@ -64,6 +67,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "tokenize": lambda: TokenizeQuery(model=model, text=TEXT),
         "tree": lambda: TreeQuery(model=model),
         "stages": lambda: StagesQuery(model=model),
+        "models": lambda: ModelsQuery(),
         "embed": lambda: EmbedQuery(model=model, text=TEXT, **more),
         "pos": lambda: PosQuery(model=model, text=TEXT, **more),
         "attn": lambda: AttnQuery(model=model, text=TEXT, layer=1, heads=(0, 2), queries=(3, 5), **more),

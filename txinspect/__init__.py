@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from txinspect.commands.attn import AttnQuery
     from txinspect.commands.embed import EmbedQuery
+    from txinspect.commands.models import ModelsQuery
     from txinspect.commands.plan import PlanQuery
     from txinspect.commands.pos import PosQuery
     from txinspect.commands.run import RunQuery
@@ -40,6 +41,7 @@ __all__ = [
     "EmbedQuery",
     "InspectError",
     "ModelChoice",
+    "ModelsQuery",
     "PlanQuery",
     "PosQuery",
     "RunQuery",
@@ -50,6 +52,11 @@ __all__ = [
     "inspect",
     "to_json",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names, which are not here before they are used."""
+    return list(__all__)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,13 @@ def main() -> None:
     # A command is over before garbage matters, and looking for cycles takes a fifth of what importing torch and
     # transformers takes.
     gc.disable()
+    if sys.stderr is None:
+        # Closed from the start: what is said there goes nowhere, and no file that is opened takes its number.
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
     try:
+        from txinspect.cli.lookalikes import use_lookalikes
+
+        use_lookalikes()
         from txinspect.cli.app import app
 
         app()

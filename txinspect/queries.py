@@ -9,7 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from txinspect.errors import UsageError, spelled
 
@@ -185,23 +196,55 @@ _KINDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "a string",
-    tuple[int, ...]: "a tuple of whole numbers, such as (0, 2)",
+    tuple[int, ...]: "a tuple of whole numbers",
+    tuple[str, ...]: "a tuple of strings",
     Layers: "a whole number, a tuple of them such as (0, 2), or None for all",
-    tuple[str, ...]: "a tuple of strings, such as ('logits',)",
 }
 """The types of fields that are checked, in words."""
+
+_EXAMPLES: dict[str, tuple[Any, ...]] = {
+    "stages": ("logits",),
+    "skip_modules": ("fc1",),
+    "heads": (0, 2),
+    "queries": (9,),
+    "fail_on": ("nan", "inf"),
+}
+"""What a field that is a tuple may hold."""
 
 
 def _check_types(record: Any) -> None:
     """Raise UsageError for a field of another type: a shell gives the right ones, Python may give anything."""
-    import msgspec
-
     for name, kind in _checked_fields(record.__class__).items():
         value = getattr(record, name)
-        try:
-            msgspec.convert(value, kind)
-        except msgspec.ValidationError:
-            raise UsageError(f"{spelled(name)} {value!r} is not {_KINDS[unwrapped(kind)]}") from None
+        if not _is_of(kind, value):
+            raise UsageError(f"{spelled(name)} {shown(value)} is not {_wanted(name, value, unwrapped(kind))}")
+
+
+def _is_of(kind: Any, value: object) -> bool:
+    """Whether a value is of a type; a list is no tuple, and True is no number."""
+    import msgspec
+
+    try:
+        msgspec.convert(value, kind)
+    except (msgspec.ValidationError, TypeError):
+        return False
+    return not isinstance(value, (list, set, frozenset))
+
+
+def _wanted(name: str, value: Any, kind: Any) -> str:
+    """What a field takes, in words: where the value lacks only the tuple around it, the value in one."""
+    if get_origin(kind) is not tuple:
+        return _KINDS[kind]
+    meant = tuple(value) if isinstance(value, (list, set, frozenset)) else (value,)
+    if _is_of(kind, meant):
+        return f"a tuple: give {shown(meant)}"
+    return _KINDS[kind] + (f", such as {_EXAMPLES[name]}" if name in _EXAMPLES else "")
+
+
+def shown(value: object) -> str:
+    """A value of any type in a sentence: on one line, and not without end."""
+    line = " ".join(repr(value).split())
+    return line if len(line) <= 80 else line[:79] + "…"
 
 
 @cache
@@ -229,9 +272,9 @@ def from_start(asked: tuple[int, ...], count: int, wrong: Callable[[int], Except
 
 def check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Raise UsageError for a value that is not allowed."""
-    if value not in allowed:
+    if not isinstance(value, (str, type(None))) or value not in allowed:
         *others, last = [str(each) for each in allowed if each is not None]
-        raise UsageError(f"{spelled(name)} {value!r} is unknown: give {', '.join(others)} or {last}")
+        raise UsageError(f"{spelled(name)} {shown(value)} is unknown: give {', '.join(others)} or {last}")
 
 
 def _check_device(name: str, device: object, what: str = "a device: give auto, cpu, cuda, cuda:N or mps") -> None:
@@ -243,7 +286,15 @@ def _check_device(name: str, device: object, what: str = "a device: give auto, c
 
 @dataclass(frozen=True, kw_only=True)
 class Query(Generic[ReportType]):
-    """What every query has; it is answered with a report of its type."""
+    """What can be asked; it is answered with a report of its type."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelQuery(Query[ReportType]):
+    """A query about a model."""
 
     idle: ClassVar[tuple[str, ...]] = ()
     """Fields of the choice that would do nothing here, and so are not options in a shell."""
@@ -251,13 +302,15 @@ class Query(Generic[ReportType]):
     model: ModelChoice = field(default_factory=ModelChoice)
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        super().__post_init__()
         if not isinstance(self.model, ModelChoice):
-            raise UsageError(f"model {self.model!r} is not a ModelChoice: give ModelChoice(name={self.model!r})")
+            given = shown(self.model)
+            advice = f": give ModelChoice(name={given})" if isinstance(self.model, str) else ""
+            raise UsageError(f"model {given} is not a ModelChoice{advice}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextQuery(Query[ReportType]):
+class TextQuery(ModelQuery[ReportType]):
     """A query about a text."""
 
     text: str = LESSON
@@ -300,11 +353,16 @@ class TensorQuery(TextQuery[ReportType]):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.save is not None and not isinstance(self.save, Path):
-            raise UsageError(f"save {self.save!r} is not a pathlib.Path: give Path({str(self.save)!r})")
+            given = shown(self.save)
+            advice = f": give Path({given})" if isinstance(self.save, str) else ""
+            raise UsageError(f"save {given} is not a pathlib.Path{advice}")
         if self.save is not None and self.save.suffix not in (".safetensors", ".npz"):
             raise UsageError(
                 f"{spelled('save')} {str(self.save)!r} is not a name that ends in .safetensors or .npz, which decides "
                 f"the format"
             )
+        if not _is_of(tuple[str, ...], self.fail_on):
+            wanted = _wanted("fail_on", self.fail_on, tuple[str, ...])
+            raise UsageError(f"{spelled('fail_on')} {shown(self.fail_on)} is not {wanted}")
         for kind in self.fail_on:
             check_one_of("fail_on", kind, get_args(Unsound))

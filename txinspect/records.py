@@ -172,13 +172,18 @@ class Report(Record, frozen=True, kw_only=True):
     schema_version: Annotated[int, doc("Version of these keys.")]
     txinspect: Annotated[str, doc("Version of the program.")]
     command: Annotated[str, doc("The command that made the report.")]
-    model: ModelRecord
     notes: Annotated[
         list[str], doc("What to know before reading the numbers: what was found, cautions, how it was loaded.")
     ]
 
 
-class TensorsReport(Report, frozen=True, kw_only=True):
+class ModelReport(Report, frozen=True, kw_only=True):
+    """What every report about a model begins with."""
+
+    model: ModelRecord
+
+
+class TensorsReport(ModelReport, frozen=True, kw_only=True):
     """Report of `embed`, `pos` and `run`."""
 
     command: Annotated[Literal["embed", "pos", "run"], doc("The command that made the report.")]

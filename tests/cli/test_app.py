@@ -24,11 +24,12 @@ from typer.testing import Result
 import txinspect
 from txinspect.commands import NAMES as REPORTS
 
-COMMANDS = (*REPORTS, "schema")
+COMMANDS = (*REPORTS, "schema", "help")
 ASKED: dict[str, tuple[str, ...]] = {
     "tokenize": ("naïve 😀 [/INST]", "-m", "{model}"),
     "tree": ("{model}",),
     "stages": ("{model}",),
+    "models": (),
     "embed": ("naïve 😀 [/INST]", "-m", "{model}"),
     "pos": ("naïve 😀 [/INST]", "-m", "{model}"),
     "attn": ("naïve 😀 [/INST]", "-m", "{model}", "--layer", "1"),
@@ -70,6 +71,23 @@ def test_every_command_has_help_with_examples(command: str, option: str, run_cli
     assert any(f"txinspect {command}" in example for example in examples(run_cli, command))
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_stand_indented_between_the_sentence_and_the_options(command: str, run_cli: Run, wide: None) -> None:
+    shown = run_cli(command, "--help").stdout
+    said, _, rest = shown.partition("╭─")
+    *_, sentence, blank, title = said[: said.index("   $ ")].splitlines()
+    assert re.fullmatch(r" [A-Z].+\. +", sentence)
+    assert (blank.strip(), title.strip()) == ("", "Examples:")
+    assert "$ txinspect" not in rest
+    lines = [line.rstrip() for line in said[said.index("   $ ") :].splitlines()]
+    assert lines == [*(f"   $ {example}" for example in examples(run_cli, command)), ""]
+
+
+def test_the_list_of_commands_shows_no_examples(run_cli: Run, wide: None) -> None:
+    assert "Examples" not in run_cli("--help").stdout
+    assert "$" not in run_cli("--help").stdout
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_names_no_type_for_a_switch(command: str, run_cli: Run, wide: None) -> None:
     shown = run_cli(*([command] if command else []), "--help").stdout
@@ -80,6 +98,19 @@ def test_help_names_no_type_for_a_switch(command: str, run_cli: Run, wide: None)
 def test_help_lists_every_command(run_cli: Run, wide: None) -> None:
     shown = run_cli("--help").stdout
     assert all(re.search(rf"^│ {command} +[A-Z].+\.", shown, re.MULTILINE) for command in COMMANDS)
+
+
+def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> None:
+    shown = run_cli("--help").stdout
+    panels = dict(re.findall(r"^╭─ (\w+) ─+╮\n(.*?)^╰", shown, re.MULTILINE | re.DOTALL))
+    listed = {title: re.findall(r"^│ ([a-z]+) ", body, re.MULTILINE) for title, body in panels.items()}
+    assert listed == {
+        "Options": [],
+        "Text": ["tokenize"],
+        "Model": ["tree", "stages", "models"],
+        "Run": ["embed", "pos", "attn", "run"],
+        "Machines": ["plan", "schema", "help"],
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -105,8 +136,47 @@ def test_examples_keep_their_brackets(command: str, run_cli: Run, wide: None) ->
         shlex.split(example)
 
 
-def test_version(run_cli: Run) -> None:
-    result = run_cli("--version")
+def test_asked_nothing_it_says_where_to_begin(run_cli: Run) -> None:
+    result = run_cli()
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 18
+    assert max(map(len, lines)) <= 80
+    assert result.stdout.isascii()
+    assert lines[0].endswith(".")
+    listed = [name for line in lines if re.match("  [A-Z]", line) for name in re.findall(r"\b[a-z]+", line)]
+    assert listed == list(COMMANDS)
+    assert lines[-1] == "txinspect help COMMAND says more about each."
+
+
+def test_what_it_says_to_begin_with_runs(run_cli: Run) -> None:
+    lines = [line.split("   ")[0] for line in run_cli().stdout.splitlines() if line.startswith("  txinspect ")]
+    *here, hub = [shlex.split(line)[1:] for line in lines]
+    assert [arguments[0] for arguments in here] == ["attn", "tokenize", "tree"]
+    for arguments in here:
+        assert run_cli(*arguments).exit_code == 0
+    result = run_cli(*hub)
+    assert result.exit_code == 1
+    assert "local cache" in result.stderr  # a Hub id, which cannot be fetched here
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_a_command_too(command: str, run_cli: Run) -> None:
+    names = [command] if command else []
+    asked_so, asked_otherwise = run_cli("help", *names), run_cli(*names, "--help")
+    assert (asked_so.exit_code, asked_so.stderr) == (0, "")
+    assert asked_so.stdout == asked_otherwise.stdout
+
+
+def test_help_for_an_unknown_command_says_so_as_the_command_does(run_cli: Run) -> None:
+    asked_so, asked_otherwise = run_cli("help", "foo"), run_cli("foo")
+    assert (asked_so.exit_code, asked_so.stdout, asked_so.stderr) == (2, "", asked_otherwise.stderr)
+    assert asked_so.stderr == "txinspect: no such command 'foo'; see 'txinspect --help'\n"
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version(option: str, run_cli: Run) -> None:
+    result = run_cli(option)
     assert (result.exit_code, result.stdout) == (0, f"txinspect {txinspect.__version__}\n")
 
 
@@ -132,7 +202,7 @@ def test_json_is_one_line_of_one_object(command: str, run_cli: Run, opt: Path) -
     report = strict(result.stdout_bytes)
     assert (report["schema_version"], report["command"]) == (1, command)
     assert report["txinspect"] == txinspect.__version__
-    assert report["model"]["name"] == str(opt)
+    assert command == "models" or report["model"]["name"] == str(opt)
 
 
 @pytest.mark.parametrize("command", REPORTS)
@@ -159,7 +229,7 @@ def test_json_does_not_know_the_width(command: str, run_cli: Run, opt: Path, mon
 @pytest.mark.parametrize("command", REPORTS)
 def test_options_that_say_less_or_more_do_not_change_the_report(command: str, run_cli: Run, opt: Path) -> None:
     plain = run_cli(*asked(command, opt), "--json").stdout_bytes
-    for option in ("-q", "--quiet", "-v", "--verbose", "--offline"):
+    for option in ("-q", "--quiet", "-v", "--verbose", *(["--offline"] if command != "models" else [])):
         result = run_cli(*asked(command, opt), "--json", option)
         assert (result.exit_code, result.stdout_bytes, result.stderr) == (0, plain, "")
 
@@ -194,6 +264,17 @@ def test_tables_fit_and_stderr_is_silent(command: str, run_cli: Run, opt: Path) 
     assert "\x1b" not in result.stdout
 
 
+@pytest.mark.parametrize("columns", ["0", "-1", "", "x", "³", "000", "8e1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["attn", "--help"]], ids=" ".join)
+def test_an_impossible_width_is_as_if_not_set(arguments: list[str], columns: str, run_process: Process) -> None:
+    unset = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    plain = subprocess.run([sys.executable, "-m", "txinspect", *arguments], capture_output=True, check=False, env=unset)
+    done = run_process(*arguments, COLUMNS=columns, TERMINAL_WIDTH=columns, LINES=columns)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == plain.stdout
+    assert len(done.stdout) > 100
+
+
 def test_schema_of_one_command_and_of_all(run_cli: Run) -> None:
     one, everything = strict(run_cli("schema", "attn").stdout_bytes), strict(run_cli("schema").stdout_bytes)
     assert one["$defs"].items() <= everything["$defs"].items()
@@ -216,7 +297,18 @@ print(code, slow, file=sys.stderr)
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["schema"], ["schema", "attn"], ["attn", "--help"], ["tokenize", "hi"], ["none"]],
+    [
+        ["--help"],
+        ["--version"],
+        [],
+        ["help", "attn"],
+        ["schema"],
+        ["schema", "attn"],
+        ["attn", "--help"],
+        ["tokenize", "hi"],
+        ["models"],
+        ["none"],
+    ],
     ids=" ".join,
 )
 def test_what_needs_no_model_imports_none_of_its_libraries(arguments: list[str], opt: Path, run_cli: Run) -> None:
@@ -255,16 +347,16 @@ def started(*arguments: object, **streams: Any) -> Iterator[subprocess.Popen[byt
 
 @pytest.mark.parametrize(
     "arguments",
-    [["tokenize", "x" * 3000], ["tokenize", "x" * 3000, "--json"], ["schema"], ["--help"]],
-    ids=lambda a: f"{a[0]} {len(a)}",
+    [["tokenize", "x" * 3000], ["tokenize", "x" * 3000, "--json"], ["schema"], ["--help"], []],
+    ids=lambda a: f"{a[:1]} {len(a)}",
 )
 def test_a_closed_pipe_ends_quietly(arguments: list[str], opt: Path, run_cli: Run) -> None:
-    model = ["-m", str(opt)] if arguments[0] == "tokenize" else []
+    model = ["-m", str(opt)] if arguments[:1] == ["tokenize"] else []
     assert run_cli("tokenize", "hi", "-m", opt).exit_code == 0
     reading, writing = os.pipe()
     with started(*arguments, *model, stdout=writing, stderr=subprocess.PIPE) as process:
         os.close(writing)
-        if arguments[0] == "tokenize":
+        if arguments[:1] == ["tokenize"]:
             os.read(reading, 1)  # `head -c 1`
         os.close(reading)
         _, said = process.communicate(timeout=60)
@@ -302,6 +394,48 @@ def test_a_stream_that_is_closed_from_the_start(redirection: str, says: str, opt
     assert done.returncode == 1
     assert said.startswith(f"txinspect: {says}")
     assert said.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["none"], 2), (["attn", "--layer", "x"], 2), (["tree", "./none"], 1), (["--bad"], 2), (["models"], 0)],
+    ids=str,
+)
+def test_a_stderr_that_hears_nothing_changes_no_exit_code(arguments: list[str], code: int, redirection: str) -> None:
+    if redirection.endswith("full") and not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    command = f"{sys.executable} -m txinspect {shlex.join(arguments)} {redirection}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_report_with_a_closed_stderr(opt: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "x.npz"
+    command = shlex.join([sys.executable, "-m", "txinspect", "embed", "hi", "-m", str(opt), "--save", str(saved)])
+    done = subprocess.run(["sh", "-c", f"{command} 2>&-"], capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0
+    assert b"token_embeddings" in done.stdout
+    assert saved.stat().st_size > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_working_directory_that_is_gone_is_one_sentence(opt: Path, tmp_path: Path) -> None:
+    command = shlex.join([sys.executable, "-P", "-m", "txinspect", "embed", "hi", "-m", str(opt), "--save", "x.npz"])
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        ["sh", "-c", f"rmdir ../gone && {command}"],
+        cwd=tmp_path / "gone",
+        env=os.environ | {"PYTHONPATH": str(Path(txinspect.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "txinspect: the working directory is gone: change to one that is there\n"
 
 
 def test_tables_are_utf8_whatever_the_locale(opt: Path, run_process: Process, run_cli: Run) -> None:
@@ -424,6 +558,27 @@ def test_an_error_on_a_terminal_obeys_no_escape_of_the_input(tmp_path: Path) -> 
     assert "\x1b[2J" not in heard
     assert "\x1b]0;" not in heard
     assert heard.replace("\r\n", "\n").count("\n") == 1
+
+
+def shown_on_terminal(*arguments: object, **environment: str) -> tuple[int, str]:
+    """The exit code, and what the terminal on stdout shows."""
+    ours, theirs = pty.openpty()
+    shown = b""
+    with started(*arguments, stdout=theirs, stderr=subprocess.DEVNULL, env=os.environ | environment) as process:
+        os.close(theirs)
+        with suppress(OSError):  # Linux reports the end of a terminal as an error
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        process.wait(timeout=60)
+    os.close(ours)
+    return process.returncode, shown.decode().replace("\r\n", "\n")
+
+
+def test_json_on_a_terminal_is_indented(run_process: Process) -> None:
+    code, shown = shown_on_terminal("models", "--json")
+    assert code == 0
+    piped = strict(run_process("models", "--json").stdout)
+    assert shown == json.dumps(piped, indent=2, ensure_ascii=False) + "\n"
 
 
 def test_nothing_but_the_report_in_a_pipe(opt: Path, run_process: Process) -> None:

@@ -12,9 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import shellingham
 from huggingface_hub import constants
 
 from tests.conftest import UPDATE_GOLDEN
+from tests.making.bad_input import sentence, usage
 from txinspect.cli import completing
 from txinspect.sources import bundled_models
 from txinspect.stages import stage_names
@@ -106,6 +108,7 @@ def test_a_damaged_config_still_completes(config: str, tmp_path: Path) -> None:
 
 # Through the shells' protocol
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = str(Path(sys.executable).with_name("txinspect"))
 Complete = Callable[..., list[str]]
 
@@ -132,7 +135,7 @@ def complete(tmp_path: Path) -> Complete:
             env=os.environ
             | typed
             | {"_TXINSPECT_COMPLETE": f"complete_{shell}", "HF_HUB_CACHE": str(cache)}
-            | {"PYTHONPATH": str(tmp_path / "poison")},
+            | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "poison"), str(ROOT)])},
             capture_output=True,
             check=False,
             timeout=60,
@@ -167,6 +170,10 @@ def test_commands_of_schema_through_the_protocol(complete: Complete) -> None:
     assert complete("txinspect schema at") == ["attn"]
 
 
+def test_commands_of_help_through_the_protocol(complete: Complete) -> None:
+    assert complete("txinspect help sc") == ["schema"]
+
+
 @pytest.mark.parametrize(
     ("line", "found"),
     [
@@ -196,10 +203,80 @@ def test_the_completion_files_are_what_the_program_generates(shell: str) -> None
         text=True,
         check=False,
     )
-    path = Path(__file__).parents[2] / "completions" / f"txinspect.{shell}"
+    path = ROOT / "completions" / f"txinspect.{shell}"
     # A first line of #compdef is what zsh looks for, so the blank one that Typer prints before it is left out.
     generated = done.stdout.lstrip("\n")
     if UPDATE_GOLDEN:
         path.write_text(generated)
     assert "txinspect" in generated
     assert path.read_text() == generated
+
+
+# Installed
+
+PLACES = {
+    "bash": ".bash_completions/txinspect.sh",
+    "zsh": ".zfunc/_txinspect",
+    "fish": ".config/fish/completions/txinspect.fish",
+}
+Process = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.mark.parametrize("shell", PLACES)
+def test_completion_is_installed_for_the_shell_that_is_named(shell: str, tmp_path: Path, run_process: Process) -> None:
+    done = run_process("--install-completion", shell, HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, b"")
+    place = tmp_path / PLACES[shell]
+    assert done.stdout.decode() == f"completion for {shell} is installed in {place}: it begins with the next terminal\n"
+    script = (ROOT / "completions" / f"txinspect.{shell}").read_text().strip()
+    assert place.read_text().strip() == script
+    others = {tmp_path / other for other in PLACES.values()} - {place}
+    assert not [path for path in others if path.exists()]
+    shown = run_process("--show-completion", shell, HOME=str(tmp_path))
+    assert (shown.returncode, shown.stdout.decode().strip()) == (0, script)
+
+
+@pytest.mark.parametrize("shell", ["powershell", "pwsh"])
+def test_the_script_of_a_powershell(shell: str, run_process: Process) -> None:
+    done = run_process("--show-completion", shell)
+    assert done.returncode == 0
+    assert b"Register-ArgumentCompleter -Native -CommandName txinspect" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/bin/bash").exists(), reason="needs bash")
+def test_completion_is_installed_for_the_shell_that_is_running(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m txinspect --install-completion; {sys.executable} -m txinspect --show-completion"
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{command}; true"],
+        env=os.environ | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert (tmp_path / PLACES["bash"]).read_text().strip() in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--install-completion", "--show-completion"])
+def test_an_unknown_shell_is_wrong_usage(
+    option: str, run_cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shells = "give bash, zsh, fish, powershell or pwsh"
+    assert usage(run_cli(option, "tcsh")) == f"txinspect: {option} 'tcsh' is no shell that completes: {shells}\n"
+
+    def none(_: int) -> None:
+        raise shellingham.ShellDetectionFailure
+
+    monkeypatch.setattr(shellingham, "detect_shell", none)
+    assert usage(run_cli(option)) == f"txinspect: {option} cannot tell which shell is running: name it, such as bash\n"
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(
+    run_cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    said = sentence(run_cli("--install-completion", "fish"))
+    assert "completion for fish could not be installed" in said
+    assert str(tmp_path / "file") in said

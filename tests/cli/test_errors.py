@@ -160,12 +160,6 @@ def test_wrong_usage(arguments: tuple[str, ...], says: tuple[str, ...], model: P
     assert not missing, said
 
 
-def test_no_arguments_shows_the_help(run_cli: Run) -> None:
-    result = run_cli()
-    assert result.exit_code == 2
-    assert "tokenize" in result.output
-
-
 # Text
 
 

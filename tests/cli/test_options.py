@@ -47,6 +47,7 @@ EXPECTED = {
     "tokenize": WHERE | OUTPUT | TEXT,
     "tree": WHERE | PRECISION_OPTIONS | OUTPUT | MODEL | {"--depth", "--expand", "--params"},
     "stages": WHERE | PRECISION_OPTIONS | OUTPUT | MODEL,
+    "models": OUTPUT,
     "embed": LOADING | OUTPUT | TEXT | TENSORS,
     "pos": LOADING | OUTPUT | TEXT | TENSORS,
     "attn": LOADING
@@ -57,6 +58,7 @@ EXPECTED = {
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
     "plan": LOADING | OUTPUT | TEXT | {"-s", "--stage"},
     "schema": set(),
+    "help": set(),
 }
 """The options of each command, as the contract spells them."""
 
@@ -329,7 +331,7 @@ def test_fields_become_options() -> None:
         hidden: int = 3
 
     seen: list[Any] = []
-    command = Command("shout", ShoutQuery, TokenizeReport, ())
+    command = Command("shout", ShoutQuery, TokenizeReport, "Text", ())
     function = command_function(command, lambda query, output, view: seen.append((query, output, view)))
     assert function.__doc__ == "Say it louder."
     names = list(inspect.signature(function).parameters)

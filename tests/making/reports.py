@@ -11,6 +11,7 @@ from msgspec import structs
 from rich.console import Console
 
 from txinspect.commands.attn import AttnReport, HeadRecord, KeyRecord, MapRecord, QueryRecord, WindowRecord
+from txinspect.commands.models import AvailableModelRecord, ModelsReport
 from txinspect.commands.plan import PlanReport
 from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.commands.tokenize import TokenizeReport
@@ -394,6 +395,42 @@ def stages_report() -> StagesReport:
     return StagesReport(**head("stages"), stages=stages, quantization=None)
 
 
+def models_report() -> ModelsReport:
+    """A bundled model, a cached one with a long name, and one of which nothing is known."""
+    return ModelsReport(
+        schema_version=1,
+        txinspect="0.1.0",
+        command="models",
+        notes=[],
+        models=[
+            AvailableModelRecord(
+                name="opt-mini",
+                origin="bundled",
+                model_type="opt",
+                layers=4,
+                bytes=2_180_000,
+                path="/site-packages/txinspect/bundled/opt-mini",
+            ),
+            AvailableModelRecord(
+                name="meta-llama/Llama-3.2-1B-Instruct",
+                origin="cache",
+                model_type="llama",
+                layers=16,
+                bytes=0,
+                path=f"/home/me/.cache/huggingface/hub/models--meta-llama--Llama-3.2-1B-Instruct/snapshots/{'9' * 40}",
+            ),
+            AvailableModelRecord(
+                name="no/config[red]",
+                origin="cache",
+                model_type=None,
+                layers=None,
+                bytes=None,
+                path="/home/me/.cache/huggingface/hub/models--no--config[red]",
+            ),
+        ],
+    )
+
+
 REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "tokenize": lambda: (TokenizeReport(**head("tokenize", device=None), input=broken_characters()), None),
     "tree": lambda: (tree_report(device="meta"), None),
@@ -401,6 +438,7 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "tree-depth": lambda: (tree_report(), TreeView(depth=2)),
     "tree-params": lambda: (tree_report(quantization="8bit"), TreeView(params=True)),
     "stages": lambda: (stages_report(), None),
+    "models": lambda: (models_report(), None),
     "embed": lambda: (embed_report(), None),
     "pos": lambda: (
         TensorsReport(

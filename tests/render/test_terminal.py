@@ -129,7 +129,7 @@ def test_no_line_is_wider_than_the_console(name: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 140])
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("name", sorted(REPORTS.keys() - {"models"}))
 def test_the_model_comes_first(name: str, width: int) -> None:
     first = " ".join(drawn(name, width).splitlines()[:2])
     assert all(fact in first for fact in ("facebook/opt-tiny", "01234567", "OPTForCausalLM", "3 layers", "float16"))

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from txinspect import commands
+from txinspect.cli import completing, shells
 from txinspect.cli import output as door
 from txinspect.cli.building import command_function
+from txinspect.cli.greeting import greeting
 from txinspect.cli.output import Output
 from txinspect.commands import schema as schemas
+from txinspect.commands.command import Group
 from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.queries import Query
 from txinspect.stages import nearest
@@ -45,8 +50,14 @@ class ErrorBoundary(TyperGroup):
         """Its parameters, --help among them."""
         return _without_types(super().get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse; an option that names a shell means the running one where it stands last."""
+        running = args[-1:] in (["--install-completion"], ["--show-completion"])
+        return super().parse_args(ctx, [*args, shells.RUNNING] if running else args)
+
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """Parse what stands before the command."""
+        door.forget_impossible_sizes()
         try:
             return super().make_context(*arguments, **settings)
         except typer.TyperException as error:
@@ -66,6 +77,9 @@ class ErrorBoundary(TyperGroup):
             self._complain(ctx, error, error.as_spelled_by(self._spelling(ctx)))
             raise typer.Exit(error.exit_code) from None
         except Exception as error:
+            if isinstance(error, FileNotFoundError) and _is_adrift():
+                self._complain(ctx, error, "the working directory is gone: change to one that is there")
+                raise typer.Exit(1) from None
             newer = untested()
             advice = f"; {newer}: an older one may work" if newer else ""
             advice += "; run it again with -v for the traceback" if not _is_verbose(ctx) else ""
@@ -114,12 +128,22 @@ class ErrorBoundary(TyperGroup):
         door.complain(sentence)
 
 
+def _is_adrift() -> bool:
+    """Whether the working directory was deleted, which transformers cannot be imported in."""
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
+
+
 def _is_verbose(ctx: typer.Context) -> bool:
     return bool((ctx.find_root().obj or {}).get("verbose"))
 
 
 app = typer.Typer(
     cls=ErrorBoundary,
+    add_completion=False,  # its options take no shell's name: see shells
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -127,23 +151,55 @@ app = typer.Typer(
 )
 
 
-def _examples(*lines: str) -> str:
-    """The end of a command's help. Rich reads [...] as markup, so brackets are escaped."""
-    shown = "\n\n".join("  $ " + line.replace("[", r"\[") for line in lines)
-    return f"Examples:\n\n{shown}"
+def _help(sentence: str, examples: Sequence[str]) -> str:
+    """A command's help, above its options: the sentence, which alone stands in the list of commands, and examples.
+
+    Rich reads [...] as markup, so brackets are escaped. Typer takes away the indentation that all lines share and dims
+    whatever is not the sentence; a tag that undoes the second stands before the first.
+    """
+    shown = "\n".join("[not dim]  $ " + line.replace("[", r"\[") + "[/not dim]" for line in examples)
+    return f"{sentence}\n\nExamples:\n{shown}"
+
+
+def _of_a_shell(spelling: str, sentence: str) -> Any:
+    """An option that names a shell."""
+    return typer.Option(
+        spelling,
+        help=f"{sentence}: {some_of(shells.SHELLS, len(shells.SHELLS))}; the running one if not named.",
+        metavar="[SHELL]",
+        autocompletion=completing.choices(shells.SHELLS),
+    )
 
 
 @app.callback(invoke_without_command=True)
 def root(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=lambda value: _version(value))
+        bool,
+        typer.Option(
+            "--version", "-V", help="Show the version.", is_eager=True, callback=lambda value: _version(value)
+        ),
     ] = False,
+    install_completion: Annotated[str | None, _of_a_shell("--install-completion", "Make a shell complete")] = None,
+    show_completion: Annotated[str | None, _of_a_shell("--show-completion", "Print what makes it complete")] = None,
 ) -> None:
-    """Show the help when no command is given."""
+    """Say where to begin when no command is given."""
+    if install_completion is not None:
+        door.say(f"{shells.install_for(install_completion)}\n")
+        raise typer.Exit
+    if show_completion is not None:
+        door.say(f"{shells.script(show_completion)}\n")
+        raise typer.Exit
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
-        raise typer.Exit(2)
+        door.say(greeting(_groups()))
+
+
+def _groups() -> dict[str, list[str]]:
+    """The commands of each group, in the order of the help."""
+    groups: dict[str, list[str]] = {}
+    for each in app.registered_commands:
+        groups.setdefault(str(each.rich_help_panel), []).append(str(each.name))
+    return groups
 
 
 def _version(value: bool) -> None:
@@ -165,16 +221,10 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
         raise CheckError(f"a check did not hold: {failed[0]}")
 
 
-for _command in map(commands.command, commands.NAMES):
-    declare = app.command(_command.name, cls=CommandLine, epilog=_examples(*_command.examples))
-    declare(command_function(_command, _answer))
-
-
 def _reporting() -> list[str]:
     return list(commands.NAMES)
 
 
-@app.command(cls=CommandLine, epilog=_examples("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
 def schema(
     command: Annotated[
         str | None,
@@ -187,3 +237,32 @@ def schema(
     if command is not None and command not in commands.NAMES:
         raise UsageError(f"{command!r} has no report: give one of {', '.join(commands.NAMES)}")
     door.write(schemas.schema_json(command))
+
+
+def help(
+    ctx: typer.Context,
+    command: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="COMMAND", help="The command; all of them if not given.", autocompletion=lambda: _commands()
+        ),
+    ] = None,
+) -> None:
+    """Show what a command does and takes."""
+    app([*([] if command is None else [command]), "--help"], prog_name=ctx.find_root().info_name)
+
+
+def _commands() -> list[str]:
+    return [str(each.name) for each in app.registered_commands]
+
+
+def _declare(name: str, group: Group, function: Callable[..., None], examples: Sequence[str]) -> None:
+    """Make a command of a function, whose docstring is the sentence of the help."""
+    said = _help(function.__doc__ or "", examples)
+    app.command(name, cls=CommandLine, rich_help_panel=group, help=said)(function)
+
+
+for _command in map(commands.command, commands.NAMES):
+    _declare(_command.name, _command.group, command_function(_command, _answer), _command.examples)
+_declare("schema", "Machines", schema, ("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
+_declare("help", "Machines", help, ("txinspect help", "txinspect help attn"))

@@ -21,7 +21,17 @@ from txinspect.cli.text import read_text
 from txinspect.commands.command import Command
 from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import FROM_WIDTH, WHERE, ModelChoice, Option, Query, TensorQuery, TextQuery, unwrapped
+from txinspect.queries import (
+    FROM_WIDTH,
+    WHERE,
+    ModelChoice,
+    ModelQuery,
+    Option,
+    Query,
+    TensorQuery,
+    TextQuery,
+    unwrapped,
+)
 
 Answer = Callable[[Query[Any], Output, Any], None]
 """Given a query, how its report is shown, and the view that shapes the drawing."""
@@ -56,7 +66,8 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     # Headings stand in the help in the order in which their first option does: what is asked, the model, the output.
     asked = [field.parameter for field in (*own, *view) if field.option.panel is None]
     shown = [field.parameter for field in (*own, *view) if field.option.panel is not None]
-    everything = [*extra, *asked, *_model_parameters(line), *shown, *groups]
+    model = _model_parameters(line) if issubclass(line, ModelQuery) else ()
+    everything = [*extra, *asked, *model, *shown, *groups]
     ordered = sorted(everything, key=lambda parameter: not _is_argument(parameter))
     run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
@@ -100,6 +111,8 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
         given = read_text(**_taken(values, read_text))
         fields |= {"text": given.text, "special": not values.pop("no_special")}
         door.hint(given.hint, output)
+    if not issubclass(line, ModelQuery):
+        return line(**fields)
     chosen = {field.name: field.value(values.pop(field.name)) for field in _model_fields(line)}
     quantized = _taken(values, choose_model)
     return line(model=choose_model(name=values.pop("model"), **quantized, **chosen), **fields)
@@ -185,12 +198,12 @@ def _declared(record: type[Any]) -> Iterator[_Field]:
             yield _Field(field.name, inner, inner is not kind, option, field.default)
 
 
-def _model_fields(line: type[Query[Any]]) -> Iterator[_Field]:
+def _model_fields(line: type[ModelQuery[Any]]) -> Iterator[_Field]:
     """The fields of the model's choice that do something in a command; its name is spelled by hand."""
     return (field for field in _choice_fields() if field.name not in ("name", *line.idle))
 
 
-def _model_parameters(line: type[Query[Any]]) -> list[inspect.Parameter]:
+def _model_parameters(line: type[ModelQuery[Any]]) -> list[inspect.Parameter]:
     """-m where there is a text, else the argument; then how the model is loaded."""
     name = next(field for field in _choice_fields() if field.name == "name")
     settings: Any = {

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any, cast
 
 import typer
 
+from txinspect.cli.lookalikes import ERRORS
 from txinspect.errors import InspectError
 from txinspect.records import Report, to_json
 
@@ -28,7 +30,7 @@ class Output:
 def show(report: Report, output: Output, view: object | None) -> None:
     """A report on stdout: as JSON, or as tables in the shape that `view` asks for."""
     if output.json:
-        write(to_json(report) + b"\n")
+        write(_json(report) + b"\n")
         return
     from rich.console import Console
 
@@ -46,7 +48,22 @@ def show(report: Report, output: Output, view: object | None) -> None:
         highlight=False,
     )
     render(report, console, _coloured(view, console))
-    write(drawn.getvalue().encode(terminal.encoding, "replace"))
+    write(drawn.getvalue().encode(terminal.encoding, ERRORS))
+
+
+def say(text: str) -> None:
+    """A text on stdout."""
+    write(text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", ERRORS))
+
+
+def _json(report: Report) -> bytes:
+    """A report as JSON: a line for a program, indented for a person at a terminal."""
+    content = to_json(report)
+    if sys.stdout is None or not sys.stdout.isatty():
+        return content
+    import msgspec
+
+    return msgspec.json.format(content, indent=2)
 
 
 def _coloured(view: object | None, console: Any) -> Any:
@@ -103,13 +120,23 @@ def complain(sentence: str, style: str = "red") -> None:
     from txinspect.render.terminal.glyphs import visible
 
     sentence = visible(" ".join(sentence.split()))
-    typer.secho(f"txinspect: {sentence}", err=True, fg=style if sys.stderr.isatty() else None)
+    said = f"txinspect: {sentence}"
+    # Typer's own way to stderr would write UTF-8 where the terminal is set to ASCII.
+    with suppress(OSError):  # the exit code says it, too
+        print(typer.style(said, fg=style) if sys.stderr.isatty() else said, file=sys.stderr)
 
 
 def hint(sentence: str | None, output: Output) -> None:
     """What a person may want to know of the command line, on stderr."""
     if sentence and not output.quiet:
         complain(sentence, style="yellow")
+
+
+def forget_impossible_sizes() -> None:
+    """Take a width or height that no terminal has, such as COLUMNS=0, out of the environment: Rich would believe it."""
+    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+        if not re.fullmatch("0*[1-9][0-9]*", os.environ.get(name, "1")):
+            del os.environ[name]
 
 
 def _close_stdout() -> None:

@@ -13,6 +13,7 @@ NAMES = (
     "tokenize",
     "tree",
     "stages",
+    "models",
     "embed",
     "pos",
     "attn",
@@ -34,4 +35,7 @@ def command_of(query: Query[Any]) -> Command:
         for each in map(command, NAMES):
             if each.query is kind:
                 return each
-    raise TypeError(f"{type(query).__name__} is not a query that txinspect answers")
+    if isinstance(query, type):
+        raise TypeError(f"{query.__name__} is a class, and no query: give an instance of it")
+    names = ", ".join(sorted(command(name).query.__name__ for name in NAMES))
+    raise TypeError(f"{type(query).__name__} is not a query that txinspect answers: give one of {names}")

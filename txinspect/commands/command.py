@@ -8,6 +8,9 @@ from typing import Any, Literal
 from txinspect.queries import OUTPUT, Option, Query, TensorQuery
 from txinspect.records import Report
 
+Group = Literal["Text", "Model", "Run", "Machines"]
+"""The heading that a command stands under in the list of commands: what it looks at, or whom it is for."""
+
 Theme = Literal["auto", "dark", "light"]
 
 THEME = Option(
@@ -30,6 +33,7 @@ class Command:
     name: str
     query: type[Query[Any]]
     report: type[Report]
+    group: Group
     examples: tuple[str, ...]
     """Command lines for the help."""
     view: type[Any] | None = None

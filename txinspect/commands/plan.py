@@ -9,18 +9,20 @@ from typing import Annotated, Any, Literal
 from txinspect.commands.command import Command
 from txinspect.commands.run import STAGE, RunQuery
 from txinspect.errors import UsageError
-from txinspect.queries import ModelChoice, Query, TensorQuery, Unsound
-from txinspect.records import InputRecord, LoadingRecord, QuantizationRecord, Report, doc
+from txinspect.queries import ModelChoice, ModelQuery, Query, TensorQuery, Unsound, shown
+from txinspect.records import InputRecord, LoadingRecord, ModelReport, QuantizationRecord, doc
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanQuery(Query["PlanReport"]):
+class PlanQuery(ModelQuery["PlanReport"]):
     """What answering another query would read, before anything is loaded."""
 
     of: TensorQuery[Any]
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.of, Query):
+            raise UsageError(f"of {shown(self.of)} is not a query: give one that runs the model, such as EmbedQuery()")
         if not isinstance(self.of, TensorQuery):
             raise UsageError(f"{type(self.of).__name__} loads no weights: plan a query that runs the model")
         if self.model not in (ModelChoice(), self.of.model):
@@ -38,7 +40,7 @@ class PassToPlan(RunQuery):
     fail_on: tuple[Unsound, ...] = ()
 
 
-class PlanReport(Report, frozen=True, kw_only=True):
+class PlanReport(ModelReport, frozen=True, kw_only=True):
     """Report of `plan`, and of any command with --dry-run."""
 
     command: Annotated[Literal["plan"], doc("The command that made the report.")]
@@ -52,6 +54,7 @@ COMMAND = Command(
     "plan",
     PlanQuery,
     PlanReport,
+    group="Machines",
     examples=(
         "txinspect plan -m facebook/opt-1.3b",
         "txinspect plan -m facebook/opt-1.3b --stage layers.3.output --8bit",

@@ -18,5 +18,6 @@ COMMAND = Command(
     "pos",
     PosQuery,
     TensorsReport,
+    group="Run",
     examples=("txinspect pos", "txinspect pos 'Hello world' --json --values | jq '.tensors[0].values[0][0][:4]'"),
 )

@@ -43,6 +43,7 @@ COMMAND = Command(
     "run",
     RunQuery,
     TensorsReport,
+    group="Run",
     examples=(
         "txinspect run --stage 'layers.*.output' --stage logits",
         "txinspect run 'Hello world' --stage '**.q_proj' --json | jq '.tensors[] | [.name, .stats.l2]'",

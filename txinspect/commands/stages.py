@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from txinspect.commands.command import Command
-from txinspect.queries import PLACEMENT, Query
-from txinspect.records import QuantizationRecord, Record, Report, doc
+from txinspect.queries import PLACEMENT, ModelQuery
+from txinspect.records import ModelReport, QuantizationRecord, Record, doc
 
 
 @dataclass(frozen=True, kw_only=True)
-class StagesQuery(Query["StagesReport"]):
+class StagesQuery(ModelQuery["StagesReport"]):
     """List the stages of a model's forward pass, which module supplies each, and why others are absent."""
 
     idle = PLACEMENT
@@ -29,7 +29,7 @@ class StageRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"})
     note: Annotated[str | None, doc("What to know about it in this model, such as a projection that acts next.")]
 
 
-class StagesReport(Report, frozen=True, kw_only=True):
+class StagesReport(ModelReport, frozen=True, kw_only=True):
     """Report of `stages`."""
 
     command: Annotated[Literal["stages"], doc("The command that made the report.")]
@@ -41,5 +41,6 @@ COMMAND = Command(
     "stages",
     StagesQuery,
     StagesReport,
+    group="Model",
     examples=("txinspect stages", "txinspect stages facebook/opt-350m --json | jq -r '.stages[].name'"),
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from txinspect.commands.command import Command
 from txinspect.queries import PLACEMENT, PRECISION, TextQuery
-from txinspect.records import InputRecord, Report, doc
+from txinspect.records import InputRecord, ModelReport, doc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class TokenizeQuery(TextQuery["TokenizeReport"]):
     idle = (*PRECISION, *PLACEMENT)
 
 
-class TokenizeReport(Report, frozen=True, kw_only=True):
+class TokenizeReport(ModelReport, frozen=True, kw_only=True):
     """Report of `tokenize`."""
 
     command: Annotated[Literal["tokenize"], doc("The command that made the report.")]
@@ -28,6 +28,7 @@ COMMAND = Command(
     "tokenize",
     TokenizeQuery,
     TokenizeReport,
+    group="Text",
     examples=(
         "txinspect tokenize",
         "txinspect tokenize 'naïve 😀' --json | jq -c '.input.tokens[] | [.id, .text]'",

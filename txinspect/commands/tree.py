@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import PLACEMENT, Option, Query
-from txinspect.records import QuantizationRecord, Record, Report, doc
+from txinspect.queries import PLACEMENT, ModelQuery, Option
+from txinspect.records import ModelReport, QuantizationRecord, Record, doc
 
 
 @dataclass(frozen=True, kw_only=True)
-class TreeQuery(Query["TreeReport"]):
+class TreeQuery(ModelQuery["TreeReport"]):
     """Show the module tree: classes, shapes, parameters, bytes; from the config alone, without weights."""
 
     idle = PLACEMENT
@@ -63,7 +63,7 @@ class TotalsRecord(Record, frozen=True, kw_only=True):
     linear_modules: Annotated[int, doc("Linear layers that --8bit and --4bit quantize.")]
 
 
-class TreeReport(Report, frozen=True, kw_only=True):
+class TreeReport(ModelReport, frozen=True, kw_only=True):
     """Report of `tree`."""
 
     command: Annotated[Literal["tree"], doc("The command that made the report.")]
@@ -76,6 +76,7 @@ COMMAND = Command(
     "tree",
     TreeQuery,
     TreeReport,
+    group="Model",
     examples=("txinspect tree", "txinspect tree facebook/opt-1.3b --depth 3", "txinspect tree --params --expand"),
     view=TreeView,
 )

@@ -20,10 +20,29 @@ def bundled_models() -> list[str]:
 
 def cached_models() -> list[str]:
     """Hub ids of the models in the local cache."""
+    folders = _cache().glob("models--*")
+    return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
+
+
+def cached_folder(name: str) -> Path:
+    """Where the files of a cached model are: the snapshot of its branch main, else the newest one.
+
+    The repository's own folder where it has no snapshot.
+    """
+    repository = _cache() / f"models--{name.replace('/', '--')}"
+    snapshots = sorted(repository.glob("snapshots/*/"), key=lambda folder: folder.stat().st_mtime)
+    try:
+        main = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        main = ""
+    return next((folder for folder in snapshots if folder.name == main), (snapshots or [repository])[-1])
+
+
+def _cache() -> Path:
+    """The Hub's local cache."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    folders = Path(HF_HUB_CACHE).glob("models--*")
-    return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
+    return Path(HF_HUB_CACHE)
 
 
 def alternatives() -> str:

@@ -25,6 +25,9 @@ SAFETENSORS_FILES = ("model.safetensors",)
 
 TORCH_FILES = ("pytorch_model.bin",)
 
+WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "*.gguf")
+"""The weights of a model or an adapter, whole or in shards."""
+
 ADAPTER_CONFIG = "adapter_config.json"
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")

@@ -6,19 +6,20 @@ from importlib import import_module
 
 from rich.console import Console
 
-from txinspect.records import Report, TensorsReport
+from txinspect.records import ModelReport, Report, TensorsReport
 from txinspect.render.terminal import heading, loading
 
 
 def render(report: Report, console: Console, view: object | None = None) -> None:
     """Draw a report on a console; `view` is the command's record of options that shape the drawing, None for all off.
 
-    The model in a line, what was found, the drawing of the report's command, the other notes, what was read and saved;
-    then, of a command that has a `then(report)`, what to try next.
+    The model in a line where there is one, what was found, the drawing of the report's command, the other notes, what
+    was read, of a command that has a `then(report)` what to try next, and what was saved.
     """
     room = import_module(f"{__name__}.{report.command}")
     findings = report.findings if isinstance(report, TensorsReport) else []
-    console.print(heading.model_line(report.model))
+    if isinstance(report, ModelReport):
+        console.print(heading.model_line(report.model))
     for sentence in findings:
         console.print(heading.finding(sentence))
     console.print(room.draw(report, console) if view is None else room.draw(report, console, view))

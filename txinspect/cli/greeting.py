@@ -1,0 +1,26 @@
+"""What the program says when it is asked nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+_START = """\
+See what happens inside a Hugging Face causal language model, from the shell.
+
+These run now, on the small model that comes with txinspect:
+  txinspect attn --layer 0             where each token of the first layer looks
+  txinspect tokenize "your own text"   how a text becomes tokens
+  txinspect tree                       the modules, their shapes and parameters
+
+Your own model: add -m DIR or a Hub id, as in
+  txinspect attn --layer 0 -m facebook/opt-125m
+"""
+
+_END = "txinspect help COMMAND says more about each."
+
+
+def greeting(groups: Mapping[str, Sequence[str]]) -> str:
+    """A screen of 80 columns in ASCII: what to try first, then the commands, a line per group."""
+    width = max(map(len, groups))
+    lines = [f"  {group:{width}}  {', '.join(names)}" for group, names in groups.items()]
+    return "\n".join([_START, *lines, "", _END, ""])

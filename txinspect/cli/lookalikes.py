@@ -1,0 +1,64 @@
+"""ASCII look-alikes of what is drawn, of the same width, for a terminal or a file whose encoding lacks it."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from collections.abc import Iterator
+from io import TextIOWrapper
+
+ERRORS = "txinspect.lookalikes"
+"""What encoding is told to do with what it cannot encode: the name for `str.encode(…, errors)`."""
+
+_PAIRS = (
+    ("░▒▓█", ":+%#"),  # shades of a heatmap: of four different weights, each darker than the one before
+    ("▁▂▃▄▅▆▇", "_.-=+*%"),  # bars; SentencePiece's tokens begin with the lowest
+    ("▏▎▍▌▋▊▉", ".:-=+*%"),  # ends of bars, in eighths
+    ("▀▐", "^="),
+    ("–—…·•", "--~.*"),
+    ("×±≥≤≠≈∞ᵀ", "x+><!~8T"),
+    ("→←↑↓", "><^v"),
+    ("␣↵⇥", "_$>"),
+    ("‘’“”", "''\"\""),
+    ("─━═╌╍┄┅┈┉╴╶╸╺╼╾", "-" * 15),
+    ("│┃║╎╏┆┇┊┋╵╷╹╻╽╿", "|" * 15),
+)
+"""What is drawn, and its look-alikes. No question mark: in a heatmap it is a weight that is not a number."""
+
+
+def _corners_and_pictures() -> Iterator[tuple[str, str]]:
+    """Box lines that meet are a plus; pictures of controls, and the frames of a spinner, one sign each."""
+    yield from ((chr(code), "+") for code in range(0x2500, 0x2580))
+    yield from ((chr(code), "^") for code in range(0x2400, 0x2422))
+    yield from ((chr(code), "*") for code in range(0x2800, 0x2900))
+
+
+_LOOKALIKES = dict(_corners_and_pictures()) | {
+    one: other for drawn, ascii in _PAIRS for one, other in zip(drawn, ascii, strict=True)
+}
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """The error handler: characters that cannot be encoded as as many columns of ASCII."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_lookalike, error.object[error.start : error.end])), error.end
+
+
+def _lookalike(character: str) -> str:
+    """A character's look-alike, or a question mark for each column of any other."""
+    if character in _LOOKALIKES:
+        return _LOOKALIKES[character]
+    from rich.cells import cell_len
+
+    return "?" * cell_len(character)
+
+
+codecs.register_error(ERRORS, _in_ascii)
+
+
+def use_lookalikes() -> None:
+    """Let nothing that is said on stdout or stderr fail for want of a character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=ERRORS)
