@@ -248,6 +248,7 @@ ANY: Any = txinspect
             "skip_modules 'fc1' is not a tuple of strings, such as ('logits',)",
         ),
         (lambda: ANY.ModelChoice(device="gpu"), "device 'gpu' is not a device: give auto, cpu, cuda, cuda:N or mps"),
+        (lambda: ANY.ModelChoice(dtype=["fp16"]), "dtype ['fp16'] is unknown: give auto, float32, float16 or bfloat16"),
         (lambda: ANY.ModelChoice(dtype=16), "dtype 16 is unknown: give auto, float32, float16 or bfloat16"),
         (
             lambda: PlanQuery(model=ModelChoice(name="a"), of=EmbedQuery()),
