@@ -161,6 +161,51 @@ def test_a_path_that_is_not_there_is_named_with_the_alternatives(name: str, bund
     assert all(word in str(caught.value) for word in ("mini", "directory", ".gguf", "Hub id"))
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("opt-min", "opt-mini"),
+        ("OPT_Mini", "opt-mini"),
+        ("facebook/opt1.3b", "facebook/opt-1.3b"),
+        ("opt-1.3B", "facebook/opt-1.3b"),
+        ("meta/opt-1.3b", "facebook/opt-1.3b"),
+        ("gpt-neo", None),
+        ("opt", None),
+        ("", None),
+        ("opt-mini", None),
+    ],
+)
+def test_the_model_that_a_name_is_like(name: str, meant: str | None) -> None:
+    assert bundled_models.lookalike(name, ["opt-mini", "facebook/opt-1.3b"]) == meant
+
+
+def test_no_model_is_like_any_where_there_is_none() -> None:
+    assert bundled_models.lookalike("opt-mini", []) is None
+
+
+@pytest.mark.parametrize("name", ["./mini", "mini/", "min i"])
+def test_a_path_that_is_like_a_bundled_model(name: str, bundled: Path, tmp_path: Path, run_cli: Run) -> None:
+    said = sentence(run_cli("tree", name))
+    assert "no file or directory" in said
+    assert said.endswith("; did you mean 'mini'?\n")
+
+
+@pytest.mark.parametrize("case", ["not on the Hub", "offline", "not reached"])
+def test_a_wrong_name_that_is_like_one_that_is_here(
+    case: str, tiny: LoopbackHub, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(run_cli("tree", REPO, "--json"))
+    if case == "not reached":
+        tiny.close()
+        close_session()
+    options = ["--offline"] if case == "offline" else []
+    words = {"not on the Hub": "here or on the Hub", "offline": "asked offline", "not reached": "cannot be reached"}
+    for name, meant in (("team/tinyopt", REPO), ("tiny-opt", REPO), ("opt-min", "opt-mini"), ("zzz/qqq", None)):
+        said = sentence(run_cli("tree", name, *options))
+        assert words[case] in said
+        assert said.endswith(f"did you mean {meant!r}?\n" if meant else "a .gguf file or a Hub id\n"), said
+
+
 def test_a_file_is_no_model(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.touch()

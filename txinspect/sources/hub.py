@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from txinspect.errors import SourceError, spelled
-from txinspect.sources.bundled_models import alternatives
+from txinspect.sources.bundled_models import alternatives, bundled_models, cached_models
 from txinspect.sources.names import CONFIG_FILES, INDEX_FILES
 
 
@@ -129,6 +129,10 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
     if repository.adapter is not None:
         name += f", the base model of the adapter {repository.adapter!r},"
     at = f" at revision {repository.revision!r}" if repository.revision else ""
+
+    def otherwise() -> str:
+        return alternatives(repository.id, [*bundled_models(), *cached_models()])
+
     try:
         yield
     except errors.GatedRepoError as error:
@@ -140,9 +144,7 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
             f"{name} on the Hub has no revision {repository.revision!r}: check {spelled('revision')}"
         ) from error
     except errors.RepositoryNotFoundError as error:
-        raise SourceError(
-            f"there is no model {name} here or on the Hub (or it is private): {alternatives()}"
-        ) from error
+        raise SourceError(f"there is no model {name} here or on the Hub (or it is private): {otherwise()}") from error
     except errors.LocalEntryNotFoundError as error:
         if isinstance(error.__cause__, errors.HfHubHTTPError):
             status = error.__cause__.response.status_code
@@ -152,14 +154,13 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
         if repository.offline:
             raise SourceError(
                 f"{name}{at} is not in the local cache, and the Hub cannot be asked offline: "
-                f"run once without {spelled('offline')}, or {alternatives()}"
+                f"run once without {spelled('offline')}, or {otherwise()}"
             ) from error
         raise SourceError(
-            f"{name}{at} is not in the local cache and the Hub cannot be reached: "
-            f"check the network, or {alternatives()}"
+            f"{name}{at} is not in the local cache and the Hub cannot be reached: check the network, or {otherwise()}"
         ) from error
     except errors.HFValidationError as error:
-        raise SourceError(f"{name} is neither a directory nor a Hub id: {alternatives()}") from error
+        raise SourceError(f"{name} is neither a directory nor a Hub id: {otherwise()}") from error
     except (OSError, errors.HTTPError, errors.RevisionResolutionError) as error:  # type: ignore[attr-defined]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"{name}{at} could not be fetched from the Hub: {reason}") from error

@@ -129,7 +129,7 @@ def resolve(choice: ModelChoice) -> Source:
             f"{name!r} is a file, not a model: give the directory that holds its config.json, or a .gguf file"
         )
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name) or name.endswith(".gguf"):
-        raise SourceError(f"there is no file or directory {name!r}: {alternatives()}")
+        raise SourceError(f"there is no file or directory {name!r}: {alternatives(name)}")
     offline = choice.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
     return Source(name, "hub", None, Repository(name, choice.revision, offline))
 
