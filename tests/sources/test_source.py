@@ -16,12 +16,14 @@ from huggingface_hub import close_session, constants
 from safetensors.torch import load_file
 from typer.testing import Result
 
-from tests.making.checkpoints import sharded_bin
+from tests.making.checkpoints import sharded_bin, to_shards
 from tests.making.hub import BROKEN, GATED, PRIVATE, LoopbackHub, Refusal, files_of
 from txinspect.errors import SourceError, UsageError
 from txinspect.queries import ModelChoice
-from txinspect.sources import bundled_models
-from txinspect.sources.source import resolve
+from txinspect.sources import bundled_models, checkpoint
+from txinspect.sources.hub import Repository
+from txinspect.sources.names import INDEX_FILES
+from txinspect.sources.source import Source, resolve
 
 REPO = "team/tiny-opt"
 Run = Callable[..., Result]
@@ -37,6 +39,7 @@ def hub() -> Iterator[LoopbackHub]:
 def online(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoopbackHub:
     """The Hub of this process, with an empty cache: huggingface_hub reads its environment once, at import."""
     monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     monkeypatch.setenv("TXINSPECT_CACHE", str(tmp_path / "txinspect-cache"))
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
@@ -390,6 +393,61 @@ def test_weights_that_were_never_fetched_are_missed_offline(tiny: LoopbackHub, r
     report(run_cli("tokenize", "hi", "-m", REPO, "--json"))
     said = sentence(run_cli("embed", "hi", "-m", REPO, "--offline"))
     assert all(word in said for word in (repr(REPO), "not in the local cache", "--offline"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "cause"),
+    [
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE=1"),
+        ({"HF_HUB_OFFLINE": "yes", "TRANSFORMERS_OFFLINE": "1"}, "HF_HUB_OFFLINE=yes"),
+        ({"TRANSFORMERS_OFFLINE": "True"}, "TRANSFORMERS_OFFLINE=True"),
+        ({"HF_HUB_OFFLINE": "", "TRANSFORMERS_OFFLINE": "ON"}, "TRANSFORMERS_OFFLINE=ON"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_offline_by_the_environment_names_the_variable(
+    environment: dict[str, str], cause: str, tiny: LoopbackHub, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every sentence: no snapshot, a snapshot without weights, planned and run."""
+    report(run_cli("tokenize", "hi", "-m", REPO, "--json"))
+    tiny.requests.clear()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for asked in (("tree", "team/other"), ("embed", "hi", "-m", REPO), ("embed", "hi", "-m", REPO, "--dry-run")):
+        said = sentence(run_cli(*asked))
+        assert f"{cause} is set: unset it to ask the Hub" in said
+        assert "--offline" not in said
+        assert f"{cause} is set" not in sentence(run_cli(*asked, "--offline")), "without the option, too, it says so"
+    assert tiny.requests == []
+
+
+@pytest.mark.parametrize("value", ["0", "no", ""])
+def test_a_variable_that_forbids_nothing(value: str, tiny: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub asks the second variable only where the first is empty."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert resolve(ModelChoice(name=REPO)).hub == Repository(REPO)
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    found = resolve(ModelChoice(name=REPO)).hub
+    assert found is not None
+    assert found.offline == (value == "")
+
+
+@pytest.mark.parametrize(
+    ("offline_by", "next_step"),
+    [
+        (None, "the Hub cannot be asked offline: run once without offline"),
+        ("HF_HUB_OFFLINE=1", "HF_HUB_OFFLINE=1 is set: unset it to ask the Hub"),
+    ],
+)
+def test_shards_that_are_not_in_the_cache(offline_by: str | None, next_step: str, model: Path) -> None:
+    to_shards(model)
+    shards = sorted(model.glob("model-*.safetensors"))
+    shards[1].unlink()
+    patterns = (INDEX_FILES, tuple(shard.name for shard in shards))
+    hub = Repository(REPO, None, True, offline_by, snapshots=dict.fromkeys(patterns, model))
+    with pytest.raises(SourceError) as raised:
+        checkpoint.find(Source(REPO, "hub", None, hub))
+    assert str(raised.value) == f"'{REPO}' is not fully in the local cache: it lacks {shards[1].name}; {next_step}"
 
 
 def test_a_repository_without_weights_says_so(online: LoopbackHub, opt: Path, run_cli: Run) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from txinspect.errors import SourceError, spelled
+from txinspect.errors import SourceError
 from txinspect.sources.headers import ZIP, StoredTensor, of_header, state_dict, stored
 from txinspect.sources.names import INDEX_FILES
 from txinspect.sources.source import Source
@@ -59,9 +59,7 @@ def find(source: Source, choose: Choose | None = None) -> WeightFiles:
     folder = source.folder(tuple(wanted))
     missing = [shard for shard in wanted if not (folder / shard).is_file()]
     if missing:
-        next_step = (
-            f"run once without {spelled('offline')}" if source.hub.offline else "the Hub does not have it either"
-        )
+        next_step = source.hub.to_go_online if source.hub.offline else "the Hub does not have it either"
         raise SourceError(f"{source.name!r} is not fully in the local cache: it lacks {some_of(missing)}; {next_step}")
     files = [folder / shard for shard in wanted]
     for file in files:

@@ -35,10 +35,19 @@ class Repository:
     id: str
     revision: str | None = None
     offline: bool = False
+    offline_by: str | None = None
+    """The variable of the environment that keeps it offline, such as HF_HUB_OFFLINE=1; None if the choice does."""
     adapter: str | None = None
     """The adapter whose base model it is, for sentences; None if the model was asked for itself."""
     snapshots: dict[tuple[str, ...], Path] = field(default_factory=dict, compare=False, repr=False)
     """Folders that the Hub was already asked for, by patterns: each asking is a request over the network."""
+
+    @property
+    def to_go_online(self) -> str:
+        """Why the Hub is not asked, and what to do about that, for a sentence about what is not in the local cache."""
+        if self.offline_by:
+            return f"{self.offline_by} is set: unset it to ask the Hub"
+        return f"the Hub cannot be asked offline: run once without {spelled('offline')}"
 
     def folder(self, patterns: Sequence[str]) -> Path:
         """The folder of the local cache that holds the files these glob patterns name, fetching what is missing.
@@ -59,12 +68,21 @@ class Repository:
         return _cached_weights(self, folder) if self.offline else _listed_weights(self, commit=folder.name)
 
 
+def offline_variable() -> str | None:
+    """The variable of the environment that forbids to ask the Hub, such as HF_HUB_OFFLINE=1; None if none does.
+
+    huggingface_hub reads the second only where the first is empty (constants.py).
+    """
+    name = next((name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)), None)
+    if name is None or os.environ[name].upper() not in {"1", "TRUE", "YES", "ON"}:
+        return None
+    return f"{name}={os.environ[name]}"
+
+
 def _cached_weights(repository: Repository, folder: Path) -> list[HubFile]:
     here = sorted(path for kind in ("model*.safetensors", "pytorch_model*.bin") for path in folder.glob(kind))
     if not here:
-        raise SourceError(
-            f"the weights of {repository.id!r} are not in the local cache: run once without {spelled('offline')}"
-        )
+        raise SourceError(f"the weights of {repository.id!r} are not in the local cache, and {repository.to_go_online}")
     kind = here[0].suffix
     return [HubFile(path.name, path.stat().st_size, path, None) for path in here if path.suffix == kind]
 
@@ -153,8 +171,7 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
             ) from error
         if repository.offline:
             raise SourceError(
-                f"{name}{at} is not in the local cache, and the Hub cannot be asked offline: "
-                f"run once without {spelled('offline')}, or {otherwise()}"
+                f"{name}{at} is not in the local cache, and {repository.to_go_online}, or {otherwise()}"
             ) from error
         raise SourceError(
             f"{name}{at} is not in the local cache and the Hub cannot be reached: check the network, or {otherwise()}"
