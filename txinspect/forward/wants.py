@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from txinspect.anatomy.architecture import Supply
+from txinspect.anatomy.names import names_of
 from txinspect.errors import StageError
-from txinspect.stages import BY_PART, is_glob, matching, nearest
+from txinspect.stages import is_glob
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Architecture
@@ -71,23 +72,13 @@ def named(subject: Subject, patterns: Sequence[str]) -> Plan:
 
 def _supplies(subject: Subject, pattern: str) -> list[Supply]:
     """What one name or glob picks. Raises StageError if the model has nothing of the kind."""
-    known: dict[str, list[Supply]] = {}
+    names = names_of(subject.architecture)
+    if refused := names.refusal(subject.source.name, pattern):
+        raise StageError(refused)
+    by_name: dict[str, list[Supply]] = {}
     for supply in subject.architecture.supplies() + subject.architecture.module_supplies():
-        known.setdefault(supply.name, []).append(supply)
-    if is_glob(pattern):
-        picked = [supply for name in matching(pattern, known) for supply in known[name]]
-    else:
-        parts = [supply for name in known if name.startswith(pattern + ".") for supply in known[name]]
-        picked = known.get(pattern) or (parts if pattern in BY_PART else [])
-    available = [supply for supply in picked if supply.available]
-    if available:
-        return available
-    if picked:
-        raise StageError(f"{subject.source.name!r} has no stage {pattern!r}: {picked[0].reason}")
-    _check_layer_in_name(subject, pattern)
-    near = nearest(pattern, list(known))
-    hint = f"did you mean {' or '.join(near)}?" if near else "'txinspect stages' and 'txinspect tree' list the names"
-    raise StageError(f"{subject.source.name!r} has no stage or module {pattern!r}: {hint}")
+        by_name.setdefault(supply.name, []).append(supply)
+    return [supply for name in names.picked(pattern) for supply in by_name[name] if supply.available]
 
 
 def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
@@ -101,16 +92,5 @@ def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
 
 def check_layer(subject: Subject, layer: int) -> None:
     """Raise StageError for a layer that the model does not have."""
-    count = len(subject.architecture.layers)
-    if not count:
-        raise StageError(f"layer {layer} is out of range: {subject.source.name!r} has no layers")
-    if layer >= count:
-        raise StageError(f"layer {layer} is out of range: {subject.source.name!r} has layers 0 to {count - 1}")
-
-
-def _check_layer_in_name(subject: Subject, name: str) -> None:
-    """A name such as layers.99.output is best answered with the layers there are."""
-    first, _, rest = name.partition(".")
-    number = rest.partition(".")[0]
-    if first == "layers" and number.isdecimal():
-        check_layer(subject, int(number))
+    if refused := names_of(subject.architecture).without_layer(subject.source.name, layer):
+        raise StageError(refused)
