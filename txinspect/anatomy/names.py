@@ -19,6 +19,8 @@ class Names:
     reasons: Mapping[str, str | None]
     """By name, in the order of the pass: why the model does not have the stage; None if it does."""
     layers: int
+    stacks: tuple[str, ...] = ()
+    """The paths of the modules that the layers are items of, such as model.layers."""
 
     def picked(self, pattern: str) -> list[str]:
         """The names that a name or glob picks, whether the model has them or not."""
@@ -45,10 +47,16 @@ class Names:
         return f"layer {layer} is out of range: {model!r} has {last}"
 
     def _out_of_range(self, model: str, name: str) -> str | None:
-        """A name such as layers.99.output is best answered with the layers there are."""
-        first, _, rest = name.partition(".")
-        number = rest.partition(".")[0]
-        return self.without_layer(model, int(number)) if first == "layers" and number.isdecimal() else None
+        """A name such as layers.99.output, or a module's in layer 99, is best answered with the layers there are."""
+        for stack in ("layers", *self.stacks):
+            number = name.removeprefix(f"{stack}.").partition(".")[0]
+            if (
+                name.startswith(f"{stack}.")
+                and number.isdecimal()
+                and (refused := self.without_layer(model, int(number)))
+            ):
+                return refused
+        return None
 
     def _elsewhere(self, model: str, name: str) -> str | None:
         """What a name of another tool is here, or why the model has no such stage."""
@@ -62,10 +70,9 @@ class Names:
         return f"{name!r} is {found.tool} name: here it is {' and '.join(here)}"
 
     def _unknown(self, model: str, pattern: str) -> str:
-        near = nearest(pattern, list(self.reasons))
-        hint = (
-            f"did you mean {' or '.join(near)}?" if near else "'txinspect stages' and 'txinspect tree' list the names"
-        )
+        near = nearest(pattern, [name for name, reason in self.reasons.items() if reason is None])
+        meant = f"did you mean {' or '.join(near)}?"
+        hint = meant if near else "'txinspect stages' and 'txinspect tree' list the names"
         return f"{model!r} has no stage or module {pattern!r}: {hint}"
 
 
@@ -75,4 +82,5 @@ def names_of(architecture: Architecture) -> Names:
     for supply in architecture.supplies() + architecture.module_supplies():
         if reasons.get(supply.name, "") is not None:
             reasons[supply.name] = None if supply.available else reasons.get(supply.name) or supply.reason
-    return Names(reasons, len(architecture.layers))
+    firsts = [layer.first.rpartition(".") for layer in architecture.layers]
+    return Names(reasons, len(firsts), tuple(dict.fromkeys(stack for stack, _, index in firsts if index.isdecimal())))
