@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from txinspect.anatomy.architecture import Supply
-from txinspect.anatomy.names import names_of
+from txinspect.anatomy.names import Names, names_of
 from txinspect.errors import StageError
 from txinspect.stages import is_glob
 
@@ -57,9 +57,13 @@ def plan_of(
 
 def named(subject: Subject, patterns: Sequence[str]) -> Plan:
     """The stages and modules that names and globs pick. Raises StageError for one that the model does not have."""
+    names, by_name = names_of(subject.architecture), dict[str, list[Supply]]()
+    check_names(names, subject.source.name, patterns)
+    for supply in subject.architecture.supplies() + subject.architecture.module_supplies():
+        by_name.setdefault(supply.name, []).append(supply)
     chosen: dict[Supply, Want] = {}
     for pattern in sorted(patterns, key=is_glob):
-        supplies = _supplies(subject, pattern)
+        supplies = [supply for name in names.picked(pattern) for supply in by_name[name] if supply.available]
         # Of several modules that can supply a stage, such as rotary tables of two kinds, not all need to run.
         may_be_idle = is_glob(pattern) or len({supply.module for supply in supplies}) > 1
         for supply in supplies:
@@ -70,15 +74,11 @@ def named(subject: Subject, patterns: Sequence[str]) -> Plan:
     )
 
 
-def _supplies(subject: Subject, pattern: str) -> list[Supply]:
-    """What one name or glob picks. Raises StageError if the model has nothing of the kind."""
-    names = names_of(subject.architecture)
-    if refused := names.refusal(subject.source.name, pattern):
-        raise StageError(refused)
-    by_name: dict[str, list[Supply]] = {}
-    for supply in subject.architecture.supplies() + subject.architecture.module_supplies():
-        by_name.setdefault(supply.name, []).append(supply)
-    return [supply for name in names.picked(pattern) for supply in by_name[name] if supply.available]
+def check_names(names: Names, model: str, patterns: Sequence[str]) -> None:
+    """Raise StageError for a name or glob that picks nothing the model called `model` has."""
+    for pattern in sorted(patterns, key=is_glob):
+        if refused := names.refusal(model, pattern):
+            raise StageError(refused)
 
 
 def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
