@@ -16,7 +16,7 @@ from huggingface_hub import close_session, constants
 from safetensors.torch import load_file
 from typer.testing import Result
 
-from tests.making.checkpoints import sharded_bin, to_shards
+from tests.making.checkpoints import change_config, sharded_bin, to_shards
 from tests.making.hub import BROKEN, GATED, PRIVATE, LoopbackHub, Refusal, files_of
 from txinspect.errors import SourceError, UsageError
 from txinspect.queries import ModelChoice
@@ -283,6 +283,18 @@ def test_only_shards_in_use_are_fetched(online: LoopbackHub, opt: Path, tmp_path
     assert set(shards) <= set(online.fetched())
     assert whole["tensors"][0]["values"] == report(run_cli(*asked[:3], str(opt), *asked[4:]))["tensors"][0]["values"]
     assert report(run_cli(*asked, "--offline"))["tensors"] == whole["tensors"]
+
+
+def test_surplus_tensors_in_shards_that_are_not_fetched(online: LoopbackHub, model: Path, run_cli: Run) -> None:
+    change_config(model, num_hidden_layers=2)
+    to_shards(model)
+    online.add(REPO, files_of(model))
+    asked = ("embed", "hi", "-m", REPO, "--json")
+    said = "The checkpoint holds 16 tensors that config.json has no place for"
+    for arguments in ((*asked, "--dry-run"), asked, (*asked, "--offline"), ("tree", REPO, "--json")):
+        assert len([note for note in report(run_cli(*arguments))["notes"] if said in note]) == 1, arguments
+    snapshot = resolve(ModelChoice(name=REPO, offline=True)).config_folder()
+    assert len(list(snapshot.glob("model-*"))) == 1, "of the two shards, the other is known by the index alone"
 
 
 def test_a_plan_fetches_headers_alone(online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run) -> None:

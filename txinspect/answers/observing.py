@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from txinspect.anatomy import locating
 from txinspect.anatomy.names import names_of
 from txinspect.answers import saving, tensors
-from txinspect.answers.reporting import encode, head, loading_notes
+from txinspect.answers.reporting import encode, head, loading_notes, surplus_notes
 from txinspect.commands.run import RunQuery
 from txinspect.errors import InspectError, SourceError, StageError
 from txinspect.forward import capture, checking
@@ -109,7 +109,7 @@ def observe(
     if not records:
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = tensors.numbered(records, kept)
-    notes = [*plan.notes, *loading_notes(subject)]
+    notes = [*plan.notes, *loading_notes(subject), *surplus_notes(subject, loaded.names)]
     if idle:
         notes.append(f"{some_of(idle)} passed no tensor on in this pass.")
     if query.save:
