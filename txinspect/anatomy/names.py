@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,12 +50,8 @@ class Names:
     def _out_of_range(self, model: str, name: str) -> str | None:
         """A name such as layers.99.output, or a module's in layer 99, is best answered with the layers there are."""
         for stack in ("layers", *self.stacks):
-            number = name.removeprefix(f"{stack}.").partition(".")[0]
-            if (
-                name.startswith(f"{stack}.")
-                and number.isdecimal()
-                and (refused := self.without_layer(model, int(number)))
-            ):
+            inside = re.match(rf"{re.escape(stack)}\.([0-9]+)(?:\.|$)", name)
+            if inside and (refused := self.without_layer(model, int(inside[1]))):
                 return refused
         return None
 
