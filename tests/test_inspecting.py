@@ -228,15 +228,15 @@ ANY: Any = txinspect
     [
         (
             lambda: ANY.AttnQuery(layer="0"),
-            "layer '0' is not a whole number, a tuple of them such as (0, 2), or None for all",
+            "layer '0' is not a whole number, a tuple of them such as (0, 2), or None",
         ),
         (
             lambda: ANY.AttnQuery(layer=True),
-            "layer True is not a whole number, a tuple of them such as (0, 2), or None for all",
+            "layer True is not a whole number, a tuple of them such as (0, 2), or None",
         ),
         (
             lambda: ANY.AttnQuery(layer=1.5),
-            "layer 1.5 is not a whole number, a tuple of them such as (0, 2), or None for all",
+            "layer 1.5 is not a whole number, a tuple of them such as (0, 2), or None",
         ),
         (lambda: ANY.AttnQuery(heads=0), "heads 0 is not a tuple: give (0,)"),
         (lambda: ANY.AttnQuery(heads="0"), "heads '0' is not a tuple of whole numbers, such as (0, 2)"),
@@ -258,6 +258,7 @@ ANY: Any = txinspect
             "skip_modules 'fc1' is not a tuple: give ('fc1',)",
         ),
         (lambda: ANY.ModelChoice(device="gpu"), "device 'gpu' is not a device: give auto, cpu, cuda, cuda:N or mps"),
+        (lambda: ANY.ModelChoice(dtype=["fp16"]), "dtype ['fp16'] is unknown: give auto, float32, float16 or bfloat16"),
         (lambda: ANY.ModelChoice(dtype=16), "dtype 16 is unknown: give auto, float32, float16 or bfloat16"),
         (
             lambda: PlanQuery(model=ModelChoice(name="a"), of=EmbedQuery()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -157,3 +158,92 @@ def test_nearest_names(typed: str, first: str) -> None:
 
 def test_nothing_is_near_a_name_of_another_world() -> None:
     assert stages.nearest("zzzzqqqq", stages.stage_names(2)) == []
+
+
+# --- names of other tools ---
+
+
+README = Path(__file__).parent.parent / "README.md"
+ELSEWHERE = re.compile(
+    r"^\| stage \| axes \| Hugging Face \| TransformerLens \|\n\|[-|]+\|\n((?:\|.*\n)+)", re.MULTILINE
+)
+
+NOT_QUITE = {
+    "embed_positions": "the name of a module in some families, which anatomy knows; no output of transformers",
+}
+"""Names in the README's table that are not the stage's own, each with the reason."""
+
+
+def readme_rows() -> list[tuple[list[stages.Stage], list[str], list[str]]]:
+    """Of each row of the README's table: its stages, and its names in Hugging Face and in TransformerLens."""
+    (table,) = ELSEWHERE.findall(README.read_text(encoding="utf-8"))
+    rows = []
+    for line in table.splitlines():
+        names, _, hugging_face, lens = (cell.strip() for cell in line.strip("|").split("|"))
+        first, *others = re.findall(r"`([^`]+)`", names)
+        full = [first, *(f"{first.rpartition('.')[0]}{other}" for other in others)]
+        found = [stage for name in full for stage in stages.STAGES if stage.template == name]
+        assert len(found) == len(full), line
+        hooks = [hook.removesuffix(" out") for hook in lens.split(", ") if hook]
+        outputs = [name.removeprefix("outputs.") for name in re.findall(r"`([^`]+)`", hugging_face)]
+        rows.append((found, outputs, hooks))
+    return rows
+
+
+def test_the_readmes_table_has_every_stage() -> None:
+    shown = [stage.template for row, _, _ in readme_rows() for stage in row]
+    assert sorted(shown) == sorted(stage.template for stage in stages.STAGES)
+
+
+@pytest.mark.parametrize("column", ["hugging_face", "transformer_lens"])
+def test_the_readmes_names_elsewhere_are_the_datas(column: str) -> None:
+    """Every name of the README is its row's, and a stage that has names in the data has one there."""
+    for row, outputs, hooks in readme_rows():
+        shown = outputs if column == "hugging_face" else hooks
+        known = [getattr(stage, column) for stage in row]
+        assert set(shown) - NOT_QUITE.keys() <= {name for names in known for name in names}, row
+        if shown:
+            assert all(names for names in known) or set(shown) & NOT_QUITE.keys()
+        elif column == "transformer_lens":
+            assert not any(known), row
+
+
+@pytest.mark.parametrize(
+    ("name", "tool", "here"),
+    [
+        ("hook_embed", "TransformerLens'", ["token_embeddings"]),
+        ("hook_pattern", "TransformerLens'", ["layers.*.attention.weights"]),
+        ("blocks.0.attn.hook_pattern", "TransformerLens'", ["layers.0.attention.weights"]),
+        ("blocks.*.attn.hook_z", "TransformerLens'", ["layers.*.attention.context"]),
+        ("blocks.11.hook_resid_post", "TransformerLens'", ["layers.11.output"]),
+        ("blocks.1.ln1.hook_normalized", "TransformerLens'", ["layers.1.attention.input"]),
+        ("ln_final.hook_normalized", "TransformerLens'", ["final_norm"]),
+        ("attentions", "Hugging Face's", ["layers.*.attention.weights"]),
+        ("outputs.attentions[2]", "Hugging Face's", ["layers.2.attention.weights"]),
+        ("attentions[-1]", "Hugging Face's", ["layers.3.attention.weights"]),
+        ("hidden_states", "Hugging Face's", ["layers.*.input", "final_norm"]),
+        ("hidden_states[0]", "Hugging Face's", ["layers.0.input"]),
+        ("hidden_states[3]", "Hugging Face's", ["layers.3.input"]),
+        ("hidden_states[4]", "Hugging Face's", ["final_norm"]),
+        ("hidden_states[-1]", "Hugging Face's", ["final_norm"]),
+        ("hidden_states[-2]", "Hugging Face's", ["layers.3.input"]),
+        ("hidden_states[5]", "Hugging Face's", ["layers.5.input"]),
+        ("hidden_states[-6]", "Hugging Face's", ["layers.*.input", "final_norm"]),
+        ("last_hidden_state", "Hugging Face's", ["final_norm"]),
+        ("inputs_embeds", "Hugging Face's", ["token_embeddings"]),
+        ("get_input_embeddings()", "Hugging Face's", ["token_embeddings"]),
+        ("past_key_values[1]", "Hugging Face's", ["layers.1.attention.k", "layers.1.attention.v"]),
+        ("router_logits", "Hugging Face's", ["layers.*.mlp.router"]),
+    ],
+)
+def test_a_name_of_another_tool(name: str, tool: str, here: list[str]) -> None:
+    """In a model of four layers."""
+    assert stages.elsewhere(name, 4) == stages.Elsewhere(tool, tuple(here))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hook_resid_mid", "hook_mlp_in", "blocks.0.hook_embed", "attention", "hidden_states[x]", "layers.0", "", "*"],
+)
+def test_what_is_no_name_of_another_tool(name: str) -> None:
+    assert stages.elsewhere(name, 4) is None

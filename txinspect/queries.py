@@ -42,6 +42,21 @@ DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 DType = Literal["auto", "float32", "float16", "bfloat16"]
 """auto is the type the checkpoint is stored in."""
 
+if TYPE_CHECKING:
+    GivenDType = Literal[DType, "fp32", "float", "fp16", "half", "bf16"]
+else:
+    GivenDType = DType
+"""What a choice may be given; its field, and so a shell's completion, knows the type's own name only."""
+
+DTYPES: dict[str, DType] = {
+    "fp32": "float32",
+    "float": "float32",
+    "fp16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+}
+"""What other tools, torch among them, call the types."""
+
 Quantization = Literal["8bit", "4bit"]
 FourBitType = Literal["nf4", "fp4"]
 Unsound = Literal["nan", "inf"]
@@ -132,7 +147,7 @@ class ModelChoice:
         ),
     ] = ()
     dtype: Annotated[
-        DType,
+        GivenDType,
         Option("--dtype", "Type to compute in: auto (the stored one), float32, float16 or bfloat16.", "TYPE", LOADING),
     ] = "auto"
     device: Annotated[
@@ -158,6 +173,8 @@ class ModelChoice:
 
     def __post_init__(self) -> None:
         _check_types(self)
+        if isinstance(self.dtype, str):
+            object.__setattr__(self, "dtype", DTYPES.get(self.dtype, self.dtype))
         check_one_of("dtype", self.dtype, get_args(DType))
         check_one_of("quantization", self.quantization, (*get_args(Quantization), None))
         check_one_of("four_bit_type", self.four_bit_type, (*get_args(FourBitType), None))
@@ -198,7 +215,7 @@ _KINDS: dict[Any, str] = {
     str: "a string",
     tuple[int, ...]: "a tuple of whole numbers",
     tuple[str, ...]: "a tuple of strings",
-    Layers: "a whole number, a tuple of them such as (0, 2), or None for all",
+    Layers: "a whole number, a tuple of them such as (0, 2), or None",
 }
 """The types of fields that are checked, in words."""
 

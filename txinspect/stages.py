@@ -22,6 +22,10 @@ class Stage:
     meaning: str
     optional: bool = False
     """Whether only some kinds of model have it, so that a list leaves it out where none of the layers does."""
+    hugging_face: tuple[str, ...] = ()
+    """What transformers calls it; [i] is the layer's place in a list of the model's outputs."""
+    transformer_lens: tuple[str, ...] = ()
+    """What TransformerLens calls it, without the block that it is in."""
 
     @property
     def part(self) -> str:
@@ -37,6 +41,11 @@ class Stage:
         """The name of this stage in a layer, such as layers.0.attention.q."""
         return self.template.replace("{i}", str(layer))
 
+    @property
+    def everywhere(self) -> str:
+        """The glob of this stage in all layers, such as layers.*.input; the whole name of a stage outside them."""
+        return self.template.replace("{i}", "*")
+
 
 _HIDDEN = ("batch", "seq", "hidden")
 _HEADS = ("batch", "head", "seq", "head_dim")
@@ -45,27 +54,84 @@ _PATTERN = ("batch", "head", "query", "key")
 _CHOICE = ("batch", "seq", "choice")
 
 STAGES: tuple[Stage, ...] = (
-    Stage("token_embeddings", _HIDDEN, "the embedding table's rows for the tokens"),
-    Stage("position_embeddings", _HIDDEN, "what is added for the positions"),
-    Stage("layers.{i}.input", _HIDDEN, "the residual stream before the layer"),
-    Stage("layers.{i}.attention.input", _HIDDEN, "what enters the attention, after its norm"),
-    Stage("layers.{i}.attention.q", _HEADS, "queries as they meet the keys: after bias, q-norm and rotary"),
-    Stage("layers.{i}.attention.k", _KV_HEADS, "keys, before repeating for grouped queries"),
-    Stage("layers.{i}.attention.v", _KV_HEADS, "values, before repeating for grouped queries"),
-    Stage("layers.{i}.attention.scores", _PATTERN, "scaled q·kᵀ before mask and softmax"),
-    Stage("layers.{i}.attention.weights", _PATTERN, "attention weights: the softmax of the masked scores"),
-    Stage("layers.{i}.attention.context", _HEADS, "weights·v"),
-    Stage("layers.{i}.attention.output", _HIDDEN, "the attention's output, after its output projection"),
+    Stage(
+        *("token_embeddings", _HIDDEN, "the embedding table's rows for the tokens"),
+        hugging_face=("get_input_embeddings()", "inputs_embeds"),
+        transformer_lens=("hook_embed",),
+    ),
+    Stage(
+        *("position_embeddings", _HIDDEN, "what is added for the positions"),
+        transformer_lens=("hook_pos_embed",),
+    ),
+    Stage(
+        *("layers.{i}.input", _HIDDEN, "the residual stream before the layer"),
+        hugging_face=("hidden_states[i]",),
+        transformer_lens=("hook_resid_pre",),
+    ),
+    Stage(
+        *("layers.{i}.attention.input", _HIDDEN, "what enters the attention, after its norm"),
+        transformer_lens=("ln1",),
+    ),
+    Stage(
+        *("layers.{i}.attention.q", _HEADS, "queries as they meet the keys: after bias, q-norm and rotary"),
+        transformer_lens=("hook_rot_q",),
+    ),
+    Stage(
+        *("layers.{i}.attention.k", _KV_HEADS, "keys, before repeating for grouped queries"),
+        hugging_face=("past_key_values[i]",),
+        transformer_lens=("hook_rot_k",),
+    ),
+    Stage(
+        *("layers.{i}.attention.v", _KV_HEADS, "values, before repeating for grouped queries"),
+        hugging_face=("past_key_values[i]",),
+        transformer_lens=("hook_v",),
+    ),
+    Stage(
+        *("layers.{i}.attention.scores", _PATTERN, "scaled q·kᵀ before mask and softmax"),
+        transformer_lens=("hook_attn_scores",),
+    ),
+    Stage(
+        *("layers.{i}.attention.weights", _PATTERN, "attention weights: the softmax of the masked scores"),
+        hugging_face=("attentions[i]",),
+        transformer_lens=("hook_pattern",),
+    ),
+    Stage(*("layers.{i}.attention.context", _HEADS, "weights·v"), transformer_lens=("hook_z",)),
+    Stage(
+        *("layers.{i}.attention.output", _HIDDEN, "the attention's output, after its output projection"),
+        transformer_lens=("hook_attn_out",),
+    ),
     Stage("layers.{i}.mixer.input", _HIDDEN, "what enters a recurrent or convolutional mixer", optional=True),
     Stage("layers.{i}.mixer.output", _HIDDEN, "what the mixer adds to the residual stream", optional=True),
-    Stage("layers.{i}.mlp.input", _HIDDEN, "what enters the MLP, after its norm"),
-    Stage("layers.{i}.mlp.router", ("batch", "seq", "expert"), "a score for every expert", optional=True),
+    Stage(
+        *("layers.{i}.mlp.input", _HIDDEN, "what enters the MLP, after its norm"),
+        transformer_lens=("ln2",),
+    ),
+    Stage(
+        *("layers.{i}.mlp.router", ("batch", "seq", "expert"), "a score for every expert"),
+        optional=True,
+        hugging_face=("router_logits",),
+    ),
     Stage("layers.{i}.mlp.router.weights", _CHOICE, "the weights of the chosen experts", optional=True),
     Stage("layers.{i}.mlp.router.experts", _CHOICE, "the chosen experts", optional=True),
-    Stage("layers.{i}.mlp.output", _HIDDEN, "what the MLP adds to the residual stream"),
-    Stage("layers.{i}.output", _HIDDEN, "the residual stream after the layer"),
-    Stage("final_norm", _HIDDEN, "the residual stream after the last norm"),
-    Stage("logits", ("batch", "seq", "vocab"), "the model's output: a score for every next token"),
+    Stage(
+        *("layers.{i}.mlp.output", _HIDDEN, "what the MLP adds to the residual stream"),
+        transformer_lens=("hook_mlp_out",),
+    ),
+    Stage(
+        *("layers.{i}.output", _HIDDEN, "the residual stream after the layer"),
+        hugging_face=("hidden_states[i+1]",),
+        transformer_lens=("hook_resid_post",),
+    ),
+    Stage(
+        *("final_norm", _HIDDEN, "the residual stream after the last norm"),
+        hugging_face=("hidden_states[-1]", "last_hidden_state"),
+        transformer_lens=("ln_final",),
+    ),
+    Stage(
+        *("logits", ("batch", "seq", "vocab"), "the model's output: a score for every next token"),
+        hugging_face=("logits",),
+        transformer_lens=("logits",),
+    ),
 )
 
 BY_PART: dict[str, Stage] = {stage.part if stage.per_layer else stage.template: stage for stage in STAGES}
@@ -89,6 +155,51 @@ def layer_of(name: str) -> int | None:
     """The layer in a stage's name, such as 3 of layers.3.output; None where there is no plain number."""
     match = re.match(r"layers\.([0-9]+)(?:\.|\Z)", name)
     return int(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a name of another tool is here."""
+
+    tool: str
+    """Whose name it is, such as TransformerLens'."""
+    stages: tuple[str, ...]
+    """Stages, or globs where the name is that of all layers at once."""
+
+
+_HOOK = re.compile(r"(?:blocks\.(?P<layer>\d+|\*)\.)?(?:attn\.)?(?P<name>\w+?)(?:\.hook_normalized)?")
+"""TransformerLens: hook_pattern, blocks.0.attn.hook_pattern, ln_final.hook_normalized."""
+
+_OUTPUT = re.compile(r"(?:outputs?\.)?(?P<name>\w+(?:\(\))?)(?:\[(?P<index>-?\d+)\])?")
+"""transformers: attentions, outputs.hidden_states[-1], get_input_embeddings()."""
+
+
+def elsewhere(name: str, layers: int) -> Elsewhere | None:
+    """What a name of another tool is in a model with that many layers; None if it is no such name."""
+    if hook := _HOOK.fullmatch(name):
+        found = [stage for stage in STAGES if hook["name"] in stage.transformer_lens]
+        if found and (found[0].per_layer or hook["layer"] is None):
+            return Elsewhere("TransformerLens'", tuple(_in_layer(stage, hook["layer"]) for stage in found))
+    output = _OUTPUT.fullmatch(name)
+    stages = _outputs(output["name"], output["index"], layers) if output else ()
+    return Elsewhere("Hugging Face's", stages) if stages else None
+
+
+def _in_layer(stage: Stage, layer: str | None) -> str:
+    return stage.everywhere if layer in (None, "*") else stage.name(int(layer))
+
+
+def _outputs(name: str, index: str | None, layers: int) -> tuple[str, ...]:
+    """The stages that an output of transformers has, or an item of it: hidden_states has one item more than layers."""
+    lists = {one: [stage for stage in STAGES if f"{name}[{one}]" in stage.hugging_face] for one in ("i", "-1")}
+    if not lists["i"]:
+        return tuple(stage.everywhere for stage in STAGES if name in stage.hugging_face)
+    if index is not None:
+        place = int(index) + (layers + len(lists["-1"]) if int(index) < 0 else 0)
+        if place >= 0:
+            last = place == layers and lists["-1"]
+            return tuple(stage.name(place) for stage in last or lists["i"])
+    return tuple(stage.everywhere for stage in (*lists["i"], *lists["-1"]))
 
 
 def is_glob(pattern: str) -> bool:

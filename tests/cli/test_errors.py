@@ -139,6 +139,8 @@ def test_a_stage_that_this_model_does_not_have_says_why(
         (("embed", "--save", ".npz"), ("--save", "'.npz'")),
         (("embed", "--8bit", "--4bit"), ("--8bit", "--4bit", "one of them")),
         (("embed", "--8bit", "--dtype", "float32"), ("--8bit", "half precision", "float16", "bfloat16")),
+        (("embed", "--8bit", "--dtype", "fp32"), ("--8bit", "half precision", "omit --dtype float32")),
+        (("embed", "--dtype", "fp8"), ("--dtype 'fp8'", "give auto, float32, float16 or bfloat16")),
         (("embed", "text", "--file", "story.txt"), ("TEXT", "--file", "one of them")),
         (("embed", "-", "--file", "story.txt"), ("TEXT", "--file", "one of them")),
         (("run", "hi"), ("--stage",)),

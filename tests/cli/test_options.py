@@ -151,6 +151,16 @@ def test_everything_about_the_model(asked: Asked) -> None:
     assert asked("embed", "--device-map", "auto").model.device_map == "auto"
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("fp32", "float32"), ("float", "float32"), ("fp16", "float16"), ("half", "float16"), ("bf16", "bfloat16")],
+)
+def test_what_other_tools_call_a_type(given: Any, meant: str, asked: Asked) -> None:
+    assert asked("embed", "--dtype", given).model.dtype == meant
+    assert asked("tree", "--dtype", given).model == ModelChoice(dtype=given)
+    assert ModelChoice(dtype=given) == ModelChoice(dtype=meant)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("command", ["tree", "stages"])
 def test_the_model_of_tree_and_stages_is_their_argument_or_m(
     command: str, asked: Asked, monkeypatch: pytest.MonkeyPatch

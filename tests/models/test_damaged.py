@@ -31,7 +31,7 @@ from tests.making.checkpoints import (
 
 @cases(
     Bad("path that is not there", ("tree", "./nowhere"), ("'./nowhere'", "no file or directory", "Hub id")),
-    Bad("name of nothing, offline", ("tree", "nowhere"), ("'nowhere'", "local cache", "offline", "--offline")),
+    Bad("name of nothing, offline", ("tree", "nowhere"), ("'nowhere'", "local cache", "HF_HUB_OFFLINE=1", "unset")),
     Bad("name of nothing, told to be offline", ("tree", "a/b", "--offline"), ("'a/b'", "local cache", "--offline")),
     Bad("gguf that is not there", ("tree", "./x.gguf"), ("'./x.gguf'", "no file or directory")),
     Bad("a file", ("tree", "./model/config.json"), ("'./model/config.json'", "is a file", "directory")),

@@ -445,7 +445,7 @@ def test_a_tokenizer_in_python_is_not_cached(slow: Path, cache: Path) -> None:
 def test_the_cache_folder_follows_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     from platformdirs import user_cache_path
 
-    from txinspect.models.tokenizer import cache_folder
+    from txinspect.models.cache import cache_folder
 
     monkeypatch.delenv("TXINSPECT_CACHE")
     assert cache_folder() == user_cache_path("txinspect")

@@ -16,12 +16,14 @@ from huggingface_hub import close_session, constants
 from safetensors.torch import load_file
 from typer.testing import Result
 
-from tests.making.checkpoints import sharded_bin
+from tests.making.checkpoints import change_config, sharded_bin, to_shards
 from tests.making.hub import BROKEN, GATED, PRIVATE, LoopbackHub, Refusal, files_of
 from txinspect.errors import SourceError, UsageError
 from txinspect.queries import ModelChoice
-from txinspect.sources import bundled_models
-from txinspect.sources.source import resolve
+from txinspect.sources import bundled_models, checkpoint
+from txinspect.sources.hub import Repository
+from txinspect.sources.names import INDEX_FILES
+from txinspect.sources.source import Source, resolve
 
 REPO = "team/tiny-opt"
 Run = Callable[..., Result]
@@ -37,6 +39,7 @@ def hub() -> Iterator[LoopbackHub]:
 def online(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoopbackHub:
     """The Hub of this process, with an empty cache: huggingface_hub reads its environment once, at import."""
     monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
     monkeypatch.setenv("TXINSPECT_CACHE", str(tmp_path / "txinspect-cache"))
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
@@ -161,6 +164,51 @@ def test_a_path_that_is_not_there_is_named_with_the_alternatives(name: str, bund
     assert all(word in str(caught.value) for word in ("mini", "directory", ".gguf", "Hub id"))
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("opt-min", "opt-mini"),
+        ("OPT_Mini", "opt-mini"),
+        ("facebook/opt1.3b", "facebook/opt-1.3b"),
+        ("opt-1.3B", "facebook/opt-1.3b"),
+        ("meta/opt-1.3b", "facebook/opt-1.3b"),
+        ("gpt-neo", None),
+        ("opt", None),
+        ("", None),
+        ("opt-mini", None),
+    ],
+)
+def test_the_model_that_a_name_is_like(name: str, meant: str | None) -> None:
+    assert bundled_models.lookalike(name, ["opt-mini", "facebook/opt-1.3b"]) == meant
+
+
+def test_no_model_is_like_any_where_there_is_none() -> None:
+    assert bundled_models.lookalike("opt-mini", []) is None
+
+
+@pytest.mark.parametrize("name", ["./mini", "mini/", "min i"])
+def test_a_path_that_is_like_a_bundled_model(name: str, bundled: Path, tmp_path: Path, run_cli: Run) -> None:
+    said = sentence(run_cli("tree", name))
+    assert "no file or directory" in said
+    assert said.endswith("; did you mean 'mini'?\n")
+
+
+@pytest.mark.parametrize("case", ["not on the Hub", "offline", "not reached"])
+def test_a_wrong_name_that_is_like_one_that_is_here(
+    case: str, tiny: LoopbackHub, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(run_cli("tree", REPO, "--json"))
+    if case == "not reached":
+        tiny.close()
+        close_session()
+    options = ["--offline"] if case == "offline" else []
+    words = {"not on the Hub": "here or on the Hub", "offline": "asked offline", "not reached": "cannot be reached"}
+    for name, meant in (("team/tinyopt", REPO), ("tiny-opt", REPO), ("opt-min", "opt-mini"), ("zzz/qqq", None)):
+        said = sentence(run_cli("tree", name, *options))
+        assert words[case] in said
+        assert said.endswith(f"did you mean {meant!r}?\n" if meant else "a .gguf file or a Hub id\n"), said
+
+
 def test_a_file_is_no_model(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.touch()
@@ -235,6 +283,18 @@ def test_only_shards_in_use_are_fetched(online: LoopbackHub, opt: Path, tmp_path
     assert set(shards) <= set(online.fetched())
     assert whole["tensors"][0]["values"] == report(run_cli(*asked[:3], str(opt), *asked[4:]))["tensors"][0]["values"]
     assert report(run_cli(*asked, "--offline"))["tensors"] == whole["tensors"]
+
+
+def test_surplus_tensors_in_shards_that_are_not_fetched(online: LoopbackHub, model: Path, run_cli: Run) -> None:
+    change_config(model, num_hidden_layers=2)
+    to_shards(model)
+    online.add(REPO, files_of(model))
+    asked = ("embed", "hi", "-m", REPO, "--json")
+    said = "The checkpoint holds 16 tensors that config.json has no place for"
+    for arguments in ((*asked, "--dry-run"), asked, (*asked, "--offline"), ("tree", REPO, "--json")):
+        assert len([note for note in report(run_cli(*arguments))["notes"] if said in note]) == 1, arguments
+    snapshot = resolve(ModelChoice(name=REPO, offline=True)).config_folder()
+    assert len(list(snapshot.glob("model-*"))) == 1, "of the two shards, the other is known by the index alone"
 
 
 def test_a_plan_fetches_headers_alone(online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run) -> None:
@@ -345,6 +405,61 @@ def test_weights_that_were_never_fetched_are_missed_offline(tiny: LoopbackHub, r
     report(run_cli("tokenize", "hi", "-m", REPO, "--json"))
     said = sentence(run_cli("embed", "hi", "-m", REPO, "--offline"))
     assert all(word in said for word in (repr(REPO), "not in the local cache", "--offline"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "cause"),
+    [
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE=1"),
+        ({"HF_HUB_OFFLINE": "yes", "TRANSFORMERS_OFFLINE": "1"}, "HF_HUB_OFFLINE=yes"),
+        ({"TRANSFORMERS_OFFLINE": "True"}, "TRANSFORMERS_OFFLINE=True"),
+        ({"HF_HUB_OFFLINE": "", "TRANSFORMERS_OFFLINE": "ON"}, "TRANSFORMERS_OFFLINE=ON"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_offline_by_the_environment_names_the_variable(
+    environment: dict[str, str], cause: str, tiny: LoopbackHub, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every sentence: no snapshot, a snapshot without weights, planned and run."""
+    report(run_cli("tokenize", "hi", "-m", REPO, "--json"))
+    tiny.requests.clear()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for asked in (("tree", "team/other"), ("embed", "hi", "-m", REPO), ("embed", "hi", "-m", REPO, "--dry-run")):
+        said = sentence(run_cli(*asked))
+        assert f"{cause} is set: unset it to ask the Hub" in said
+        assert "--offline" not in said
+        assert f"{cause} is set" not in sentence(run_cli(*asked, "--offline")), "without the option, too, it says so"
+    assert tiny.requests == []
+
+
+@pytest.mark.parametrize("value", ["0", "no", ""])
+def test_a_variable_that_forbids_nothing(value: str, tiny: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub asks the second variable only where the first is empty."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert resolve(ModelChoice(name=REPO)).hub == Repository(REPO)
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    found = resolve(ModelChoice(name=REPO)).hub
+    assert found is not None
+    assert found.offline == (value == "")
+
+
+@pytest.mark.parametrize(
+    ("offline_by", "next_step"),
+    [
+        (None, "the Hub cannot be asked offline: run once without offline"),
+        ("HF_HUB_OFFLINE=1", "HF_HUB_OFFLINE=1 is set: unset it to ask the Hub"),
+    ],
+)
+def test_shards_that_are_not_in_the_cache(offline_by: str | None, next_step: str, model: Path) -> None:
+    to_shards(model)
+    shards = sorted(model.glob("model-*.safetensors"))
+    shards[1].unlink()
+    patterns = (INDEX_FILES, tuple(shard.name for shard in shards))
+    hub = Repository(REPO, None, True, offline_by, snapshots=dict.fromkeys(patterns, model))
+    with pytest.raises(SourceError) as raised:
+        checkpoint.find(Source(REPO, "hub", None, hub))
+    assert str(raised.value) == f"'{REPO}' is not fully in the local cache: it lacks {shards[1].name}; {next_step}"
 
 
 def test_a_repository_without_weights_says_so(online: LoopbackHub, opt: Path, run_cli: Run) -> None:

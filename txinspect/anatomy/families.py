@@ -84,6 +84,9 @@ ROTATED_SINUSOIDS = ("roformer",)
 COMPLEX_ROTARY = ("DeepseekV2RotaryEmbedding", "Llama4TextRotaryEmbedding")
 """Rotary modules that pass on one complex table instead of cos and sin."""
 
+SWAPS_MODULES = ("big_bird",)
+"""Types whose modules depend on the length of the text."""
+
 SINE_FIRST = ("CodeGenRotaryEmbedding", "GPTJRotaryEmbedding")
 """Rotary modules that pass on sin and cos, in this order."""
 

@@ -33,6 +33,7 @@ from txinspect.anatomy.families import (
     RELATIVE_BIASES,
     ROUTERS,
     SUMMED_MLPS,
+    SWAPS_MODULES,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def settle(model: PreTrainedModel, length: int) -> None:
     the old ones would never fire, so the swap comes first.
     """
     bird: Any = getattr(model, "bert", None)
-    if model.config.model_type == "big_bird" and bird.attention_type == "block_sparse":
+    if model.config.model_type in SWAPS_MODULES and bird.attention_type == "block_sparse":
         blocks = 5 + 2 * model.config.num_random_blocks
         if length <= blocks * model.config.block_size:
             bird.set_attention_type("original_full")

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy import locating
+from txinspect.anatomy.names import names_of
 from txinspect.answers import saving, soundness, tensors
-from txinspect.answers.reporting import encode, head, loading_notes
+from txinspect.answers.reporting import encode, head, loading_notes, surplus_notes
+from txinspect.commands.run import RunQuery
 from txinspect.errors import InspectError, SourceError, StageError
 from txinspect.forward import capture, checking
 from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.inputs import model_inputs
-from txinspect.forward.wants import Plan, check_layers
-from txinspect.models import cost, describing, device, partial, uses
+from txinspect.forward.wants import Plan, check_layers, check_names
+from txinspect.models import cost, describing, device, partial, seen, uses
 from txinspect.models.quantization import bitsandbytes
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject, load_subject
@@ -109,7 +111,8 @@ def observe(
     if not records:
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = tensors.numbered(records, kept)
-    findings, cautions = soundness.findings(records), list(plan.notes)
+    findings = soundness.findings(records)
+    cautions = [*plan.notes, *surplus_notes(subject, loaded.names)]
     if idle:
         cautions.append(f"{some_of(idle)} passed no tensor on in this pass.")
     replaced = query.save is not None and query.save.exists()
@@ -132,6 +135,7 @@ def observe(
 def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan) -> Preparation:
     """The tokens, the model without weights, what is to be recorded, and which weights that takes.
 
+    A stage that a model seen before does not have is refused before torch is imported.
     Raises InspectError for what cannot be done.
     """
     source = resolve(query.model)
@@ -146,7 +150,12 @@ def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan) -> Pre
         raise
     if query.save:
         saving.check_writable(query.save)
+    known = seen.recall(source, query.model)
+    if known is not None and isinstance(query, RunQuery):
+        check_names(known, source.name, query.stages)
     subject = load_subject(source, query.model, notify, len(text.tokens))
+    if known is None:
+        seen.remember(source, query.model, names_of(subject.architecture))
     plan = make_plan(subject, query, text)
     _check_text(subject, text)
     with quiet():

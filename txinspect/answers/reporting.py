@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from txinspect.models import tokenizer
+from txinspect.models import keys, tokenizer
 from txinspect.models.quantization import record
 from txinspect.models.subject import Subject
 from txinspect.queries import TextQuery
@@ -21,6 +21,17 @@ def loading_notes(subject: Subject) -> list[str]:
     notes += [record.sentence(subject.quantization)] if subject.quantization else []
     newer = untested()
     return notes + ([f"{newer}: --check compares its own pass with a plain one."] if newer else [])
+
+
+def surplus_notes(subject: Subject, names: Collection[str]) -> list[str]:
+    """That a checkpoint with tensors of these names holds some that the model has no place for, if it does."""
+    surplus = keys.surplus(subject, names)
+    if not surplus:
+        return []
+    one = len(surplus) == 1
+    held, are = ("1 tensor", "it is") if one else (f"{len(surplus)} tensors", "they are")
+    example = surplus[0] if one else f"such as {surplus[0]}"
+    return [f"The checkpoint holds {held} that config.json has no place for, {example}: {are} ignored."]
 
 
 def encode(query: TextQuery[Any], source: Source) -> InputRecord:

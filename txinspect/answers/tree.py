@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from txinspect.answers.reporting import head, loading_notes
+from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.commands.tree import ModuleRecord, ParameterRecord, TotalsRecord, TreeQuery, TreeReport
 from txinspect.errors import SourceError
 from txinspect.models import cost, describing
 from txinspect.models.sizes import NOTHING, Size, bytes_4bit, bytes_8bit, parameter_sizes, quantizable, sums
 from txinspect.models.subject import load_subject
 from txinspect.queries import Notify
+from txinspect.sources import checkpoint
 from txinspect.sources.source import resolve
 
 if TYPE_CHECKING:
@@ -21,15 +22,19 @@ if TYPE_CHECKING:
 def answer(query: TreeQuery, notify: Notify) -> TreeReport:
     """The report of `tree`: types and sizes as stored where the weight files are here, else as configured."""
     subject = load_subject(resolve(query.model), query.model, notify)
-    notes, stored = [], dict[str, Size]()
+    notes, stored, surplus = [], dict[str, Size](), list[str]()
     try:
-        stored = cost.stored_sizes(subject) if query.model.dtype == "auto" else {}
+        if query.model.dtype == "auto":
+            tensors = cost.stored_here(subject.source)
+            stored = cost.stored_sizes(subject, tensors)
+            names = checkpoint.indexed(subject.source) or [tensor.name for tensor in tensors]
+            surplus = surplus_notes(subject, names)
     except SourceError as error:
         notes.append(f"Types and sizes are those of config.json: {error!s}.")
     if query.model.dtype != "auto":
         notes.append(f"--dtype {query.model.dtype}: sizes are those after the conversion, not as stored.")
     return TreeReport(
-        **head("tree", [*notes, *loading_notes(subject)]),
+        **head("tree", [*notes, *loading_notes(subject), *surplus]),
         model=describing.model_record(subject, subject.as_loaded),
         quantization=subject.quantization,
         modules=module_records(subject.as_loaded, stored),

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from txinspect.anatomy.architecture import Supply
+from txinspect.anatomy.names import Names, names_of, out_of_range
 from txinspect.errors import StageError
 from txinspect.queries import from_start
-from txinspect.stages import BY_PART, is_glob, layer_of, matching, nearest
+from txinspect.stages import is_glob
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Architecture
@@ -57,9 +58,13 @@ def plan_of(
 
 def named(subject: Subject, patterns: Sequence[str]) -> Plan:
     """The stages and modules that names and globs pick. Raises StageError for one that the model does not have."""
+    names, by_name = names_of(subject.architecture), dict[str, list[Supply]]()
+    check_names(names, subject.source.name, patterns)
+    for supply in subject.architecture.supplies() + subject.architecture.module_supplies():
+        by_name.setdefault(supply.name, []).append(supply)
     chosen: dict[Supply, Want] = {}
     for pattern in sorted(patterns, key=is_glob):
-        supplies = _supplies(subject, pattern)
+        supplies = [supply for name in names.picked(pattern) for supply in by_name[name] if supply.available]
         # Of several modules that can supply a stage, such as rotary tables of two kinds, not all need to run.
         may_be_idle = is_glob(pattern) or len({supply.module for supply in supplies}) > 1
         for supply in supplies:
@@ -70,27 +75,11 @@ def named(subject: Subject, patterns: Sequence[str]) -> Plan:
     )
 
 
-def _supplies(subject: Subject, pattern: str) -> list[Supply]:
-    """What one name or glob picks. Raises StageError if the model has nothing of the kind."""
-    known: dict[str, list[Supply]] = {}
-    for supply in subject.architecture.supplies() + subject.architecture.module_supplies():
-        known.setdefault(supply.name, []).append(supply)
-    if is_glob(pattern):
-        picked = [supply for name in matching(pattern, known) for supply in known[name]]
-    else:
-        parts = [supply for name in known if name.startswith(pattern + ".") for supply in known[name]]
-        picked = known.get(pattern) or (parts if pattern in BY_PART else [])
-    available = [supply for supply in picked if supply.available]
-    if available:
-        return available
-    if picked:
-        raise StageError(f"{subject.source.name!r} has no stage {pattern!r}: {picked[0].reason}")
-    layer = layer_of(pattern)
-    if layer is not None:
-        check_layers(subject.source.name, (layer,), len(subject.architecture.layers))
-    near = nearest(pattern, list(known))
-    hint = f"did you mean {' or '.join(near)}?" if near else "'txinspect stages' and 'txinspect tree' list the names"
-    raise StageError(f"{subject.source.name!r} has no stage or module {pattern!r}: {hint}")
+def check_names(names: Names, model: str, patterns: Sequence[str]) -> None:
+    """Raise StageError for a name or glob that picks nothing the model called `model` has."""
+    for pattern in sorted(patterns, key=is_glob):
+        if refused := names.refusal(model, pattern):
+            raise StageError(refused)
 
 
 def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
@@ -102,11 +91,6 @@ def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
     return architecture.first_layer() if positions and not in_layers else ""
 
 
-def check_layers(name: str, asked: tuple[int, ...], count: int) -> tuple[int, ...]:
+def check_layers(model: str, asked: tuple[int, ...], count: int) -> tuple[int, ...]:
     """The layers asked of a model that has `count`, from its start. Raises StageError for one that it does not have."""
-
-    def wrong(layer: int) -> StageError:
-        having = f"has layers 0 to {count - 1}" if count else "has no layers"
-        return StageError(f"layer {layer} is out of range: {name!r} {having}")
-
-    return from_start(asked, count, wrong)
+    return from_start(asked, count, lambda layer: StageError(out_of_range(model, layer, count)))

@@ -12,6 +12,7 @@ from txinspect.models.quantization import stored
 from txinspect.queries import ModelChoice
 from txinspect.records import FileRecord, LoadingRecord
 from txinspect.sources import checkpoint, headers
+from txinspect.sources.checkpoint import WeightListing
 from txinspect.sources.headers import StoredTensor
 from txinspect.sources.source import Source
 
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
     from txinspect.models.uses import Uses
 
 
-def plan(subject: Subject, choice: ModelChoice, uses: Uses) -> LoadingRecord:
-    """What a load would cost; of the weights only headers are read, or fetched.
+def plan(subject: Subject, choice: ModelChoice, uses: Uses, listing: WeightListing) -> LoadingRecord:
+    """What a load of these weights would cost.
 
-    Raises SourceError if the weights are not all there or their headers cannot be read.
+    Raises SourceError if the weights are not all there.
     """
-    listing = checkpoint.offered(subject.source)
     names = [tensor.name for tensor in listing.tensors]
     if subject.source.hub is None:  # else not all that is there is described
         keys.check_whole(subject, names)
@@ -60,12 +60,16 @@ def done(subject: Subject, choice: ModelChoice, uses: Uses, loaded: partial.Load
     return _record(subject, choice, uses, files, used, download=None)
 
 
-def stored_sizes(subject: Subject) -> dict[str, sizes.Size]:
-    """How each parameter is stored, by the headers of the weight files that are here; empty if there are none.
+def stored_here(source: Source) -> list[StoredTensor]:
+    """The tensors in the weight files that are here, by their headers; none of a file that has no header.
 
     Raises SourceError for a file whose header cannot be read.
     """
-    tensors = headers.stored([file for file in checkpoint.here(subject.source) if headers.has_header(file)])
+    return headers.stored([file for file in checkpoint.here(source) if headers.has_header(file)])
+
+
+def stored_sizes(subject: Subject, tensors: Sequence[StoredTensor]) -> dict[str, sizes.Size]:
+    """How each parameter is stored, by the tensors of a checkpoint."""
     places = keys.destinations(subject, [tensor.name for tensor in tensors])
     model, found = subject.as_configured, dict[str, sizes.Size]()
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}

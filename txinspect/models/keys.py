@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from txinspect.errors import SourceError
@@ -93,6 +94,25 @@ def check_whole(subject: Subject, names: Collection[str]) -> None:
     excused = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]
     missing = model.state_dict().keys() - model.all_tied_weights_keys.keys() - there
     complain_of_missing(subject.source, [name for name in missing if not any(each.search(name) for each in excused)])
+
+
+def surplus(subject: Subject, names: Collection[str]) -> list[str]:
+    """The tensors of a checkpoint that the model has no place for, as transformers reports them when it loads.
+
+    What it leaves out quietly, such as the rotary tables of old checkpoints, is left out here. What a quantization or a
+    .gguf file stores beside the weights, and what an adapter's base may hold, is not looked at.
+    """
+    if subject.source.gguf_file or subject.source.adapter is not None:
+        return []
+    if stored.stored_method(subject.config) is not None:
+        return []
+    model = subject.as_configured
+    tensors, places = model.state_dict().keys(), destinations(subject, list(names))
+    # A tensor that would be split is reported as all that it would become.
+    homeless = {name: place.tensors for name, place in places.items() if place.tensors[0] not in tensors}
+    info = SimpleNamespace(missing_keys=set(), unexpected_keys={each for parts in homeless.values() for each in parts})
+    model._adjust_missing_and_unexpected_keys(info)  # type: ignore[arg-type]
+    return sorted(name for name, parts in homeless.items() if not info.unexpected_keys.isdisjoint(parts))
 
 
 def complain_of_missing(source: Source, missing: Collection[str]) -> None:

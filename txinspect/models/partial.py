@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -39,6 +39,8 @@ class Loaded:
     """The weight files that were opened."""
     read: frozenset[str]
     """The tensors that were taken from the checkpoint, by their names there."""
+    names: Sequence[str]
+    """All tensors of the checkpoint, in files that are here or not."""
 
 
 def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loaded:
@@ -57,13 +59,14 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
         folder = stack.enter_context(_view(found))
         stack.enter_context(quiet())
         stack.enter_context(as_source_error(f"the weights of {source.name!r} could not be loaded", found.files[0]))
+        names = found.all_names()
         if found.index is None:  # else not every shard is here
-            keys.check_whole(subject, found.names())
+            keys.check_whole(subject, names)
         if choice.quantization:
             _give_back_freed_blocks()
         read = stack.enter_context(_noted())
         if source.gguf_file:
-            read |= keys.needed(subject, found.names(), uses)
+            read |= keys.needed(subject, names, uses)
             stack.enter_context(gguf_files.remembered(found.files[0], frozenset(read)))
         loaded = factory.from_pretrained(folder, **options)
     model: PreTrainedModel = loaded[0]
@@ -73,7 +76,7 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
         adapters.attach(model, source)
         _drop(model, uses)
     model.eval()
-    return Loaded(model, found.files, frozenset(read))
+    return Loaded(model, found.files, frozenset(read), names)
 
 
 def _options(subject: Subject, choice: ModelChoice, found: checkpoint.WeightFiles) -> dict[str, Any]:

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import InspectError, SourceError, spelled
-from txinspect.files import written_whole
 from txinspect.models import gguf_files
+from txinspect.models.cache import cache_folder, read_cached, write_cached
 from txinspect.models.quiet import as_source_error, quiet
 from txinspect.queries import LESSON
 from txinspect.records import InputRecord, TokenRecord
@@ -49,13 +48,6 @@ def encode(source: Source, text: str, *, special: bool = True, trust_remote_code
         attention_mask=[[1] * len(tokens)],
         tokens=tokens,
     )
-
-
-def cache_folder() -> Path:
-    """Where fast tokenizers are kept: TXINSPECT_CACHE, else the platform's folder for caches."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("TXINSPECT_CACHE") or user_cache_path("txinspect"))
 
 
 def _encoder(source: Source, text: str, trust_remote_code: bool) -> Encode:
@@ -93,22 +85,16 @@ def _read_cached(path: Path) -> Tokenizer | None:
     """The tokenizer in a cache file; None if there is none, or a damaged one."""
     from tokenizers import Tokenizer
 
+    content = read_cached(path)
     try:
-        checksum, _, content = path.read_bytes().partition(b"\n")
-        if hashlib.sha256(content).hexdigest().encode() != checksum:
-            return None
-        return Tokenizer.from_buffer(content)
-    except (OSError, ValueError):
+        return Tokenizer.from_buffer(content) if content is not None else None
+    except ValueError:
         return None
 
 
 def _write_cached(path: Path, backend: Tokenizer) -> None:
-    """Keep a tokenizer. A cache that cannot be written costs time on the next run, nothing else."""
-    content = backend.to_str().encode()
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as partial:
-            partial.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    """Keep a tokenizer."""
+    write_cached(path, backend.to_str().encode())
 
 
 def _same(tokenizer: Any, backend: Tokenizer, text: str) -> bool:

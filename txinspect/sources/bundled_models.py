@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 """One folder per bundled model."""
+
+_MUCH_ALIKE = 0.75
+"""Two letters in eight changed, or a letter left out of four: opt-mini is meant by opt-min, not by gpt-mid."""
 
 
 def bundled_folder(name: str) -> Path:
@@ -45,6 +50,25 @@ def _cache() -> Path:
     return Path(HF_HUB_CACHE)
 
 
-def alternatives() -> str:
-    """What a model may be given as, for the end of a sentence."""
-    return f"give a bundled model ({', '.join(bundled_models())}), a local directory, a .gguf file or a Hub id"
+def alternatives(name: str = "", here: Sequence[str] | None = None) -> str:
+    """What a model may be given as, for the end of a sentence; with the one of those here that a wrong name is like."""
+    bundled = bundled_models()
+    like = lookalike(name, bundled if here is None else here)
+    hint = f"; did you mean {like!r}?" if like else ""
+    return f"give a bundled model ({', '.join(bundled)}), a local directory, a .gguf file or a Hub id{hint}"
+
+
+def lookalike(name: str, here: Sequence[str]) -> str | None:
+    """The model that a mistyped name is most like, with its owner on the Hub or without; None if none is much like it.
+
+    A name that is here is not mistyped.
+    """
+    if name in here:
+        return None
+    likeness = {model: max(_likeness(name, model), _likeness(name, model.rpartition("/")[2])) for model in here}
+    nearest = max(likeness, key=lambda model: likeness[model], default=None)
+    return nearest if nearest is not None and likeness[nearest] >= _MUCH_ALIKE else None
+
+
+def _likeness(name: str, other: str) -> float:
+    return SequenceMatcher(None, name.casefold(), other.casefold(), autojunk=False).ratio()

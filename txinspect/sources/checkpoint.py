@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from txinspect.errors import SourceError, spelled
+from txinspect.errors import SourceError
 from txinspect.sources.headers import ZIP, StoredTensor, of_header, state_dict, stored
 from txinspect.sources.names import INDEX_FILES
 from txinspect.sources.source import Source
@@ -30,9 +30,9 @@ class WeightFiles:
     index: Path | None = None
     """The index of a checkpoint of which only these shards are here."""
 
-    def names(self) -> list[str]:
-        """The names of the tensors in the files."""
-        return [tensor.name for tensor in stored(self.files)]
+    def all_names(self) -> list[str]:
+        """The names of the checkpoint's tensors: those in the files, or those that the index tells of."""
+        return list(_weight_map(self.index)) if self.index else [tensor.name for tensor in stored(self.files)]
 
 
 Choose = Callable[[list[str]], Collection[str]]
@@ -59,9 +59,7 @@ def find(source: Source, choose: Choose | None = None) -> WeightFiles:
     folder = source.folder(tuple(wanted))
     missing = [shard for shard in wanted if not (folder / shard).is_file()]
     if missing:
-        next_step = (
-            f"run once without {spelled('offline')}" if source.hub.offline else "the Hub does not have it either"
-        )
+        next_step = source.hub.to_go_online if source.hub.offline else "the Hub does not have it either"
         raise SourceError(f"{source.name!r} is not fully in the local cache: it lacks {some_of(missing)}; {next_step}")
     files = [folder / shard for shard in wanted]
     for file in files:
@@ -121,6 +119,10 @@ class WeightListing:
     weight_map: dict[str, str]
     """The shard that each tensor is in, where an index tells."""
 
+    def all_names(self) -> list[str]:
+        """The names of the checkpoint's tensors, as far as they are known."""
+        return list(self.weight_map) or [tensor.name for tensor in self.tensors]
+
 
 def offered(source: Source) -> WeightListing:
     """What weights a source has, by their headers; these alone are fetched from the Hub.
@@ -152,6 +154,14 @@ def here(source: Source) -> list[Path]:
     if first is None or not first.name.endswith(".index.json"):
         return [first] if first else []
     return [folder / shard for shard in shards_of(_weight_map(first)) if (folder / shard).is_file()]
+
+
+def indexed(source: Source) -> list[str]:
+    """The names of a checkpoint's tensors in shards, here or not; empty for one that is not in shards."""
+    if source.gguf_file:
+        return []
+    first = first_file(source.config_folder())
+    return list(_weight_map(first)) if first is not None and first.name in INDEX_FILES else []
 
 
 def _weight_map(index: Path) -> dict[str, str]:

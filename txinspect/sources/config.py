@@ -79,4 +79,5 @@ def number(config: dict[str, Any], field: str) -> int | None:
 
 def layer_count(config: dict[str, Any]) -> int | None:
     """The number of layers that the model has; None where config.json alone does not tell."""
-    return None if config.get("model_type") in COUNTED_OTHERWISE else number(config, "num_hidden_layers")
+    count = None if config.get("model_type") in COUNTED_OTHERWISE else number(config, "num_hidden_layers")
+    return count if count and count > 0 else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from txinspect.errors import SourceError, spelled
-from txinspect.sources.bundled_models import alternatives
+from txinspect.sources.bundled_models import alternatives, bundled_models, cached_models
 from txinspect.sources.names import CONFIG_FILES, INDEX_FILES
 
 
@@ -35,10 +35,19 @@ class Repository:
     id: str
     revision: str | None = None
     offline: bool = False
+    offline_by: str | None = None
+    """The variable of the environment that keeps it offline, such as HF_HUB_OFFLINE=1; None if the choice does."""
     adapter: str | None = None
     """The adapter whose base model it is, for sentences; None if the model was asked for itself."""
     snapshots: dict[tuple[str, ...], Path] = field(default_factory=dict, compare=False, repr=False)
     """Folders that the Hub was already asked for, by patterns: each asking is a request over the network."""
+
+    @property
+    def to_go_online(self) -> str:
+        """Why the Hub is not asked, and what to do about that, for a sentence about what is not in the local cache."""
+        if self.offline_by:
+            return f"{self.offline_by} is set: unset it to ask the Hub"
+        return f"the Hub cannot be asked offline: run once without {spelled('offline')}"
 
     def folder(self, patterns: Sequence[str]) -> Path:
         """The folder of the local cache that holds the files these glob patterns name, fetching what is missing.
@@ -59,12 +68,21 @@ class Repository:
         return _cached_weights(self, folder) if self.offline else _listed_weights(self, commit=folder.name)
 
 
+def offline_variable() -> str | None:
+    """The variable of the environment that forbids to ask the Hub, such as HF_HUB_OFFLINE=1; None if none does.
+
+    huggingface_hub reads the second only where the first is empty (constants.py).
+    """
+    name = next((name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)), None)
+    if name is None or os.environ[name].upper() not in {"1", "TRUE", "YES", "ON"}:
+        return None
+    return f"{name}={os.environ[name]}"
+
+
 def _cached_weights(repository: Repository, folder: Path) -> list[HubFile]:
     here = sorted(path for kind in ("model*.safetensors", "pytorch_model*.bin") for path in folder.glob(kind))
     if not here:
-        raise SourceError(
-            f"the weights of {repository.id!r} are not in the local cache: run once without {spelled('offline')}"
-        )
+        raise SourceError(f"the weights of {repository.id!r} are not in the local cache, and {repository.to_go_online}")
     kind = here[0].suffix
     return [HubFile(path.name, path.stat().st_size, path, None) for path in here if path.suffix == kind]
 
@@ -129,6 +147,10 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
     if repository.adapter is not None:
         name += f", the base model of the adapter {repository.adapter!r},"
     at = f" at revision {repository.revision!r}" if repository.revision else ""
+
+    def otherwise() -> str:
+        return alternatives(repository.id, [*bundled_models(), *cached_models()])
+
     try:
         yield
     except errors.GatedRepoError as error:
@@ -140,9 +162,7 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
             f"{name} on the Hub has no revision {repository.revision!r}: check {spelled('revision')}"
         ) from error
     except errors.RepositoryNotFoundError as error:
-        raise SourceError(
-            f"there is no model {name} here or on the Hub (or it is private): {alternatives()}"
-        ) from error
+        raise SourceError(f"there is no model {name} here or on the Hub (or it is private): {otherwise()}") from error
     except errors.LocalEntryNotFoundError as error:
         if isinstance(error.__cause__, errors.HfHubHTTPError):
             status = error.__cause__.response.status_code
@@ -151,15 +171,13 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
             ) from error
         if repository.offline:
             raise SourceError(
-                f"{name}{at} is not in the local cache, and the Hub cannot be asked offline: "
-                f"run once without {spelled('offline')}, or {alternatives()}"
+                f"{name}{at} is not in the local cache, and {repository.to_go_online}, or {otherwise()}"
             ) from error
         raise SourceError(
-            f"{name}{at} is not in the local cache and the Hub cannot be reached: "
-            f"check the network, or {alternatives()}"
+            f"{name}{at} is not in the local cache and the Hub cannot be reached: check the network, or {otherwise()}"
         ) from error
     except errors.HFValidationError as error:
-        raise SourceError(f"{name} is neither a directory nor a Hub id: {alternatives()}") from error
+        raise SourceError(f"{name} is neither a directory nor a Hub id: {otherwise()}") from error
     except (OSError, errors.HTTPError, errors.RevisionResolutionError) as error:  # type: ignore[attr-defined]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"{name}{at} could not be fetched from the Hub: {reason}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from typing import Literal
 from txinspect.errors import SourceError, UsageError, spelled
 from txinspect.queries import ModelChoice
 from txinspect.sources.bundled_models import alternatives, bundled_folder, bundled_models
-from txinspect.sources.hub import Repository
+from txinspect.sources.hub import Repository, offline_variable
 from txinspect.sources.names import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
@@ -129,9 +128,10 @@ def resolve(choice: ModelChoice) -> Source:
             f"{name!r} is a file, not a model: give the directory that holds its config.json, or a .gguf file"
         )
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name) or name.endswith(".gguf"):
-        raise SourceError(f"there is no file or directory {name!r}: {alternatives()}")
-    offline = choice.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
-    return Source(name, "hub", None, Repository(name, choice.revision, offline))
+        raise SourceError(f"there is no file or directory {name!r}: {alternatives(name)}")
+    offline_by = None if choice.offline else offline_variable()
+    offline = choice.offline or offline_by is not None
+    return Source(name, "hub", None, Repository(name, choice.revision, offline, offline_by))
 
 
 def _is_adapter(folder: Path) -> bool:

@@ -1,0 +1,85 @@
+"""What can be asked of a model by name: its stages and modules, as plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from txinspect.stages import BY_PART, elsewhere, is_glob, matching, nearest
+
+if TYPE_CHECKING:
+    from txinspect.anatomy.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of a model's stages and modules."""
+
+    reasons: Mapping[str, str | None]
+    """By name, in the order of the pass: why the model does not have the stage; None if it does."""
+    layers: int
+    stacks: tuple[str, ...] = ()
+    """The paths of the modules that the layers are items of, such as model.layers."""
+
+    def picked(self, pattern: str) -> list[str]:
+        """The names that a name or glob picks, whether the model has them or not."""
+        if is_glob(pattern):
+            return matching(pattern, self.reasons)
+        if pattern in self.reasons:
+            return [pattern]
+        return [name for name in self.reasons if name.startswith(pattern + ".")] if pattern in BY_PART else []
+
+    def refusal(self, model: str, pattern: str) -> str | None:
+        """Why the model called `model` has nothing of that name, in a sentence; None if it has."""
+        picked = self.picked(pattern)
+        if any(self.reasons[name] is None for name in picked):
+            return None
+        if picked:
+            return f"{model!r} has no stage {pattern!r}: {self.reasons[picked[0]]}"
+        return self._out_of_range(model, pattern) or self._elsewhere(model, pattern) or self._unknown(model, pattern)
+
+    def _without_layer(self, model: str, layer: int) -> str | None:
+        """That the model called `model` has no such layer, in a sentence; None if it has."""
+        return None if layer < self.layers else out_of_range(model, layer, self.layers)
+
+    def _out_of_range(self, model: str, name: str) -> str | None:
+        """A name such as layers.99.output, or a module's in layer 99, is best answered with the layers there are."""
+        for stack in ("layers", *self.stacks):
+            inside = re.match(rf"{re.escape(stack)}\.([0-9]+)(?:\.|$)", name)
+            if inside and (refused := self._without_layer(model, int(inside[1]))):
+                return refused
+        return None
+
+    def _elsewhere(self, model: str, name: str) -> str | None:
+        """What a name of another tool is here, or why the model has no such stage."""
+        found = elsewhere(name, self.layers)
+        if found is None:
+            return None
+        refused = [self.refusal(model, stage) for stage in found.stages]
+        here = [repr(stage) for stage, why_not in zip(found.stages, refused, strict=True) if why_not is None]
+        if not here:
+            return f"{name!r} is {found.tool} name, and {refused[0]}"
+        return f"{name!r} is {found.tool} name: here it is {' and '.join(here)}"
+
+    def _unknown(self, model: str, pattern: str) -> str:
+        near = nearest(pattern, [name for name, reason in self.reasons.items() if reason is None])
+        meant = f"did you mean {' or '.join(near)}?"
+        hint = meant if near else "'txinspect stages' and 'txinspect tree' list the names"
+        return f"{model!r} has no stage or module {pattern!r}: {hint}"
+
+
+def out_of_range(model: str, layer: int, count: int) -> str:
+    """That a model with `count` layers does not have one, in a sentence."""
+    return f"layer {layer} is out of range: {model!r} has {f'layers 0 to {count - 1}' if count else 'no layers'}"
+
+
+def names_of(architecture: Architecture) -> Names:
+    """The names of an architecture's stages, and of its modules. A stage may have several supplies: one is enough."""
+    reasons: dict[str, str | None] = {}
+    for supply in architecture.supplies() + architecture.module_supplies():
+        if reasons.get(supply.name, "") is not None:
+            reasons[supply.name] = None if supply.available else reasons.get(supply.name) or supply.reason
+    firsts = [layer.first.rpartition(".") for layer in architecture.layers]
+    return Names(reasons, len(firsts), tuple(dict.fromkeys(stack for stack, _, index in firsts if index.isdecimal())))

@@ -1,0 +1,34 @@
+"""What is kept from one run to the next in the user's cache directory: it costs time when it is gone, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from txinspect.files import written_whole
+
+
+def cache_folder() -> Path:
+    """Where it is kept: TXINSPECT_CACHE, else the platform's folder for caches."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("TXINSPECT_CACHE") or user_cache_path("txinspect"))
+
+
+def read_cached(path: Path) -> bytes | None:
+    """The content of a cache file; None if there is none, or a damaged one."""
+    try:
+        checksum, _, content = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    return content if hashlib.sha256(content).hexdigest().encode() == checksum else None
+
+
+def write_cached(path: Path, content: bytes) -> None:
+    """Keep content under its checksum. A cache that cannot be written costs time on the next run, nothing else."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as partial:
+            partial.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
