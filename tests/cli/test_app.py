@@ -585,3 +585,13 @@ def test_nothing_but_the_report_in_a_pipe(opt: Path, run_process: Process) -> No
     done = run_process("embed", "hi", "-m", opt, "--json")
     assert (done.returncode, done.stderr) == (0, b"")
     assert strict(done.stdout)["command"] == "embed"
+
+
+def test_a_package_that_is_not_there_is_named(run_cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("txinspect.inspecting.inspect", lacking)
+    result = run_cli("embed")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the package 'torch' is not installed: 'pip install txinspect' brings all" in result.stderr

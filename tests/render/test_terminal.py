@@ -51,9 +51,13 @@ def test_golden(name: str, width: int) -> None:
     compare(f"{name}-{width}.txt", drawn(name, width))
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_golden_in_colour(theme: Theme) -> None:
-    compare(f"attn-80-{theme}.txt", drawn(attention_report(), 80, colour=True, view=AttnView(theme=theme)))
+THEMES: tuple[Theme, ...] = ("dark", "light")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("theme", THEMES)
+def test_golden_in_colour(theme: Theme, width: int) -> None:
+    compare(f"attn-{width}-{theme}.txt", drawn(attention_report(), width, colour=True, view=AttnView(theme=theme)))
 
 
 def compare(name: str, shown: str) -> None:
@@ -66,7 +70,8 @@ def compare(name: str, shown: str) -> None:
 
 
 def test_no_golden_file_is_left_over() -> None:
-    used = {f"{name}-{width}.txt" for name in REPORTS for width in WIDTHS} | {"attn-80-dark.txt", "attn-80-light.txt"}
+    used = {f"{name}-{width}.txt" for name in REPORTS for width in WIDTHS}
+    used |= {f"attn-{width}-{theme}.txt" for width in WIDTHS for theme in THEMES}
     assert {path.name for path in GOLDEN.glob("*.txt")} == used
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -77,13 +78,7 @@ class ErrorBoundary(TyperGroup):
             self._complain(ctx, error, error.as_spelled_by(self._spelling(ctx)))
             raise typer.Exit(error.exit_code) from None
         except Exception as error:
-            if isinstance(error, FileNotFoundError) and _is_adrift():
-                self._complain(ctx, error, "the working directory is gone: change to one that is there")
-                raise typer.Exit(1) from None
-            newer = untested()
-            advice = f"; {newer}: an older one may work" if newer else ""
-            advice += "; run it again with -v for the traceback" if not _is_verbose(ctx) else ""
-            self._complain(ctx, error, f"unexpected {type(error).__name__}: {error}{advice}")
+            self._complain(ctx, error, _foreseen(error) or _unforeseen(error, verbose=_is_verbose(ctx)))
             raise typer.Exit(1) from None
 
     def _parse_error(self, error: typer.TyperException, name: str | None) -> str:
@@ -128,6 +123,33 @@ class ErrorBoundary(TyperGroup):
         door.complain(sentence)
 
 
+def _foreseen(error: Exception) -> str | None:
+    """What is wrong where the program itself is not: its place, or its packages; None for any other error."""
+    if isinstance(error, FileNotFoundError) and _is_adrift():
+        return "the working directory is gone: change to one that is there"
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _needed():
+        return (
+            f"the package {error.name!r} is not installed: 'pip install txinspect' brings all that is needed, about 1.3 GB "
+            f"with the CPU build of torch"
+        )
+    return None
+
+
+def _needed() -> set[str]:
+    """The packages that a plain install brings."""
+    from importlib.metadata import requires
+
+    plain = (each for each in requires("txinspect") or () if "extra ==" not in each)
+    return {re.split(r"[^\w-]", each, maxsplit=1)[0].replace("-", "_") for each in plain}
+
+
+def _unforeseen(error: Exception, *, verbose: bool) -> str:
+    newer = untested()
+    advice = f"; {newer}: an older one may work" if newer else ""
+    advice += "; run it again with -v for the traceback" if not verbose else ""
+    return f"unexpected {type(error).__name__}: {error}{advice}"
+
+
 def _is_adrift() -> bool:
     """Whether the working directory was deleted, which transformers cannot be imported in."""
     try:
@@ -147,7 +169,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="See what happens inside a Hugging Face causal language model: tokens, embeddings, attention, MLPs, logits.",
+    help="See what happens inside a Hugging Face causal language model: tokens, embeddings, attention, MLPs, logits. "
+    "tokenize, models, schema and help answer at once; the others import torch and transformers first, which takes some "
+    "seconds.",
 )
 
 

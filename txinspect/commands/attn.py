@@ -16,7 +16,7 @@ Scale = Literal["head", "row", "0-1"]
 
 @dataclass(frozen=True, kw_only=True)
 class AttnQuery(TensorQuery["AttnReport"]):
-    """Show one layer's self-attention: input, q, k, v, scores, weights, context, output, and a heatmap per head."""
+    """Show layers' self-attention: a map per head, then input, q, k, v, scores, weights, context and output."""
 
     layer: Annotated[
         Layers, Option("--layer", "Layers to look at, such as 0, 0,2-3, -1 for the last, or all; may be repeated.", "N")
