@@ -129,7 +129,7 @@ def _foreseen(error: Exception) -> str | None:
         return "the working directory is gone: change to one that is there"
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _needed():
         return (
-            f"the package {error.name!r} is not installed: 'pip install txinspect' brings all that is needed, about 1.3 GB "
+            f"the package {error.name!r} is not installed: 'pip install txinspect' brings all that it needs, about 1.3 GB "
             f"with the CPU build of torch"
         )
     return None
@@ -170,7 +170,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="See what happens inside a Hugging Face causal language model: tokens, embeddings, attention, MLPs, logits. "
-    "tokenize, models, schema and help answer at once; the others import torch and transformers first, which takes some "
+    "tokenize, models, schema and help answer at once; the others import torch and transformers first, for some "
     "seconds.",
 )
 
