@@ -129,8 +129,8 @@ def _foreseen(error: Exception) -> str | None:
         return "the working directory is gone: change to one that is there"
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _needed():
         return (
-            f"the package {error.name!r} is not installed: 'pip install txinspect' brings all that it needs, about 1.3 GB "
-            f"with the CPU build of torch"
+            f"the package {error.name!r} is not installed: 'pip install txinspect' brings all that it needs, about 1.3 "
+            f"GB with the CPU build of torch"
         )
     return None
 
