@@ -363,6 +363,11 @@ class TensorQuery(TextQuery[ReportType]):
     ] = ()
 
     @property
+    def window_step(self) -> int | None:
+        """Tokens by which windows of a text beyond the model's positions are apart; None to refuse such a text."""
+        return None
+
+    @property
     def layers_asked(self) -> tuple[int, ...]:
         """Layers that are asked by number, so that one the model does not have is known before anything is built."""
         return ()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy import locating
 from txinspect.anatomy.names import names_of
 from txinspect.answers import saving, soundness, tensors
 from txinspect.answers.reporting import encode, head, loading_notes, surplus_notes
+from txinspect.answers.windows import Window, windows
 from txinspect.commands.run import RunQuery
 from txinspect.errors import InspectError, SourceError, StageError
 from txinspect.forward import capture, checking
@@ -19,7 +20,7 @@ from txinspect.forward.wants import Plan, check_layers, check_names
 from txinspect.models import cost, describing, device, partial, seen, uses
 from txinspect.models.quantization import bitsandbytes
 from txinspect.models.quiet import quiet
-from txinspect.models.subject import Subject, load_subject
+from txinspect.models.subject import Subject, context, load_subject
 from txinspect.models.uses import Uses
 from txinspect.queries import Notify, TensorQuery
 from txinspect.records import (
@@ -36,6 +37,7 @@ from txinspect.wording import short_bytes, some_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 MakePlan = Callable[[Subject, Any, InputRecord], Plan]
 """Given the model, the query and its tokens: what the pass records. Raises InspectError for what cannot be."""
@@ -51,7 +53,27 @@ class Preparation:
     subject: Subject
     plan: Plan
     text: InputRecord
+    windows: list[Window]
+    """The text itself, or its parts where it is beyond the model's positions."""
     uses: Uses
+
+
+@dataclass(frozen=True)
+class Running:
+    """A model with its weights, for what else a command runs on it."""
+
+    subject: Subject
+    model: PreTrainedModel
+
+    def run(self, text: InputRecord, plan: Plan, receive: Look) -> list[str]:
+        """Run the model on a text and receive what the plan wants. See capture.run."""
+        locating.settle(self.model, len(text.tokens))
+        with quiet():
+            return capture.run(self.model, self.inputs(text), plan, receive)
+
+    def inputs(self, text: InputRecord) -> dict[str, Tensor]:
+        """What the model is called with."""
+        return {key: tensor.to(self.model.device) for key, tensor in model_inputs(self.model, text).items()}
 
 
 @dataclass(frozen=True)
@@ -81,10 +103,12 @@ def observe(
     look: Look = lambda _: None,
     *,
     token_rows: bool = False,
+    then: Callable[[Running], None] = lambda _: None,
 ) -> Observation:
     """Run the model once and record what the plan wants; `token_rows` asks for statistics of each token's vector.
 
-    Raises InspectError for what cannot be done.
+    A text beyond the model's positions runs in windows where the query has a step for them. `then` may run the model
+    again. Raises InspectError for what cannot be done.
     """
     prepared = prepare(query, notify, make_plan)
     subject, plan, text, name = prepared.subject, prepared.plan, prepared.text, prepared.subject.source.name
@@ -97,17 +121,21 @@ def observe(
 
     def receive(caught: CaughtTensor) -> None:
         look(caught)
+        if not caught.want.reported:
+            return
         record = tensors.tensor_record(caught, subject, text, values=query.values, token_rows=token_rows)
         records.append(record)
         if query.save:
             kept[record.name] = caught.tensor.whole().detach().to("cpu", copy=True).contiguous()
 
     notify(f"running {name} on {len(text.tokens)} tokens")
-    locating.settle(model, len(text.tokens))
-    inputs = {key: tensor.to(model.device) for key, tensor in model_inputs(model, text).items()}
+    running, first = Running(subject, model), prepared.windows[0].text
+    idle = running.run(first, plan, receive)
+    for index, window in enumerate(prepared.windows[1:], 2):
+        running.run(window.text, plan, lambda caught, index=index: receive(replace(caught, run=index)))  # type: ignore[misc]
     with quiet():
-        idle = capture.run(model, inputs, plan, receive)
-        checks = checking.check(model, subject.architecture, inputs) if query.check else []
+        checks = checking.check(model, subject.architecture, running.inputs(first)) if query.check else []
+    then(running)
     if not records:
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = tensors.numbered(records, kept)
@@ -157,13 +185,14 @@ def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan) -> Pre
     if known is None:
         seen.remember(source, query.model, names_of(subject.architecture))
     plan = make_plan(subject, query, text)
-    _check_text(subject, text)
+    parts = windows(text, context(subject), query.window_step)
+    _check_text(subject, parts[0].text)
     with quiet():
         # A check runs the whole model.
-        used = uses.whole(subject) if query.check else _rehearsed(subject, text, plan)
+        used = uses.whole(subject) if query.check else _rehearsed(subject, parts[0].text, plan)
     if device.device_for(query.model) == "cpu":
         bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
-    return Preparation(subject, plan, text, used)
+    return Preparation(subject, plan, text, parts, used)
 
 
 def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> Uses:

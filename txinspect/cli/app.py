@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -111,7 +112,7 @@ class ErrorBoundary(TyperGroup):
                 return f"--{value}" if value else "--8bit or --4bit"
             option = options.get(name, "--" + name.replace("_", "-"))
             values = value if isinstance(value, tuple) else () if value in (None, True) else (value,)
-            return " ".join(f"{option} {each}" for each in values) or option
+            return " ".join(f"{option} {quote(str(each))}" for each in values) or option
 
         return spell
 

@@ -17,6 +17,7 @@ NAMES = (
     "embed",
     "pos",
     "attn",
+    "logits",
     "run",
     "plan",
 )

@@ -34,6 +34,8 @@ class Want:
     selection: Selection = field(default_factory=Selection)
     by_glob: bool = False
     """A glob picked it, so it may well not run: that is reported, and is not an error."""
+    reported: bool = True
+    """Whether its tensor is in the report; else only what looks at the pass sees it."""
 
 
 @dataclass(frozen=True)

@@ -65,3 +65,9 @@ def load_subject(source: Source, choice: ModelChoice, notify: Notify, length: in
         whole_because = adapters.shared(source)
     architecture = locating.locate(as_loaded)
     return Subject(source, config, as_configured, as_loaded, architecture, quantization, quantizing_as, whole_because)
+
+
+def context(subject: Subject) -> int | None:
+    """How many tokens a model was made for: the rows of its position table, else what its config says."""
+    stated = getattr(subject.as_configured.config.get_text_config(), "max_position_embeddings", None)
+    return subject.architecture.max_positions or (stated if isinstance(stated, int) and stated > 0 else None)

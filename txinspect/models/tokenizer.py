@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -33,13 +34,43 @@ if TYPE_CHECKING:
 Encode = Callable[[str, bool], list[TokenRecord]]
 """(text, whether to add special tokens) → tokens."""
 
+Spell = Callable[[int], tuple[str | None, str | bytes | None]]
+"""An id → the token as the vocabulary stores it, and its text, or its bytes where they are not whole characters; None
+for what is not in the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A model's tokenizer: texts → tokens, ids → what they stand for."""
+
+    encode: Encode
+    spell: Spell
+
+    def record(self, token_id: int, index: int = 0) -> TokenRecord:
+        """A token of the vocabulary, without a place in a text."""
+        token, text = self.spell(token_id)
+        return TokenRecord(
+            index=index,
+            id=token_id,
+            token=token,
+            text=text if isinstance(text, str) else None,
+            start=None,
+            end=None,
+            special=False,
+            bytes=text.hex(" ") if isinstance(text, bytes) else None,
+        )
+
 
 def encode(source: Source, text: str, *, special: bool = True, trust_remote_code: bool = False) -> InputRecord:
     """What a model's tokenizer makes of a text.
 
     Raises InspectError for a text that yields no token, and SourceError for a tokenizer that cannot be loaded.
     """
-    tokens = _encoder(source, text, trust_remote_code)(text, special)
+    return as_input(text, load(source, trust_remote_code, text).encode(text, special))
+
+
+def as_input(text: str, tokens: list[TokenRecord]) -> InputRecord:
+    """A text with its tokens. Raises InspectError for none."""
     if not tokens:
         raise InspectError(f"the text {_quoted(text)} yields no tokens: give a text with at least one character")
     return InputRecord(
@@ -50,23 +81,27 @@ def encode(source: Source, text: str, *, special: bool = True, trust_remote_code
     )
 
 
-def _encoder(source: Source, text: str, trust_remote_code: bool) -> Encode:
+def load(source: Source, trust_remote_code: bool, text: str = LESSON) -> Tokens:
+    """A model's tokenizer, which gives for `text`, and for the lesson's, what transformers gives.
+
+    Raises SourceError if it cannot be loaded.
+    """
     from tokenizers import Tokenizer
 
     if source.bundled_tokenizer is not None:
-        return _fast_encoder(Tokenizer.from_file(str(source.bundled_tokenizer)))
+        return _fast(Tokenizer.from_file(str(source.bundled_tokenizer)))
     folder = source.tokenizer_folder()
     cached = cache_folder() / "tokenizers" / f"{_key(folder, source)}.json"
     backend = _read_cached(cached)
     if backend is not None:
-        return _fast_encoder(backend)
+        return _fast(backend)
 
     tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not _same(tokenizer, backend, text):
-        return _slow_encoder(tokenizer)
+        return _slow(tokenizer)
     _write_cached(cached, backend)
-    return _fast_encoder(backend)
+    return _fast(backend)
 
 
 def _key(folder: Path, source: Source) -> str:
@@ -107,7 +142,7 @@ def _same(tokenizer: Any, backend: Tokenizer, text: str) -> bool:
     )
 
 
-def _fast_encoder(backend: Tokenizer) -> Encode:
+def _fast(backend: Tokenizer) -> Tokens:
     backend.no_truncation()
     backend.no_padding()
     added = backend.get_added_tokens_decoder()
@@ -133,10 +168,16 @@ def _fast_encoder(backend: Tokenizer) -> Encode:
             )
         return records
 
-    return encode_fast
+    def spell_fast(token_id: int) -> tuple[str | None, str | bytes | None]:
+        token = backend.id_to_token(token_id)
+        if token is None:
+            return None, None
+        return token, added[token_id].content if token_id in added else decode(token_id, token)
+
+    return Tokens(encode_fast, spell_fast)
 
 
-def _slow_encoder(tokenizer: Any) -> Encode:
+def _slow(tokenizer: Any) -> Tokens:
     """For tokenizers written in Python: they know no character spans."""
 
     def encode_slow(text: str, special: bool) -> list[TokenRecord]:
@@ -155,7 +196,10 @@ def _slow_encoder(tokenizer: Any) -> Encode:
             for index, id in enumerate(ids)
         ]
 
-    return encode_slow
+    def spell_slow(token_id: int) -> tuple[str | None, str | bytes | None]:
+        return tokenizer.convert_ids_to_tokens(token_id), _whole(tokenizer.decode([token_id]))
+
+    return Tokens(encode_slow, spell_slow)
 
 
 def _whole(decoded: str) -> str | None:

@@ -1,0 +1,41 @@
+"""A text beyond a model's positions, in windows that overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from txinspect.records import InputRecord
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a text that the model runs on."""
+
+    text: InputRecord
+    begin: int
+    """The index of its first token in the whole text."""
+    fresh: int
+    """The index in the whole text of the first token that no window before it has."""
+
+
+def windows(text: InputRecord, limit: int | None, step: int | None) -> list[Window]:
+    """The text itself where it fits into `limit` positions; else windows of that length, `step` tokens apart.
+
+    Each has `step` tokens that no window before it has, behind as much of the text as fits; the last may have fewer.
+    """
+    count = len(text.tokens)
+    if limit is None or step is None or count <= limit:
+        return [Window(text, 0, 0)]
+    ends = [*range(limit, count, step), count]
+    begins = [(end - limit, before) for end, before in zip(ends, [0, *ends], strict=False)]
+    return [Window(_part(text, begin, begin + limit), begin, fresh) for begin, fresh in begins]
+
+
+def _part(text: InputRecord, begin: int, end: int) -> InputRecord:
+    """Some of a text's tokens."""
+    return InputRecord(
+        text=text.text,
+        input_ids=[row[begin:end] for row in text.input_ids],
+        attention_mask=[row[begin:end] for row in text.attention_mask],
+        tokens=text.tokens[begin:end],
+    )

@@ -1,0 +1,118 @@
+"""The likeliest next tokens, and how well the model knew the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from txinspect.commands.command import Command
+from txinspect.errors import UsageError, spelled
+from txinspect.queries import Layers, Option, TensorQuery
+from txinspect.records import Record, TensorsReport, doc
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitsQuery(TensorQuery["LogitsReport"]):
+    """Show what comes next: the likeliest tokens, how well the model knew the text, and how likely other texts are."""
+
+    top_k: Annotated[int, Option("--top-k", "Likeliest tokens to list.", "K")] = 10
+    position: Annotated[
+        Layers, Option("--position", "Tokens after which to list them, such as 0,4-5, -1 for the last, or all.", "N")
+    ] = -1
+    targets: Annotated[
+        tuple[str, ...],
+        Option("--target", "A token, such as ' dog', to give rank and probability of; may be repeated.", "TOKEN"),
+    ] = ()
+    continuations: Annotated[
+        tuple[str, ...],
+        Option("--continuation", "A text to give the probability of, behind the text; may be repeated.", "TEXT"),
+    ] = ()
+    stride: Annotated[
+        int | None,
+        Option("--stride", "Score a text beyond the model's positions in windows that are S tokens apart.", "S"),
+    ] = None
+
+    @property
+    def window_step(self) -> int | None:
+        """See TensorQuery."""
+        return self.stride
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top_k < 1:
+            raise UsageError(f"{spelled('top_k')} {self.top_k} lists no token: give 1 or more")
+        if self.position == ():
+            raise UsageError(f"{spelled('position')} chooses none: name at least one, or omit it for the last")
+        if self.stride is not None and self.stride < 1:
+            raise UsageError(f"{spelled('stride')} {self.stride} is no distance of windows: give 1 or more")
+        for name, texts in (("targets", self.targets), ("continuations", self.continuations)):
+            if "" in texts:
+                raise UsageError(f"{spelled(name)} '' is empty: give at least one character")
+
+
+class ScoredRecord(Record, frozen=True, kw_only=True):
+    """A token of the vocabulary, and what the model gives for it."""
+
+    id: Annotated[int, doc("Row of the logits.")]
+    token: Annotated[str | None, doc("The token as the vocabulary stores it; null for a row that stands for none.")]
+    text: Annotated[str | None, doc("The token decoded; null if it holds only part of a character.")]
+    logit: Annotated[float | None, doc("The model's output for it.")]
+    prob: Annotated[float | None, doc("The softmax of the logits, in float64.")]
+    rank: Annotated[int, doc("1 + the number of tokens with a larger logit.")]
+    ties: Annotated[int, doc("Other tokens with the same logit; they are listed by id.")]
+
+
+class PredictionRecord(Record, frozen=True, kw_only=True):
+    """What the model gives after a token."""
+
+    position: Annotated[int, doc("Index of the token.")]
+    token: Annotated[str | None, doc("The token decoded.")]
+    next: Annotated[ScoredRecord | None, doc("The text's own next token; null after the last, or if there is none.")]
+    surprisal: Annotated[float | None, doc("-ln of the next token's probability, in nats.")]
+    entropy: Annotated[float | None, doc("Entropy over the vocabulary, in nats.")]
+    top: Annotated[list[ScoredRecord], doc("The likeliest tokens, where the position was asked for.")]
+    targets: Annotated[list[ScoredRecord], doc("The tokens of --target, where the position was asked for.")]
+
+
+class TextScoreRecord(Record, frozen=True, kw_only=True):
+    """How well the model knew the text."""
+
+    tokens: Annotated[int, doc("Tokens that were predicted: all but the first.")]
+    logprob: Annotated[float | None, doc("Sum of the logarithms of their probabilities, in nats.")]
+    perplexity: Annotated[float | None, doc("exp(-logprob / tokens).")]
+    bits_per_byte: Annotated[float | None, doc("Bits per byte of the text that they stand for, in UTF-8.")]
+
+
+class ContinuationRecord(Record, frozen=True, kw_only=True):
+    """Another text behind the text."""
+
+    text: Annotated[str, doc("The continuation, as it was given.")]
+    tokens: Annotated[int, doc("Its tokens.")]
+    pieces: Annotated[list[str | None], doc("They decoded.")]
+    logprob: Annotated[float | None, doc("Sum of the logarithms of their probabilities, each behind those before it.")]
+    greedy: Annotated[bool, doc("Whether always taking the likeliest token gives it.")]
+    per_byte: Annotated[float | None, doc("logprob per byte of the continuation, in UTF-8.")]
+
+
+class LogitsReport(TensorsReport, frozen=True, kw_only=True):
+    """Report of `logits`."""
+
+    command: Annotated[Literal["logits"], doc("The command that made the report.")]  # type: ignore[assignment]
+    predictions: Annotated[list[PredictionRecord], doc("What the model gives after each token of the text.")]
+    text_score: Annotated[TextScoreRecord | None, doc("The whole text; null where no token is predicted.")]
+    continuations: Annotated[list[ContinuationRecord], doc("Those asked for, the likeliest first.")]
+    bidirectional: Annotated[bool, doc("Whether a token sees those after it, so that none is predicted as the next.")]
+
+
+COMMAND = Command(
+    "logits",
+    LogitsQuery,
+    LogitsReport,
+    group="Run",
+    examples=(
+        "txinspect logits 'The quick brown fox jumps over the lazy' --target ' dog' --target ' cat'",
+        "txinspect logits --position all --top-k 3",
+        "txinspect logits 'The dog' --continuation ' ran home' --continuation ' sat'",
+        "txinspect logits --file story.txt --stride 128 --json | jq .text_score",
+    ),
+)

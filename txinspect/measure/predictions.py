@@ -1,0 +1,99 @@
+"""Logits → what they predict: probabilities, ranks, entropies; in float64, a few positions at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import exp
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHUNK = 1 << 21
+"""Logits that are float64 at a time: 16 MB."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A token's row, and what the logits give for it."""
+
+    id: int
+    logit: float
+    logprob: float
+    """Natural logarithm of the softmax."""
+    rank: int
+    """1 + the number of larger logits."""
+    ties: int
+    """Other tokens with the same logit."""
+
+    @property
+    def prob(self) -> float:
+        """The softmax."""
+        return exp(self.logprob)
+
+
+def after_each(logits: Tensor, following: Sequence[int | None]) -> list[tuple[float, Scored | None]]:
+    """At each position of logits, (seq, vocab): the entropy in nats, and the token that follows, where one does."""
+    found = []
+    for begin, exact, logprobs in _chunks(logits):
+        ids = list(following[begin : begin + len(exact)])
+        scored = _scored(exact, logprobs, [token_id or 0 for token_id in ids])
+        pairs = zip(_entropies(logprobs), ids, scored, strict=True)
+        found += [(entropy, None if token_id is None else each) for entropy, token_id, each in pairs]
+    return found
+
+
+def scores(logits: Tensor, ids: Sequence[int]) -> list[Scored]:
+    """Tokens at one position of logits, (vocab)."""
+    exact, logprobs = _exact(logits)
+    return _scored(exact.expand(len(ids), -1), logprobs.expand(len(ids), -1), ids) if ids else []
+
+
+def top(logits: Tensor, count: int) -> list[Scored]:
+    """The tokens with the largest logits at one position, (vocab); equal ones by id."""
+    return scores(logits, likeliest(logits, count))
+
+
+def likeliest(logits: Tensor, count: int) -> list[int]:
+    """The ids of the largest logits at one position, (vocab); equal ones by id."""
+    import torch
+
+    least = torch.topk(logits, count).values[-1]
+    ids = (logits >= least).nonzero().flatten()
+    ordered = ids[torch.sort(logits[ids], descending=True, stable=True).indices]
+    return [int(each) for each in ordered[:count]]
+
+
+def _chunks(logits: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Some positions at a time: the first, their logits and their log-probabilities, (position, vocab) in float64."""
+    step = max(1, CHUNK // logits.shape[-1])
+    for begin in range(0, len(logits), step):
+        yield begin, *_exact(logits[begin : begin + step])
+
+
+def _exact(logits: Tensor) -> tuple[Tensor, Tensor]:
+    import torch
+
+    exact = logits.detach().to("cpu", torch.float64)
+    return exact, torch.log_softmax(exact, -1)
+
+
+def _entropies(logprobs: Tensor) -> list[float]:
+    import torch
+
+    found: list[float] = torch.special.entr(logprobs.exp()).sum(-1).tolist()
+    return found
+
+
+def _scored(exact: Tensor, logprobs: Tensor, ids: Sequence[int]) -> list[Scored]:
+    """A token of each row of logits, (row, vocab)."""
+    import torch
+
+    index = torch.tensor(ids)[:, None]
+    own = exact.gather(1, index)
+    logit, logprob = own[:, 0].tolist(), logprobs.gather(1, index)[:, 0].tolist()
+    larger, same = (exact > own).sum(1).tolist(), (exact == own).sum(1).tolist()
+    return [
+        Scored(token_id, logit[i], logprob[i], larger[i] + 1, max(0, same[i] - 1)) for i, token_id in enumerate(ids)
+    ]

@@ -1,0 +1,176 @@
+"""What comes next: in a line, then the likeliest tokens, how likely the text was, and other texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from txinspect.commands.logits import LogitsReport, PredictionRecord, ScoredRecord
+from txinspect.records import TokenRecord
+from txinspect.render.terminal import tensors
+from txinspect.render.terminal.frame import Frame, frame
+from txinspect.render.terminal.glyphs import bar, number, plain, token_text
+from txinspect.render.terminal.heading import input_line
+
+BAR = 20
+"""Columns for the bar of a probability."""
+
+MOST = 40
+"""Tokens of a text that are listed; of a longer one the least expected."""
+
+LEAST_EXPECTED = 15
+
+
+def draw(report: LogitsReport, console: Console) -> RenderableType:
+    """The finding, the tables, the score."""
+    parts: list[RenderableType] = [input_line(report.input), *_findings(report)]
+    for prediction in report.predictions:
+        if prediction.top:
+            parts += [Text(), _likeliest(report, prediction)]
+    if report.text_score is not None:
+        parts += [Text(), _text(report), Text(_score(report), style="bold")]
+    if report.continuations:
+        parts += [Text(), _continuations(report)]
+    return Group(*parts, *tensors.extras(report, console.width))
+
+
+def spelled(token: TokenRecord | ScoredRecord) -> str:
+    """A token as every drawing spells it; a row of the logits that stands for no token by its number."""
+    if isinstance(token, TokenRecord):
+        return token_text(token)
+    if token.token is None:
+        return f"row {token.id}"
+    return token_text(_as_token(token))
+
+
+def _as_token(scored: ScoredRecord) -> TokenRecord:
+    return TokenRecord(
+        index=0,
+        id=scored.id,
+        token=scored.token,
+        text=scored.text if scored.text is not None else scored.token,
+        start=None,
+        end=None,
+        special=False,
+        bytes=None,
+    )
+
+
+def percent(probability: float | None) -> str:
+    """A probability between 0 and 1 as a person reads it."""
+    if probability is None or probability != probability:
+        return "–"
+    if 0 < probability < 0.0005:
+        return f"{probability:.0e}"
+    return f"{probability:.1%}"
+
+
+def _findings(report: LogitsReport) -> Iterator[Text]:
+    """What comes after the last token that was asked for, in a line."""
+    asked = [each for each in report.predictions if each.top]
+    if not asked:
+        return
+    last = asked[-1]
+    first, *others = last.top
+    what = "likeliest at" if report.bidirectional else "next after"
+    place = report.input.tokens[last.position]
+    line = (
+        Text(f"{what} {last.position} ", style="bold")
+        .append(token_text(place), style="bold")
+        .append(": ", style="bold")
+    )
+    line.append(f"{spelled(first)} {percent(first.prob)}", style="bold green")
+    if others:
+        line.append(f", then {spelled(others[0])} {percent(others[0].prob)}", style="bold")
+    yield line.append(f"; entropy {number(last.entropy, 3)} nats", style="dim")
+
+
+def _likeliest(report: LogitsReport, prediction: PredictionRecord) -> Frame:
+    place = report.input.tokens[prediction.position]
+    table = frame(
+        Text(f"{'at' if report.bidirectional else 'after'} {prediction.position} {token_text(place)}", "bold")
+    )
+    for name in ("rank", "id"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("token")
+    for name in ("logit", "probability"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for scored in prediction.top:
+        _add(table, scored)
+    listed = {scored.id for scored in prediction.top}
+    for scored in prediction.targets:
+        if scored.id not in listed:
+            _add(table, scored)
+    return table
+
+
+def _add(table: Frame, scored: ScoredRecord) -> None:
+    ties = f" (+{scored.ties})" if scored.ties else ""
+    table.add_row(
+        f"{scored.rank:,}{ties}",
+        str(scored.id),
+        plain(spelled(scored), "green"),
+        number(scored.logit),
+        percent(scored.prob),
+        Text(bar(scored.prob or 0.0, 1.0, BAR), style="cyan"),
+    )
+
+
+def _text(report: LogitsReport) -> Frame:
+    """How likely each token of the text was behind those before it."""
+    known = [each for each in report.predictions if each.next is not None]
+    shown, title = known, "the text, token by token"
+    if len(known) > MOST:
+        order = sorted(known, key=lambda each: -(each.surprisal or 0.0))[:LEAST_EXPECTED]
+        shown = sorted(order, key=lambda each: each.position)
+        title = f"the {len(shown)} least expected of {len(known):,} tokens; --json has all"
+    table = frame(title)
+    table.add_column("index", justify="right", no_wrap=True)
+    table.add_column("token")
+    for name in ("probability", "rank", "surprisal", "entropy"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for each in shown:
+        assert each.next is not None
+        index = each.position + 1
+        table.add_row(
+            str(index),
+            Text(token_text(report.input.tokens[index])),
+            percent(each.next.prob),
+            f"{each.next.rank:,}",
+            number(each.surprisal, 3),
+            number(each.entropy, 3),
+            Text(bar(each.next.prob or 0.0, 1.0, BAR), style="cyan"),
+        )
+    return table
+
+
+def _score(report: LogitsReport) -> str:
+    score = report.text_score
+    assert score is not None
+    bits = "" if score.bits_per_byte is None else f" · {number(score.bits_per_byte, 3)} bits per byte"
+    return (
+        f"{score.tokens:,} tokens predicted · log-probability {number(score.logprob)} · "
+        f"perplexity {number(score.perplexity)}{bits}"
+    )
+
+
+def _continuations(report: LogitsReport) -> Frame:
+    table = frame("continuations, the likeliest first")
+    table.add_column("text")
+    table.add_column("tokens", justify="right", no_wrap=True)
+    for name in ("log-probability", "per byte", "greedy"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in report.continuations:
+        pieces: Sequence[str | None] = each.pieces
+        table.add_row(
+            plain(each.text),
+            str(len(pieces)),
+            number(each.logprob),
+            number(each.per_byte, 3),
+            "yes" if each.greedy else "no",
+        )
+    return table
