@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp, isfinite, log
 from typing import TYPE_CHECKING
 
+from txinspect.answers import words
 from txinspect.answers.observing import Running, observe
 from txinspect.answers.windows import Window, windows
 from txinspect.commands.logits import (
@@ -24,7 +24,7 @@ from txinspect.measure.predictions import Scored
 from txinspect.models import tokenizer
 from txinspect.models.subject import Subject, context
 from txinspect.models.tokenizer import Tokens
-from txinspect.queries import Notify, from_start
+from txinspect.queries import Notify
 from txinspect.records import InputRecord
 
 if TYPE_CHECKING:
@@ -82,8 +82,11 @@ class _Reading:
     def plan(self, subject: Subject, query: LogitsQuery, text: InputRecord) -> Plan:
         """The logits, and a row of attention that tells whether a token sees those after it."""
         self.text, self.tokens = text, _tokens(query, subject, text)
-        self.asked = _asked(query, text)
-        self.targets = [_target(self.tokens, text, target) for target in query.targets]
+        self.asked = set(words.positions(query.position, text))
+        self.targets = [
+            words.target(self.tokens, text, each, f", or score it whole with {spelled('continuations', (each,))}")
+            for each in query.targets
+        ]
         self.windows = iter(windows(text, context(subject), query.window_step))
         wants = list(named(subject, ["logits"]).wants)
         first = next((s for s in subject.architecture.supplies() if s.part == "weights" and s.available), None)
@@ -107,11 +110,7 @@ class _Reading:
                 f"the logits are {list(logits.shape)} for {count} tokens: this model does not predict one token after "
                 f"each"
             )
-        vocab = logits.shape[2]
-        if self.query.top_k > vocab:
-            raise InspectError(
-                f"{spelled('top_k')} {self.query.top_k} is more than the vocabulary has: give at most {vocab}"
-            )
+        words.check_top_k(self.query.top_k, logits.shape[2])
         ids = [token.id for token in window.text.tokens]
         begin = max(0, window.fresh - 1 - window.begin)  # the first fresh token is predicted by the one before it
         following: list[int | None] = [*ids[1:], None]
@@ -222,36 +221,3 @@ def _predicted(text: InputRecord) -> str:
 
 def _tokens(query: LogitsQuery, subject: Subject, text: InputRecord) -> Tokens:
     return tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
-
-
-def _asked(query: LogitsQuery, text: InputRecord) -> set[int]:
-    """The positions whose likeliest tokens are listed. Raises InspectError for one beyond the text."""
-    count = len(text.tokens)
-    if query.position is None:
-        return set(range(count))
-    positions = (query.position,) if isinstance(query.position, int) else query.position
-
-    def wrong(position: int) -> InspectError:
-        return InspectError(f"position {position} is out of range: the text has tokens 0 to {count - 1}")
-
-    return set(from_start(positions, count, wrong))
-
-
-def _target(tokens: Tokens, text: InputRecord, target: str) -> int:
-    """The one token that a target is, behind the text or by itself. Raises InspectError for one that is several."""
-    own = _ids(tokens, text.text)
-    together = _ids(tokens, text.text + target)
-    if together[:-1] == own:
-        return together[-1]
-    alone = tokens.encode(target, False)
-    if len(alone) == 1:
-        return alone[0].id
-    pieces = ", ".join(repr(token.text or token.token) for token in alone)
-    raise InspectError(
-        f"{spelled('targets')} {target!r} is {len(alone)} tokens, {pieces}: give one of them, or score it whole with "
-        f"{spelled('continuations', (target,))}"
-    )
-
-
-def _ids(tokens: Tokens, text: str) -> Sequence[int]:
-    return [token.id for token in tokens.encode(text, False)]

@@ -135,7 +135,7 @@ class _Field:
         """The option as Typer declares it. Values are checked by the query, in one voice, not by Typer."""
         shell, default = self.kind, self.default
         if self.kind == _INDICES[1]:
-            shell, default = list[str], [str(self.default)]
+            shell, default = list[str], [] if self.default is None else [str(self.default)]
         elif _is_list(self.kind):
             shell, default = list[str], list(self.default or ())
         elif get_origin(self.kind) is Literal or self.kind in (int, float):

@@ -18,6 +18,7 @@ NAMES = (
     "pos",
     "attn",
     "logits",
+    "lens",
     "run",
     "plan",
 )

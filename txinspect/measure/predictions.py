@@ -97,3 +97,20 @@ def _scored(exact: Tensor, logprobs: Tensor, ids: Sequence[int]) -> list[Scored]
     return [
         Scored(token_id, logit[i], logprob[i], larger[i] + 1, max(0, same[i] - 1)) for i, token_id in enumerate(ids)
     ]
+
+
+def compared(logits: Tensor, final: Tensor) -> list[tuple[float, float]]:
+    """At each position of logits, (seq, vocab): the entropy, and KL(final ‖ logits) from other logits; in nats."""
+    found: list[tuple[float, float]] = []
+    for begin, _, logprobs in _chunks(logits):
+        _, others = _exact(final[begin : begin + len(logprobs)])
+        found += zip(_entropies(logprobs), _divergences(others, logprobs), strict=True)
+    return found
+
+
+def _divergences(left: Tensor, right: Tensor) -> list[float]:
+    """KL(left ‖ right) of rows of log-probabilities; a token that the left gives no probability counts nothing."""
+    weights = left.exp()
+    terms = weights * (left - right)
+    found: list[float] = terms.masked_fill(weights == 0, 0.0).sum(-1).clamp(min=0).tolist()
+    return found

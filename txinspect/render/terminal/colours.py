@@ -41,6 +41,12 @@ def colour(part: float, theme: Theme) -> Color:
     return Color.from_rgb(red, green, blue)
 
 
+def is_bright(ground: Color) -> bool:
+    """Whether dark letters are read better on a colour (luma of ITU-R BT.601)."""
+    red, green, blue = ground.get_truecolor()
+    return 0.299 * red + 0.587 * green + 0.114 * blue > 140
+
+
 def shade(part: float) -> str:
     """The sign for a part between 0 and 1."""
     return _SHADES[0] if part < 0.05 else _SHADES[min(4, 1 + int(part * 4))]

@@ -1,0 +1,221 @@
+"""What each layer would predict: the model's own tail on every layer's output (logit lens, nostalgebraist 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from txinspect.answers import words
+from txinspect.answers.observing import Running, observe
+from txinspect.commands.lens import (
+    CellRecord,
+    DecidedRecord,
+    FollowedRecord,
+    LensQuery,
+    LensReport,
+    LensRowRecord,
+    LikelyRecord,
+)
+from txinspect.errors import InspectError, StageError, spelled
+from txinspect.forward.tail import Tail
+from txinspect.forward.wants import Plan, check_layers, named, plan_of
+from txinspect.measure import predictions
+from txinspect.models import tokenizer
+from txinspect.models.quiet import quiet
+from txinspect.models.subject import Subject
+from txinspect.queries import Notify
+from txinspect.records import InputRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from txinspect.forward.capture import CaughtTensor
+
+KEPT = 1 << 29
+"""Bytes of logits that are kept for the second look at them; beyond that, the tail runs again."""
+
+ENTERING = -1
+"""The row of what enters layer 0."""
+
+
+def answer(query: LensQuery, notify: Notify) -> LensReport:
+    """The report of `lens`."""
+    reading = _Reading(query)
+    observed = observe(query, notify, reading.plan, reading.look, then=reading.read)
+    notes = [*observed.notes, *reading.notes]
+    return LensReport(
+        **observed.fields("lens") | {"notes": notes},
+        rows=reading.rows,
+        positions=reading.decided,
+        last_row_equals_logits=reading.equal,
+    )
+
+
+def plan(subject: Subject, query: LensQuery, text: InputRecord) -> Plan:
+    """What `lens` records."""
+    return _Reading(query).plan(subject, query, text)
+
+
+@dataclass
+class _Row:
+    """A layer's hidden states, and the first look at what they would predict."""
+
+    layer: int
+    hidden: Tensor
+    likeliest: list[list[int]]
+    """At each position asked for: the ids of the likeliest tokens."""
+    compared: list[tuple[float, float]]
+    """Entropy and divergence."""
+
+
+class _Reading:
+    """Reads the rows once the pass is over."""
+
+    def __init__(self, query: LensQuery) -> None:
+        self.query = query
+        self.rows: list[LensRowRecord] = []
+        self.decided: list[DecidedRecord] = []
+        self.equal = False
+        self.notes: list[str] = []
+        self.final: Tensor | None = None
+        self.kept: dict[int, Tensor] = {}
+
+    def plan(self, subject: Subject, query: LensQuery, text: InputRecord) -> Plan:
+        """The logits, with what every layer passes on remembered."""
+        count = len(subject.architecture.layers)
+        if not count:
+            raise StageError(f"{subject.source.name!r} has no layers to read")
+        name = subject.source.name
+        self.asked = check_layers(name, tuple(range(count)) if query.layers is None else query.layers_asked, count)
+        self.text = text
+        self.tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
+        self.positions = words.positions(query.position, text)
+        self.targets = [words.target(self.tokens, text, each) for each in query.targets]
+        self.tail = Tail(subject.architecture.layers, inside=query.at != "output")
+        return plan_of(subject.architecture, named(subject, ["logits"]).wants, (self.tail,))
+
+    def look(self, caught: CaughtTensor) -> None:
+        """Keep the model's own logits: (batch, seq, vocab)."""
+        self.final = caught.tensor.whole().detach().clone()
+
+    def read(self, running: Running) -> None:
+        """Read every row, then follow the targets through them."""
+        assert self.final is not None
+        if self.final.ndim != 3 or self.final.shape[1] != len(self.text.tokens):
+            raise InspectError(
+                f"the logits are {list(self.final.shape)} for {len(self.text.tokens)} tokens: this model does not "
+                f"predict one token after each"
+            )
+        words.check_top_k(self.query.top_k, self.final.shape[-1])
+        self.running, self.inputs = running, running.inputs(self.text)
+        with quiet():
+            self._check_last()
+            rows = [self._row(layer, hidden) for layer, hidden in self._hidden()]
+            final = [predictions.likeliest(row, 1)[0] for row in self._own()]
+            self.decided = [self._decided(place, final[place], rows) for place in range(len(self.positions))]
+            self.rows = [self._record(row, self._followed(rows)) for row in rows]
+
+    def _check_last(self) -> None:
+        """Whether the way from the last layer's output gives the logits to the last bit."""
+        import torch
+
+        last = self.tail.outputs(len(self.running.subject.architecture.layers) - 1)
+        if last is not None and self.final is not None:
+            again = self.tail.logits(self.running.model, self.inputs, last)
+            self.equal = torch.equal(torch.nan_to_num(again), torch.nan_to_num(self.final))
+        if not self.equal:
+            self.notes.append(
+                "The way from the last layer's output did not give the logits again: the rows are not sure."
+            )
+
+    def _hidden(self) -> Iterator[tuple[int, Tensor]]:
+        """The hidden states of each row, from the first; the last layer's output is there in any case."""
+        last = len(self.running.subject.architecture.layers) - 1
+        shape = None if (end := self.tail.outputs(last)) is None else end.shape
+        if self.query.layers is None and self.query.at == "output" and self.tail.entered:
+            yield ENTERING, self.tail.entered[-1]
+        for layer in sorted({*self.asked, last}):
+            hidden = self._at(layer) if layer in self.asked else self.tail.outputs(layer)
+            if hidden is not None and hidden.shape == shape:
+                yield layer, hidden
+            else:
+                self.notes.append(f"Layer {layer} passes on nothing of the last layer's shape: it has no row.")
+
+    def _at(self, layer: int) -> Tensor | None:
+        """What is read of a layer. Raises StageError where it has no stream between attention and MLP."""
+        if self.query.at == "output":
+            return self.tail.outputs(layer)
+        between = self.tail.between(layer)
+        if between is None:
+            name = self.running.subject.source.name
+            raise StageError(
+                f"{spelled('at', self.query.at)} is not to be had in layer {layer} of {name!r}: its attention and MLP "
+                f"do not follow each other with a norm before each, so no stream lies between them; read its output"
+            )
+        return between if self.query.at == "attention" else self.tail.outputs(layer)
+
+    def _logits(self, row: int, hidden: Tensor) -> Tensor:
+        """What a row would predict at the positions asked for: (position, vocab)."""
+        if row in self.kept:
+            return self.kept[row]
+        found = self.tail.logits(self.running.model, self.inputs, hidden)[0, self.positions]
+        if sum(each.nbytes for each in self.kept.values()) + found.nbytes <= KEPT:
+            self.kept[row] = found
+        return found
+
+    def _own(self) -> Tensor:
+        """The model's own logits at the positions asked for: (position, vocab)."""
+        assert self.final is not None
+        return self.final[0, self.positions]
+
+    def _row(self, layer: int, hidden: Tensor) -> _Row:
+        logits = self._logits(layer, hidden)
+        likeliest = [predictions.likeliest(each, self.query.top_k) for each in logits]
+        return _Row(layer, hidden, likeliest, predictions.compared(logits, self._own()))
+
+    def _followed(self, rows: Sequence[_Row]) -> list[list[int]]:
+        """At each position: the targets, or the tokens that are the likeliest in some row, the model's own first."""
+        if self.targets:
+            return [self.targets] * len(self.positions)
+        return [
+            list(dict.fromkeys(row.likeliest[place][0] for row in reversed(rows)))
+            for place in range(len(self.positions))
+        ]
+
+    def _decided(self, place: int, final: int, rows: Sequence[_Row]) -> DecidedRecord:
+        """When the model's own likeliest token was the likeliest first, and from when on."""
+        agreeing = [row.likeliest[place][0] == final for row in rows]
+        from_end = next((i for i, agrees in enumerate(reversed(agreeing)) if not agrees), len(rows))
+        position = self.positions[place]
+        return DecidedRecord(
+            position=position,
+            token=self.text.tokens[position].text,
+            decided_at=rows[min(len(rows) - from_end, len(rows) - 1)].layer,
+            first_at=rows[agreeing.index(True)].layer if True in agreeing else rows[-1].layer,
+        )
+
+    def _record(self, row: _Row, followed: Sequence[Sequence[int]]) -> LensRowRecord:
+        logits = self._logits(row.layer, row.hidden)
+        return LensRowRecord(
+            layer=row.layer,
+            at="output" if row.layer == ENTERING else self.query.at,
+            cells=[
+                CellRecord(
+                    position=position,
+                    entropy=row.compared[place][0],
+                    kl=row.compared[place][1],
+                    top=[self._likely(each) for each in predictions.scores(logits[place], row.likeliest[place])],
+                    targets=[self._target(each) for each in predictions.scores(logits[place], followed[place])],
+                )
+                for place, position in enumerate(self.positions)
+            ],
+        )
+
+    def _likely(self, scored: predictions.Scored) -> LikelyRecord:
+        token = self.tokens.record(scored.id)
+        return LikelyRecord(id=scored.id, token=token.token, text=token.text, prob=scored.prob)
+
+    def _target(self, scored: predictions.Scored) -> FollowedRecord:
+        token = self.tokens.record(scored.id)
+        return FollowedRecord(id=scored.id, token=token.token, text=token.text, rank=scored.rank, prob=scored.prob)

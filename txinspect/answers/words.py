@@ -1,0 +1,48 @@
+"""Positions and tokens that a query names → those of the text and of the vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from txinspect.errors import InspectError, spelled
+from txinspect.models.tokenizer import Tokens
+from txinspect.queries import Layers, from_start
+from txinspect.records import InputRecord
+
+
+def positions(asked: Layers, text: InputRecord) -> list[int]:
+    """The tokens of a text that are asked for. Raises InspectError for one beyond it."""
+    count = len(text.tokens)
+    if asked is None:
+        return list(range(count))
+
+    def wrong(position: int) -> InspectError:
+        return InspectError(f"position {position} is out of range: the text has tokens 0 to {count - 1}")
+
+    return list(from_start((asked,) if isinstance(asked, int) else asked, count, wrong))
+
+
+def target(tokens: Tokens, text: InputRecord, word: str, advice: str = "") -> int:
+    """The id of the one token that a target is, behind the text or by itself.
+
+    Raises InspectError for one that is several tokens; `advice` is what else can be done then.
+    """
+    own = _ids(tokens, text.text)
+    together = _ids(tokens, text.text + word)
+    if together[:-1] == own:
+        return together[-1]
+    alone = tokens.encode(word, False)
+    if len(alone) == 1:
+        return alone[0].id
+    pieces = ", ".join(repr(token.text or token.token) for token in alone)
+    raise InspectError(f"{spelled('targets')} {word!r} is {len(alone)} tokens, {pieces}: give one of them{advice}")
+
+
+def check_top_k(top_k: int, vocab: int) -> None:
+    """Raise InspectError for more tokens than there are."""
+    if top_k > vocab:
+        raise InspectError(f"{spelled('top_k')} {top_k} is more than the vocabulary has: give at most {vocab}")
+
+
+def _ids(tokens: Tokens, text: str) -> Sequence[int]:
+    return [token.id for token in tokens.encode(text, False)]

@@ -1,0 +1,171 @@
+"""The model's own way from the last layer's output to the logits, run again on other hidden states.
+
+While the pass runs, what every layer passes on is remembered. To read other hidden states the model is called once
+more: each layer passes on what it did, without computing it again, and the last one passes on the hidden states asked
+for. So the final norm, projections, heads, scales and caps act as they do in the model, whatever they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from txinspect.anatomy.architecture import Layer
+from txinspect.forward.values import first_tensor, hidden_states
+from txinspect.patching import patched
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+
+@dataclass
+class Tail:
+    """What the layers of a pass passed on. An edit that changes nothing: see forward.edits.Edit."""
+
+    layers: tuple[Layer, ...]
+    inside: bool = False
+    """Whether what the modules of a layer read is remembered, too."""
+    passed: dict[str, list[Any]] = field(default_factory=dict)
+    """By the module that ends a layer: what it passed on, each time it ran."""
+    entered: list[Tensor] = field(default_factory=list)
+    """What the first layer read, each time it ran."""
+    read: dict[int, list[Tensor]] = field(default_factory=dict)
+    """By layer: what its direct modules read, in their order."""
+    added: dict[int, list[Tensor]] = field(default_factory=dict)
+    """By layer: what its attention added to the stream."""
+
+    @contextmanager
+    def made(self, model: PreTrainedModel) -> Iterator[None]:
+        """While open, what the layers pass on is remembered."""
+        self.passed, self.entered, self.read, self.added = {}, [], {}, {}
+        with ExitStack() as stack:
+            first = model.get_submodule(self.layers[0].first)
+            stack.callback(first.register_forward_pre_hook(self._keep_input, with_kwargs=True).remove)
+            for index, layer in enumerate(self.layers):
+                module = model.get_submodule(layer.last)
+                stack.callback(module.register_forward_hook(self._keeper(layer.last)).remove)
+                if self.inside:
+                    stack.enter_context(self._inside(model, index))
+            yield
+
+    def outputs(self, layer: int) -> Tensor | None:
+        """What a layer passed on when it last ran."""
+        passed = self.passed.get(self.layers[layer].last)
+        return first_tensor(passed[-1]) if passed else None
+
+    def logits(self, model: PreTrainedModel, inputs: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
+        """The logits that the model gives where the last layer passes on `hidden`, in the shape it has there."""
+        import torch
+
+        with torch.no_grad(), self._replayed(model, hidden):
+            logits: Tensor = model(**inputs, use_cache=False).logits
+        return logits
+
+    def between(self, layer: int) -> Tensor | None:
+        """The stream after a layer's attention and before its MLP, which a norm reads; None where none does.
+
+        So it is in sequential blocks with a norm before each part; where the two run side by side, or norms stand
+        behind them, there is no such stream.
+        """
+        import torch
+
+        before = self.outputs(layer - 1) if layer else self.entered[-1] if self.entered else None
+        added = self.added.get(layer)
+        if before is None or not added or any(each.shape != before.shape for each in added):
+            return None
+        stream = before.double() + sum(each.double() for each in added)
+        near = 8 * torch.finfo(before.dtype).eps * float(stream.abs().max())
+        # Some modules see their tokens in one row: (batch·seq, hidden).
+        own = [each.reshape(stream.shape) for each in self.read.get(layer, ()) if each.numel() == stream.numel()]
+        return next((each for each in own if float((each.double() - stream).abs().max()) <= near), None)
+
+    @contextmanager
+    def _inside(self, model: PreTrainedModel, index: int) -> Iterator[None]:
+        """While open, what the modules of a layer read and what its attention adds are remembered."""
+        layer = self.layers[index]
+        with ExitStack() as stack:
+            for child in model.get_submodule(layer.first).children():
+                stack.callback(child.register_forward_pre_hook(self._reader(index), with_kwargs=True).remove)
+            for path in (*layer.attention_outputs, *layer.mixers):
+                stack.callback(model.get_submodule(path).register_forward_hook(self._adder(index)).remove)
+            yield
+
+    def _adder(self, index: int) -> Callable[..., None]:
+        def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+            found = first_tensor(output)
+            if found is not None:
+                self.added.setdefault(index, []).append(found.detach().clone())
+
+        return keep
+
+    def _keep_input(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found = first_tensor(hidden_states(args, kwargs))
+        if found is not None:
+            self.entered.append(found.detach().clone())
+
+    def _keeper(self, path: str) -> Callable[..., None]:
+        def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+            self.passed.setdefault(path, []).append(_copied(output))
+
+        return keep
+
+    def _reader(self, index: int) -> Callable[..., None]:
+        def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found = first_tensor(hidden_states(args, kwargs))
+            if found is not None:
+                self.read.setdefault(index, []).append(found.detach().clone())
+
+        return keep
+
+    @contextmanager
+    def _replayed(self, model: PreTrainedModel, hidden: Tensor) -> Iterator[None]:
+        """While open, layers pass on what they did, and the last one, when it last runs, `hidden`."""
+        last = self.layers[-1].last
+        with ExitStack() as stack:
+            for layer in self.layers:
+                runs = iter(self.passed.get(layer.last, ()))
+                if layer.first == layer.last and layer.last != last:
+                    module = model.get_submodule(layer.last)
+                    stack.enter_context(patched(module, "forward", lambda *_, runs=runs, **__: _copied(next(runs))))
+            count = len(self.passed.get(last, ()))
+            seen: list[None] = []
+
+            def replace(_module: nn.Module, _args: Any, output: Any) -> Any:
+                seen.append(None)
+                return _with_first(output, hidden.clone()) if len(seen) == count else output
+
+            module = model.get_submodule(last)
+            if self.layers[-1].first == last:
+                ends = iter(self.passed.get(last, ()))
+                stack.enter_context(patched(module, "forward", lambda *_, **__: _copied(next(ends))))
+            stack.callback(module.register_forward_hook(replace).remove)
+            yield
+
+
+def _copied(value: Any) -> Any:
+    """What a module passed on, so that nothing which acts on it in place changes what is remembered."""
+    import torch
+    from torch.utils._pytree import tree_map
+
+    return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf, value)
+
+
+def _with_first(output: Any, hidden: Tensor) -> Any:
+    """What a module passed on, with other hidden states in it."""
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return hidden
+    if isinstance(output, Mapping):
+        name = next(name for name, value in output.items() if first_tensor(value) is not None)
+        values = dict(output) | {name: _with_first(output[name], hidden)}
+        return values if type(output) is dict else type(output)(**values)
+    items, done = [], False
+    for item in output:
+        replace_it = not done and first_tensor(item) is not None
+        items.append(_with_first(item, hidden) if replace_it else item)
+        done |= replace_it
+    return type(output)(items) if not hasattr(output, "_fields") else type(output)(*items)
