@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from txinspect.commands.attn import AttnQuery
     from txinspect.commands.embed import EmbedQuery
+    from txinspect.commands.lens import LensQuery
+    from txinspect.commands.logits import LogitsQuery
     from txinspect.commands.models import ModelsQuery
     from txinspect.commands.plan import PlanQuery
     from txinspect.commands.pos import PosQuery
@@ -40,6 +42,8 @@ __all__ = [
     "AttnQuery",
     "EmbedQuery",
     "InspectError",
+    "LensQuery",
+    "LogitsQuery",
     "ModelChoice",
     "ModelsQuery",
     "PlanQuery",

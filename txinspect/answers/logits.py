@@ -89,7 +89,9 @@ class _Reading:
         ]
         self.windows = iter(windows(text, context(subject), query.window_step))
         wants = list(named(subject, ["logits"]).wants)
-        first = next((s for s in subject.architecture.supplies() if s.part == "weights" and s.available), None)
+        first = next(
+            (s for s in subject.architecture.supplies() if s.name.endswith("attention.weights") and s.available), None
+        )
         if first is not None and len(text.tokens) > 1:
             wants.append(Want(first, Selection(queries=(0,)), by_glob=True, reported=False))
         return plan_of(subject.architecture, wants)
