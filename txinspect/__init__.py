@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from txinspect.commands.attn import AttnQuery
     from txinspect.commands.embed import EmbedQuery
+    from txinspect.commands.heads import HeadsQuery
     from txinspect.commands.lens import LensQuery
     from txinspect.commands.logits import LogitsQuery
     from txinspect.commands.models import ModelsQuery
@@ -41,6 +42,7 @@ _HOMES = {
 __all__ = [
     "AttnQuery",
     "EmbedQuery",
+    "HeadsQuery",
     "InspectError",
     "LensQuery",
     "LogitsQuery",

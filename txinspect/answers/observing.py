@@ -32,7 +32,7 @@ from txinspect.records import (
     TensorRecord,
 )
 from txinspect.sources.config import layer_count, read_config
-from txinspect.sources.source import resolve
+from txinspect.sources.source import Source, resolve
 from txinspect.wording import short_bytes, some_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 MakePlan = Callable[[Subject, Any, InputRecord], Plan]
 """Given the model, the query and its tokens: what the pass records. Raises InspectError for what cannot be."""
+
+MakeText = Callable[[Any, Source], InputRecord]
+"""Given the query and the model's files: the tokens that the model runs on."""
 
 Look = Callable[[CaughtTensor], None]
 """Sees every recorded tensor before it is gone."""
@@ -104,13 +107,14 @@ def observe(
     *,
     token_rows: bool = False,
     then: Callable[[Running], None] = lambda _: None,
+    make_text: MakeText = encode,
 ) -> Observation:
     """Run the model once and record what the plan wants; `token_rows` asks for statistics of each token's vector.
 
     A text beyond the model's positions runs in windows where the query has a step for them. `then` may run the model
     again. Raises InspectError for what cannot be done.
     """
-    prepared = prepare(query, notify, make_plan)
+    prepared = prepare(query, notify, make_plan, make_text)
     subject, plan, text, name = prepared.subject, prepared.plan, prepared.text, prepared.subject.source.name
     _, size = cost.in_memory(subject, prepared.uses.modules)
     notify(f"loading {short_bytes(size)} of weights of {name}")
@@ -136,7 +140,7 @@ def observe(
     with quiet():
         checks = checking.check(model, subject.architecture, running.inputs(first)) if query.check else []
     then(running)
-    if not records:
+    if not records and any(want.reported for want in plan.wants):
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = tensors.numbered(records, kept)
     findings = soundness.findings(records)
@@ -160,7 +164,7 @@ def observe(
     )
 
 
-def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan) -> Preparation:
+def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan, make_text: MakeText = encode) -> Preparation:
     """The tokens, the model without weights, what is to be recorded, and which weights that takes.
 
     A stage that a model seen before does not have is refused before torch is imported.
@@ -171,7 +175,7 @@ def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan) -> Pre
     if layers is not None:
         check_layers(source.name, query.layers_asked, layers)
     try:
-        text = encode(query, source)
+        text = make_text(query, source)
     except SourceError:
         # A config that no model can be built from often fails in the tokenizer first: that error says more.
         load_subject(source, query.model, notify)

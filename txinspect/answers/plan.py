@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from txinspect import answers
 from txinspect.answers.observing import prepare
-from txinspect.answers.reporting import head, loading_notes, surplus_notes
+from txinspect.answers.reporting import encode, head, loading_notes, surplus_notes
 from txinspect.commands.plan import PlanQuery, PlanReport
 from txinspect.models import cost, describing
 from txinspect.queries import Notify
@@ -13,7 +13,8 @@ from txinspect.sources import checkpoint
 
 def answer(query: PlanQuery, notify: Notify) -> PlanReport:
     """The report of `plan`, and of --dry-run."""
-    prepared = prepare(query.of, notify, answers.room(query.of).plan)
+    room = answers.room(query.of)
+    prepared = prepare(query.of, notify, room.plan, getattr(room, "text", encode))
     subject = prepared.subject
     listing = checkpoint.offered(subject.source)
     notes = [*prepared.plan.notes, *loading_notes(subject), *surplus_notes(subject, listing.all_names())]

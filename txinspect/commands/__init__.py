@@ -19,6 +19,7 @@ NAMES = (
     "attn",
     "logits",
     "lens",
+    "heads",
     "run",
     "plan",
 )

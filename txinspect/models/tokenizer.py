@@ -45,6 +45,14 @@ class Tokens:
 
     encode: Encode
     spell: Spell
+    size: int
+    """Ids, special ones among them."""
+    special: frozenset[int]
+    """Ids of special tokens."""
+
+    def ordinary(self) -> list[int]:
+        """The ids that stand for text of whole characters, without special ones."""
+        return [each for each in range(self.size) if each not in self.special and isinstance(self.spell(each)[1], str)]
 
     def record(self, token_id: int, index: int = 0) -> TokenRecord:
         """A token of the vocabulary, without a place in a text."""
@@ -56,7 +64,7 @@ class Tokens:
             text=text if isinstance(text, str) else None,
             start=None,
             end=None,
-            special=False,
+            special=token_id in self.special,
             bytes=text.hex(" ") if isinstance(text, bytes) else None,
         )
 
@@ -174,7 +182,8 @@ def _fast(backend: Tokenizer) -> Tokens:
             return None, None
         return token, added[token_id].content if token_id in added else decode(token_id, token)
 
-    return Tokens(encode_fast, spell_fast)
+    special_ids = frozenset(id for id, token in added.items() if token.special)
+    return Tokens(encode_fast, spell_fast, backend.get_vocab_size(), special_ids)
 
 
 def _slow(tokenizer: Any) -> Tokens:
@@ -199,7 +208,7 @@ def _slow(tokenizer: Any) -> Tokens:
     def spell_slow(token_id: int) -> tuple[str | None, str | bytes | None]:
         return tokenizer.convert_ids_to_tokens(token_id), _whole(tokenizer.decode([token_id]))
 
-    return Tokens(encode_slow, spell_slow)
+    return Tokens(encode_slow, spell_slow, len(tokenizer), frozenset(tokenizer.all_special_ids))
 
 
 def _whole(decoded: str) -> str | None:

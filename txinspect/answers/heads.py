@@ -1,0 +1,127 @@
+"""What kind of head each one is."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from txinspect.answers.observing import observe
+from txinspect.answers.reporting import encode
+from txinspect.commands.heads import HeadsQuery, HeadsReport, KindRecord
+from txinspect.errors import InspectError, StageError
+from txinspect.forward.wants import Plan, Want, check_layers, plan_of
+from txinspect.measure import kinds
+from txinspect.models import tokenizer
+from txinspect.models.subject import Subject
+from txinspect.queries import Notify
+from txinspect.records import InputRecord
+from txinspect.sources.source import Source
+from txinspect.wording import ranges
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from txinspect.forward.capture import CaughtTensor
+
+
+def answer(query: HeadsQuery, notify: Notify) -> HeadsReport:
+    """The report of `heads`."""
+    reading = _Reading(query)
+    observed = observe(query, notify, reading.plan, reading.look, make_text=text)
+    return HeadsReport(
+        **observed.fields("heads") | {"notes": [*observed.notes, *reading.notes()]},
+        heads=reading.heads,
+        sinks=kinds.sinks(reading.on_keys),
+        copies=query.length if query.random else None,
+    )
+
+
+def plan(subject: Subject, query: HeadsQuery, text: InputRecord) -> Plan:
+    """What `heads` records."""
+    return _Reading(query).plan(subject, query, text)
+
+
+def text(query: HeadsQuery, source: Source) -> InputRecord:
+    """The query's text; with `random`, ordinary tokens that repeat, behind the tokenizer's first special token.
+
+    Each is drawn for itself, by `choice` of Python's random.Random. Raises InspectError for a tokenizer without
+    ordinary tokens.
+    """
+    if not query.random:
+        return encode(query, source)
+    tokens = tokenizer.load(source, query.model.trust_remote_code)
+    ordinary = tokens.ordinary()
+    if not ordinary:
+        raise InspectError(f"the tokenizer of {source.name!r} has no ordinary tokens to draw from")
+    before = [token.id for token in tokens.encode("a", query.special)[:1] if token.special]
+    drawn = random.Random(query.seed)
+    copy = [drawn.choice(ordinary) for _ in range(query.length)]
+    ids = [*before, *copy * query.repeats]
+    records = [tokens.record(token_id, index) for index, token_id in enumerate(ids)]
+    shown = "".join(record.text or "�" for record in records[len(before) :])
+    return tokenizer.as_input(shown, records)
+
+
+class _Reading:
+    """Measures the heads as their weights come."""
+
+    def __init__(self, query: HeadsQuery) -> None:
+        self.query = query
+        self.heads: list[KindRecord] = []
+        self.on_keys: list[list[float]] = []
+        self.scales: dict[tuple[str | None, int], Tensor] = {}
+        self.other: list[int] = []
+
+    def plan(self, subject: Subject, query: HeadsQuery, text: InputRecord) -> Plan:
+        """The weights of the layers asked for; before each the values where they are weighed by them."""
+        name, count = subject.source.name, len(subject.architecture.layers)
+        self.text = text
+        layers = check_layers(name, tuple(range(count)) if query.layers is None else query.layers_asked, count)
+        parts = ("v", "weights") if query.weighted else ("weights",)
+        wanted = {f"layers.{layer}.attention.{part}" for layer in layers for part in parts}
+        supplies = [supply for supply in subject.architecture.supplies() if supply.name in wanted]
+        if not any(supply.available for supply in supplies):
+            raise StageError(f"{name!r}: {supplies[0].reason}" if supplies else f"{name!r} has no layers")
+        kept = query.save is not None or query.values or bool(query.fail_on)
+        wants = [
+            Want(supply, by_glob=True, reported=kept and supply.part == "weights")
+            for supply in supplies
+            if supply.available
+        ]
+        return plan_of(subject.architecture, wants)
+
+    def look(self, caught: CaughtTensor) -> None:
+        """Measure an attention."""
+        layer, place = int(caught.want.supply.name.split(".")[1]), (caught.want.supply.module, caught.run)
+        if caught.want.supply.part == "v":
+            self.scales[place] = caught.tensor.whole()[0].float().norm(dim=-1)
+            return
+        shape, count = caught.tensor.shape, len(self.text.tokens)
+        if len(shape) != 4 or shape[2] != count or shape[3] != count:
+            self.other.append(layer)
+            return
+        measured = kinds.measure(
+            caught.tensor.blocks,
+            layer,
+            caught.run,
+            special=[token.index for token in self.text.tokens if token.special],
+            copy=self.query.length if self.query.random else None,
+            skipped=len(self.text.tokens) - self.query.length * self.query.repeats if self.query.random else 0,
+            scale=self._scale(place, shape[1]),
+        )
+        self.heads += measured.heads
+        self.on_keys += measured.on_keys
+
+    def _scale(self, place: tuple[str | None, int], heads: int) -> Tensor | None:
+        """How long what each key passes on is: (head, key); of values that several heads share, the same."""
+        scale = self.scales.pop(place, None)
+        return None if scale is None else scale.repeat_interleave(heads // scale.shape[0], dim=0)
+
+    def notes(self) -> list[str]:
+        """Which layers are left out."""
+        if not self.other:
+            return []
+        return [
+            f"Layers {ranges(sorted(set(self.other)))} attend to positions that are not the text's tokens: their heads are "
+            f"left out."
+        ]

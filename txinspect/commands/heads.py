@@ -1,0 +1,118 @@
+"""What kind of head each one is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from txinspect.commands.command import THEME, Command, Theme
+from txinspect.errors import UsageError, spelled
+from txinspect.queries import Layers, Option, TensorQuery, check_one_of
+from txinspect.records import Record, TensorsReport, doc
+
+Weighting = Literal["value"]
+
+Kind = Literal["previous", "induction", "duplicate", "first", "self", "broad"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsQuery(TensorQuery["HeadsReport"]):
+    """Say what kind of head each one is: previous token, induction, duplicate, first token, self, broad.
+
+    With A[t, k] the weight of query t on key k, each a mean over the queries: previous A[t, t-1]; first A[t, 0];
+    self A[t, t]; special the sum over special tokens; entropy in nats, and relative to ln(t + 1); distance the sum of
+    A[t, k] · |t - k|. With --random, over the later copies of n tokens: duplicate A[t, t-n], induction A[t, t-n+1]
+    (Olsson et al. 2022). A sink is a key that a share of all heads gives more than 0.3 on average (Gu et al. 2025).
+    """
+
+    layers: Annotated[Layers, Option("--layer", "Layers to look at, such as 0,2-3 or -1; all if not given.", "N")] = (
+        None
+    )
+    random: Annotated[
+        bool, Option("--random", "In the place of a text: random tokens, repeated, behind the first special token.")
+    ] = False
+    length: Annotated[int, Option("--length", "With --random: tokens in a copy.", "N")] = 25
+    repeats: Annotated[int, Option("--repeats", "With --random: copies.", "R")] = 4
+    seed: Annotated[int, Option("--seed", "With --random: what the tokens are drawn with.", "S")] = 0
+    weighted: Annotated[
+        Weighting | None,
+        Option("--weighted", "Weigh by what is moved: value scales A by the length of each value.", "HOW"),
+    ] = None
+
+    @property
+    def layers_asked(self) -> tuple[int, ...]:
+        """See TensorQuery."""
+        return (self.layers,) if isinstance(self.layers, int) else self.layers or ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_one_of("weighted", self.weighted, (*get_args(Weighting), None))
+        if self.layers == ():
+            raise UsageError(f"{spelled('layers')} chooses none: name at least one, or omit it for all")
+        if self.length < 2 or self.repeats < 2:
+            name, value = ("length", self.length) if self.length < 2 else ("repeats", self.repeats)
+            raise UsageError(f"{spelled(name)} {value} repeats nothing: give 2 or more")
+        given = [name for name, default in _OF_RANDOM.items() if getattr(self, name) != default]
+        if given and not self.random:
+            raise UsageError(f"{spelled(given[0])} is about random tokens: add {spelled('random', True)}, or omit it")
+
+
+_OF_RANDOM = {"length": 25, "repeats": 4, "seed": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsView:
+    """How the grid is drawn."""
+
+    theme: Annotated[Theme, THEME] = "auto"
+
+    def __post_init__(self) -> None:
+        check_one_of("theme", self.theme, get_args(Theme))
+
+
+class KindRecord(Record, frozen=True, kw_only=True):
+    """What one head does, as means over the queries."""
+
+    layer: Annotated[int, doc("The layer.")]
+    head: Annotated[int, doc("Head index.")]
+    run: Annotated[int, doc("Which of the layer's attentions in a pass it is, from 1; most layers have only one.")]
+    previous: Annotated[float | None, doc("Weight on the token before; null for a text of one token.")]
+    duplicate: Annotated[float | None, doc("With --random: weight on the same token in the copy before; else null.")]
+    induction: Annotated[float | None, doc("With --random: weight on the token after that one; else null.")]
+    entropy: Annotated[float | None, doc("Entropy of the weights, in nats.")]
+    relative_entropy: Annotated[float | None, doc("Entropy over ln(t + 1), what even weights have; from query 1 on.")]
+    distance: Annotated[float | None, doc("Sum of weight · |query - key|, in tokens.")]
+    first_token: Annotated[float | None, doc("Weight on key 0, from query 1 on.")]
+    self_token: Annotated[float | None, doc("Weight on the query's own token, from query 1 on.")]
+    special: Annotated[float | None, doc("Weight on special tokens.")]
+    labels: Annotated[list[Kind], doc("The kinds that it is one of: those of which its number is at least a half.")]
+
+
+class SinkRecord(Record, frozen=True, kw_only=True):
+    """A key that many heads rest on."""
+
+    key: Annotated[int, doc("Key index.")]
+    share: Annotated[float, doc("Share of heads whose mean weight on it, over the queries that see it, is above 0.3.")]
+
+
+class HeadsReport(TensorsReport, frozen=True, kw_only=True):
+    """Report of `heads`."""
+
+    command: Annotated[Literal["heads"], doc("The command that made the report.")]  # type: ignore[assignment]
+    heads: Annotated[list[KindRecord], doc("Every head of the layers asked for.")]
+    sinks: Annotated[list[SinkRecord], doc("Keys that at least one head rests on, the largest share first.")]
+    copies: Annotated[int | None, doc("Tokens in a copy, with --random; else null.")]
+
+
+COMMAND = Command(
+    "heads",
+    HeadsQuery,
+    HeadsReport,
+    group="Run",
+    examples=(
+        "txinspect heads",
+        "txinspect heads --random --length 50 --repeats 2",
+        "txinspect heads --random --json | jq -c '.heads[] | select(.induction > 0.5) | [.layer, .head, .induction]'",
+    ),
+    view=HeadsView,
+)
