@@ -527,8 +527,20 @@ def test_a_check_does_not_blame_recording_for_nan(spoilt: Path) -> None:
     by_name = {check.name: check for check in checks}
     assert by_name["logits"].passed is True
     assert by_name["finite"].passed is False
-    assert "the model itself gives NaN or infinite values, recorded or not: the output of layer 1 first" in (
-        by_name["finite"].detail
-    )
+    assert by_name["finite"].detail.startswith("the output of layer 1 has NaN or infinite values, and so ")
+    assert by_name["finite"].detail.endswith("they come of the model's own numbers, not of recording")
     assert all("nan" not in check.detail for check in checks)
-    assert [by_name[name].passed for name in ("row_sums", "context", "residual")] == [True, True, True]
+    # Layer 2 attends to what layer 1 passes on: there is nothing to add up in it.
+    assert [by_name[name].passed for name in ("row_sums", "context", "residual")] == [None, None, True]
+    assert "not looked at in model.decoder.layers.2.self_attn" in by_name["context"].detail
+
+
+def test_a_query_whose_weights_are_no_numbers_has_no_strongest_keys(spoilt: Path) -> None:
+    report = inspect(AttnQuery(model=choice(spoilt), text="abc", layer=2))
+    assert {(len(query.keys), len(head.strongest)) for head in report.heads for query in head.queries} == {(0, 0)}
+
+
+def test_tree_says_what_a_checkpoint_lacks(model: Path) -> None:
+    change_weights(model, lambda weights: weights.pop("model.decoder.layers.1.fc2.weight"))
+    notes = inspect(TreeQuery(model=choice(model))).notes
+    assert any("lacks model.decoder.layers.1.fc2.weight" in note for note in notes)

@@ -21,7 +21,7 @@ def main() -> None:
         use_lookalikes()
         from txinspect.cli.app import app
 
-        app()
+        app(prog_name="txinspect")
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:

@@ -22,6 +22,11 @@ def ranges(indices: Sequence[int]) -> str:
     return ", ".join(f"{low}" if low == high else f"{low}–{high}" for low, high in runs)
 
 
+def counted(count: int, name: str) -> str:
+    """1 token, 2,048 tokens."""
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
 def short_count(count: int) -> str:
     """1234567 as 1.23M."""
     return _scaled(count, ("", "K", "M", "B", "T"))

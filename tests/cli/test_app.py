@@ -595,3 +595,22 @@ def test_a_package_that_is_not_there_is_named(run_cli: Callable[..., Result], mo
     result = run_cli("embed")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "the package 'torch' is not installed: 'pip install txinspect' brings all" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("embed", "--save", "a.npz", "--save=b.npz"), ("run", "-m", "a", "--model", "b", "-s", "logits")]
+)
+def test_an_option_that_holds_one_value_is_given_once(
+    arguments: tuple[str, ...], run_cli: Callable[..., Result]
+) -> None:
+    result = run_cli(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is given 2 times: it holds one value" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["embed", "pos", "attn", "run"])
+def test_a_dry_run_is_drawn(command: str, run_cli: Callable[..., Result]) -> None:
+    options = ("-s", "logits") if command == "run" else ()
+    result = run_cli(command, *options, "--dry-run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "download" in result.stdout

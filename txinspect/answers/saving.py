@@ -33,7 +33,8 @@ def save(path: Path, tensors: dict[str, Tensor], records: list[TensorRecord], mo
         "coordinates": json.dumps({record.name: record.coordinates for record in records if record.coordinates}),
     }
     try:
-        with written_whole(path) as partial:
+        # A link stays, and what it leads to is written.
+        with written_whole(path.resolve() if path.is_symlink() else path) as partial:
             write = _write_safetensors if path.suffix == ".safetensors" else _write_npz
             return write(partial, tensors, metadata)
     except OSError as error:
@@ -45,9 +46,12 @@ def check_writable(path: Path) -> None:
     try:
         if path.is_dir():
             raise InspectError(f"{path} is a directory: give the name of a file in it")
-        if not path.parent.is_dir():
-            raise InspectError(f"{path} cannot be written: there is no directory {path.parent}")
-        if not os.access(path.parent, os.W_OK):
+        folder = (path.resolve() if path.is_symlink() else path).parent
+        if not folder.is_dir():
+            raise InspectError(
+                f"{path} cannot be written: there is no directory {folder if path.is_symlink() else path.parent}"
+            )
+        if not os.access(folder, os.W_OK):
             raise InspectError(f"{path} cannot be written: no permission to write into {path.parent}")
     except OSError as error:
         raise InspectError(f"{path} cannot be written: {error.strerror}") from error

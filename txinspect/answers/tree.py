@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.commands.tree import ModuleRecord, ParameterRecord, TotalsRecord, TreeQuery, TreeReport
 from txinspect.errors import SourceError
-from txinspect.models import cost, describing
+from txinspect.models import cost, describing, keys
 from txinspect.models.sizes import NOTHING, Size, bytes_4bit, bytes_8bit, parameter_sizes, quantizable, sums
 from txinspect.models.subject import load_subject
 from txinspect.queries import Notify
@@ -29,8 +29,10 @@ def answer(query: TreeQuery, notify: Notify) -> TreeReport:
             stored = cost.stored_sizes(subject, tensors)
             names = checkpoint.indexed(subject.source) or [tensor.name for tensor in tensors]
             surplus = surplus_notes(subject, names)
+            if names:
+                keys.check_whole(subject, names)
     except SourceError as error:
-        notes.append(f"Types and sizes are those of config.json: {error!s}.")
+        notes.append(f"{'As stored' if stored else 'Types and sizes are those of config.json'}: {error!s}.")
     if query.model.dtype != "auto":
         notes.append(f"--dtype {query.model.dtype}: sizes are those after the conversion, not as stored.")
     return TreeReport(

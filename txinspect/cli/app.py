@@ -44,6 +44,26 @@ class CommandLine(TyperCommand):
         """Its parameters, --help among them."""
         return _without_types(super().get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read the command line. Raises UsageError for an option given twice that holds one value."""
+        given = args[: args.index("--")] if "--" in args else args
+        for each in self.params:
+            if not _holds_one_value(each):
+                continue
+            long = tuple(f"{option}=" for option in each.opts if option.startswith("--"))
+            times = sum(word in each.opts or word.startswith(long or "\0") for word in given)
+            if times > 1:
+                raise UsageError(
+                    f"{max(each.opts, key=len)} is given {times} times: it holds one value, so give it once"
+                )
+        return super().parse_args(ctx, args)
+
+
+def _holds_one_value(parameter: Any) -> bool:
+    """Whether a parameter is an option that a second one on the command line would replace in silence."""
+    is_option = all(option.startswith("-") for option in parameter.opts)
+    return is_option and not parameter.multiple and not getattr(parameter, "is_flag", False)
+
 
 class ErrorBoundary(TyperGroup):
     """The one place where an exception becomes a sentence on stderr and an exit code."""
@@ -86,6 +106,9 @@ class ErrorBoundary(TyperGroup):
         """What Typer says of a command line that it cannot read, in our voice."""
         option = getattr(error, "option_name", "")
         said = error.format_message().strip().rstrip(".")
+        if extra := re.match(r"Got unexpected extra argument\S* \((.*)\)", said):
+            said = f"{extra[1]!r} is one argument too many: a text with blanks stands in quotes"
+        said = said.replace("'. Did you mean", "' (did you mean").replace("'?", "'?)")
         if said.startswith("No such option"):
             said = f"no such option: {option}"
             own = [each for part in self._options(name) for each in part.opts if each.startswith("--")]

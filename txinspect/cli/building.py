@@ -59,9 +59,10 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
             values["model"] = _one_model(values.pop("ctx"), values["model"], values.pop("model_option"))
         output = choose_output(**_taken(values, choose_output))
         query: Any = _query(line, values, output)
+        view = _view(command, values, output)
         if command.planned is not None or values.pop("dry_run", False):
-            query = _plan(query)
-        answer(query, output, _view(command, values, output))
+            query, view = _plan(query), None
+        answer(query, output, view)
 
     # Headings stand in the help in the order in which their first option does: what is asked, the model, the output.
     asked = [field.parameter for field in (*own, *view) if field.option.panel is None]

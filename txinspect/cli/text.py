@@ -19,6 +19,7 @@ from txinspect import commands
 from txinspect.errors import InspectError, UsageError
 from txinspect.queries import LESSON
 from txinspect.sources.bundled_models import bundled_models, cached_models
+from txinspect.stages import BY_PART, layer_of
 
 PATIENCE = 1.0
 """Seconds that a pipe has to begin, where nobody asked for it by `-`."""
@@ -131,6 +132,8 @@ def _hint(text: str) -> str | None:
         return f"{text!r} is the text; for layer {text}: --layer {text}"
     if text in commands.NAMES:
         return f"{text!r} is the text; for the command: txinspect {text}"
+    if text in BY_PART or layer_of(text) is not None:
+        return f"{text!r} is the text; for the stage: --stage {text}"
     if " " in text:
         return None
     if _is_there(text, Path.is_file):

@@ -60,12 +60,14 @@ class AttnQuery(TensorQuery["AttnReport"]):
 class AttnView:
     """How the heads are drawn."""
 
-    keys: Annotated[
-        bool, Option("--keys", "List the strongest keys of each query, as for chosen heads or queries.")
-    ] = False
+    keys: Annotated[bool, Option("--keys", "List the strongest keys of every query.")] = False
     scale: Annotated[
         Scale,
-        Option("--scale", "What the brightest colour is: each head's own, each row's own, or 1 (0-1).", "SCALE"),
+        Option(
+            "--scale",
+            "What is brightest: head (its largest weight beyond key 0 and the early queries, and more), row, or 0-1.",
+            "SCALE",
+        ),
     ] = "head"
     theme: Annotated[Theme, THEME] = "auto"
 

@@ -61,6 +61,8 @@ class _Seen:
     gated: set[str] = field(default_factory=set)
     residuals: dict[int, float | None] = field(default_factory=dict)
     """By layer: how far input + attention + MLP is from the output; None if a part is missing."""
+    unweighed: set[str] = field(default_factory=set)
+    """Modules whose weights or context are not finite, so that nothing is added up in them."""
     unsound: list[str] = field(default_factory=list)
     """What holds NaN or infinities, in the order of the pass: nothing adds up in it."""
 
@@ -68,9 +70,11 @@ class _Seen:
         """Whether the numbers are numbers, which is the model's own doing."""
         detail = "attention weights, every layer's output and the logits are finite"
         if self.unsound:
+            more = len(self.unsound) - 1
+            after = f", and so {'has 1 place' if more == 1 else f'have {more} places'} after it" if more else ""
             detail = (
-                f"the model itself gives NaN or infinite values, recorded or not: {self.unsound[0]} first, of "
-                f"{len(self.unsound)} places"
+                f"{self.unsound[0]} has NaN or infinite values{after}: they come of the model's own numbers, not of "
+                f"recording"
             )
         return CheckRecord(name="finite", passed=not self.unsound, detail=detail)
 
@@ -96,7 +100,11 @@ class _Seen:
             return CheckRecord(name=name, passed=None, detail=meaning + explained)
         module = max(counted, key=lambda each: counted[each])
         detail = f"{meaning}: off by {counted[module]:.2g} at most, in {module}{explained}"
-        return CheckRecord(name=name, passed=counted[module] <= self.tolerance, detail=detail)
+        passed: bool | None = counted[module] <= self.tolerance
+        if passed and self.unweighed:
+            passed = None
+            detail += f"; not looked at in {min(self.unweighed)}, whose weights are not finite"
+        return CheckRecord(name=name, passed=passed, detail=detail)
 
     def residual_check(self, *, known: bool) -> CheckRecord:
         """A layer's output against its input plus what attention and MLP add.
@@ -142,7 +150,8 @@ def _look_at_attention(seen: _Seen, path: str, module: nn.Module, call: Call) ->
     weights = call.part("weights", everything)[0].whole().double()
     value, context = (call.part(name, everything)[0].whole().double() for name in ("v", "context"))
     if not (weights.isfinite().all() and context.isfinite().all()):
-        seen.unsound.append(f"the attention of {path}")
+        seen.unsound.append(f"what {path} attends to")
+        seen.unweighed.add(path)
         return
     seen.row_sums[path] = max(seen.row_sums.get(path, 0.0), float((weights.sum(-1) - 1).abs().max()))
     if call.has_sinks:

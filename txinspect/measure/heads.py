@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from txinspect.commands.attn import HeadRecord, KeyRecord, MapRecord, QueryRecord, WindowRecord
@@ -54,12 +55,11 @@ def head_records(
     first = max(0, keys - WINDOW)
     gathered = _gathered(blocks, queries, range(first, keys))
     strongest = [_strongest(mean[:keys]) for mean in received]
-    owns = [[key.index for key in own] for own in strongest]
-    if rows == 1:  # the heads are rows of one map
-        owns = [[key for each in zip_longest(*owns) for key in each if key is not None]] * count
-    columns = [pooled(keys, map_size, (0, *own)) for own in owns]
+    # All heads have the same columns, so that they can be compared: first each one's strongest key, then the next.
+    ranks = zip_longest(*([key.index for key in own] for own in strongest))
+    columns = pooled(keys, map_size, (0, *(key for rank in ranks for key in rank if key is not None)))
     row_blocks = pooled(rows, WINDOW)
-    maps = _maxima(blocks, row_blocks, columns)
+    maps = _maxima(blocks, row_blocks, columns, count)
     return [
         HeadRecord(
             layer=layer,
@@ -72,7 +72,7 @@ def head_records(
             ),
             map=MapRecord(
                 queries=[(queries[low], queries[high]) for low, high in row_blocks],
-                keys=columns[position],
+                keys=columns,
                 weights=maps[position],
             ),
         )
@@ -97,7 +97,12 @@ def _strongest(mean: Tensor) -> list[KeyRecord]:
 
     values, indices = torch.topk(mean, min(RECEIVERS, len(mean)))
     pairs = zip(indices.tolist(), values.tolist(), strict=True)
-    return [KeyRecord(index=index, weight=weight) for index, weight in pairs if weight != 0]
+    return _records(pairs)
+
+
+def _records(pairs: Iterable[tuple[int, float]]) -> list[KeyRecord]:
+    """Keys with their weights, but for those that get none and those whose weight is no number."""
+    return [KeyRecord(index=index, weight=weight) for index, weight in pairs if weight != 0 and isfinite(weight)]
 
 
 def _gathered(blocks: Blocks, queries: Sequence[int], keys: range) -> list[_Head]:
@@ -112,7 +117,9 @@ def _gathered(blocks: Blocks, queries: Sequence[int], keys: range) -> list[_Head
         for offset in range(block.shape[2]):
             for position, head in enumerate(heads):
                 pairs = zip(indices[position, offset].tolist(), values[position, offset].tolist(), strict=True)
-                seen = [KeyRecord(index=index, weight=weight) for index, weight in pairs if weight != 0]
+                seen = [
+                    KeyRecord(index=index, weight=weight) for index, weight in pairs if weight != 0 and isfinite(weight)
+                ]
                 head.queries.append(QueryRecord(index=queries[row], keys=seen))
                 if row >= len(queries) - WINDOW:
                     head.window.append(block[0, position, offset, keys.start : keys.stop].tolist())
@@ -120,21 +127,19 @@ def _gathered(blocks: Blocks, queries: Sequence[int], keys: range) -> list[_Head
     return heads
 
 
-def _maxima(blocks: Blocks, rows: Sequence[Block], columns: Sequence[Sequence[Block]]) -> list[Any]:
+def _maxima(blocks: Blocks, rows: Sequence[Block], columns: Sequence[Block], heads: int) -> list[Any]:
     """The largest weight of each head in each block, (query, key) in lists; NaN where the block has one."""
     import numpy as np
 
-    maps = [np.full((len(rows), len(each)), -np.inf, dtype=np.float32) for each in columns]
+    maps = np.full((heads, len(rows), len(columns)), -np.inf, dtype=np.float32)
     starts = np.array([first for first, _ in rows])
     begin = 0
     for block in blocks():
         weights: Any = block[0].float().cpu().numpy()
         touched = np.flatnonzero((starts < begin + block.shape[2]) & (np.append(starts[1:], np.inf) > begin))
         inside = np.maximum(starts[touched] - begin, 0)
-        for head, each in enumerate(columns):
-            width = each[-1][1] + 1
-            by_key = np.maximum.reduceat(weights[head, :, :width], [first for first, _ in each], axis=1)
-            by_both = np.maximum.reduceat(by_key, inside, axis=0)
-            maps[head][touched] = np.maximum(maps[head][touched], by_both)
+        by_key = np.maximum.reduceat(weights[:, :, : columns[-1][1] + 1], [first for first, _ in columns], axis=2)
+        maps[:, touched] = np.maximum(maps[:, touched], np.maximum.reduceat(by_key, inside, axis=1))
         begin += block.shape[2]
-    return [each.tolist() for each in maps]
+    found: list[Any] = maps.tolist()
+    return found

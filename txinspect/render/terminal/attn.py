@@ -101,7 +101,7 @@ def _maps(
 
 def _legend(what: str, scale: Scale, theme: Theme | None) -> Text:
     line = Text(f"{what}  ", style="dim").append_text(colours.legend(theme))
-    also = {"head": " × the head's number or 1", "row": " × the row's largest", "0-1": ""}
+    also = {"head": " of the head's number (or 1)", "row": " of the row's largest", "0-1": ""}
     return line.append(also[scale], style="dim")
 
 

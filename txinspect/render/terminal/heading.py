@@ -8,7 +8,7 @@ from rich.text import Text
 
 from txinspect.records import InputRecord, ModelRecord, TensorsReport
 from txinspect.render.terminal.glyphs import visible
-from txinspect.wording import short_count
+from txinspect.wording import counted, short_count
 
 
 def model_line(model: ModelRecord) -> Text:
@@ -37,7 +37,7 @@ def input_line(input: InputRecord) -> Text:
     """The text in a line, and how many tokens it is."""
     shown = visible(input.text)
     line = Text(shown if len(shown) <= 200 else shown[:199] + "…", style="italic")
-    return line.append(f"  {len(input.tokens)} tokens", style="not italic dim")
+    return line.append(f"  {counted(len(input.tokens), 'token')}", style="not italic dim")
 
 
 def finding(sentence: str) -> Text:

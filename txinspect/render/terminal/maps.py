@@ -114,6 +114,13 @@ def pooled(drawn: Map, columns: int, rows: int) -> Map:
     )
 
 
+def _alike(maps: Sequence[Map]) -> list[Map]:
+    """Maps that keep the same keys apart, so that they can be compared: first each one's strongest, then the next."""
+    ranks = zip_longest(*(each.own for each in maps))
+    own = list(dict.fromkeys(key for rank in ranks for key in rank if key is not None))
+    return [replace(each, own=own) for each in maps]
+
+
 def _joined(positions: Sequence[Block], into: Sequence[Block]) -> list[Block]:
     return [(positions[first][0], positions[last][1]) for first, last in into]
 
@@ -145,7 +152,7 @@ def side_by_side(maps: Sequence[Map], label: Callable[[int], str], width: int, t
             cell, most = 2, min(keys, fitting)
             if keys <= room and across == 1:
                 cell, most = 1, keys
-    shown = [pooled(each, most, ROWS if most == keys else max(most, SMALLEST)) for each in maps]
+    shown = [pooled(each, most, ROWS if most == keys else max(most, SMALLEST)) for each in _alike(maps)]
     each = max(titles, max(len(one.keys) for one in shown) * cell)
     across = max(1, (room + GAP) // (each + GAP))
     bands = [shown[start : start + across] for start in range(0, len(shown), across)]
@@ -186,17 +193,17 @@ def _band(maps: Sequence[Map], label: Callable[[int], str], cell: int, width: in
 
 
 def _numbers(drawn: Map, cell: int) -> str:
-    """The keys' indices over their columns, where there is room: own columns first, else every fifth."""
-    own = [i for i, (first, last) in enumerate(drawn.keys) if first == last and first in drawn.own]
+    """The keys' indices over their columns, where there is room: of a pooled map its own first, then every fifth."""
     pools = any(first != last for first, last in drawn.keys)
-    asked = own if pools else [i for i, (first, _) in enumerate(drawn.keys) if first % 5 == 0]
-    line, room = "", len(drawn.keys) * cell
-    for column in asked:
-        number = str(drawn.keys[column][0])
-        start = column * cell
-        if start >= len(line) + bool(line) and start + len(number) <= max(room, len(number)):
-            line = line.ljust(start) + number
-    return line
+    own = [i for i, (first, last) in enumerate(drawn.keys) if pools and first == last and first in drawn.own]
+    fifth = [i for i, (first, _) in enumerate(drawn.keys) if (i if pools else first) % 5 == 0]
+    line = [" "] * (len(drawn.keys) * cell)
+    for column in (*own, *fifth):
+        number, start = str(drawn.keys[column][0]), column * cell
+        around = line[max(0, start - 1) : start + len(number) + 1]
+        if start + len(number) <= len(line) and not "".join(around).strip():
+            line[start : start + len(number)] = number
+    return "".join(line).rstrip()
 
 
 # One query
@@ -207,11 +214,7 @@ def over_heads(maps: Sequence[Map], width: int, theme: Theme | None) -> Renderab
     room = width - LABEL
     keys = len(maps[0].keys)
     cell = 2 if keys * 2 <= room else 1
-    # One row for all heads: the keys that are the strongest of any keep their columns.
-    own = list(
-        dict.fromkeys(key for rank in zip_longest(*(each.own for each in maps)) for key in rank if key is not None)
-    )
-    shown = [pooled(replace(each, own=own), min(keys, room // cell), 1) for each in maps]
+    shown = [pooled(each, min(keys, room // cell), 1) for each in _alike(maps)]
     parts = [Text(" " * LABEL + _numbers(shown[0], cell), style="dim", no_wrap=True, overflow="crop")]
     for each in shown:
         line = Text(each.title.ljust(LABEL), no_wrap=True, overflow="crop")
@@ -231,7 +234,7 @@ def overview(maps: Sequence[Map], width: int, theme: Theme | None) -> Renderable
     keys = max(len(each.keys) for each in maps)
     titles = max(cell_len(each.short_title) for each in maps)
     across, size = _arrangement(len(maps), min(keys, width), width, titles)
-    shown = [pooled(each, size, size if theme else -(-size // 2)) for each in maps]
+    shown = [pooled(each, size, size if theme else -(-size // 2)) for each in _alike(maps)]
     each_width = max(size, titles)
     bands = [shown[start : start + across] for start in range(0, len(shown), across)]
     parts: list[RenderableType] = [_small(band, each_width, theme) for band in bands]

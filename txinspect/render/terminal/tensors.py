@@ -23,10 +23,10 @@ BAR = 16
 _ROW = ("norm", "mean", "std", "bar")
 """The columns of a token's vector, beside the token."""
 
-COLUMNS = ("shape", "axes", "dtype", "mean ± std", "min … max", "distribution")
+COLUMNS = ("shape", "axes", "dtype", "mean ± std", "min … max", "values")
 """The columns of a tensor, beside its name."""
 
-GIVING_WAY = ("dtype", "axes", "half", "digits", "min … max", "distribution")
+GIVING_WAY = ("dtype", "axes", "half", "digits", "min … max", "values")
 """What is left out, in this order, where the terminal is too narrow: columns, half of the bars, a digit of numbers."""
 
 
@@ -96,7 +96,7 @@ def _table(groups: Sequence[_Group], left_out: set[str], title: str) -> Frame:
     drawn.add_column(title)
     for name in COLUMNS:
         if name not in left_out:
-            drawn.add_column(name if "half" not in left_out or name != "distribution" else "values", no_wrap=True)
+            drawn.add_column(name, no_wrap=True)
     for group in groups:
         if title == "stage":
             drawn.add_line(_supplier(group, with_axes="axes" not in left_out))
@@ -138,7 +138,7 @@ def _cells(tensor: TensorRecord, bins: int, digits: int) -> dict[str, Text]:
         "dtype": Text(tensor.dtype, style="dim"),
         "mean ± std": Text(f"{number(stats.mean, digits)} ± {number(stats.std, digits)}"),
         "min … max": Text(f"{number(stats.min, digits)} … {number(stats.max, digits)}"),
-        "distribution": Text(sparkline([sum(counts[i : i + each]) for i in range(0, len(counts), each)]), style="cyan"),
+        "values": Text(sparkline([sum(counts[i : i + each]) for i in range(0, len(counts), each)]), style="cyan"),
     }
 
 
@@ -186,7 +186,7 @@ def _rows(tensor: TensorRecord, input: InputRecord, width: int) -> Frame:
             drawn.add_column(title, justify="left" if name == "bar" else "right", no_wrap=True)
         for row in rows:
             token = Text(token_text(input.tokens[row.index])) if is_token else Text("–", style="dim")
-            long = Text(bar((row.l2 or 0.0) - low, high - low, BAR), style="cyan")
+            long = Text("" if row.l2 is None else bar(row.l2 - low, high - low, BAR), style="cyan")
             cells = (number(row.l2), number(row.mean), number(row.std), long)
             drawn.add_row(str(row.index), token, *cells[:count])
         if drawn.natural_width <= width:

@@ -9,6 +9,7 @@ from txinspect.commands.tokenize import TokenizeReport
 from txinspect.records import InputRecord, TokenRecord
 from txinspect.render.terminal.frame import frame
 from txinspect.render.terminal.glyphs import plain, token_text
+from txinspect.wording import counted
 
 
 def draw(report: TokenizeReport, console: Console) -> RenderableType:
@@ -46,4 +47,5 @@ def _summary(input: InputRecord) -> Text:
     spans = [(token.start, token.end) for token in input.tokens if token.special]
     length = len(input.text) - sum(end - start for start, end in spans if start is not None and end is not None)
     each = f", {length / content:.2f} per token" if content else ""
-    return Text(f"input_ids {shape} · attention_mask {shape} · {length} characters in {content} tokens of text{each}")
+    characters, tokens = counted(length, "character"), counted(content, "token")
+    return Text(f"input_ids {shape} · attention_mask {shape} · {characters} in {tokens} of text{each}")
