@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from txinspect.commands.attn import AttnQuery
+    from txinspect.commands.diff import DiffQuery
     from txinspect.commands.embed import EmbedQuery
     from txinspect.commands.heads import HeadsQuery
     from txinspect.commands.lens import LensQuery
@@ -41,6 +42,7 @@ _HOMES = {
 
 __all__ = [
     "AttnQuery",
+    "DiffQuery",
     "EmbedQuery",
     "HeadsQuery",
     "InspectError",

@@ -122,6 +122,6 @@ class _Reading:
         if not self.other:
             return []
         return [
-            f"Layers {ranges(sorted(set(self.other)))} attend to positions that are not the text's tokens: their heads are "
-            f"left out."
+            f"Layers {ranges(sorted(set(self.other)))} attend to positions that are not the text's tokens: their heads "
+            f"are left out."
         ]

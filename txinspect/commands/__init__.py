@@ -20,6 +20,7 @@ NAMES = (
     "logits",
     "lens",
     "heads",
+    "diff",
     "run",
     "plan",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +12,7 @@ from txinspect.errors import StageError, spelled
 from txinspect.forward.values import first_tensor, hidden_states
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 
@@ -60,4 +60,35 @@ def _skipped_norm(model: PreTrainedModel, layer: Layer) -> Iterator[None]:
             module = model.get_submodule(path)
             # The replacement comes first, so that a recording hook sees what the attention really reads.
             stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True, prepend=True).remove)
+        yield
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Each layer reads what it is given here in the place of what the layer before passes on."""
+
+    layers: Mapping[str, Tensor]
+    """By the module that begins a layer: (batch, seq, hidden)."""
+
+    def made(self, model: PreTrainedModel) -> AbstractContextManager[None]:
+        """See Edit."""
+        return _fed(model, self.layers)
+
+
+@contextmanager
+def _fed(model: PreTrainedModel, layers: Mapping[str, Tensor]) -> Iterator[None]:
+    def feeding(given: Tensor) -> Any:
+        def replace(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            own = first_tensor(hidden_states(args, kwargs))
+            if own is None or own.shape != given.shape:
+                return None
+            other = given.to(own.device, own.dtype)
+            return ((other, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": other})
+
+        return replace
+
+    with ExitStack() as stack:
+        for path, given in layers.items():
+            hook = model.get_submodule(path).register_forward_pre_hook(feeding(given), with_kwargs=True, prepend=True)
+            stack.callback(hook.remove)
         yield

@@ -1,0 +1,367 @@
+"""Two ways of running, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from txinspect.answers import dumps
+from txinspect.answers.observing import Observation, Running, observe
+from txinspect.answers.reporting import head
+from txinspect.commands.diff import (
+    ChangedRecord,
+    DiffQuery,
+    DiffReport,
+    LogitsDiffRecord,
+    StageDiffRecord,
+    parsed,
+)
+from txinspect.commands.run import RunQuery
+from txinspect.errors import InspectError, StageError, UsageError, spelled
+from txinspect.forward import capture
+from txinspect.forward.edits import Feed
+from txinspect.forward.wants import Plan, Want, named, plan_of
+from txinspect.measure import difference, predictions
+from txinspect.measure.difference import Difference
+from txinspect.models import tokenizer
+from txinspect.models.quiet import quiet
+from txinspect.models.subject import Subject
+from txinspect.queries import ModelChoice, Notify
+from txinspect.records import CheckRecord, InputRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from txinspect.forward.capture import CaughtTensor
+
+COMPARED = (
+    *("input", "attention.weights", "attention.output", "mixer.output", "mlp.router.experts", "mlp.output", "output"),
+    *("token_embeddings", "final_norm", "logits"),
+)
+"""The stages that are compared where none are named: within a layer, and outside of them."""
+
+WITHIN_NOISE = 3.0
+"""Sides part where they are so many times the noise apart."""
+
+Tensors = dict[str, "Tensor"]
+
+
+def answer(query: DiffQuery, notify: Notify) -> DiffReport:
+    """The report of `diff`."""
+    comparison = _Comparison(query)
+    this = observe(_side(query, query.model), notify, comparison.plan, comparison.keep, then=comparison.measure_noise)
+    other: Observation | None = None
+    if query.against_file is not None:
+        comparison.read(dumps.load(query.against_file, query.names))
+    elif query.against_attn is None:
+        side = _side(query, query.other())
+        other = observe(side, notify, comparison.plan_other, comparison.compare, then=comparison.isolate)
+    return comparison.report(this, other)
+
+
+def _side(query: DiffQuery, model: ModelChoice) -> RunQuery:
+    """What one side is asked."""
+    return RunQuery(model=model, text=query.text, special=query.special, stages=query.stages or COMPARED[-1:])
+
+
+def _chosen(subject: Subject, query: DiffQuery) -> list[Want]:
+    """The stages of a model that are compared, each received and not reported."""
+    if query.stages:
+        wants: Sequence[Want] = named(subject, query.stages).wants
+    else:
+        supplies = subject.architecture.supplies()
+        wants = [Want(supply) for supply in supplies if supply.available and _part(supply.name) in COMPARED]
+    return [Want(want.supply, want.selection, by_glob=True, reported=False) for want in wants]
+
+
+def _part(name: str) -> str:
+    """A stage's name within its layer."""
+    return name.split(".", 2)[2] if name.startswith("layers.") else name
+
+
+@dataclass
+class _Comparison:
+    """Keeps what this side gives, and compares what the other gives with it as it comes."""
+
+    query: DiffQuery
+    this: Tensors = field(default_factory=dict)
+    apart: dict[str, StageDiffRecord] = field(default_factory=dict)
+    isolated: dict[str, float | None] = field(default_factory=dict)
+    noise: float | None = None
+    logits: LogitsDiffRecord | None = None
+    changed: list[ChangedRecord] = field(default_factory=list)
+    only_other: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    def plan(self, subject: Subject, query: RunQuery, text: InputRecord) -> Plan:
+        """What this side records."""
+        self.subject, self.text = subject, text
+        return plan_of(subject.architecture, _chosen(subject, self.query))
+
+    def plan_other(self, subject: Subject, query: RunQuery, text: InputRecord) -> Plan:
+        """What the other side records. Raises InspectError for a text that is other tokens there."""
+        if text.input_ids != self.text.input_ids:
+            raise InspectError(
+                f"the text is {len(self.text.tokens)} tokens for {self.subject.source.name!r} and other ones, "
+                f"{len(text.tokens)}, for {subject.source.name!r}: there are no positions to compare"
+            )
+        return plan_of(subject.architecture, _chosen(subject, self.query))
+
+    def keep(self, caught: CaughtTensor) -> None:
+        """Keep what this side gives."""
+        self.this[_name(caught)] = _kept(caught)
+
+    def compare(self, caught: CaughtTensor) -> None:
+        """Compare what the other side gives."""
+        self._compare(_name(caught), _kept(caught))
+
+    def read(self, tensors: Mapping[str, Tensor]) -> None:
+        """Compare what a file holds."""
+        for name, tensor in tensors.items():
+            self._compare(name, tensor)
+        if not self.apart:
+            raise InspectError(
+                f"{self.query.against_file} holds no stage that was compared, in its shape: it has "
+                f"{', '.join(list(tensors)[:3])}, …; name the stages by {spelled('stages')}, or others' names by "
+                f"{spelled('names', ('theirs=ours',))}"
+            )
+
+    def _compare(self, name: str, other: Tensor) -> None:
+        this = self.this.get(name)
+        self.others.append(name)
+        if this is None or this.shape != other.shape:
+            self.only_other.append(name)
+            return
+        part = _part(name.partition("#")[0])
+        is_weights = part == "attention.weights" and this.ndim == 4
+        self.apart[name] = _record(
+            name,
+            this,
+            difference.difference(this, other),
+            total_variation=difference.total_variation(this, other) if is_weights else None,
+            changed_share=difference.changed_share(this, other) if part == "mlp.router.experts" else None,
+        )
+        if name == "logits" and this.ndim == 3:
+            self._compare_logits(this[0], other[0])
+
+    def _compare_logits(self, this: Tensor, other: Tensor) -> None:
+        """What the differences come to in the predictions: (seq, vocab) each."""
+        import torch
+
+        ids = [token.id for token in self.text.tokens]
+        divergences = torch.tensor([kl for _, kl in predictions.compared(other, this)], dtype=torch.float64)
+        pairs = zip(this, other, strict=True)
+        tops = [(predictions.likeliest(left, 1)[0], predictions.likeliest(right, 1)[0]) for left, right in pairs]
+        scores = [
+            sum(scored.logprob for _, scored in predictions.after_each(each, [*ids[1:], None]) if scored is not None)
+            for each in (this, other)
+        ]
+        predicted = len(ids) - 1
+        self.logits = LogitsDiffRecord(
+            kl_mean=float(divergences.mean()),
+            kl_median=float(divergences.median()),
+            kl_p99=float(divergences.quantile(0.99)),
+            kl_max=float(divergences.max()),
+            same_top1=sum(left == right for left, right in tops) / len(tops),
+            ln_perplexity_ratio=(scores[0] - scores[1]) / predicted if predicted else None,
+        )
+        spell = tokenizer.load(self.subject.source, self.query.model.trust_remote_code, self.text.text).record
+        self.changed = [
+            ChangedRecord(
+                position=position,
+                token=self.text.tokens[position].text,
+                from_=spell(left).text or spell(left).token,
+                to=spell(right).text or spell(right).token,
+            )
+            for position, (left, right) in enumerate(tops)
+            if left != right
+        ]
+
+    def measure_noise(self, running: Running) -> None:
+        """How far this side is from itself where nothing but the order of sums changes; on the way, another backend."""
+        plan = plan_of(running.subject.architecture, _chosen(running.subject, self.query))
+        if self.query.against_attn is not None:
+            with _on_backend(running, self.query.against_attn):
+                running.run(self.text, plan, self.compare)
+                self._isolate_in(running)
+        if self.query.tolerance is not None:
+            return
+        seen = [0.0]
+
+        def receive(caught: CaughtTensor) -> None:
+            this, again = self.this.get(_name(caught)), _kept(caught)
+            if this is not None and this.shape == again[:1].shape and this.is_floating_point():
+                seen.append(difference.difference(this, again[:1]).rel_l2 or 0.0)
+
+        twice = {name: tensor.repeat(2, 1) for name, tensor in running.inputs(self.text).items()}
+        attempts: list[Callable[[], Any]] = [lambda: capture.run(running.model, twice, plan, receive)]
+        current = running.model.config._attn_implementation
+        if self.query.against_attn is None and current in ("sdpa", "eager"):
+            attempts.append(lambda: self._on_another(running, "eager" if current == "sdpa" else "sdpa", plan, receive))
+        for attempt in attempts:
+            try:
+                with quiet():
+                    attempt()
+            except InspectError:
+                continue  # a model that takes no batch, or has no other backend, is measured without it
+        self.noise = max(seen)
+
+    def _on_another(self, running: Running, backend: str, plan: Plan, receive: Callable[[CaughtTensor], None]) -> None:
+        with _on_backend(running, backend):
+            running.run(self.text, plan, receive)
+
+    def isolate(self, running: Running) -> None:
+        """Run the other side with each layer fed what this side's layer read."""
+        if self.query.isolated:
+            self._isolate_in(running)
+
+    def _isolate_in(self, running: Running) -> None:
+        if not self.query.isolated:
+            return
+        architecture = running.subject.architecture
+        given = {
+            layer.first: self.this[f"layers.{index}.input"]
+            for index, layer in enumerate(architecture.layers)
+            if f"layers.{index}.input" in self.this
+        }
+
+        def receive(caught: CaughtTensor) -> None:
+            name, other = _name(caught), _kept(caught)
+            this = self.this.get(name)
+            if name.startswith("layers.") and this is not None and this.shape == other.shape:
+                self.isolated[name] = difference.difference(this, other).rel_l2
+
+        plan = plan_of(architecture, _chosen(running.subject, self.query), (Feed(given),))
+        running.run(self.text, plan, receive)
+
+    def report(self, this: Observation, other: Observation | None) -> DiffReport:
+        """Everything in a record."""
+        if not self.apart:
+            raise StageError("the two sides have no stage of the same name and shape: there is nothing to compare")
+        stages = [
+            replace_isolated(self.apart[name], self.isolated.get(name)) for name in self.this if name in self.apart
+        ]
+        tolerance = self.query.tolerance if self.query.tolerance is not None else WITHIN_NOISE * (self.noise or 0.0)
+        first = next((each.name for each in stages if _parts(each, tolerance)), None)
+        findings = [self._finding(stages, first, tolerance)]
+        return DiffReport(
+            **head("diff", [*findings, *this.notes, *(other.notes if other else [])]),
+            model=this.model,
+            against=other.model if other else None,
+            way=self.query.way,
+            input=this.input,
+            findings=findings,
+            stages=stages,
+            first_divergence=first,
+            tolerance=tolerance,
+            noise=self.noise,
+            logits=self.logits,
+            changed=self.changed,
+            only_this=[name for name in self.this if name not in self.apart],
+            only_other=self.only_other,
+            checks=self._checks(stages) if self.query.fail_on else None,
+        )
+
+    def _finding(self, stages: Sequence[StageDiffRecord], first: str | None, tolerance: float) -> str:
+        """Where the sides part, and what it changes."""
+        if all(not each.max_abs and not each.nan for each in stages):
+            return "The two sides are equal to the last bit."
+        where = f"No stage is farther apart than the tolerance, {tolerance:.2g}"
+        if first is not None:
+            stage = next(each for each in stages if each.name == first)
+            by = "numbers that are not finite" if stage.rel_l2 is None else f"{stage.rel_l2:.2g} relative L2"
+            where = f"The sides part at {first} ({by})"
+        if self.logits is None:
+            return where + "."
+        count = len(self.text.tokens)
+        change = "no next token changes" if not self.changed else f"{len(self.changed)} of {count} next tokens change"
+        return f"{where}; {change}, KL {self.logits.kl_mean:.2g} nats on average."
+
+    def _checks(self, stages: Sequence[StageDiffRecord]) -> list[CheckRecord]:
+        return [_check(test, stages, self.logits, len(self.changed)) for test in self.query.fail_on]
+
+
+def replace_isolated(record: StageDiffRecord, isolated: float | None) -> StageDiffRecord:
+    """A record with what the layer alone is apart."""
+    from msgspec import structs
+
+    return structs.replace(record, isolated_rel_l2=isolated)
+
+
+def _name(caught: CaughtTensor) -> str:
+    return caught.want.supply.name if caught.run == 1 else f"{caught.want.supply.name}#{caught.run}"
+
+
+def _kept(caught: CaughtTensor) -> Tensor:
+    return caught.tensor.whole().detach().to("cpu", copy=True)
+
+
+def _on_backend(running: Running, backend: str) -> Any:
+    """While open, the model runs on another attention backend. Raises UsageError for one that it does not have."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def changed() -> Any:
+        before = running.model.config._attn_implementation
+        try:
+            with quiet():
+                running.model.set_attn_implementation(backend)
+        except (ValueError, ImportError, KeyError) as error:
+            raise UsageError(f"{spelled('against_attn', backend)} is not to be had here: {error}") from error
+        try:
+            yield
+        finally:
+            with quiet():
+                running.model.set_attn_implementation(before)
+
+    return changed()
+
+
+def _record(
+    name: str, this: Tensor, apart: Difference, total_variation: list[float] | None, changed_share: float | None
+) -> StageDiffRecord:
+    return StageDiffRecord(
+        name=name,
+        shape=list(this.shape),
+        rel_l2=apart.rel_l2,
+        cosine=apart.cosine,
+        snr_db=apart.snr_db,
+        max_abs=apart.max_abs,
+        mean_abs=apart.mean_abs,
+        at=apart.at,
+        nan=apart.nan,
+        total_variation=total_variation,
+        changed_share=changed_share,
+        isolated_rel_l2=None,
+    )
+
+
+def _parts(stage: StageDiffRecord, tolerance: float) -> bool:
+    """Whether a stage is farther apart than the tolerance; one that is not finite on a side is."""
+    return bool(stage.nan) or (stage.rel_l2 is None and bool(stage.max_abs)) or (stage.rel_l2 or 0.0) > tolerance
+
+
+def _check(test: str, stages: Sequence[StageDiffRecord], logits: LogitsDiffRecord | None, changed: int) -> CheckRecord:
+    """Whether a test of --fail-on holds nowhere."""
+    field_, sign, bound = parsed(test)
+    values: dict[str, float | None]
+    if field_ == "changed":
+        values = {"next tokens": float(changed)}
+    elif field_.startswith("kl_"):
+        values = {"logits": getattr(logits, field_, None)}
+    else:
+        values = {stage.name: getattr(stage, field_) for stage in stages}
+    known = {name: value for name, value in values.items() if value is not None}
+    over = {name: value for name, value in known.items() if value > bound or (sign == ">=" and value == bound)}
+    if over:
+        name = next(iter(over))
+        detail = f"{field_} is {over[name]:.3g} in {name}, the first of {len(over)} where {test}"
+    else:
+        detail = f"{field_} is at most {max(known.values(), default=0.0):.3g}"
+    return CheckRecord(name=field_, passed=not over, detail=detail)
+
+
+def plan(subject: Subject, query: DiffQuery, text: InputRecord) -> Plan:
+    """What one side records."""
+    return plan_of(subject.architecture, _chosen(subject, query))

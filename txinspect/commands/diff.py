@@ -1,0 +1,214 @@
+"""Two ways of running, stage by stage."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from txinspect.commands.command import Command
+from txinspect.commands.run import STAGE
+from txinspect.errors import UsageError, spelled
+from txinspect.queries import DType, ModelChoice, Option, TextQuery
+from txinspect.records import CheckRecord, InputRecord, ModelRecord, ModelReport, Record, doc
+
+AGAINST = "Against"
+"""The heading in the help: what it is compared with."""
+
+_WAYS = {
+    "against": None,
+    "against_8bit": False,
+    "against_4bit": False,
+    "against_dtype": None,
+    "against_attn": None,
+    "against_device": None,
+    "against_revision": None,
+    "against_file": None,
+}
+"""The fields that name the other side, with what they are where they name none."""
+
+FAILING = ("rel_l2", "max_abs", "mean_abs", "isolated_rel_l2", "kl_mean", "kl_max", "changed")
+"""What --fail-on compares."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffQuery(TextQuery["DiffReport"]):
+    """Compare two ways of running a text, stage by stage, and say where they part and what it changes."""
+
+    stages: Annotated[
+        tuple[str, ...], replace(STAGE, help="Compare only these stages, modules or globs; may be repeated.")
+    ] = ()
+    against: Annotated[str | None, Option("--against", "Another model.", "MODEL", AGAINST, completes="models")] = None
+    against_8bit: Annotated[bool, Option("--against-8bit", "The model in 8 bits.", None, AGAINST)] = False
+    against_4bit: Annotated[bool, Option("--against-4bit", "The model in 4 bits.", None, AGAINST)] = False
+    against_dtype: Annotated[
+        DType | None, Option("--against-dtype", "The model computing in another type.", "TYPE", AGAINST)
+    ] = None
+    against_attn: Annotated[
+        str | None,
+        Option("--against-attn", "The model on another attention backend.", "NAME", AGAINST, ("eager", "sdpa")),
+    ] = None
+    against_device: Annotated[
+        str | None, Option("--against-device", "The model on another device.", "DEVICE", AGAINST)
+    ] = None
+    against_revision: Annotated[
+        str | None, Option("--against-revision", "Another revision of the model on the Hub.", "REV", AGAINST)
+    ] = None
+    against_file: Annotated[
+        Path | None,
+        Option("--against-file", "Tensors that --save wrote, .safetensors or .npz.", "FILE", AGAINST),
+    ] = None
+    names: Annotated[
+        tuple[str, ...],
+        Option(
+            "--map",
+            "With --against-file: a name there and the stage here, as theirs=ours; may be repeated.",
+            "NAMES",
+            AGAINST,
+        ),
+    ] = ()
+    isolated: Annotated[
+        bool, Option("--isolated", "Also feed each layer of the other side what this side's layer read.")
+    ] = False
+    tolerance: Annotated[
+        float | None,
+        Option("--tolerance", "Relative L2 from which sides part; 3 times the measured noise if not given.", "X"),
+    ] = None
+    fail_on: Annotated[
+        tuple[str, ...],
+        Option("--fail-on", f"Exit 3 where it holds anywhere, such as 'rel_l2>1e-2'; {', '.join(FAILING)}.", "TEST"),
+    ] = ()
+
+    @property
+    def way(self) -> str:
+        """The field that names the other side."""
+        return next(name for name, none in _WAYS.items() if getattr(self, name) != none)
+
+    def other(self) -> ModelChoice:
+        """The other side's model."""
+        values = {
+            "against": {"name": self.against, "revision": None},
+            "against_8bit": {"quantization": "8bit"},
+            "against_4bit": {"quantization": "4bit"},
+            "against_dtype": {"dtype": self.against_dtype},
+            "against_device": {"device": self.against_device},
+            "against_revision": {"revision": self.against_revision},
+        }.get(self.way, {})
+        return replace(self.model, **values)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [name for name, none in _WAYS.items() if getattr(self, name) != none]
+        if not given:
+            raise UsageError(
+                f"there is nothing to compare with: give {spelled('against', 'MODEL')}, "
+                f"{spelled('against_8bit', True)}, {spelled('against_dtype', 'bfloat16')} or another"
+            )
+        if len(given) > 1:
+            raise UsageError(
+                f"{spelled(given[0])} and {spelled(given[1])} cannot be combined: compare with one of them"
+            )
+        if self.names and self.against_file is None:
+            raise UsageError(
+                f"{spelled('names')} names tensors of a file: add {spelled('against_file', 'FILE')}, or omit it"
+            )
+        if self.isolated and self.against_file is not None:
+            raise UsageError(f"{spelled('isolated')} runs the other side, and a file cannot run: omit it")
+        if self.tolerance is not None and not 0 <= self.tolerance < float("inf"):
+            raise UsageError(f"{spelled('tolerance')} {self.tolerance} is no distance: give 0 or more")
+        for pair in self.names:
+            if not re.fullmatch(r"[^=]+=[^=]+", pair):
+                raise UsageError(f"{spelled('names')} {pair!r} is no pair of names: give theirs=ours")
+        for test in self.fail_on:
+            parsed(test)
+        self.other()
+
+
+def parsed(test: str) -> tuple[str, str, float]:
+    """A test such as rel_l2>1e-2: what is compared, how, with what. Raises UsageError for anything else."""
+    match = re.fullmatch(r"\s*(\w+)\s*(>=|>)\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*", test, re.IGNORECASE)
+    if match is None or match[1] not in FAILING or match[3].count(".") > 1:
+        raise UsageError(f"{spelled('fail_on')} {test!r} is no test: give one of {', '.join(FAILING)}, > and a number")
+    return match[1], match[2], float(match[3])
+
+
+class StageDiffRecord(Record, frozen=True, kw_only=True):
+    """How far one stage of the two sides is apart, in float64 over the numbers that are finite on both."""
+
+    name: Annotated[str, doc("Stage name or dotted module path.")]
+    shape: Annotated[list[int], doc("The size of each axis.")]
+    rel_l2: Annotated[float | None, doc("‖other - this‖ / ‖this‖.")]
+    cosine: Annotated[float | None, doc("Cosine of the angle between the two.")]
+    snr_db: Annotated[float | None, doc("Signal-to-noise ratio in dB: -20 log10(rel_l2); null where they are equal.")]
+    max_abs: Annotated[float | None, doc("Largest difference.")]
+    mean_abs: Annotated[float | None, doc("Mean difference.")]
+    at: Annotated[list[int] | None, doc("Where the largest difference is: an index per axis.")]
+    nan: Annotated[int, doc("Numbers that are not finite on either side.")]
+    total_variation: Annotated[
+        list[float] | None, doc("Of attention weights: by head, half the mean sum of differences; else null.")
+    ]
+    changed_share: Annotated[float | None, doc("Of chosen experts: share of tokens whose set changed; else null.")]
+    isolated_rel_l2: Annotated[
+        float | None,
+        doc("With --isolated, in a layer: rel_l2 where it reads this side's input; else null."),
+    ]
+
+
+class LogitsDiffRecord(Record, frozen=True, kw_only=True):
+    """What the differences come to in the predictions; KL(this ‖ other) in nats."""
+
+    kl_mean: Annotated[float | None, doc("Mean over the tokens.")]
+    kl_median: Annotated[float | None, doc("Median.")]
+    kl_p99: Annotated[float | None, doc("99th percentile.")]
+    kl_max: Annotated[float | None, doc("Largest.")]
+    same_top1: Annotated[float, doc("Share of tokens after which both predict the same.")]
+    ln_perplexity_ratio: Annotated[float | None, doc("ln(perplexity of the other / of this); null for one token.")]
+
+
+class ChangedRecord(Record, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """A token after which the two sides predict different ones."""
+
+    position: Annotated[int, doc("Index of the token.")]
+    token: Annotated[str | None, doc("The token decoded.")]
+    from_: Annotated[str | None, doc("What this side predicts.")]
+    to: Annotated[str | None, doc("What the other side predicts.")]
+
+
+class DiffReport(ModelReport, frozen=True, kw_only=True):
+    """Report of `diff`."""
+
+    command: Annotated[Literal["diff"], doc("The command that made the report.")]
+    against: Annotated[ModelRecord | None, doc("The other side's model; null for a file.")]
+    way: Annotated[str, doc("What is different: against, against_8bit, against_dtype, …")]
+    input: InputRecord
+    findings: Annotated[list[str], doc("The first of the notes: where the sides part, and what it changes.")]
+    stages: Annotated[list[StageDiffRecord], doc("What both sides have, in the order of the pass.")]
+    first_divergence: Annotated[str | None, doc("The first stage that is farther apart than the tolerance.")]
+    tolerance: Annotated[float, doc("Relative L2 from which sides part.")]
+    noise: Annotated[
+        float | None,
+        doc(
+            "Relative L2 of this side against itself, the largest of all stages, on another "
+            "attention backend and in a batch of two; null where a tolerance was given."
+        ),
+    ]
+    logits: Annotated[LogitsDiffRecord | None, doc("The predictions; null where logits were not compared.")]
+    changed: Annotated[list[ChangedRecord], doc("Tokens after which the predictions differ.")]
+    only_this: Annotated[list[str], doc("Stages that the other side does not have, or in another shape.")]
+    only_other: Annotated[list[str], doc("Stages that only the other side has.")]
+    checks: Annotated[list[CheckRecord] | None, doc("What --fail-on found; null without it.")]
+
+
+COMMAND = Command(
+    "diff",
+    DiffQuery,
+    DiffReport,
+    group="Run",
+    examples=(
+        "txinspect diff --against-8bit",
+        "txinspect diff --dtype float32 --against-dtype bfloat16 --isolated",
+        "txinspect diff -m ./base --against ./finetuned --fail-on 'kl_mean>0.1'",
+        "txinspect diff --against-file dump.safetensors",
+    ),
+)
