@@ -31,8 +31,8 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
     random: Annotated[
         bool, Option("--random", "In the place of a text: random tokens, repeated, behind the first special token.")
     ] = False
-    length: Annotated[int, Option("--length", "With --random: tokens in a copy.", "N")] = 25
-    repeats: Annotated[int, Option("--repeats", "With --random: copies.", "R")] = 4
+    length: Annotated[int, Option("--length", "With --random: tokens in a copy.", "N")] = 50
+    repeats: Annotated[int, Option("--repeats", "With --random: copies.", "R")] = 2
     seed: Annotated[int, Option("--seed", "With --random: what the tokens are drawn with.", "S")] = 0
     weighted: Annotated[
         Weighting | None,
@@ -57,7 +57,7 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
             raise UsageError(f"{spelled(given[0])} is about random tokens: add {spelled('random', True)}, or omit it")
 
 
-_OF_RANDOM = {"length": 25, "repeats": 4, "seed": 0}
+_OF_RANDOM = {"length": 50, "repeats": 2, "seed": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ COMMAND = Command(
     group="Run",
     examples=(
         "txinspect heads",
-        "txinspect heads --random --length 50 --repeats 2",
+        "txinspect heads --random --length 25 --repeats 4",
         "txinspect heads --random --json | jq -c '.heads[] | select(.induction > 0.5) | [.layer, .head, .induction]'",
     ),
     view=HeadsView,

@@ -1,0 +1,167 @@
+"""Two ways of running: equal ones, a planted difference in every type, precisions, files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import Result
+
+from tests.making.checkpoints import change_weights
+from tests.making.models import buildable_types, by_type, save_tiny
+from txinspect import DiffQuery, InspectError, ModelChoice, inspect
+from txinspect.commands.diff import DiffReport
+from txinspect.measure import difference
+
+Run = Callable[..., Result]
+FLOAT = ModelChoice(dtype="float32")
+
+
+def test_a_model_against_itself_is_exactly_equal() -> None:
+    report = inspect(DiffQuery(against="opt-mini", isolated=True))
+    assert {(each.rel_l2, each.max_abs, each.isolated_rel_l2 or 0.0) for each in report.stages} == {(0.0, 0.0, 0.0)}
+    assert (report.first_divergence, report.changed, report.only_this) == (None, [], [])
+    assert report.findings == ["The two sides are equal to the last bit."]
+
+
+def outputs(report: DiffReport) -> list[float]:
+    return [each.rel_l2 or 0.0 for each in report.stages if each.name.endswith(".output") and each.name.count(".") == 2]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "layers", "logits", "kl"),
+    [("float16", (0.0004, 0.0008), 0.0010, 1e-6), ("bfloat16", (0.0033, 0.0074), 0.0085, 6.9e-5)],
+)
+def test_half_precision(dtype: Any, layers: tuple[float, float], logits: float, kl: float) -> None:
+    report = inspect(DiffQuery(model=FLOAT, against_dtype=dtype))
+    found = outputs(report)
+    assert (found[0], found[-1]) == pytest.approx(layers, rel=0.15)
+    assert report.stages[-1].rel_l2 == pytest.approx(logits, rel=0.1)
+    assert report.logits is not None
+    assert report.logits.kl_mean == pytest.approx(kl, rel=0.3)
+    assert report.logits.same_top1 == 1.0
+
+
+def test_distances_against_numpy() -> None:
+    left, right = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0)).unbind()
+    found = difference.difference(left, right)
+    a, b = left.double().numpy(), right.double().numpy()
+    assert found.rel_l2 == pytest.approx(np.linalg.norm(b - a) / np.linalg.norm(a))
+    assert found.cosine == pytest.approx((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))
+    assert found.max_abs == pytest.approx(np.abs(b - a).max())
+    assert found.mean_abs == pytest.approx(np.abs(b - a).mean())
+    assert tuple(found.at or ()) == np.unravel_index(np.abs(b - a).argmax(), a.shape)
+    right[0, 0, 0], left[1, 1, 1] = torch.nan, torch.inf
+    assert difference.difference(left, right).nan == 2
+    assert difference.difference(left, left).rel_l2 == 0.0
+
+
+def _other(folder: Path, tmp_path: Path, layer: int, delta: float = 0.5) -> Path | None:
+    """A copy of a checkpoint with one number of a weight of a layer changed; None if no weight is known to be its."""
+    import re
+    import shutil
+
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    changed: list[str] = []
+
+    def change(weights: dict[str, Any]) -> None:
+        own = [
+            name
+            for name, tensor in sorted(weights.items())
+            if re.search(rf"\.(layers|layer|h|blocks|block)\.{layer}\.", name) and tensor.ndim == 2
+        ]
+        for name in own[:1]:
+            weights[name] += delta
+            changed.append(name)
+
+    change_weights(other, change)
+    return other if changed else None
+
+
+@pytest.mark.parametrize("model_type", by_type(buildable_types()))
+def test_a_planted_difference_is_found_in_its_layer(model_type: str, tmp_path: Path) -> None:
+    folder = save_tiny(model_type, tmp_path / "m")
+    other = _other(folder, tmp_path, 1)
+    if other is None:
+        return
+    query = DiffQuery(
+        model=ModelChoice(name=str(folder)), text="abc def", against=str(other), isolated=True, tolerance=0.0
+    )
+    try:
+        report = inspect(query)
+    except InspectError as error:
+        assert "rows" in str(error) or "several" in str(error)  # noqa: PT017
+        return
+    if report.first_divergence is None or model_type in SHARED:
+        return
+    assert report.first_divergence.startswith("layers.1."), report.first_divergence
+    wrong = {
+        each.name: each.isolated_rel_l2
+        for each in report.stages
+        if each.name.startswith("layers.") and not each.name.startswith("layers.1.") and each.isolated_rel_l2
+    }
+    assert not wrong
+
+
+SHARED: set[str] = set()
+"""Types whose layers share weights, or pass more than the stream from one to the next."""
+
+
+# Files
+
+
+def test_a_file_that_was_saved_is_equal(run_cli: Run, tmp_path: Path) -> None:
+    file = tmp_path / "dump.safetensors"
+    assert run_cli("run", "-s", "layers.*.output", "-s", "logits", "--save", file).exit_code == 0
+    report = inspect(DiffQuery(against_file=file))
+    assert [each.rel_l2 for each in report.stages] == [0.0] * 5
+    tensors = load_file(file)
+    save_file({"h.2": tensors["layers.2.output"] + 1}, file)
+    report = inspect(DiffQuery(against_file=file, names=("h.2=layers.2.output",)))
+    assert report.first_divergence == "layers.2.output"
+    assert report.stages[0].max_abs == pytest.approx(1, abs=0.01)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ((), 2, "nothing to compare with"),
+        (("--against", "a", "--against-8bit"), 2, "cannot be combined"),
+        (("--against-8bit", "--fail-on", "x"), 2, "--fail-on 'x'"),
+        (("--against-8bit", "--tolerance", "-1"), 2, "--tolerance -1"),
+        (("--against-8bit", "--map", "a=b"), 2, "--against-file"),
+        (("--against-8bit", "--dtype", "float32"), 2, "half precision"),
+        (("--against", "./nowhere"), 1, "nowhere"),
+        (("--against-file", "none.npz"), 1, "there is no file"),
+        (("--against-attn", "fast"), 2, "--against-attn fast"),
+        (("--against-8bit", "--stage", "nope"), 1, "nope"),
+    ],
+)
+def test_bad_input_is_a_sentence(
+    arguments: tuple[str, ...], code: int, says: str, run_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run_cli("diff", *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert says in result.stderr
+
+
+def test_fail_on(run_cli: Run) -> None:
+    result = run_cli("diff", "--dtype", "float32", "--against-dtype", "bfloat16", "--fail-on", "rel_l2>1e-2")
+    assert result.exit_code == 3
+    assert "the first of 1 where rel_l2>1e-2" in result.stderr
+    assert run_cli("diff", "--against", "opt-mini", "--fail-on", "rel_l2>0").exit_code == 0
+
+
+def test_other_tokens_are_a_sentence(tmp_path: Path, run_cli: Run) -> None:
+    result = run_cli("diff", "--against", save_tiny("llama", tmp_path / "m"))
+    assert result.exit_code == 1
+    assert "no positions to compare" in result.stderr

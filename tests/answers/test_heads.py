@@ -1,0 +1,86 @@
+"""What kind of head each one is: the bundled model, every type, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from tests.making.models import buildable_types, by_type, save_tiny
+from txinspect import AttnQuery, HeadsQuery, InspectError, ModelChoice, inspect
+
+Run = Callable[..., Result]
+
+
+def test_the_bundled_model_copies() -> None:
+    """The model card's: previous token 0.99 in layer 0's head 1, induction about 0.9 in layer 1's heads."""
+    report = inspect(HeadsQuery(random=True))
+    by_place = {(head.layer, head.head): head for head in report.heads}
+    assert by_place[0, 1].previous == pytest.approx(0.99, abs=0.01)
+    assert [by_place[1, head].induction for head in range(4)] == pytest.approx([0.91, 0.82, 0.89, 0.90], abs=0.05)
+    assert all("induction" in by_place[1, head].labels for head in range(4))
+    assert len(report.input.tokens) == 1 + 2 * 50
+    ids = report.input.input_ids[0]
+    assert ids[0] == 2
+    assert ids[1:51] == ids[51:]
+    assert min(ids[1:]) > 3
+
+
+def test_the_tokens_are_drawn_with_a_seed() -> None:
+    ids = [inspect(HeadsQuery(random=True, seed=seed)).input.input_ids for seed in (0, 0, 1)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_text_has_no_copies() -> None:
+    report = inspect(HeadsQuery())
+    assert {(head.induction, head.duplicate) for head in report.heads} == {(None, None)}
+    assert report.copies is None
+    assert len(report.heads) == 16
+    assert report.sinks[0].key == 0
+
+
+def test_the_numbers_are_those_of_attn() -> None:
+    (head,) = [each for each in inspect(HeadsQuery()).heads if (each.layer, each.head) == (1, 2)]
+    window = inspect(AttnQuery(layer=1, heads=(2,))).heads[0].window.weights
+    assert head.previous == pytest.approx(sum(window[t][t - 1] or 0 for t in range(1, 10)) / 9)
+    assert head.first_token == pytest.approx(sum(window[t][0] or 0 for t in range(1, 10)) / 9)
+
+
+@pytest.mark.parametrize("model_type", by_type(buildable_types()))
+def test_every_type_has_heads_or_a_reason(model_type: str, tmp_path: Path) -> None:
+    choice = ModelChoice(name=str(save_tiny(model_type, tmp_path / "m")))
+    try:
+        report = inspect(HeadsQuery(model=choice, text="abc def", weighted="value"))
+    except InspectError as error:
+        assert "attention" in str(error) or "rows" in str(error)  # noqa: PT017
+        return
+    for head in report.heads:
+        assert -1e-6 <= (head.previous or 0.0) <= 1 + 1e-5
+        assert head.entropy is None or head.entropy >= 0
+    assert report.heads or any("left out" in note or "passed no tensor" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("--length", "9"), 2, "add --random"),
+        (("--random", "--length", "1"), 2, "--length 1"),
+        (("--random", "--repeats", "1"), 2, "--repeats 1"),
+        (("--random", "--length", "200"), 1, "256 positions"),
+        (("--layer", "9"), 1, "layers 0 to 3"),
+        (("--weighted", "key"), 2, "--weighted 'key'"),
+    ],
+)
+def test_bad_input_is_a_sentence(arguments: tuple[str, ...], code: int, says: str, run_cli: Run) -> None:
+    result = run_cli("heads", *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert says in result.stderr
+
+
+def test_the_drawing_names_the_strongest(run_cli: Run) -> None:
+    shown = run_cli("heads", "--random").stdout
+    assert "0.1 0.99" in shown
+    assert json.loads(run_cli("heads", "--json").stdout)["heads"][1]["labels"] == ["previous"]
