@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from txinspect.commands.attn import AttnQuery
     from txinspect.commands.embed import EmbedQuery
     from txinspect.commands.models import ModelsQuery
+    from txinspect.commands.params import ParamsQuery
     from txinspect.commands.plan import PlanQuery
     from txinspect.commands.pos import PosQuery
     from txinspect.commands.run import RunQuery
@@ -42,6 +43,7 @@ __all__ = [
     "InspectError",
     "ModelChoice",
     "ModelsQuery",
+    "ParamsQuery",
     "PlanQuery",
     "PosQuery",
     "RunQuery",

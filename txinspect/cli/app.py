@@ -129,8 +129,8 @@ def _foreseen(error: Exception) -> str | None:
         return "the working directory is gone: change to one that is there"
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _needed():
         return (
-            f"the package {error.name!r} is not installed: 'pip install txinspect' brings all that it needs, about 1.3 GB "
-            f"with the CPU build of torch"
+            f"the package {error.name!r} is not installed: 'pip install txinspect' brings all that it needs, about "
+            f"1.3 GB with the CPU build of torch"
         )
     return None
 
@@ -170,8 +170,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="See what happens inside a Hugging Face causal language model: tokens, embeddings, attention, MLPs, logits. "
-    "tokenize, models, schema and help answer at once; the others import torch and transformers first, for some "
-    "seconds.",
+    "tokenize, models, schema and help answer at once, and params reads files without torch; the others import torch and "
+    "transformers first, for some seconds.",
 )
 
 

@@ -17,7 +17,7 @@ def render(report: Report, console: Console, view: object | None = None) -> None
     was read, of a command that has a `then(report)` what to try next, and what was saved.
     """
     room = import_module(f"{__name__}.{report.command}")
-    findings = report.findings if isinstance(report, TensorsReport) else []
+    findings: list[str] = getattr(report, "findings", [])
     if isinstance(report, ModelReport):
         console.print(heading.model_line(report.model))
     for sentence in findings:
