@@ -225,7 +225,7 @@ _EXAMPLES: dict[str, tuple[Any, ...]] = {
     "heads": (0, 2),
     "queries": (9,),
     "fail_on": ("nan", "inf"),
-    "params": ("**.fc1.weight",),
+    "params": ("**.bias",),
 }
 """What a field that is a tuple may hold."""
 

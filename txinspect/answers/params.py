@@ -27,7 +27,7 @@ from txinspect.models import describing
 from txinspect.queries import ModelChoice, Notify
 from txinspect.records import CheckRecord, ModelRecord
 from txinspect.sources import checkpoint
-from txinspect.sources.config import read_config
+from txinspect.sources.config import number, read_config
 from txinspect.sources.gguf_header import read_header
 from txinspect.sources.headers import StoredTensor, stored
 from txinspect.sources.names import ADAPTER_CONFIG
@@ -83,22 +83,24 @@ def answer(query: ParamsQuery, notify: Notify) -> ParamsReport:
             compared = parameters.compare(pairs, pool)
             listed = [here.tensors[name] for name in names]
             differences = dict(zip(names, _told(compared, listed, "comparing", notify), strict=True))
-    records = [
-        MeasuredTensorRecord(
-            name=each.name,
-            file=each.file.name,
-            shape=list(each.shape),
-            dtype=each.dtype,
-            stats=found.stats,
-            kurtosis=found.kurtosis,
-            outliers=found.outliers,
-            dead_rows=None if _is_coded(each) else found.dead_rows,
-            identical_to=same.get(each.name),
-            spectral=spectrum,
-            diff=differences.get(each.name),
-        )
-        for each, found, spectrum in zip(stored_here, measured, spectra, strict=True)
-    ]
+        config = _config(here.source)
+        records = [
+            MeasuredTensorRecord(
+                name=each.name,
+                file=each.file.name,
+                shape=list(each.shape),
+                dtype=each.dtype,
+                stats=found.stats,
+                kurtosis=found.kurtosis,
+                outliers=found.outliers,
+                dead_rows=None if _is_coded(each) else found.dead_rows,
+                padding_row=_padding_row(each, found, config, reader),
+                identical_to=same.get(each.name),
+                spectral=spectrum,
+                diff=differences.get(each.name),
+            )
+            for each, found, spectrum in zip(stored_here, measured, spectra, strict=True)
+        ]
     findings = _findings(records)
     return ParamsReport(
         **head("params", [*findings, *notes, *_comparison(records, others)]),
@@ -286,19 +288,36 @@ def _storage(here: _Checkpoint) -> Iterator[str]:
         )
 
 
+def _config(source: Source) -> dict[str, Any]:
+    """config.json; empty where there is none that can be read, without which the tensors are there all the same."""
+    try:
+        return {} if source.adapter else read_config(source)
+    except SourceError:
+        return {}
+
+
 def _quantization(source: Source) -> str | None:
     """How config.json says that the weights are stored."""
-    try:
-        config = {} if source.adapter else read_config(source)
-    except SourceError:
-        return None
-    found = config.get("quantization_config")
+    found = _config(source).get("quantization_config")
     if not isinstance(found, dict):
         return None
     method = found.get("quant_method")
     if method in (None, "bitsandbytes"):
         return "bitsandbytes, 4 bits" if found.get("load_in_4bit") else "bitsandbytes, 8 bits"
     return str(method)
+
+
+def _padding_row(
+    each: StoredTensor, found: parameters.Measured, config: dict[str, Any], reader: TensorReader
+) -> int | None:
+    """The padding token's row, where it is all zero: torch makes and keeps it so in an embedding."""
+    row, rows = config.get("pad_token_id"), number(config, "vocab_size")
+    if not found.dead_rows or len(each.shape) != 2 or each.shape[0] != rows or _is_coded(each):
+        return None
+    if not isinstance(row, int) or not 0 <= row < each.shape[0]:
+        return None
+    start = row * each.shape[1]
+    return None if reader.reading(each)(start, start + each.shape[1]).any() else row
 
 
 def _is_coded(each: StoredTensor) -> bool:
@@ -309,11 +328,7 @@ def _model_record(source: Source) -> ModelRecord:
     """The model, as far as its files tell without torch; a folder of weights needs no config.json."""
     from msgspec import structs
 
-    try:
-        config = {} if source.adapter else read_config(source)
-    except SourceError:
-        config = {}
-    record = describing.unbuilt_model_record(source, config)
+    record = describing.unbuilt_model_record(source, _config(source))
     if source.gguf_file and source.path:
         settings = read_header(source.path).settings
         kind = settings.get("general.architecture")
@@ -341,13 +356,13 @@ def _findings(records: Sequence[MeasuredTensorRecord]) -> list[str]:
             if len(zero) == 1
             else f"{len(zero)} matrices are all zeros, such as {zero[0].name}."
         )
-    dead = [each for each in records if each.dead_rows and each not in zero]
+    dead = [each for each in records if _flaw(each, "dead") and each not in zero]
     if dead:
-        rows = sum(each.dead_rows or 0 for each in dead)
+        rows = sum(_flaw(each, "dead") for each in dead)
         found.append(
             f"{dead[0].name} has {_rows(rows)}."
             if len(dead) == 1
-            else f"{len(dead)} tensors have {_rows(rows)} in all, such as {dead[0].name} ({dead[0].dead_rows:,})."
+            else f"{len(dead)} tensors have {_rows(rows)} in all, such as {dead[0].name} ({_flaw(dead[0], 'dead'):,})."
         )
     same = [each for each in records if each.identical_to and each.stats.std]
     if same:
@@ -370,7 +385,7 @@ def _flaw(record: MeasuredTensorRecord, kind: str) -> int:
         "nan": stats.nan,
         "inf": stats.posinf + stats.neginf,
         "zero": stats.numel if stats.zeros == stats.numel else 0,
-        "dead": record.dead_rows or 0,
+        "dead": (record.dead_rows or 0) - (record.padding_row is not None),
     }[kind]
 
 
@@ -400,7 +415,7 @@ def _comparison(records: Sequence[MeasuredTensorRecord], others: Sequence[_Check
         return []
     differing = [(each, each.diff) for each in records if each.diff]
     equal = [each for each, diff in differing if diff.equal]
-    said = f"{len(equal)} of {len(differing)} tensors are equal in {others[0].source.name}"
+    said = f"Equal in {others[0].source.name}: {len(equal)} of {len(differing)} tensors"
     furthest = max(((diff.rel_l2 or 0.0, each.name) for each, diff in differing if not diff.equal), default=None)
     if furthest:
         said += f"; {furthest[1]} differs most, by {furthest[0]:.3g} of its norm"

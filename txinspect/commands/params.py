@@ -49,7 +49,7 @@ class ParamsQuery(ModelQuery["ParamsReport"]):
 
     params: Annotated[
         tuple[str, ...],
-        Option("--param", "Tensors to measure: a name or a glob such as '**.fc1.weight'; may be repeated.", "GLOB"),
+        Option("--param", "Tensors to measure: a name or a glob such as '**.bias'; may be repeated.", "GLOB"),
     ] = ()
     sort: Annotated[
         SortKey | None,
@@ -78,13 +78,15 @@ class ParamsQuery(ModelQuery["ParamsReport"]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.sort, (str, type(None))):
+            raise UsageError(f"{spelled('sort')} {shown(self.sort)} is not the name of a statistic, such as 'kurtosis'")
         check_one_of("sort", self.sort, (*get_args(SortKey), None))
         check_strings("fail_on", self.fail_on)
         for kind in self.fail_on:
             check_one_of("fail_on", kind, get_args(Flaw))
-        for name in ("params", "diff", "base"):
-            if "" in ((given := getattr(self, name)) if name == "params" else (given,)):
-                raise UsageError(f"{spelled(name)} {shown(given)} is empty: give a name, or omit it")
+        for name, given in (*(("params", each) for each in self.params), ("diff", self.diff), ("base", self.base)):
+            if given == "":
+                raise UsageError(f"{spelled(name)} {given!r} is empty: give a name, or omit it")
         if self.base is not None and self.diff is None:
             raise UsageError(
                 f"{spelled('base')} is what two models were trained from: name the second with {spelled('diff')}"
@@ -145,6 +147,9 @@ class MeasuredTensorRecord(Record, frozen=True, kw_only=True):
         int | None,
         doc("Rows, along the last axis, that are all zero; null for fewer than two axes and for whole numbers."),
     ]
+    padding_row: Annotated[
+        int | None, doc("A dead row that is meant to be: the padding token's, in an embedding or a head; else null.")
+    ]
     identical_to: Annotated[
         str | None, doc("The first tensor of the report's files that has the same type, shape and bytes; else null.")
     ]
@@ -190,7 +195,7 @@ COMMAND = Command(
     group="Model",
     examples=(
         "txinspect params",
-        "txinspect params DIR --param '**.fc1.weight' --sort kurtosis",
-        "txinspect params DIR --diff OTHER --base BASE --sort rel_l2",
+        "txinspect params --param '**.weight' --sort kurtosis",
+        "txinspect params facebook/opt-iml-1.3b --diff facebook/opt-1.3b --sort rel_l2",
     ),
 )

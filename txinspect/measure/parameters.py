@@ -122,7 +122,7 @@ def _measured(
         min=counted.low,
         max=counted.high,
         abs_max=counted.abs_max,
-        l2=math.sqrt(moments.m2 + n * moments.mean**2) * scale,
+        l2=math.sqrt(moments.m2 + n * moments.mean * moments.mean) * scale,
         **counts,
     )
     low, high = (moments.mean + side * SIGMAS * deviation for side in (-1, 1))
@@ -174,17 +174,18 @@ class _Moments:
         central = {name: getattr(filled, name) for name in ("mean", "m2", "m3", "m4")}
         if a and b:
             delta = other.mean - self.mean
+            square = delta * delta  # a power would raise where a product is infinite
             central = {
                 "mean": self.mean + delta * b / n,
-                "m2": self.m2 + other.m2 + delta**2 * a * b / n,
+                "m2": self.m2 + other.m2 + square * a * b / n,
                 "m3": self.m3
                 + other.m3
-                + delta**3 * a * b * (a - b) / n**2
+                + square * delta * a * b * (a - b) / n**2
                 + 3 * delta * (a * other.m2 - b * self.m2) / n,
                 "m4": self.m4
                 + other.m4
-                + delta**4 * a * b * (a * a - a * b + b * b) / n**3
-                + 6 * delta**2 * (a * a * other.m2 + b * b * self.m2) / n**2
+                + square * square * a * b * (a * a - a * b + b * b) / n**3
+                + 6 * square * (a * a * other.m2 + b * b * self.m2) / n**2
                 + 4 * delta * (a * other.m3 - b * self.m3) / n,
             }
         return _Moments(low=low, high=high, **counts, **central)
@@ -337,8 +338,8 @@ def compare(
             total = total + next(done)
         norms = math.sqrt(total.here) * math.sqrt(total.there)
         yield DifferenceRecord(
-            cosine=max(-1.0, min(1.0, total.dot / norms)) if norms else None,
-            rel_l2=math.sqrt(total.difference / total.here) if total.here else None,
+            cosine=max(-1.0, min(1.0, total.dot / norms)) if norms and math.isfinite(norms) else None,
+            rel_l2=math.sqrt(total.difference / total.here) if total.here and math.isfinite(total.here) else None,
             max_abs=total.max_abs,
             equal=total.equal,
             sign_agreement=total.agreeing / total.both_changed if base and total.both_changed else None,

@@ -23,7 +23,10 @@ SPECTRAL = ("σ₁", "stable rank")
 DIFFERENT = ("cosine", "rel. L2", "max |Δ|", "same sign")
 """The columns of a tensor beside its name."""
 
-GIVING_WAY = ("dtype", "mean", "zeros", "norm", "digits", "kurtosis", "min … max", ">6σ", "std", "shape")
+GIVING_WAY = (
+    *("dtype", "mean", "zeros", "norm", "digits", "kurtosis", "min … max", ">6σ", "std", "shape"),
+    *("stable rank", "max |Δ|", "σ₁", "same sign"),
+)
 """What is left out, in this order, where the terminal is too narrow: columns, and digits of numbers."""
 
 Number = Callable[[MeasuredTensorRecord], float | None]
@@ -160,8 +163,8 @@ def _drawn(lines: Sequence[_Line], columns: Sequence[str], digits: int) -> Frame
         drawn.add_row(label, *(_cell(line.tensors, column, digits) for column in columns))
         if flaws := _flaws(line.tensors):
             drawn.add_line(Text("    " if group else "  ").append(flaws, style="bold red"))
-        if same := _same(line.tensors):
-            drawn.add_line(Text("    " if group else "  ").append(same, style="dim"))
+        if besides := _besides(line.tensors):
+            drawn.add_line(Text("    " if group else "  ").append(besides, style="dim"))
     return drawn
 
 
@@ -195,14 +198,33 @@ def _flaws(tensors: Sequence[MeasuredTensorRecord]) -> str:
         (sum(each.stats.nan for each in tensors), "NaN"),
         (sum(each.stats.posinf for each in tensors), "+inf"),
         (sum(each.stats.neginf for each in tensors), "-inf"),
-        (sum(each.dead_rows or 0 for each in tensors), "dead rows"),
+        (sum(map(_dead, tensors)), "dead rows"),
     )
-    return ", ".join(f"{count:,} {what if count > 1 else what.removesuffix('s')}" for count, what in counts if count)
+    said = ", ".join(f"{count:,} {what if count > 1 else what.removesuffix('s')}" for count, what in counts if count)
+    if not said or len(tensors) == 1:
+        return said
+    having = [each.name for each in tensors if each.stats.numel > _finite(each) or _dead(each)]
+    numbers = [_NUMBER.findall(name) for name in having]
+    if len(numbers[0]) == 1:
+        return f"{said} in {ranges(sorted(int(each) for (each,) in numbers))}"
+    return f"{said} in {len(having)} of {len(tensors)}"
 
 
-def _same(tensors: Sequence[MeasuredTensorRecord]) -> str:
-    """What is the same as in another tensor, here or in the other model."""
-    said = []
+def _dead(tensor: MeasuredTensorRecord) -> int:
+    """Dead rows but for the one that is meant to be."""
+    return (tensor.dead_rows or 0) - (tensor.padding_row is not None)
+
+
+def _finite(tensor: MeasuredTensorRecord) -> int:
+    stats = tensor.stats
+    return stats.numel - stats.nan - stats.posinf - stats.neginf
+
+
+def _besides(tensors: Sequence[MeasuredTensorRecord]) -> str:
+    """What else is worth a line: a row that is meant to be zero, what is the same as in another tensor or model."""
+    said = [
+        f"row {each.padding_row}, of the padding token, is zero" for each in tensors if each.padding_row is not None
+    ]
     copies = [each.identical_to for each in tensors if each.identical_to and each.stats.std]
     if copies:
         what = visible(copies[0]) if len(tensors) == 1 else f"another: {len(copies)} of {len(tensors)}"
