@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.params [--runs 3] [--small]
 
-Files of 250 MB and 2.6 GB of random float32, and of 2.6 GB of bfloat16, are written to a temporary folder and read once,
-so that they are in the page cache as far as they fit. Each side then runs in turn as a process of its own; seconds are
-counted after the imports, memory is the process's peak, imports included. Torch takes one tensor at a time, in float64.
+Files of 250 MB and 2.6 GB of random float32, and of 2.6 GB of bfloat16, are written to a temporary folder, and so are
+in the page cache as far as they fit. Each side runs in turn as a process of its own; seconds are counted after the
+imports, memory is the process's peak, imports included. Torch takes one tensor at a time, in float64.
 """
 
 from __future__ import annotations

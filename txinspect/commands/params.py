@@ -84,9 +84,10 @@ class ParamsQuery(ModelQuery["ParamsReport"]):
         check_strings("fail_on", self.fail_on)
         for kind in self.fail_on:
             check_one_of("fail_on", kind, get_args(Flaw))
-        for name, given in (*(("params", each) for each in self.params), ("diff", self.diff), ("base", self.base)):
-            if given == "":
-                raise UsageError(f"{spelled(name)} {given!r} is empty: give a name, or omit it")
+        named = [*(("params", each) for each in self.params), ("diff", self.diff), ("base", self.base)]
+        for name, text in named:
+            if text == "":
+                raise UsageError(f"{spelled(name)} {text!r} is empty: give a name, or omit it")
         if self.base is not None and self.diff is None:
             raise UsageError(
                 f"{spelled('base')} is what two models were trained from: name the second with {spelled('diff')}"
