@@ -48,7 +48,7 @@ FACES = {"__init__", "__main__"}
 """What hands names on to people, and is imported by nobody."""
 
 COMPUTE = {"torch", "transformers", "numpy", "safetensors", "bitsandbytes", "accelerate", "tokenizers", "peft"}
-HEAVY = COMPUTE | {"huggingface_hub", "platformdirs", "gguf"}
+HEAVY = COMPUTE | {"huggingface_hub", "platformdirs", "gguf", "ml_dtypes"}
 DRAWING = {"rich", "typer", "argparse", "click"}
 
 WRITTEN_WITH_TORCH = {"forward.attention.softmax_watch", "forward.rehearsal"}

@@ -12,6 +12,7 @@ import txinspect
 from txinspect import commands
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.embed import EmbedQuery
+from txinspect.commands.params import ParamsQuery
 from txinspect.commands.plan import PlanQuery
 from txinspect.commands.run import RunQuery
 from txinspect.commands.tree import TreeQuery
@@ -39,22 +40,31 @@ def fields(kind: Any) -> list[str]:
     """The fields of a query of its kind that take no value of any type."""
     common = ["model"] * issubclass(kind, ModelQuery) + ["text", "special"] * issubclass(kind, TextQuery)
     tensors = ["values", "save", "check", "fail_on"] * issubclass(kind, TensorQuery)
-    own = {AttnQuery: ["layer", "heads", "queries", "skip_norm", "map_size"], RunQuery: ["stages"], PlanQuery: ["of"]}
+    own = {
+        AttnQuery: ["layer", "heads", "queries", "skip_norm", "map_size"],
+        RunQuery: ["stages"],
+        PlanQuery: ["of"],
+        ParamsQuery: ["params", "sort", "spectral", "diff", "base", "fail_on"],
+    }
     return [*common, *tensors, *own.get(kind, [])]
 
 
 RIGHT: dict[str, set[str]] = {
     **{key: {"'no'"} for key in ("text", "name")},
     "revision": {"'no'", "None"},
-    **{key: {"True"} for key in ("special", "values", "check", "skip_norm", "offline", "trust_remote_code")},
+    **{
+        key: {"True"} for key in ("special", "values", "check", "skip_norm", "spectral", "offline", "trust_remote_code")
+    },
     "double_quant": {"True"},
     "layer": {"5", "(1,)", "None"},
     "map_size": {"5"},
     "fail_on": {"()"},
     "int8_threshold": {"5", "1.5", "None"},
-    **{key: {"('x',)"} for key in ("stages", "skip_modules")},
+    **{key: {"('x',)"} for key in ("stages", "skip_modules", "params")},
     **{key: {"(1,)", "None"} for key in ("heads", "queries")},
-    **{key: {"None"} for key in ("save", "quantization", "four_bit_type", "device_map")},
+    **{key: {"None"} for key in ("save", "sort", "quantization", "four_bit_type", "device_map")},
+    "diff": {"'no'", "None"},
+    "base": {"None"},
 }
 """Which of ODD are right for a field, as Python writes them: 1 == True."""
 

@@ -20,6 +20,7 @@ from txinspect.commands import schema
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.embed import EmbedQuery
 from txinspect.commands.models import ModelsQuery
+from txinspect.commands.params import ParamsQuery
 from txinspect.commands.plan import PlanQuery
 from txinspect.commands.pos import PosQuery
 from txinspect.commands.run import RunQuery
@@ -29,7 +30,7 @@ from txinspect.commands.tree import TreeQuery
 from txinspect.inspecting import inspect
 from txinspect.queries import ModelChoice, Query
 
-COMMANDS = ("tokenize", "tree", "stages", "models", "embed", "pos", "attn", "run", "plan")
+COMMANDS = ("tokenize", "tree", "stages", "models", "params", "embed", "pos", "attn", "run", "plan")
 TEXT = "naïve 😀 [/INST]"
 
 ENVELOPE = {"schema_version", "txinspect", "command"}
@@ -57,6 +58,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "tree": ("model", "modules", "modules.parameters"),
     "stages": ("model", "stages"),
     "models": ("models",),
+    "params": ("model", "tensors.stats"),
     **dict.fromkeys(("embed", "pos", "attn", "run"), ("model", "input", "input.tokens", "tensors", "tensors.stats")),
     "plan": ("model", "input", "input.tokens"),
 }
@@ -68,6 +70,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "tree": lambda: TreeQuery(model=model),
         "stages": lambda: StagesQuery(model=model),
         "models": lambda: ModelsQuery(),
+        "params": lambda: ParamsQuery(model=model),
         "embed": lambda: EmbedQuery(model=model, text=TEXT, **more),
         "pos": lambda: PosQuery(model=model, text=TEXT, **more),
         "attn": lambda: AttnQuery(model=model, text=TEXT, layer=1, heads=(0, 2), queries=(3, 5), **more),

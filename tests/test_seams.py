@@ -66,8 +66,10 @@ SEAMS: dict[str, Parameters] = {
     "transformers.quantizers.quantizers_utils.should_convert_module": ("full_name", "patterns"),
     # GGUF.
     "gguf.GGMLQuantizationType": None,
+    "gguf.GGML_QUANT_SIZES": None,
     "gguf.GGUFReader": ("path",),
     "gguf.MODEL_ARCH_NAMES": None,
+    "gguf.quants.dequantize": ("data", "qtype"),
     "gguf.get_tensor_name_map": ("arch", "n_blocks"),
     "transformers.integrations.gguf.reader.GgufHeader.from_file": ("gguf_path",),
     "transformers.integrations.gguf.utils.get_gguf_conversion_mapping": ("gguf_arch", "config"),
@@ -97,7 +99,10 @@ PRIVATE = ("transformers.", "torch.utils._", "torch.overrides", "peft.", "gguf")
 """Where names come from that may move without notice."""
 
 WINGS = ("models.", "forward.")
-ELSEWHERE = {"sources.headers": "a header of GGUF is read by transformers: gguf's own reader takes seconds"}
+ELSEWHERE = {
+    "sources.gguf_header": "the sizes of GGUF's blocks, by the package that knows them",
+    "sources.tensors": "blocks of GGUF → numbers, without torch",
+}
 
 
 def found(name: str) -> Any:

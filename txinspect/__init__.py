@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from txinspect.commands.lens import LensQuery
     from txinspect.commands.logits import LogitsQuery
     from txinspect.commands.models import ModelsQuery
+    from txinspect.commands.params import ParamsQuery
     from txinspect.commands.plan import PlanQuery
     from txinspect.commands.pos import PosQuery
     from txinspect.commands.run import RunQuery
@@ -50,6 +51,7 @@ __all__ = [
     "LogitsQuery",
     "ModelChoice",
     "ModelsQuery",
+    "ParamsQuery",
     "PlanQuery",
     "PosQuery",
     "RunQuery",

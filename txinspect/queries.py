@@ -225,6 +225,7 @@ _EXAMPLES: dict[str, tuple[Any, ...]] = {
     "heads": (0, 2),
     "queries": (9,),
     "fail_on": ("nan", "inf"),
+    "params": ("**.bias",),
 }
 """What a field that is a tuple may hold."""
 
@@ -285,6 +286,12 @@ def from_start(asked: tuple[int, ...], count: int, wrong: Callable[[int], Except
     if beyond:
         raise wrong(beyond[0])
     return tuple(sorted({index % count for index in asked}))
+
+
+def check_strings(name: str, value: object) -> None:
+    """Raise UsageError for a value that is not a tuple of strings."""
+    if not _is_of(tuple[str, ...], value):
+        raise UsageError(f"{spelled(name)} {shown(value)} is not {_wanted(name, value, tuple[str, ...])}")
 
 
 def check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
@@ -383,8 +390,6 @@ class TensorQuery(TextQuery[ReportType]):
                 f"{spelled('save')} {str(self.save)!r} is not a name that ends in .safetensors or .npz, which decides "
                 f"the format"
             )
-        if not _is_of(tuple[str, ...], self.fail_on):
-            wanted = _wanted("fail_on", self.fail_on, tuple[str, ...])
-            raise UsageError(f"{spelled('fail_on')} {shown(self.fail_on)} is not {wanted}")
+        check_strings("fail_on", self.fail_on)
         for kind in self.fail_on:
             check_one_of("fail_on", kind, get_args(Unsound))

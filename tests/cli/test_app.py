@@ -30,6 +30,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "tree": ("{model}",),
     "stages": ("{model}",),
     "models": (),
+    "params": ("{model}",),
     "embed": ("naïve 😀 [/INST]", "-m", "{model}"),
     "pos": ("naïve 😀 [/INST]", "-m", "{model}"),
     "attn": ("naïve 😀 [/INST]", "-m", "{model}", "--layer", "1"),
@@ -107,7 +108,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
     assert listed == {
         "Options": [],
         "Text": ["tokenize"],
-        "Model": ["tree", "stages", "models"],
+        "Model": ["tree", "stages", "models", "params"],
         "Run": ["embed", "pos", "attn", "run"],
         "Machines": ["plan", "schema", "help"],
     }

@@ -12,11 +12,19 @@ from rich.console import Console
 
 from txinspect.commands.attn import AttnReport, HeadRecord, KeyRecord, MapRecord, QueryRecord, WindowRecord
 from txinspect.commands.models import AvailableModelRecord, ModelsReport
+from txinspect.commands.params import (
+    DifferenceRecord,
+    MeasuredTensorRecord,
+    MeasuredTotalsRecord,
+    ParamsReport,
+    SpectralRecord,
+)
 from txinspect.commands.plan import PlanReport
 from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.commands.tokenize import TokenizeReport
 from txinspect.commands.tree import ModuleRecord, ParameterRecord, TotalsRecord, TreeReport, TreeView
 from txinspect.records import (
+    CheckRecord,
     FileRecord,
     HistogramRecord,
     InputRecord,
@@ -431,6 +439,112 @@ def models_report() -> ModelsReport:
     )
 
 
+def measured(name: str, *shape: int, **changes: Any) -> MeasuredTensorRecord:
+    """A tensor of params, with more of everything the later its layer is."""
+    numel = 1
+    for size in shape:
+        numel *= size
+    layer = next((int(part) for part in name.split(".") if part.isdecimal()), 0)
+    values: dict[str, Any] = {
+        "name": name,
+        "file": "model.safetensors",
+        "shape": list(shape),
+        "dtype": "bfloat16",
+        "stats": stats(numel, std=0.02 + layer / 1000, min=-0.1 - layer / 100, l2=12.5 + layer),
+        "kurtosis": 0.1 * layer - 0.2,
+        "outliers": 3 * layer,
+        "dead_rows": 0 if len(shape) > 1 else None,
+        "padding_row": None,
+        "identical_to": None,
+        "spectral": None,
+        "diff": None,
+    }
+    return MeasuredTensorRecord(**(values | changes))
+
+
+def params_report(
+    tensors: Sequence[MeasuredTensorRecord], findings: Sequence[str] = (), notes: Sequence[str] = (), **changes: Any
+) -> ParamsReport:
+    compared = [each.diff for each in tensors if each.diff]
+    return ParamsReport(
+        **head("params", [*findings, *notes], num_parameters=None, device=None, attn_implementation=None),
+        findings=list(findings),
+        tensors=list(tensors),
+        totals=MeasuredTotalsRecord(
+            tensors=len(tensors),
+            files=1,
+            numel=sum(each.stats.numel for each in tensors),
+            bytes=sum(2 * each.stats.numel for each in tensors),
+            zeros=sum(each.stats.zeros for each in tensors),
+            nan=sum(each.stats.nan for each in tensors),
+            inf=sum(each.stats.posinf + each.stats.neginf for each in tensors),
+            outliers=sum(each.outliers for each in tensors),
+            dead_rows=sum(each.dead_rows or 0 for each in tensors),
+            identical=sum(each.identical_to is not None for each in tensors),
+            compared=len(compared) if compared else None,
+            equal=sum(each.equal for each in compared) if compared else None,
+        ),
+        **({"checks": None, "params": [], "sort": None, "other": None, "base": None} | changes),
+    )
+
+
+def flawed_params() -> ParamsReport:
+    """NaN, infinities, dead rows, a tensor of which nothing is finite, a copy, brackets in a name; a failed check."""
+    nothing = dict.fromkeys(("mean", "std", "min", "max", "abs_max", "l2"))
+    return params_report(
+        [
+            measured("model.embed_tokens.weight", 12, 4, dead_rows=1, padding_row=1),
+            measured("model.layers.0.fc1.bias", 8),
+            measured("model.layers.0.fc1.weight", 8, 4, stats=stats(32, nan=2, posinf=1), dead_rows=3),
+            measured("model.layers.1.fc1.bias", 8, stats=stats(8, nan=8, zeros=0, **nothing), kurtosis=None),
+            measured("model.layers.1.fc1.weight", 8, 4, dtype="Q4_0"),
+            measured("model.layers.1.odd[red].weight", 8, 4),
+            measured("lm_head.weight", 12, 4, identical_to="model.embed_tokens.weight"),
+        ],
+        findings=[
+            "2 tensors hold NaN, 10 in all, such as model.layers.0.fc1.weight.",
+            "model.layers.0.fc1.weight has 3 dead rows.",
+        ],
+        notes=["facebook/opt-tiny: blocks (Q4_0) are measured as the numbers that they stand for."],
+        checks=[
+            CheckRecord(name="nan", passed=False, detail="model.layers.0.fc1.weight has 2 NaN, and 1 more tensor"),
+            CheckRecord(name="zero", passed=True, detail="no tensor has nothing but zeros"),
+        ],
+    )
+
+
+def many_params() -> ParamsReport:
+    """Forty layers, whose equal places are folded; one of them has another shape."""
+    tensors = [measured("model.embed_tokens.weight", 12, 4)]
+    for layer in range(40):
+        tensors.append(measured(f"model.layers.{layer}.fc1.weight", 12 if layer == 7 else 8, 4))
+        tensors.append(measured(f"model.layers.{layer}.fc2.weight", 4, 8, dead_rows=int(layer in (3, 5))))
+        tensors.append(measured(f"model.layers.{layer}.norm.weight", 4))
+    return params_report(
+        tensors, findings=["2 tensors have 2 dead rows in all, such as model.layers.3.fc2.weight (1)."]
+    )
+
+
+def compared_params() -> ParamsReport:
+    """Two fine-tunes of a base, sorted; spectra, too."""
+
+    def record(layer: int, rel_l2: float) -> MeasuredTensorRecord:
+        same = rel_l2 == 0
+        diff = DifferenceRecord(
+            cosine=1 - rel_l2**2, rel_l2=rel_l2, max_abs=rel_l2 / 10, equal=same, sign_agreement=None if same else 0.75
+        )
+        spectral = SpectralRecord(norm=3.5 + layer, stable_rank=2.25)
+        return measured(f"model.layers.{layer}.fc1.weight", 8, 4, diff=diff, spectral=spectral)
+
+    return params_report(
+        [record(2, 0.125), record(0, 0.0321), record(1, 0.0), measured("model.new.weight", 8, 4)],
+        notes=["Equal in other: 1 of 3 tensors; model.layers.2.fc1.weight differs most, by 0.125 of its norm."],
+        sort="rel_l2",
+        other="other",
+        base="base",
+    )
+
+
 REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "tokenize": lambda: (TokenizeReport(**head("tokenize", device=None), input=broken_characters()), None),
     "tree": lambda: (tree_report(device="meta"), None),
@@ -439,6 +553,9 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "tree-params": lambda: (tree_report(quantization="8bit"), TreeView(params=True)),
     "stages": lambda: (stages_report(), None),
     "models": lambda: (models_report(), None),
+    "params": lambda: (flawed_params(), None),
+    "params-many": lambda: (many_params(), None),
+    "params-diff": lambda: (compared_params(), None),
     "embed": lambda: (embed_report(), None),
     "pos": lambda: (
         TensorsReport(

@@ -194,8 +194,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="See what happens inside a Hugging Face causal language model: tokens, embeddings, attention, MLPs, logits. "
-    "tokenize, models, schema and help answer at once; the others import torch and transformers first, for some "
-    "seconds.",
+    "tokenize, models, schema and help answer at once, and params reads files without torch; the others import torch "
+    "and transformers first, for some seconds.",
 )
 
 

@@ -14,6 +14,7 @@ NAMES = (
     "tree",
     "stages",
     "models",
+    "params",
     "embed",
     "pos",
     "attn",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import SourceError, first_line
+from txinspect.sources.gguf_header import read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,9 @@ _DTYPES = {
     "I32": "int32",
     "I16": "int16",
     "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
     "U8": "uint8",
     "BOOL": "bool",
 }
@@ -43,6 +47,8 @@ class StoredTensor:
     """As torch calls it, such as float16; of a GGUF block, as GGUF does, such as Q4_1."""
     shape: tuple[int, ...]
     bytes: int
+    offset: int | None = None
+    """Where its bytes begin in the file; None where a pickle or the Hub has them."""
 
 
 def stored(files: Sequence[Path]) -> list[StoredTensor]:
@@ -67,8 +73,8 @@ def is_mappable(file: Path) -> bool:
         return stream.read(len(ZIP)) == ZIP
 
 
-def of_header(header: dict[str, Any], file: Path) -> list[StoredTensor]:
-    """The tensors that a safetensors header names."""
+def of_header(header: dict[str, Any], file: Path, start: int | None = None) -> list[StoredTensor]:
+    """The tensors that a safetensors header names; `start` is where the data begins in a file that is here."""
     return [
         StoredTensor(
             name,
@@ -76,6 +82,7 @@ def of_header(header: dict[str, Any], file: Path) -> list[StoredTensor]:
             _DTYPES.get(each["dtype"], each["dtype"].lower()),
             tuple(each["shape"]),
             each["data_offsets"][1] - each["data_offsets"][0],
+            None if start is None else start + each["data_offsets"][0],
         )
         for name, each in header.items()
         if name != "__metadata__"
@@ -88,7 +95,7 @@ def _stored_safetensors(file: Path) -> list[StoredTensor]:
             length = int.from_bytes(stream.read(8), "little")
             if length > file.stat().st_size:
                 raise ValueError(f"its header would be {length} bytes long")
-            return of_header(json.loads(stream.read(length)), file)
+            return of_header(json.loads(stream.read(length)), file, 8 + length)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{file} is damaged or truncated ({error}): fetch it again") from error
 
@@ -121,19 +128,10 @@ def state_dict(file: Path) -> dict[str, Tensor]:
 
 
 def _stored_gguf(file: Path) -> list[StoredTensor]:
-    """A header that transformers reads: gguf's own reader takes seconds over the vocabulary."""
-    from gguf import GGMLQuantizationType
-    from transformers.integrations.gguf.reader import GgufHeader
-
-    try:
-        header = GgufHeader.from_file(str(file))
-        kinds = [GGMLQuantizationType(each.ggml_type).name for each in header.tensors]
-        return [
-            StoredTensor(each.name, file, _DTYPES.get(kind, kind), each.shape, each.nbytes)
-            for each, kind in zip(header.tensors, kinds, strict=True)
-        ]
-    except Exception as error:
-        raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
+    return [
+        StoredTensor(each.name, file, _DTYPES.get(each.kind, each.kind), each.shape, each.bytes, each.offset)
+        for each in read_header(file).tensors
+    ]
 
 
 def stored_dtype(file: Path) -> str | None:

@@ -119,7 +119,7 @@ def resolve(choice: ModelChoice) -> Source:
             f"into a folder of its own"
         )
     if path.is_dir():
-        return _adapted(choice, path) if _is_adapter(path) else Source(name, "directory", path)
+        return _adapted(choice, path) if is_adapter(path) else Source(name, "directory", path)
     if path.is_file():
         if path.suffix == ".gguf":
             _check_gguf(path)
@@ -134,7 +134,7 @@ def resolve(choice: ModelChoice) -> Source:
     return Source(name, "hub", None, Repository(name, choice.revision, offline, offline_by))
 
 
-def _is_adapter(folder: Path) -> bool:
+def is_adapter(folder: Path) -> bool:
     """Whether a folder holds a PEFT adapter and no model."""
     return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
 
@@ -160,7 +160,7 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
         raise SourceError(f"{path} names no base model: write a folder or a Hub id into its base_model_name_or_path")
     if (folder / base).is_dir() and not Path(base).is_dir():
         base = str(folder / base)
-    if _is_adapter(Path(base)):
+    if is_adapter(Path(base)):
         raise SourceError(
             f"the base model of the adapter {name!r} is itself an adapter, {base!r}, and only one can be applied: "
             f"merge that one into its own base first, with peft's merge_and_unload"

@@ -17,11 +17,11 @@ def render(report: Report, console: Console, view: object | None = None) -> None
     was read, of a command that has a `then(report)` what to try next, and what was saved.
     """
     room = import_module(f"{__name__}.{report.command}")
-    findings = getattr(report, "findings", [])
+    findings: list[str] = getattr(report, "findings", [])
     if isinstance(report, ModelReport):
         console.print(heading.model_line(report.model))
-    for sentence in findings if isinstance(report, TensorsReport) else ():
-        console.print(heading.finding(sentence))
+    for sentence in findings:
+        console.print(heading.finding(sentence, getattr(room, "FINDINGS", "bold red")))
     console.print(room.draw(report, console) if view is None else room.draw(report, console, view))
     for sentence in report.notes[len(findings) :]:
         console.print(heading.note(sentence))

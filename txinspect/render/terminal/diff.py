@@ -17,6 +17,9 @@ MOST = 60
 
 BAR = 16
 
+FINDINGS = "bold green"
+"""Style of the line that says where the sides part, which may be what one hoped for."""
+
 FLOOR = 1e-8
 """Where the bars begin: they are of the logarithm."""
 
@@ -28,8 +31,7 @@ def draw(report: DiffReport, console: Console) -> RenderableType:
         parts.append(Text("against ", style="bold").append_text(model_line(report.against)))
     else:
         parts.append(Text(f"against {report.way.removeprefix('against_')}", style="bold"))
-    parts += [input_line(report.input), Text(visible(report.findings[0]), style="bold green")]
-    parts += [Text(), _stages(report, console.width), Text(_tolerance(report), style="dim")]
+    parts += [input_line(report.input), Text(), _stages(report, console.width), Text(_tolerance(report), style="dim")]
     if report.logits is not None:
         parts += [Text(), _logits(report)]
     if report.changed:
@@ -38,7 +40,7 @@ def draw(report: DiffReport, console: Console) -> RenderableType:
         if names:
             parts.append(Text(f"only on {side}, or in another shape: {visible(some_of(names, 6))}", style="yellow"))
     if report.checks is not None:
-        parts += [Text(), tensors.checks(report.checks)]
+        parts += [Text(), tensors.checked(report.checks)]
     return Group(*parts)
 
 

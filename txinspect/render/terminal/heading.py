@@ -40,9 +40,9 @@ def input_line(input: InputRecord) -> Text:
     return line.append(f"  {counted(len(input.tokens), 'token')}", style="not italic dim")
 
 
-def finding(sentence: str) -> Text:
-    """What is wrong with the numbers, above them."""
-    return Text(visible(sentence), style="bold red")
+def finding(sentence: str, style: str) -> Text:
+    """What was found in the numbers, above them."""
+    return Text(visible(sentence), style=style)
 
 
 def note(sentence: str) -> Text:

@@ -57,7 +57,7 @@ def extras(report: TensorsReport, width: int) -> Iterator[RenderableType]:
         if tensor.values is not None:
             yield from (Text(), plain(tensor.name, "bold"), _corner(tensor, width))
     if report.checks is not None:
-        yield from (Text(), checks(report.checks))
+        yield from (Text(), checked(report.checks))
 
 
 def table(tensors: Sequence[TensorRecord], width: int, title: str = "stage") -> RenderableType:
@@ -157,8 +157,8 @@ def _corner(tensor: TensorRecord, width: int) -> Text:
     return Text(shown)
 
 
-def checks(checks: Sequence[CheckRecord]) -> Frame:
-    """What was checked, and whether it holds."""
+def checked(checks: Sequence[CheckRecord]) -> Frame:
+    """What was checked, a line each."""
     drawn = frame()
     for name in ("check", "holds", "what was compared"):
         drawn.add_column(name, no_wrap=name != "what was compared")
