@@ -138,10 +138,10 @@ def _choosing(patterns: Sequence[str]) -> Callable[[list[str]], list[str]]:
 
 def _advice(pattern: str, names: Sequence[str]) -> str:
     """Names that are there and look like what was asked for."""
-    ending = matching(f"**.{pattern}", names) or matching(f"**{pattern}**", names)
-    if ending:
-        whole = f"**.{pattern}" if matching(f"**.{pattern}", names) else f"**{pattern}**"
-        return f"{whole!r} picks {some_of(ending)}"
+    core = pattern.strip("*.")
+    for whole in (f"**.{core}", f"**{core}**") if core else ():
+        if ending := matching(whole, names):
+            return f"{whole!r} picks {some_of(ending)}"
     near = nearest(pattern.replace("*", ""), names) or sorted(names, key=_natural)[:3]
     return f"there are {some_of(near)}" if near else "there are none"
 
