@@ -11,6 +11,16 @@ from msgspec import structs
 from rich.console import Console
 
 from txinspect.commands.attn import AttnReport, HeadRecord, KeyRecord, MapRecord, QueryRecord, WindowRecord
+from txinspect.commands.diff import ChangedRecord, DiffReport, LogitsDiffRecord, StageDiffRecord
+from txinspect.commands.heads import HeadsReport, KindRecord, SinkRecord
+from txinspect.commands.lens import CellRecord, DecidedRecord, FollowedRecord, LensReport, LensRowRecord, LikelyRecord
+from txinspect.commands.logits import (
+    ContinuationRecord,
+    LogitsReport,
+    PredictionRecord,
+    ScoredRecord,
+    TextScoreRecord,
+)
 from txinspect.commands.models import AvailableModelRecord, ModelsReport
 from txinspect.commands.params import (
     DifferenceRecord,
@@ -264,6 +274,17 @@ def run_report() -> TensorsReport:
         checks=None,
         **COSTS,
     )
+
+
+WHOLE: dict[str, Any] = {
+    "input": SENTENCE,
+    "saved": None,
+    "replaced": False,
+    "findings": [],
+    "checks": None,
+    **COSTS,
+}
+"""The rest of a report about tensors."""
 
 
 def attention_report(
@@ -545,6 +566,133 @@ def compared_params() -> ParamsReport:
     )
 
 
+def scored(index: int, text: str, prob: float) -> ScoredRecord:
+    return ScoredRecord(
+        id=100 + index,
+        token=text.replace(" ", "Ġ"),
+        text=text,
+        logit=10.0 - index,
+        prob=prob,
+        rank=index + 1,
+        ties=index % 2,
+    )
+
+
+def logits_report() -> LogitsReport:
+    top = [scored(0, " jumps", 0.75), scored(1, " runs", 0.2), scored(2, " [/INST]", 0.00004)]
+    predictions = [
+        PredictionRecord(
+            position=index,
+            token=token_.text,
+            next=None if index == 4 else scored(index, SENTENCE.tokens[index + 1].text or "", 0.5 / (index + 1)),
+            surprisal=None if index == 4 else 0.69 * (index + 1),
+            entropy=1.25,
+            top=top if index == 4 else [],
+            targets=[scored(7, " sat", 0.01)] if index == 4 else [],
+        )
+        for index, token_ in enumerate(SENTENCE.tokens)
+    ]
+    return LogitsReport(
+        **head("logits"),
+        **WHOLE,
+        tensors=[tensor("logits", (1, 5, 12), ("batch", "seq", "vocab"))],
+        predictions=predictions,
+        text_score=TextScoreRecord(tokens=4, logprob=-5.5, perplexity=3.9551, bits_per_byte=0.4178),
+        continuations=[
+            ContinuationRecord(text=" jumps", tokens=1, pieces=[" jumps"], logprob=-0.3, greedy=True, per_byte=-0.05),
+            ContinuationRecord(
+                text=" sat\non", tokens=2, pieces=[" sat", "\non"], logprob=-9.1, greedy=False, per_byte=-1.3
+            ),
+        ],
+        bidirectional=False,
+    )
+
+
+def lens_report() -> LensReport:
+    words = (" the", " fox", " jumps")
+
+    def cell(layer: int, position: int) -> CellRecord:
+        text = words[min(2, max(0, layer + position - 3))]
+        likely = LikelyRecord(id=7, token=text, text=text, prob=0.2 + 0.15 * (layer + 1))
+        followed = FollowedRecord(id=9, token=" jumps", text=" jumps", rank=12 - 3 * layer, prob=0.1)
+        return CellRecord(position=position, entropy=2.5 - layer / 2, kl=3.0 - layer, top=[likely], targets=[followed])
+
+    rows = [
+        LensRowRecord(layer=layer, at="output", cells=[cell(layer, position) for position in range(5)])
+        for layer in range(-1, 3)
+    ]
+    positions = [
+        DecidedRecord(position=each.index, token=each.text, decided_at=2, first_at=each.index % 3 - 1)
+        for each in SENTENCE.tokens
+    ]
+    return LensReport(**head("lens"), **WHOLE, tensors=[], rows=rows, positions=positions, last_row_equals_logits=True)
+
+
+def heads_report() -> HeadsReport:
+    kinds: list[list[Any]] = [["previous"], ["first", "broad"], [], ["induction"]]
+    heads = [
+        KindRecord(
+            layer=layer,
+            head=index,
+            run=1,
+            previous=0.9 - 0.2 * index,
+            duplicate=0.1,
+            induction=0.3 * index,
+            entropy=0.5 * index,
+            relative_entropy=0.3 * index,
+            distance=1.5 * index,
+            first_token=0.1 + 0.2 * index,
+            self_token=None if index == 2 else 0.05,
+            special=0.2,
+            labels=kinds[index],
+        )
+        for layer in range(3)
+        for index in range(4)
+    ]
+    sinks = [SinkRecord(key=0, share=0.75), SinkRecord(key=3, share=0.25)]
+    return HeadsReport(**head("heads"), **WHOLE, tensors=[], heads=heads, sinks=sinks, copies=2)
+
+
+def diff_report() -> DiffReport:
+    names = ["token_embeddings", *(f"layers.{layer}.output" for layer in range(3)), "logits"]
+    stages = [
+        StageDiffRecord(
+            name=name,
+            shape=[1, 5, 4],
+            rel_l2=None if index == 3 else 0.0001 * 10**index if index else 0.0,
+            cosine=1 - 0.001 * index,
+            snr_db=80.0 - 20 * index if index else None,
+            max_abs=0.5 * index,
+            mean_abs=0.1 * index,
+            at=[0, index, 1],
+            nan=3 if index == 3 else 0,
+            total_variation=None,
+            changed_share=None,
+            isolated_rel_l2=0.001 if name.startswith("layers") else None,
+        )
+        for index, name in enumerate(names)
+    ]
+    found = "The sides part at layers.1.output (0.01 relative L2); 1 of 5 next tokens change, KL 0.02 nats on average."
+    return DiffReport(
+        **head("diff", [found, "8bit: 6 of 7 weight matrices are quantized (Linear8bitLt); not lm_head."]),
+        against=model(quantization="8bit"),
+        way="against_8bit",
+        input=SENTENCE,
+        findings=[found],
+        stages=stages,
+        first_divergence="layers.1.output",
+        tolerance=0.003,
+        noise=0.001,
+        logits=LogitsDiffRecord(
+            kl_mean=0.02, kl_median=0.01, kl_p99=0.3, kl_max=0.31, same_top1=0.8, ln_perplexity_ratio=-0.01
+        ),
+        changed=[ChangedRecord(position=3, token=" brown", from_=" fox", to=" [bold]")],
+        only_this=["layers.2.mlp.output"],
+        only_other=[],
+        checks=None,
+    )
+
+
 REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "tokenize": lambda: (TokenizeReport(**head("tokenize", device=None), input=broken_characters()), None),
     "tree": lambda: (tree_report(device="meta"), None),
@@ -574,6 +722,10 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     ),
     "attn": lambda: (attention_report(), None),
     "run": lambda: (run_report(), None),
+    "logits": lambda: (logits_report(), None),
+    "lens": lambda: (lens_report(), None),
+    "heads": lambda: (heads_report(), None),
+    "diff": lambda: (diff_report(), None),
     "plan": lambda: (plan_report(), None),
 }
 
