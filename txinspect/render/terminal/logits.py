@@ -15,7 +15,7 @@ from txinspect.render.terminal.glyphs import bar, number, plain, token_text
 from txinspect.render.terminal.heading import input_line
 
 BAR = 20
-"""Columns for the bar of a probability."""
+"""Columns for the bar of a probability at most."""
 
 MOST = 40
 """Tokens of a text that are listed; of a longer one the least expected."""
@@ -25,12 +25,13 @@ LEAST_EXPECTED = 15
 
 def draw(report: LogitsReport, console: Console) -> RenderableType:
     """The finding, the tables, the score."""
+    columns = min(BAR, max(4, console.width - 58))
     parts: list[RenderableType] = [input_line(report.input), *_findings(report)]
     for prediction in report.predictions:
         if prediction.top:
-            parts += [Text(), _likeliest(report, prediction)]
+            parts += [Text(), _likeliest(report, prediction, columns)]
     if report.text_score is not None:
-        parts += [Text(), _text(report), Text(_score(report), style="bold")]
+        parts += [Text(), _text(report, columns), Text(_score(report), style="bold")]
     if report.continuations:
         parts += [Text(), _continuations(report)]
     return Group(*parts, *tensors.extras(report, console.width))
@@ -87,7 +88,7 @@ def _findings(report: LogitsReport) -> Iterator[Text]:
     yield line.append(f"; entropy {number(last.entropy, 3)} nats", style="dim")
 
 
-def _likeliest(report: LogitsReport, prediction: PredictionRecord) -> Frame:
+def _likeliest(report: LogitsReport, prediction: PredictionRecord, columns: int) -> Frame:
     place = report.input.tokens[prediction.position]
     table = frame(
         Text(f"{'at' if report.bidirectional else 'after'} {prediction.position} {token_text(place)}", "bold")
@@ -99,15 +100,15 @@ def _likeliest(report: LogitsReport, prediction: PredictionRecord) -> Frame:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for scored in prediction.top:
-        _add(table, scored)
+        _add(table, scored, columns)
     listed = {scored.id for scored in prediction.top}
     for scored in prediction.targets:
         if scored.id not in listed:
-            _add(table, scored)
+            _add(table, scored, columns)
     return table
 
 
-def _add(table: Frame, scored: ScoredRecord) -> None:
+def _add(table: Frame, scored: ScoredRecord, columns: int) -> None:
     ties = f" (+{scored.ties})" if scored.ties else ""
     table.add_row(
         f"{scored.rank:,}{ties}",
@@ -115,11 +116,11 @@ def _add(table: Frame, scored: ScoredRecord) -> None:
         plain(spelled(scored), "green"),
         number(scored.logit),
         percent(scored.prob),
-        Text(bar(scored.prob or 0.0, 1.0, BAR), style="cyan"),
+        Text(bar(scored.prob or 0.0, 1.0, columns), style="cyan"),
     )
 
 
-def _text(report: LogitsReport) -> Frame:
+def _text(report: LogitsReport, columns: int) -> Frame:
     """How likely each token of the text was behind those before it."""
     known = [each for each in report.predictions if each.next is not None]
     shown, title = known, "the text, token by token"
@@ -143,7 +144,7 @@ def _text(report: LogitsReport) -> Frame:
             f"{each.next.rank:,}",
             number(each.surprisal, 3),
             number(each.entropy, 3),
-            Text(bar(each.next.prob or 0.0, 1.0, BAR), style="cyan"),
+            Text(bar(each.next.prob or 0.0, 1.0, columns), style="cyan"),
         )
     return table
 
