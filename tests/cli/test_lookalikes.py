@@ -89,7 +89,12 @@ def test_help_in_a_legacy_encoding(command: str, encoding: str, run_process: Pro
 
 @pytest.mark.parametrize(
     ("arguments", "encoding"),
-    [(("attn", "--layer", "0"), "ascii"), (("attn", "--layer", "0"), "cp1252"), (("embed",), "C"), (("tree",), "ascii")],
+    [
+        (("attn", "--layer", "0"), "ascii"),
+        (("attn", "--layer", "0"), "cp1252"),
+        (("embed",), "C"),
+        (("tree",), "ascii"),
+    ],
     ids=lambda each: each if isinstance(each, str) else each[0],
 )
 def test_drawings_in_a_legacy_encoding(arguments: tuple[str, ...], encoding: str, run_process: Process) -> None:

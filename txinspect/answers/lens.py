@@ -18,7 +18,9 @@ from txinspect.commands.lens import (
     LikelyRecord,
 )
 from txinspect.errors import InspectError, StageError, spelled
+from txinspect.forward import translators
 from txinspect.forward.tail import Tail
+from txinspect.forward.translators import Translator
 from txinspect.forward.wants import Plan, check_layers, named, plan_of
 from txinspect.measure import predictions
 from txinspect.models import tokenizer
@@ -80,6 +82,7 @@ class _Reading:
         self.notes: list[str] = []
         self.final: Tensor | None = None
         self.kept: dict[int, Tensor] = {}
+        self.translators: dict[int, Translator] | None = None
 
     def plan(self, subject: Subject, query: LensQuery, text: InputRecord) -> Plan:
         """The logits, with what every layer passes on remembered."""
@@ -134,13 +137,28 @@ class _Reading:
         last = len(self.running.subject.architecture.layers) - 1
         shape = None if (end := self.tail.outputs(last)) is None else end.shape
         if self.query.layers is None and self.query.at == "output" and self.tail.entered:
-            yield ENTERING, self.tail.entered[-1]
+            yield ENTERING, self._translated(ENTERING, self.tail.entered[-1])
         for layer in sorted({*self.asked, last}):
             hidden = self._at(layer) if layer in self.asked else self.tail.outputs(layer)
             if hidden is not None and hidden.shape == shape:
-                yield layer, hidden
+                yield layer, hidden if layer == last else self._translated(layer, hidden)
             else:
                 self.notes.append(f"Layer {layer} passes on nothing of the last layer's shape: it has no row.")
+
+    def _translated(self, layer: int, hidden: Tensor) -> Tensor:
+        """What a lens from a file makes of a row's hidden states; the last row is the model's own."""
+        if self.query.lens is None:
+            return hidden
+        if self.translators is None:
+            count = len(self.running.subject.architecture.layers)
+            self.translators = translators.load(self.query.lens, hidden.shape[-1], count)
+            rows = [row for row in range(ENTERING, count - 1) if row not in self.translators]
+            if rows:
+                self.notes.append(
+                    f"{self.query.lens} has nothing for {len(rows)} rows, from {rows[0]}: read as they are."
+                )
+        translator = self.translators.get(layer)
+        return hidden if translator is None else translator(hidden)
 
     def _at(self, layer: int) -> Tensor | None:
         """What is read of a layer. Raises StageError where it has no stream between attention and MLP."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from txinspect.commands.command import THEME, Command, Theme
@@ -33,6 +34,11 @@ class LensQuery(TensorQuery["LensReport"]):
         At, Option("--at", "Where in a layer: its output, or the stream after its attention or its mlp.", "PLACE")
     ] = "output"
 
+    lens: Annotated[
+        Path | None,
+        Option("--lens", "Read through a tuned or a Jacobian lens, .safetensors or .pt.", "FILE"),
+    ] = None
+
     @property
     def layers_asked(self) -> tuple[int, ...]:
         """See TensorQuery."""
@@ -46,6 +52,8 @@ class LensQuery(TensorQuery["LensReport"]):
         for name, chosen in (("layers", self.layers), ("position", self.position)):
             if chosen == ():
                 raise UsageError(f"{spelled(name)} chooses none: name at least one, or omit it for all")
+        if self.lens is not None and self.at != "output":
+            raise UsageError(f"{spelled('lens')} and {spelled('at', self.at)} cannot be combined: it reads outputs")
         if "" in self.targets:
             raise UsageError(f"{spelled('targets')} '' is empty: give at least one character")
 

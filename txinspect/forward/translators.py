@@ -1,0 +1,91 @@
+"""A lens that was trained or measured: what is done to a layer's hidden states before the model's tail reads them.
+
+A tuned lens (Belrose et al. 2023) adds A·h + b to the hidden states h that enter layer i, for each i, as the library
+tuned-lens stores them: `i.weight`, `i.bias`. A Jacobian lens multiplies the output of layer l by J: `l.J`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from txinspect.errors import InspectError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NAME = re.compile(r"(?:.*\.)?(\d+)\.(weight|bias|A|b|J|jacobian)")
+
+
+@dataclass(frozen=True)
+class Translator:
+    """What one row's hidden states, (…, hidden), become."""
+
+    matrix: Tensor | None
+    """(hidden, hidden)"""
+    bias: Tensor | None
+    added: bool
+    """Whether it is added to them, or takes their place."""
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Other hidden states, in float32 and back."""
+        exact = hidden.float()
+        made = exact @ self.matrix.to(exact).T if self.matrix is not None else exact * 0
+        if self.bias is not None:
+            made = made + self.bias.to(exact)
+        return (exact + made if self.added else made).to(hidden.dtype)
+
+
+def load(path: Path, width: int, layers: int) -> dict[int, Translator]:
+    """The translators of a file, by the layer whose output they read; -1 for what enters layer 0.
+
+    Raises InspectError for a file that cannot be read, holds none, or was made for another model.
+    """
+    tensors = _tensors(path)
+    parts: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if match := _NAME.fullmatch(name):
+            parts.setdefault(int(match[1]), {})[match[2]] = tensor
+    if not parts:
+        raise InspectError(
+            f"{path} holds no lens: give a tuned lens, with tensors such as 0.weight and 0.bias, or a Jacobian lens, "
+            f"with 0.J; it has {', '.join(list(tensors)[:3]) or 'no tensors'}"
+        )
+    if max(parts) >= layers:
+        raise InspectError(f"{path} is a lens for {max(parts) + 1} layers or more, and the model has {layers}")
+    found = {}
+    for index, own in parts.items():
+        matrix = own.get("weight", own.get("A", own.get("J", own.get("jacobian"))))
+        bias = own.get("bias", own.get("b"))
+        for each, shape in ((matrix, (width, width)), (bias, (width,))):
+            if each is not None and tuple(each.shape) != shape:
+                raise InspectError(
+                    f"{path} is a lens for another width: its layer {index} has {list(each.shape)}, and the model "
+                    f"needs {list(shape)}"
+                )
+        multiplies = "J" in own or "jacobian" in own
+        # A tuned lens counts by the layer that the hidden states enter.
+        found[index if multiplies else index - 1] = Translator(matrix, bias, added=not multiplies)
+    return found
+
+
+def _tensors(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a .safetensors file, or of a .pt file by the unpickler that builds tensors alone."""
+    import torch
+
+    if not path.is_file():
+        raise InspectError(f"there is no file {path}: give a lens as .safetensors or .pt")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InspectError(f"{path} cannot be read as a lens: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, Mapping):
+        raise InspectError(f"{path} holds no names with tensors: give a lens as .safetensors or .pt")
+    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
