@@ -12,6 +12,9 @@ import txinspect
 from txinspect import commands
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.embed import EmbedQuery
+from txinspect.commands.heads import HeadsQuery
+from txinspect.commands.lens import LensQuery
+from txinspect.commands.logits import LogitsQuery
 from txinspect.commands.params import ParamsQuery
 from txinspect.commands.plan import PlanQuery
 from txinspect.commands.run import RunQuery
@@ -44,6 +47,9 @@ def fields(kind: Any) -> list[str]:
         AttnQuery: ["layer", "heads", "queries", "skip_norm", "map_size"],
         RunQuery: ["stages"],
         PlanQuery: ["of"],
+        LogitsQuery: ["top_k", "position", "targets", "continuations", "stride"],
+        LensQuery: ["layers", "position", "top_k", "targets", "at"],
+        HeadsQuery: ["layers", "random", "length", "repeats", "seed", "weighted"],
         ParamsQuery: ["params", "sort", "spectral", "diff", "base", "fail_on"],
     }
     return [*common, *tensors, *own.get(kind, [])]
@@ -53,11 +59,17 @@ RIGHT: dict[str, set[str]] = {
     **{key: {"'no'"} for key in ("text", "name")},
     "revision": {"'no'", "None"},
     **{
-        key: {"True"} for key in ("special", "values", "check", "skip_norm", "spectral", "offline", "trust_remote_code")
+        key: {"True"}
+        for key in ("special", "values", "check", "skip_norm", "spectral", "random", "offline", "trust_remote_code")
     },
     "double_quant": {"True"},
     "layer": {"5", "(1,)", "None"},
     "map_size": {"5"},
+    **{key: {"5"} for key in ("top_k", "length", "repeats", "seed")},
+    **{key: {"5", "(1,)", "None"} for key in ("position", "layers")},
+    "stride": {"5", "None"},
+    "weighted": {"None"},
+    **{key: {"('x',)", "()"} for key in ("targets", "continuations")},
     "fail_on": {"()"},
     "int8_threshold": {"5", "1.5", "None"},
     **{key: {"('x',)"} for key in ("stages", "skip_modules", "params")},

@@ -18,7 +18,11 @@ from safetensors.torch import load_file, save_file
 from txinspect import records
 from txinspect.commands import schema
 from txinspect.commands.attn import AttnQuery
+from txinspect.commands.diff import DiffQuery
 from txinspect.commands.embed import EmbedQuery
+from txinspect.commands.heads import HeadsQuery
+from txinspect.commands.lens import LensQuery
+from txinspect.commands.logits import LogitsQuery
 from txinspect.commands.models import ModelsQuery
 from txinspect.commands.params import ParamsQuery
 from txinspect.commands.plan import PlanQuery
@@ -30,7 +34,8 @@ from txinspect.commands.tree import TreeQuery
 from txinspect.inspecting import inspect
 from txinspect.queries import ModelChoice, Query
 
-COMMANDS = ("tokenize", "tree", "stages", "models", "params", "embed", "pos", "attn", "run", "plan")
+ASKING = ("logits", "lens", "heads", "diff")
+COMMANDS = ("tokenize", "tree", "stages", "models", "params", "embed", "pos", "attn", *ASKING, "run", "plan")
 TEXT = "naïve 😀 [/INST]"
 
 ENVELOPE = {"schema_version", "txinspect", "command"}
@@ -50,8 +55,20 @@ CONTRACT: dict[str, set[str]] = {
     "modules.parameters": {"name", "shape", "dtype", "numel", "bytes", "tied_to"},
     "stages": {"name", "axes", "module", "class", "available", "reason"},
     "models": {"name", "origin", "model_type", "layers", "bytes", "path"},
+    "predictions": {"position", "token", "next", "surprisal", "entropy", "top", "targets"},
+    "predictions.top": {"id", "token", "text", "logit", "prob", "rank", "ties"},
+    "rows": {"layer", "at", "cells"},
+    "rows.cells": {"position", "entropy", "kl", "top", "targets"},
+    "rows.cells.top": {"id", "token", "text", "prob"},
+    "rows.cells.targets": {"id", "token", "text", "rank", "prob"},
+    "positions": {"position", "token", "decided_at", "first_at"},
+    "heads": {
+        *("layer", "head", "previous", "duplicate", "induction", "entropy", "relative_entropy", "distance"),
+        *("first_token", "special", "labels"),
+    },
+    "logits": {"kl_mean", "kl_max", "same_top1"},
 }
-"""Keys that design.md, section 2, fixes, by the path of the object that has them."""
+"""Keys that are fixed, by the path of the object that has them."""
 
 PARTS: dict[str, tuple[str, ...]] = {
     "tokenize": ("model", "input", "input.tokens"),
@@ -60,6 +77,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     "models": ("models",),
     "params": ("model", "tensors.stats"),
     **dict.fromkeys(("embed", "pos", "attn", "run"), ("model", "input", "input.tokens", "tensors", "tensors.stats")),
+    "logits": ("model", "input", "tensors", "predictions", "predictions.top"),
+    "lens": ("model", "rows", "rows.cells", "rows.cells.top", "rows.cells.targets", "positions"),
+    "heads": ("model", "input", "heads"),
+    "diff": ("model", "input", "logits"),
     "plan": ("model", "input", "input.tokens"),
 }
 
@@ -74,6 +95,10 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "embed": lambda: EmbedQuery(model=model, text=TEXT, **more),
         "pos": lambda: PosQuery(model=model, text=TEXT, **more),
         "attn": lambda: AttnQuery(model=model, text=TEXT, layer=1, heads=(0, 2), queries=(3, 5), **more),
+        "logits": lambda: LogitsQuery(model=model, text=TEXT, position=None, top_k=2, **more),
+        "lens": lambda: LensQuery(model=model, text=TEXT, **more),
+        "heads": lambda: HeadsQuery(model=model, text=TEXT, **more),
+        "diff": lambda: DiffQuery(model=model, text=TEXT, against=model.name),
         "run": lambda: RunQuery(model=model, text=TEXT, stages=("**",), **more),
         "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),
     }

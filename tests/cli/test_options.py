@@ -48,6 +48,9 @@ EXPECTED = {
     "tree": WHERE | PRECISION_OPTIONS | OUTPUT | MODEL | {"--depth", "--expand", "--params"},
     "stages": WHERE | PRECISION_OPTIONS | OUTPUT | MODEL,
     "models": OUTPUT,
+    "params": OUTPUT
+    | MODEL
+    | {"--revision", "--offline", "--param", "--sort", "--spectral", "--diff", "--base", "--fail-on"},
     "embed": LOADING | OUTPUT | TEXT | TENSORS,
     "pos": LOADING | OUTPUT | TEXT | TENSORS,
     "attn": LOADING
@@ -55,6 +58,22 @@ EXPECTED = {
     | TEXT
     | TENSORS
     | {"--layer", "--head", "--query", "--skip-norm", "--keys", "--scale", "--theme"},
+    "logits": LOADING | OUTPUT | TEXT | TENSORS | {"--top-k", "--position", "--target", "--continuation", "--stride"},
+    "lens": LOADING
+    | OUTPUT
+    | TEXT
+    | TENSORS
+    | {"--layers", "--position", "--top-k", "--target", "--at", "--lens", "--theme"},
+    "heads": LOADING
+    | OUTPUT
+    | TEXT
+    | TENSORS
+    | {"--layer", "--random", "--length", "--repeats", "--seed", "--weighted", "--theme"},
+    "diff": LOADING
+    | OUTPUT
+    | TEXT
+    | {"-s", "--stage", "--isolated", "--tolerance", "--fail-on", "--map", "--against"}
+    | {f"--against-{way}" for way in ("8bit", "4bit", "dtype", "attn", "device", "revision", "file")},
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
     "plan": LOADING | OUTPUT | TEXT | {"-s", "--stage"},
     "schema": set(),
@@ -82,12 +101,24 @@ def test_options_of(command: str) -> None:
     assert EXPECTED[command] == {spelling for spelling in parameters(command) if spelling.startswith("-")}
 
 
+SAID_OTHERWISE: dict[str, set[str]] = {
+    "--layer": {"heads"},
+    "--fail-on": {"diff", "params"},
+    "-s": {"diff"},
+    "--stage": {"diff"},
+    "--position": {"lens"},
+    "--top-k": {"lens"},
+    "--target": {"lens"},
+}
+"""Commands in which an option is about something else of the same kind."""
+
+
 @pytest.mark.parametrize("option", sorted(set().union(*EXPECTED.values())))
 def test_an_option_is_the_same_wherever_it_is(option: str) -> None:
     commands = [command for command in EXPECTED if option in parameters(command)]
     if option in MODEL:  # of tree and stages it is the argument, spelled again
         commands = [command for command in commands if "--file" in EXPECTED[command]]
-    found = [parameters(command)[option] for command in commands]
+    found = [parameters(command)[option] for command in commands if command not in SAID_OTHERWISE.get(option, set())]
     # run must be told its stages; plan takes the whole pass where it is not.
     defaults = [None if option in ("-s", "--stage") else repr(each.default) for each in found]
     looks = {

@@ -168,7 +168,7 @@ def test_a_table_of_integers_beside_a_weight_is_no_quantization() -> None:
 def test_nothing_to_quantize_is_an_error(folder: Path, run_cli: Run) -> None:
     result = run_cli("embed", "hi", "-m", str(folder), "--8bit", "--skip-module", "**")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "--skip-module ** leaves nothing to quantize: omit it or --8bit" in result.stderr
+    assert "--skip-module '**' leaves nothing to quantize: omit it or --8bit" in result.stderr
 
 
 def test_a_model_without_linear_layers_cannot_be_quantized(tmp_path: Path, run_cli: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from txinspect.answers import dumps
@@ -276,7 +277,9 @@ class _Comparison:
             return where + "."
         count = len(self.text.tokens)
         change = "no next token changes" if not self.changed else f"{len(self.changed)} of {count} next tokens change"
-        return f"{where}; {change}, KL {self.logits.kl_mean:.2g} nats on average."
+        mean = self.logits.kl_mean
+        divergence = f", KL {mean:.2g} nats on average" if mean is not None and isfinite(mean) else ""
+        return f"{where}; {change}{divergence}."
 
     def _checks(self, stages: Sequence[StageDiffRecord]) -> list[CheckRecord]:
         return [_check(test, stages, self.logits, len(self.changed)) for test in self.query.fail_on]

@@ -304,13 +304,13 @@ def _commands() -> list[str]:
     return [str(each.name) for each in app.registered_commands]
 
 
-def _declare(name: str, group: Group, function: Callable[..., None], examples: Sequence[str]) -> None:
-    """Make a command of a function, whose docstring is the sentence of the help."""
+def _declare(name: str, group: Group, function: Callable[..., None], examples: Sequence[str], more: str = "") -> None:
+    """Make a command of a function, whose docstring is the sentence of the help; `more` stands below the options."""
     said = _help(function.__doc__ or "", examples)
-    app.command(name, cls=CommandLine, rich_help_panel=group, help=said)(function)
+    app.command(name, cls=CommandLine, rich_help_panel=group, help=said, epilog=more or None)(function)
 
 
 for _command in map(commands.command, commands.NAMES):
-    _declare(_command.name, _command.group, command_function(_command, _answer), _command.examples)
+    _declare(_command.name, _command.group, command_function(_command, _answer), _command.examples, _command.more)
 _declare("schema", "Machines", schema, ("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
 _declare("help", "Machines", help, ("txinspect help", "txinspect help attn"))

@@ -36,6 +36,8 @@ class Command:
     group: Group
     examples: tuple[str, ...]
     """Command lines for the help."""
+    more: str = ""
+    """What else the help says, below the options: definitions."""
     view: type[Any] | None = None
     """A dataclass whose fields are options that shape the drawing alone; None if there are none."""
     planned: type[TensorQuery[Any]] | None = None

@@ -146,7 +146,7 @@ class StageDiffRecord(Record, frozen=True, kw_only=True):
     at: Annotated[list[int] | None, doc("Where the largest difference is: an index per axis.")]
     nan: Annotated[int, doc("Numbers that are not finite on either side.")]
     total_variation: Annotated[
-        list[float] | None, doc("Of attention weights: by head, half the mean sum of differences; else null.")
+        list[float | None] | None, doc("Of attention weights: by head, half the mean sum of differences; else null.")
     ]
     changed_share: Annotated[float | None, doc("Of chosen experts: share of tokens whose set changed; else null.")]
     isolated_rel_l2: Annotated[
@@ -208,7 +208,7 @@ COMMAND = Command(
     examples=(
         "txinspect diff --against-8bit",
         "txinspect diff --dtype float32 --against-dtype bfloat16 --isolated",
-        "txinspect diff -m ./base --against ./finetuned --fail-on 'kl_mean>0.1'",
-        "txinspect diff --against-file dump.safetensors",
+        "txinspect diff -m facebook/opt-125m --against facebook/opt-350m --fail-on 'kl_mean>0.1'",
+        "txinspect diff --against-attn eager --stage 'layers.*.output'",
     ),
 )

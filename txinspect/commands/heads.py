@@ -17,13 +17,7 @@ Kind = Literal["previous", "induction", "duplicate", "first", "self", "broad"]
 
 @dataclass(frozen=True, kw_only=True)
 class HeadsQuery(TensorQuery["HeadsReport"]):
-    """Say what kind of head each one is: previous token, induction, duplicate, first token, self, broad.
-
-    With A[t, k] the weight of query t on key k, each a mean over the queries: previous A[t, t-1]; first A[t, 0];
-    self A[t, t]; special the sum over special tokens; entropy in nats, and relative to ln(t + 1); distance the sum of
-    A[t, k] · |t - k|. With --random, over the later copies of n tokens: duplicate A[t, t-n], induction A[t, t-n+1]
-    (Olsson et al. 2022). A sink is a key that a share of all heads gives more than 0.3 on average (Gu et al. 2025).
-    """
+    """Say what kind of head each one is: previous token, induction, duplicate, first token, self, broad."""
 
     layers: Annotated[Layers, Option("--layer", "Layers to look at, such as 0,2-3 or -1; all if not given.", "N")] = (
         None
@@ -115,4 +109,12 @@ COMMAND = Command(
         "txinspect heads --random --json | jq -c '.heads[] | select(.induction > 0.5) | [.layer, .head, .induction]'",
     ),
     view=HeadsView,
+    more=(
+        "A(t, k) is the weight of query t on key k; each number is a mean over the queries. previous: A(t, t-1); "
+        "first: A(t, 0); self: A(t, t); special: the sum over special tokens; entropy in nats, and relative to "
+        "ln(t + 1); distance: the sum of A(t, k) · |t - k|. With --random, over the later copies of n tokens: "
+        "duplicate A(t, t-n), induction A(t, t-n+1) (Olsson et al. 2022; other programs score t-n). A sink is a key that a share "
+        "of all heads gives more than 0.3 on average (Gu et al. 2025). A label is a number of at least a half, of "
+        "broad 0.9."
+    ),
 )

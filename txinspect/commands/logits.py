@@ -113,6 +113,6 @@ COMMAND = Command(
         "txinspect logits 'The quick brown fox jumps over the lazy' --target ' dog' --target ' cat'",
         "txinspect logits --position all --top-k 3",
         "txinspect logits 'The dog' --continuation ' ran home' --continuation ' sat'",
-        "txinspect logits --file story.txt --stride 128 --json | jq .text_score",
+        "txinspect logits 'A long story' --stride 128 --json | jq .text_score",
     ),
 )

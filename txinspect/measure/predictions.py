@@ -59,6 +59,7 @@ def likeliest(logits: Tensor, count: int) -> list[int]:
     """The ids of the largest logits at one position, (vocab); equal ones by id."""
     import torch
 
+    logits = torch.nan_to_num(logits, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)  # NaN comes last
     least = torch.topk(logits, count).values[-1]
     ids = (logits >= least).nonzero().flatten()
     ordered = ids[torch.sort(logits[ids], descending=True, stable=True).indices]
