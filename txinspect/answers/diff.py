@@ -322,7 +322,7 @@ def _on_backend(running: Running, backend: str) -> Any:
 
 
 def _record(
-    name: str, this: Tensor, apart: Difference, total_variation: list[float] | None, changed_share: float | None
+    name: str, this: Tensor, apart: Difference, total_variation: list[float | None] | None, changed_share: float | None
 ) -> StageDiffRecord:
     return StageDiffRecord(
         name=name,

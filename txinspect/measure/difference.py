@@ -51,10 +51,10 @@ def difference(this: Tensor, other: Tensor) -> Difference:
     )
 
 
-def total_variation(this: Tensor, other: Tensor) -> list[float]:
+def total_variation(this: Tensor, other: Tensor) -> list[float | None]:
     """By head, half the sum of each query's differences, a mean over queries; weights are (batch, head, query, key)."""
     apart = (_exact(other) - _exact(this)).abs().sum(-1) / 2
-    found: list[float] = apart.mean(dim=(0, 2)).tolist()
+    found: list[float | None] = apart.mean(dim=(0, 2)).tolist()
     return found
 
 
