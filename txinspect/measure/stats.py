@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from txinspect.records import HistogramRecord, RowRecord, StatsRecord
 
 if TYPE_CHECKING:
-    from numpy import bool_, float64
+    from numpy import float64
     from numpy.typing import NDArray
     from torch import Tensor
 
