@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from txinspect.records import HistogramRecord, RowRecord, StatsRecord
 
@@ -116,7 +116,6 @@ class _Moments:
         self.numel = self.finite = self.zeros = self.nan = self.posinf = self.neginf = 0
         self.low, self.high = math.inf, -math.inf
         self.mean = self.deviations = 0.0
-        self._scratch: Any = None
 
     @property
     def range(self) -> tuple[float, float]:
@@ -137,7 +136,7 @@ class _Moments:
         return math.ldexp(1.0, math.frexp(largest)[1] - 1)
 
     def add(self, values: Values) -> None:
-        """Take in some values."""
+        """Take in some values; their memory is used for the deviations."""
         import numpy as np
 
         self.numel += len(values)
@@ -149,16 +148,14 @@ class _Moments:
             return
         low, high = float(values.min()), float(values.max())
         if low <= 0 <= high:
-            self.zeros += count - int(np.count_nonzero(values))
+            self.zeros += int(np.count_nonzero(values == 0))
         self.low, self.high = min(self.low, low), max(self.high, high)
         if self.divisor != 1:
             values = values / self.divisor
             total = float(np.add.reduce(values))
         # Each chunk about its own mean, and the chunks about each other's (Chan, Golub and LeVeque 1979).
-        if self._scratch is None or len(self._scratch) < count:
-            self._scratch = np.empty(count)
         mean, before = total / count, self.finite
-        apart = np.subtract(values, mean, out=self._scratch[:count])
+        apart = np.subtract(values, mean, out=values)
         self.finite += count
         self.deviations += float(np.add.reduce(np.square(apart, out=apart)))
         if before:
@@ -198,10 +195,9 @@ class _Bins:
     def __init__(self, low: float = math.inf, high: float = -math.inf) -> None:
         self.range = low, high
         self.counts = [0] * BINS
-        self._scratch: Any = None
 
     def add(self, values: Values, *, all_finite: bool) -> None:
-        """Count some values, which lie in the range; those that are not finite are left out."""
+        """Count some values, which lie in the range; those that are not finite are left out. Uses their memory."""
         import numpy as np
         import torch
 
@@ -214,17 +210,13 @@ class _Bins:
         if width == 0 or not len(values):
             self.counts[0] += len(values)
             return
-        if self._scratch is None or len(self._scratch[0]) < len(values):
-            self._scratch = np.empty(len(values)), np.empty(len(values), dtype=np.uint8)
-        place, bins = (array[: len(values)] for array in self._scratch)
-        np.divide(values, scale, out=place)
+        if scale != 1:
+            np.divide(values, scale, out=values)
         if low != 0:
-            np.subtract(place, low, out=place)
-        if width != 1:
-            np.divide(place, width, out=place)
-        np.multiply(place, BINS, out=place)
-        np.copyto(bins, place, casting="unsafe")
-        counts = torch.bincount(torch.from_numpy(bins), minlength=BINS + 1).tolist()
+            np.subtract(values, low, out=values)
+        np.divide(values, width / BINS, out=values)
+        bins = torch.from_numpy(values.astype(np.uint8))
+        counts = torch.bincount(bins, minlength=BINS + 1).tolist()
         # The largest value is at the end of the last bin.
         self.counts = [sum(pair) for pair in zip(self.counts, [*counts[:-2], counts[-2] + counts[-1]], strict=True)]
 
