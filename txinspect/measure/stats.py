@@ -157,10 +157,11 @@ class _Moments:
         mean, before = total / count, self.finite
         apart = np.subtract(values, mean, out=values)
         self.finite += count
+        # A product, where a power would raise: what does not fit is measured once more, scaled.
+        step = mean - self.mean
         self.deviations += float(np.add.reduce(np.square(apart, out=apart)))
-        if before:
-            self.deviations += (mean - self.mean) ** 2 * (before / self.finite * count)
-        self.mean += (mean - self.mean) * (count / self.finite)
+        self.deviations += step * step * (before / self.finite * count)
+        self.mean += step * (count / self.finite)
 
     def _finite(self, values: Values) -> tuple[Values, float]:
         """The finite ones of some values, and their sum; counts the others."""
