@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -91,12 +92,21 @@ def numbers(runs: int) -> None:
         print(f"{name}: {ours:.1f} ns a number, {before:.1f} by float64 copies: {ours / before:.2f} x", flush=True)
 
 
+def taken(command: list[str]) -> dict[str, float]:
+    """What a process took; processor time tells more where other processes run beside it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cost = measure(command)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": cost.seconds, "processor seconds": processor, "megabytes": cost.megabytes}
+
+
 def compare(name: str, ours: list[str], plain: list[str], runs: int) -> None:
-    """Print time and peak memory of a command beside plain transformers."""
-    costs = [(measure(ours), measure(plain)) for _ in range(runs)]
+    """Print time, processor time and peak memory of a command beside plain transformers."""
+    costs = [(taken(ours), taken(plain)) for _ in range(runs)]
     said = []
-    for unit, digits in (("seconds", 1), ("megabytes", 0)):
-        pairs: list[tuple[float, float]] = [(getattr(a, unit), getattr(b, unit)) for a, b in costs]
+    for unit, digits in (("seconds", 1), ("processor seconds", 1), ("megabytes", 0)):
+        pairs = [(a[unit], b[unit]) for a, b in costs]
         first, second = (statistics.median(side) for side in zip(*pairs, strict=True))
         ratio = statistics.median(a / b for a, b in pairs)
         said.append(f"{first:.{digits}f} against {second:.{digits}f} {unit}, {ratio:.2f} x")

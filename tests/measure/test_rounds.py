@@ -37,7 +37,8 @@ def old_bins(values: np.ndarray) -> list[int]:
     if high == low:
         return [len(values)] + [0] * (stats.BINS - 1)
     places = ((values / scale - low) / (high - low) * stats.BINS).astype(np.int64).clip(0, stats.BINS - 1)
-    return np.bincount(places, minlength=stats.BINS).tolist()
+    counts: list[int] = np.bincount(places, minlength=stats.BINS).tolist()
+    return counts
 
 
 def test_causal_weights_are_computed_once() -> None:
