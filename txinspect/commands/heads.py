@@ -114,7 +114,7 @@ COMMAND = Command(
         "first: A(t, 0); self: A(t, t); special: the sum over special tokens; entropy in nats, and relative to "
         "ln(t + 1); distance: the sum of A(t, k) · |t - k|. With --random, over the later copies of n tokens: "
         "duplicate A(t, t-n), induction A(t, t-n+1) (Olsson et al. 2022; other programs score t-n). A sink is a key "
-        "that a share of all heads gives more than 0.3 on average (Gu et al. 2025). A label is a number of at least a half, of "
-        "broad 0.9."
+        "that a share of all heads gives more than 0.3 on average (Gu et al. 2025). A label is "
+        "a number of at least a half, of broad 0.9."
     ),
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -26,14 +26,6 @@ RECEIVERS = 4
 """Keys listed for a head."""
 
 
-@dataclass
-class _Head:
-    """What is gathered of a head, query by query."""
-
-    queries: list[QueryRecord] = field(default_factory=list)
-    window: list[list[float | None]] = field(default_factory=list)
-
-
 def head_records(
     blocks: Blocks,
     shape: tuple[int, ...],
@@ -49,27 +41,25 @@ def head_records(
     """
     _, count, rows, keys = shape
     queries = coordinates.get("query", list(range(rows)))
-    received, last_key = _received(blocks, keys)
+    row_blocks = pooled(rows, WINDOW)
+    found = _gathered(blocks, count, queries, keys, row_blocks)
     # After the last key that any chosen query gives weight to, a causal mask hides all.
-    keys = last_key if "query" in coordinates else keys
+    keys = found.last_key if "query" in coordinates else keys
     first = max(0, keys - WINDOW)
-    gathered = _gathered(blocks, queries, range(first, keys))
-    strongest = [_strongest(mean[:keys]) for mean in received]
+    strongest = [_strongest(mean[:keys]) for mean in found.received]
     # All heads have the same columns, so that they can be compared: first each one's strongest key, then the next.
     ranks = zip_longest(*([key.index for key in own] for own in strongest))
     columns = pooled(keys, map_size, (0, *(key for rank in ranks for key in rank if key is not None)))
-    row_blocks = pooled(rows, WINDOW)
-    maps = _maxima(blocks, row_blocks, columns, count)
+    maps = _pooled_by_key(found.maxima, columns)
+    windows = found.last_rows[:, :, first:keys].tolist()
     return [
         HeadRecord(
             layer=layer,
             head=head,
             run=run,
-            queries=gathered[position].queries,
+            queries=found.queries[position],
             strongest=strongest[position],
-            window=WindowRecord(
-                queries=queries[-WINDOW:], keys=list(range(first, keys)), weights=gathered[position].window
-            ),
+            window=WindowRecord(queries=queries[-WINDOW:], keys=list(range(first, keys)), weights=windows[position]),
             map=MapRecord(
                 queries=[(queries[low], queries[high]) for low, high in row_blocks],
                 keys=columns,
@@ -80,16 +70,61 @@ def head_records(
     ]
 
 
-def _received(blocks: Blocks, keys: int) -> tuple[Tensor, int]:
-    """The mean weight of each key over the queries, (head, key), and one past the last key that has any."""
+@dataclass(frozen=True)
+class _Gathered:
+    """What one round over the weights tells of all heads."""
+
+    received: Tensor
+    """The mean weight of each key over the queries: (head, key)"""
+    queries: list[list[QueryRecord]]
+    """Each head's queries with their strongest keys."""
+    last_rows: Tensor
+    """The weights of the last queries, as many as a window has: (head, query, key)"""
+    maxima: Tensor
+    """The largest weight of each key in each block of queries, NaN where one is: (head, block, key)"""
+
+    @property
+    def last_key(self) -> int:
+        """One past the last key that has any weight."""
+        seen = self.received.ne(0).any(0).nonzero()
+        return int(seen.max()) + 1 if len(seen) else 1
+
+
+def _gathered(blocks: Blocks, heads: int, queries: Sequence[int], keys: int, row_blocks: Sequence[Block]) -> _Gathered:
+    """All of it in one round, since weights of a long text are computed anew in each."""
     import torch
 
-    total, rows = torch.zeros(1, keys, dtype=torch.float64), 0
+    total = torch.zeros(heads, keys, dtype=torch.float64)
+    maxima = torch.full((heads, len(row_blocks), keys), -torch.inf)
+    records: list[list[QueryRecord]] = [[] for _ in range(heads)]
+    tail: list[Tensor] = []
+    begin, window = 0, len(queries) - WINDOW
     for block in blocks():
-        total = total + block[0].to("cpu", torch.float64).sum(dim=1)
-        rows += block.shape[2]
-    seen = total.ne(0).any(0).nonzero()
-    return total / max(1, rows), int(seen.max()) + 1 if len(seen) else 1
+        weights = block[0].cpu()
+        end = begin + weights.shape[1]
+        total += weights.sum(dim=1, dtype=torch.float64)
+        if end > window:
+            tail.append(weights[:, max(0, window - begin) :].clone())
+        weights = weights.float()
+        for index, (first, last) in enumerate(row_blocks):
+            if first < end and last >= begin:
+                largest = weights[:, max(0, first - begin) : last + 1 - begin].amax(dim=1)
+                maxima[:, index] = torch.maximum(maxima[:, index], largest)
+        for own, seen in zip(records, _strongest_of_queries(weights, queries[begin:end]), strict=True):
+            own.extend(seen)
+        begin = end
+    last_rows = torch.cat(tail, dim=1) if tail else torch.zeros(heads, 0, keys)
+    return _Gathered(total / max(1, begin), records, last_rows, maxima)
+
+
+def _strongest_of_queries(weights: Tensor, queries: Sequence[int]) -> Iterator[list[QueryRecord]]:
+    """Of each head, the strongest keys of these queries; weights: (head, query, key)."""
+    import torch
+
+    for own in weights:
+        values, indices = torch.topk(own, min(STRONGEST, own.shape[1]), dim=-1)
+        rows = zip(queries, indices.tolist(), values.tolist(), strict=True)
+        yield [QueryRecord(index=query, keys=_records(zip(at, weight, strict=True))) for query, at, weight in rows]
 
 
 def _strongest(mean: Tensor) -> list[KeyRecord]:
@@ -105,41 +140,10 @@ def _records(pairs: Iterable[tuple[int, float]]) -> list[KeyRecord]:
     return [KeyRecord(index=index, weight=weight) for index, weight in pairs if weight != 0 and isfinite(weight)]
 
 
-def _gathered(blocks: Blocks, queries: Sequence[int], keys: range) -> list[_Head]:
-    """Of each head: every query's strongest keys, and the weights of the last queries over these keys."""
-    import torch
-
-    heads: list[_Head] = []
-    row = 0
-    for block in blocks():
-        heads = heads or [_Head() for _ in range(block.shape[1])]
-        values, indices = torch.topk(block[0].float(), min(STRONGEST, block.shape[3]), dim=-1)
-        for offset in range(block.shape[2]):
-            for position, head in enumerate(heads):
-                pairs = zip(indices[position, offset].tolist(), values[position, offset].tolist(), strict=True)
-                seen = [
-                    KeyRecord(index=index, weight=weight) for index, weight in pairs if weight != 0 and isfinite(weight)
-                ]
-                head.queries.append(QueryRecord(index=queries[row], keys=seen))
-                if row >= len(queries) - WINDOW:
-                    head.window.append(block[0, position, offset, keys.start : keys.stop].tolist())
-            row += 1
-    return heads
-
-
-def _maxima(blocks: Blocks, rows: Sequence[Block], columns: Sequence[Block], heads: int) -> list[Any]:
+def _pooled_by_key(maxima: Tensor, columns: Sequence[Block]) -> list[Any]:
     """The largest weight of each head in each block, (query, key) in lists; NaN where the block has one."""
     import numpy as np
 
-    maps = np.full((heads, len(rows), len(columns)), -np.inf, dtype=np.float32)
-    starts = np.array([first for first, _ in rows])
-    begin = 0
-    for block in blocks():
-        weights: Any = block[0].float().cpu().numpy()
-        touched = np.flatnonzero((starts < begin + block.shape[2]) & (np.append(starts[1:], np.inf) > begin))
-        inside = np.maximum(starts[touched] - begin, 0)
-        by_key = np.maximum.reduceat(weights[:, :, : columns[-1][1] + 1], [first for first, _ in columns], axis=2)
-        maps[:, touched] = np.maximum(maps[:, touched], np.maximum.reduceat(by_key, inside, axis=1))
-        begin += block.shape[2]
-    found: list[Any] = maps.tolist()
+    starts = [first for first, _ in columns]
+    found: list[Any] = np.maximum.reduceat(maxima[:, :, : columns[-1][1] + 1].numpy(), starts, axis=2).tolist()
     return found

@@ -1,25 +1,34 @@
 """Tensor → statistics, in float64, over the finite values.
 
 A tensor arrives as blocks, a factory of iterators, so that one too large to hold (attention weights of a long text)
-is measured without ever being whole: the first round takes counts, sum and range, the second deviations and histogram.
+is measured without ever being whole. One round takes everything; of blocks that are computed anew each time, only those
+before the range grew for the last time are counted into bins again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from txinspect.records import HistogramRecord, RowRecord, StatsRecord
 
 if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
     from torch import Tensor
+
+    Values = NDArray[float64]
 
 BINS = 16
 """Bins of a histogram."""
 
-_CHUNK = 1 << 20
-"""Elements turned into float64 at a time, so that measuring costs 8 MB whatever the tensor's size."""
+_CHUNK = 1 << 15
+"""Elements turned into float64 at a time: 256 KB, which stay in the cache of a core while they are reduced."""
+
+_SQUARABLE = (1e-100, 1e100)
+"""Between these, squares neither overflow nor vanish beside the square of the largest magnitude."""
 
 Blocks = Callable[[], Iterator["Tensor"]]
 
@@ -29,88 +38,190 @@ def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
 
     The standard deviation is the population one. Complex values are measured as their real and imaginary parts.
     """
-    import torch
+    import numpy as np
 
-    numel = finite_count = zeros = nan = posinf = neginf = 0
-    low, high, total = math.inf, -math.inf, 0.0
-    for chunk in _chunks(blocks):
-        finite = _finite(chunk)
-        numel += chunk.numel()
-        finite_count += finite.numel()
-        if finite.numel() < chunk.numel():
-            nan += int(torch.isnan(chunk).sum())
-            posinf += int(torch.isposinf(chunk).sum())
-            neginf += int(torch.isneginf(chunk).sum())
-        zeros += int((finite == 0).sum())
-        if finite.numel():
-            lowest, highest = torch.aminmax(finite)
-            low, high = min(low, float(lowest)), max(high, float(highest))
-            total += float(finite.sum())
-    counts = {"numel": numel, "zeros": zeros, "nan": nan, "posinf": posinf, "neginf": neginf}
-    if not finite_count:
-        return StatsRecord(mean=None, std=None, min=None, max=None, abs_max=None, l2=None, **counts), None
-
-    abs_max = max(abs(low), abs(high))
-    scale = abs_max or 1.0
-    mean = total / finite_count if math.isfinite(total) else scale * (_scaled_sum(blocks, scale) / finite_count)
-    deviations = squares = 0.0
-    bins = torch.zeros(BINS, dtype=torch.float64)
-    for chunk in _chunks(blocks):
-        finite = _finite(chunk) / scale
-        deviations += float((finite - mean / scale).square().sum())
-        squares += float(finite.square().sum())
-        bins += _histogram(finite, low / scale, high / scale)
-    stats = StatsRecord(
-        mean=mean,
-        std=scale * math.sqrt(deviations / finite_count),
-        min=low,
-        max=high,
-        abs_max=abs_max,
-        l2=scale * math.sqrt(squares),
-        **counts,
-    )
-    return stats, HistogramRecord(low=low, high=high, counts=[int(count) for count in bins])
+    with np.errstate(all="ignore"):
+        moments, bins, uncounted = _Moments(), _Bins(), 0
+        for index, block in enumerate(blocks()):
+            for values in _chunks(block):
+                moments.add(values)
+            if bins.range != moments.range:
+                bins, uncounted = _Bins(*moments.range), index
+            for values in _chunks(block):
+                bins.add(values, all_finite=moments.all_finite)
+        for block in islice(blocks(), uncounted):
+            for values in _chunks(block):
+                bins.add(values, all_finite=moments.all_finite)
+        scale = moments.scale
+        if scale != 1:
+            moments = _Moments(scale)
+            for block in blocks():
+                for values in _chunks(block):
+                    moments.add(values)
+    return moments.record(), bins.record()
 
 
 def measure_rows(vectors: Tensor) -> list[RowRecord]:
     """Norm, mean and deviation of each token's vector; vectors: (seq, feature)."""
-    records = []
-    for index, vector in enumerate(vectors):
-        stats, _ = measure(lambda vector=vector: iter((vector,)))  # type: ignore[misc]
-        records.append(RowRecord(index=index, l2=stats.l2, mean=stats.mean, std=stats.std))
+    records: list[RowRecord] = []
+    for piece in vectors.detach().split(max(1, _CHUNK // max(1, vectors[:1].numel()))):
+        columns = zip(*(column.tolist() for column in _row_statistics(piece)), strict=True)
+        for index, (count, l2, mean, std) in enumerate(columns, start=len(records)):
+            found = {"l2": l2, "mean": mean, "std": std} if count else {"l2": None, "mean": None, "std": None}
+            records.append(RowRecord(index=index, **found))
     return records
 
 
-def _finite(chunk: Tensor) -> Tensor:
-    """The finite values of a flat tensor; itself where all are, which a finite sum proves."""
+def _row_statistics(vectors: Tensor) -> tuple[Values, ...]:
+    """Of each row of vectors: the number of its finite values, their norm, mean and deviation, (seq) each."""
+    import numpy as np
     import torch
 
-    return chunk if torch.isfinite(chunk.sum()) else chunk[torch.isfinite(chunk)]
+    real = torch.view_as_real(vectors).flatten(1) if vectors.is_complex() else vectors
+    values: Values = real.to("cpu", torch.float64).numpy()
+    finite = np.isfinite(values)
+    counts = finite.sum(axis=1)
+    values = np.where(finite, values, 0)
+    # Scaled by a power of two, which is exact, no square overflows.
+    _, exponents = np.frexp(np.abs(values).max(axis=1, initial=0))
+    with np.errstate(over="ignore"):
+        values = np.ldexp(values, -exponents[:, None])
+        means = values.sum(axis=1) / np.maximum(counts, 1)
+        deviations = np.where(finite, values - means[:, None], 0)
+        std = np.sqrt(np.square(deviations).sum(axis=1) / np.maximum(counts, 1))
+        l2 = np.sqrt(np.square(values).sum(axis=1))
+        return counts, *(np.ldexp(column, exponents) for column in (l2, means, std))
 
 
-def _scaled_sum(blocks: Blocks, scale: float) -> float:
-    """The sum of the finite values, each divided by the largest magnitude: it cannot overflow."""
-    return sum(float((_finite(chunk) / scale).sum()) for chunk in _chunks(blocks))
-
-
-def _chunks(blocks: Blocks) -> Iterator[Tensor]:
-    """The blocks as flat float64 pieces on the CPU."""
+def _chunks(block: Tensor) -> Iterator[Values]:
+    """A block's numbers as float64 on the CPU, a few at a time, each time in the same memory."""
     import torch
 
-    for block in blocks():
-        flat = torch.view_as_real(block.detach()) if block.is_complex() else block.detach()
-        for piece in flat.reshape(-1).split(_CHUNK):
-            yield piece.to("cpu", torch.float64)
+    flat = torch.view_as_real(block.detach()) if block.is_complex() else block.detach()
+    flat = flat.reshape(-1)
+    widened = torch.empty(min(_CHUNK, flat.numel()), dtype=torch.float64)
+    values: Values = widened.numpy()
+    for piece in flat.split(_CHUNK << 5):
+        for chunk in piece.cpu().split(_CHUNK):
+            count = len(chunk)
+            widened[:count].copy_(chunk)
+            yield values[:count]
 
 
-def _histogram(finite: Tensor, low: float, high: float) -> Tensor:
-    """Counts in BINS equal bins from low to high; all values of a constant tensor fall into the first bin."""
-    import torch
+class _Moments:
+    """Counts, range, mean and squared deviations of the values added so far, each divided by `scale`."""
 
-    width = high - low
-    if width == 0 or not math.isfinite(width):
-        counts = torch.zeros(BINS, dtype=torch.float64)
-        counts[0] = finite.numel()
-        return counts
-    positions = ((finite - low) / width * BINS).long().clamp_(0, BINS - 1)
-    return torch.bincount(positions, minlength=BINS).double()
+    def __init__(self, scale: float = 1.0) -> None:
+        self.divisor = scale
+        self.numel = self.finite = self.zeros = self.nan = self.posinf = self.neginf = 0
+        self.low, self.high = math.inf, -math.inf
+        self.mean = self.deviations = 0.0
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest finite value."""
+        return self.low, self.high
+
+    @property
+    def all_finite(self) -> bool:
+        """Whether no value was NaN or infinite."""
+        return self.finite == self.numel
+
+    @property
+    def scale(self) -> float:
+        """1, or where squares would overflow or vanish a power of two near the largest magnitude."""
+        largest = max(abs(self.low), abs(self.high)) if self.finite else 0.0
+        if largest == 0 or _SQUARABLE[0] < largest < _SQUARABLE[1]:
+            return 1.0
+        return math.ldexp(1.0, math.frexp(largest)[1] - 1)
+
+    def add(self, values: Values) -> None:
+        """Take in some values; their memory is used for the deviations."""
+        import numpy as np
+
+        self.numel += len(values)
+        total = float(np.add.reduce(values))
+        if not math.isfinite(total):  # as it is wherever one value is not
+            values, total = self._finite(values)
+        count = len(values)
+        if not count:
+            return
+        low, high = float(values.min()), float(values.max())
+        if low <= 0 <= high:
+            self.zeros += int(np.count_nonzero(values == 0))
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        if self.divisor != 1:
+            values = values / self.divisor
+            total = float(np.add.reduce(values))
+        # Each chunk about its own mean, and the chunks about each other's (Chan, Golub and LeVeque 1979).
+        mean, before = total / count, self.finite
+        apart = np.subtract(values, mean, out=values)
+        self.finite += count
+        # A product, where a power would raise: what does not fit is measured once more, scaled.
+        step = mean - self.mean
+        self.deviations += float(np.add.reduce(np.square(apart, out=apart)))
+        self.deviations += step * step * (before / self.finite * count)
+        self.mean += step * (count / self.finite)
+
+    def _finite(self, values: Values) -> tuple[Values, float]:
+        """The finite ones of some values, and their sum; counts the others."""
+        import numpy as np
+
+        finite = values[np.isfinite(values)]
+        if len(finite) < len(values):
+            self.nan += int(np.count_nonzero(np.isnan(values)))
+            self.posinf += int(np.count_nonzero(values == math.inf))
+            self.neginf += int(np.count_nonzero(values == -math.inf))
+        return finite, float(np.add.reduce(finite))
+
+    def record(self) -> StatsRecord:
+        """The statistics of all values added."""
+        counts = {name: getattr(self, name) for name in ("numel", "zeros", "nan", "posinf", "neginf")}
+        if not self.finite:
+            return StatsRecord(mean=None, std=None, min=None, max=None, abs_max=None, l2=None, **counts)
+        return StatsRecord(
+            mean=self.divisor * self.mean,
+            std=self.divisor * math.sqrt(self.deviations / self.finite),
+            min=self.low,
+            max=self.high,
+            abs_max=max(abs(self.low), abs(self.high)),
+            l2=self.divisor * math.sqrt(self.deviations + self.finite * self.mean**2),
+            **counts,
+        )
+
+
+class _Bins:
+    """How many of the values added lie in each of BINS equal bins; all of a constant tensor's in the first."""
+
+    def __init__(self, low: float = math.inf, high: float = -math.inf) -> None:
+        self.range = low, high
+        self.counts = [0] * BINS
+
+    def add(self, values: Values, *, all_finite: bool) -> None:
+        """Count some values, which lie in the range; those that are not finite are left out. Uses their memory."""
+        import numpy as np
+        import torch
+
+        low, high = self.range
+        if not all_finite:
+            values = values[np.isfinite(values)]
+        # Divided by the largest magnitude, so that no range overflows.
+        scale = max(abs(low), abs(high)) or 1.0
+        low, width = low / scale, high / scale - low / scale
+        if width == 0 or not len(values):
+            self.counts[0] += len(values)
+            return
+        if scale != 1:
+            np.divide(values, scale, out=values)
+        if low != 0:
+            np.subtract(values, low, out=values)
+        np.divide(values, width / BINS, out=values)
+        bins = torch.from_numpy(values.astype(np.uint8))
+        counts = torch.bincount(bins, minlength=BINS + 1).tolist()
+        # The largest value is at the end of the last bin.
+        self.counts = [sum(pair) for pair in zip(self.counts, [*counts[:-2], counts[-2] + counts[-1]], strict=True)]
+
+    def record(self) -> HistogramRecord | None:
+        """The counts; None if there was no finite value."""
+        low, high = self.range
+        return HistogramRecord(low=low, high=high, counts=self.counts) if low <= high else None

@@ -1,0 +1,177 @@
+"""What statistics cost: per number, of all stages of a pass, and of every layer's attention weights.
+
+    python -m tests.benchmarks.statistics [--model PATH] [--runs 3] [--threads N] [--only numbers,stages,weights]
+
+Numbers are measured beside the rule of float64 copies that this package had before. Commands run in turn with plain
+transformers, each as a process of its own; seconds and megabytes are medians, ratios the medians of each pair's. The
+model is a GGUF file or a folder; if none is given, a llama of SmolLM2-135M's shape with random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tests.benchmarks.lesson import measure
+from txinspect.measure import stats
+
+PLAIN = """
+import sys, torch
+from pathlib import Path
+from transformers import AutoModelForCausalLM, AutoTokenizer
+path, attention, text = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]).read_text()
+where = (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
+tokenizer = AutoTokenizer.from_pretrained(where[0], **where[1])
+model = AutoModelForCausalLM.from_pretrained(where[0], attn_implementation=attention, dtype=torch.float32, **where[1])
+ids = tokenizer(text, return_tensors="pt")
+def reduced(x):
+    finite = x[torch.isfinite(x)] if not torch.isfinite(x.sum()) else x
+    low, high = torch.aminmax(finite)
+    mean = finite.sum(dtype=torch.float64) / finite.numel()
+    norm = torch.linalg.vector_norm(finite, dtype=torch.float64)
+    std = (norm**2 / finite.numel() - mean**2).clamp_(0).sqrt()
+    return low, high, mean, norm, std, finite.numel() - finite.count_nonzero(), torch.histc(finite, 16, low, high)
+with torch.no_grad():
+    output = model(**ids, use_cache=False, output_attentions=attention == "eager")
+    if attention == "eager":
+        print([reduced(weights) for weights in output.attentions])
+"""
+"""Plain transformers: a forward pass, and with eager attention all weights and their statistics."""
+
+
+def by_copies(tensor: Tensor) -> Tensor:
+    """The rule before: float64 copies of a million numbers at a time, in two rounds."""
+    pieces = tensor.reshape(-1).split(1 << 20)
+    total, zeros, low, high = 0.0, 0, float("inf"), -float("inf")
+    for piece in pieces:
+        wide = piece.to(torch.float64)
+        total += float(wide.sum())
+        zeros += int((wide == 0).sum())
+        lowest, highest = torch.aminmax(wide)
+        low, high = min(low, float(lowest)), max(high, float(highest))
+    mean, scale, found = total / tensor.numel(), max(abs(low), abs(high)), torch.zeros(stats.BINS)
+    for piece in pieces:
+        wide = piece.to(torch.float64) / scale
+        (wide - mean / scale).square().sum(), wide.square().sum()
+        places = ((wide - low / scale) / ((high - low) / scale) * stats.BINS).long().clamp_(0, stats.BINS - 1)
+        found += torch.bincount(places, minlength=stats.BINS)
+    return found
+
+
+def nanoseconds(call: Callable[[], object], count: int, runs: int) -> float:
+    """The best time of some runs, per number."""
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return min(times) / count * 1e9
+
+
+def numbers(runs: int) -> None:
+    """Print what a number of each type costs."""
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        tensor = torch.randn(9, 512, 512, generator=torch.Generator().manual_seed(0)).to(dtype)
+        before = nanoseconds(lambda tensor=tensor: by_copies(tensor), tensor.numel(), runs)  # type: ignore[misc]
+        ours = nanoseconds(
+            lambda tensor=tensor: stats.measure(lambda: iter((tensor,))),  # type: ignore[misc]
+            tensor.numel(),
+            runs,
+        )
+        name = str(dtype).removeprefix("torch.")
+        print(f"{name}: {ours:.1f} ns a number, {before:.1f} by float64 copies: {ours / before:.2f} x", flush=True)
+
+
+def taken(command: list[str]) -> dict[str, float]:
+    """What a process took; processor time tells more where other processes run beside it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cost = measure(command)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": cost.seconds, "processor seconds": processor, "megabytes": cost.megabytes}
+
+
+def compare(name: str, ours: list[str], plain: list[str], runs: int) -> None:
+    """Print time, processor time and peak memory of a command beside plain transformers."""
+    costs = [(taken(ours), taken(plain)) for _ in range(runs)]
+    said = []
+    for unit, digits in (("seconds", 1), ("processor seconds", 1), ("megabytes", 0)):
+        pairs = [(a[unit], b[unit]) for a, b in costs]
+        first, second = (statistics.median(side) for side in zip(*pairs, strict=True))
+        ratio = statistics.median(a / b for a, b in pairs)
+        said.append(f"{first:.{digits}f} against {second:.{digits}f} {unit}, {ratio:.2f} x")
+    print(f"{name}: {'; '.join(said)}", flush=True)
+
+
+def commands(model: Path, runs: int, only: list[str]) -> None:
+    """Print what all stages and all layers' weights cost."""
+    with tempfile.TemporaryDirectory() as folder:
+        for what, count in (("stages", 64), ("stages", 512), ("weights", 1024), ("weights", 2048)):
+            if what not in only:
+                continue
+            text = Path(folder) / f"{count}.txt"
+            text.write_text("the cat sat on " * (count // 4), encoding="utf-8")
+            stages = "**" if what == "stages" else "layers.*.attention.weights"
+            ours = ["run", "-s", stages, "-m", str(model), "--file", str(text), "--dtype", "float32", "--json"]
+            attention = "sdpa" if what == "stages" else "eager"
+            plain = ["-c", PLAIN, str(model), attention, str(text)]
+            name = f"{'all stages' if what == 'stages' else 'all weights'}, {count} tokens"
+            compare(name, [sys.executable, "-m", "txinspect", *ours], [sys.executable, *plain], runs)
+
+
+def write_checkpoint(folder: Path) -> None:
+    """A llama of SmolLM2-135M's shape with random weights and opt-mini's tokenizer."""
+    import shutil
+
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from txinspect.sources.bundled_models import BUNDLED
+
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUNDLED / "opt-mini" / name, folder)
+
+
+def main() -> None:
+    """Print the comparisons."""
+    parser = argparse.ArgumentParser(description="What statistics cost, beside plain transformers.")
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="threads of torch, here and in all processes")
+    parser.add_argument("--only", default="numbers,stages,weights")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    only = options.only.split(",")
+    if "numbers" in only:
+        numbers(2 * options.runs + 1)
+    with tempfile.TemporaryDirectory() as temporary:
+        model = options.model or Path(temporary)
+        if not options.model:
+            write_checkpoint(model)
+        commands(model, options.runs, only)
+
+
+if __name__ == "__main__":
+    main()
