@@ -165,3 +165,18 @@ def test_other_tokens_are_a_sentence(tmp_path: Path, run_cli: Run) -> None:
     result = run_cli("diff", "--against", save_tiny("llama", tmp_path / "m"))
     assert result.exit_code == 1
     assert "no positions to compare" in result.stderr
+
+
+def test_another_text_of_as_many_tokens() -> None:
+    report = inspect(DiffQuery(text="The quick fox", against_text="The slow fox", stages=("layers.*.output", "logits")))
+    assert report.logits is not None
+    assert report.logits.ln_perplexity_ratio is None
+    assert report.first_divergence == "layers.0.output"
+    with pytest.raises(InspectError, match="tokens long: give two of as many"):
+        inspect(DiffQuery(text="The quick fox", against_text="The fox"))
+
+
+def test_a_model_without_an_adapter_has_none_to_leave_out(run_cli: Run) -> None:
+    result = run_cli("diff", "--against-no-adapter")
+    assert result.exit_code == 2
+    assert "leaves out an adapter" in result.stderr

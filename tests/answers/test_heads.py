@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 from typer.testing import Result
 
 from tests.making.models import buildable_types, by_type, save_tiny
 from txinspect import AttnQuery, HeadsQuery, InspectError, ModelChoice, inspect
+from txinspect.models.quiet import quiet
 
 Run = Callable[..., Result]
 
@@ -84,3 +87,29 @@ def test_the_drawing_names_the_strongest(run_cli: Run) -> None:
     shown = run_cli("heads", "--random").stdout
     assert "0.1 0.99" in shown
     assert json.loads(run_cli("heads", "--json").stdout)["heads"][1]["labels"] == ["previous"]
+
+
+@pytest.mark.parametrize("model_type", ["opt", "llama", "gpt2", "bloom"])
+def test_weighed_by_what_the_output_projection_makes_of_values(model_type: str, tmp_path: Path) -> None:
+    """Against a product with the projection's own matrix, head by head (Kobayashi et al. 2020)."""
+    choice = ModelChoice(name=str(save_tiny(model_type, tmp_path / "m")))
+    report = inspect(HeadsQuery(model=choice, text="abc def", layers=(0,), weighted="output"))
+    attention = inspect(AttnQuery(model=choice, text="abc def", values=True))
+    parts = {tensor.name.rpartition(".")[2]: torch.tensor(tensor.values)[0] for tensor in attention.tensors}
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(choice.name).eval()
+    names = ("out_proj", "o_proj", "c_proj", "dense")
+    matrices = {name: module for name, module in model.named_modules() if name.rpartition(".")[2] in names}
+    first = next(module for name, module in matrices.items() if "attn" in name or "attention" in name)
+    matrix = first.weight.detach() if isinstance(first, torch.nn.Linear) else first.weight.detach().T
+    heads, count = parts["weights"].shape[0], parts["weights"].shape[1]
+    values = parts["v"].repeat_interleave(heads // parts["v"].shape[0], dim=0)
+    width = values.shape[-1]
+    for head in report.heads:
+        own = matrix[:, head.head * width : (head.head + 1) * width]
+        lengths = (values[head.head] @ own.T).norm(dim=-1)
+        moved = parts["weights"][head.head] * lengths
+        shares = (moved / moved.sum(-1, keepdim=True)).double()
+        assert head.previous == pytest.approx(float(shares.diagonal(-1).mean()), rel=1e-4)
+        assert head.first_token == pytest.approx(float(shares[1:, 0].mean()), rel=1e-4)
+        assert count == len(report.input.tokens)

@@ -73,7 +73,10 @@ EXPECTED = {
     | OUTPUT
     | TEXT
     | {"-s", "--stage", "--isolated", "--tolerance", "--fail-on", "--map", "--against"}
-    | {f"--against-{way}" for way in ("8bit", "4bit", "dtype", "attn", "device", "revision", "file")},
+    | {
+        f"--against-{way}"
+        for way in ("8bit", "4bit", "dtype", "attn", "device", "revision", "text", "no-adapter", "file")
+    },
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
     "plan": LOADING | OUTPUT | TEXT | {"-s", "--stage"},
     "schema": set(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject
 from txinspect.queries import ModelChoice, Notify
 from txinspect.records import CheckRecord, InputRecord
+from txinspect.sources.source import resolve
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +58,7 @@ def answer(query: DiffQuery, notify: Notify) -> DiffReport:
     if query.against_file is not None:
         comparison.read(dumps.load(query.against_file, query.names))
     elif query.against_attn is None:
-        side = _side(query, query.other())
+        side = _other_side(query)
         other = observe(side, notify, comparison.plan_other, comparison.compare, then=comparison.isolate)
     return comparison.report(this, other)
 
@@ -64,6 +66,18 @@ def answer(query: DiffQuery, notify: Notify) -> DiffReport:
 def _side(query: DiffQuery, model: ModelChoice) -> RunQuery:
     """What one side is asked."""
     return RunQuery(model=model, text=query.text, special=query.special, stages=query.stages or COMPARED[-1:])
+
+
+def _other_side(query: DiffQuery) -> RunQuery:
+    """What the other side is asked. Raises UsageError for a model without an adapter to leave out."""
+    if query.against_text is not None:
+        return replace(_side(query, query.model), text=query.against_text)
+    if not query.against_no_adapter:
+        return _side(query, query.other())
+    source = resolve(query.model)
+    if source.base is None:
+        raise UsageError(f"{spelled('against_no_adapter', True)} leaves out an adapter, and {source.name!r} is none")
+    return _side(query, replace(query.model, name=source.base, revision=None))
 
 
 def _chosen(subject: Subject, query: DiffQuery) -> list[Want]:
@@ -102,7 +116,13 @@ class _Comparison:
 
     def plan_other(self, subject: Subject, query: RunQuery, text: InputRecord) -> Plan:
         """What the other side records. Raises InspectError for a text that is other tokens there."""
-        if text.input_ids != self.text.input_ids:
+        count = len(text.tokens)
+        if count != len(self.text.tokens) and self.query.against_text is not None:
+            raise InspectError(
+                f"the texts are {len(self.text.tokens)} and {count} tokens long: give two of as many, so that their "
+                f"positions can be compared"
+            )
+        if text.input_ids != self.text.input_ids and self.query.against_text is None:
             raise InspectError(
                 f"the text is {len(self.text.tokens)} tokens for {self.subject.source.name!r} and other ones, "
                 f"{len(text.tokens)}, for {subject.source.name!r}: there are no positions to compare"
@@ -158,7 +178,7 @@ class _Comparison:
             sum(scored.logprob for _, scored in predictions.after_each(each, [*ids[1:], None]) if scored is not None)
             for each in (this, other)
         ]
-        predicted = len(ids) - 1
+        predicted = len(ids) - 1 if self.query.against_text is None else 0  # another text has another perplexity
         self.logits = LogitsDiffRecord(
             kl_mean=float(divergences.mean()),
             kl_median=float(divergences.median()),
@@ -238,10 +258,14 @@ class _Comparison:
 
     def report(self, this: Observation, other: Observation | None) -> DiffReport:
         """Everything in a record."""
+        from msgspec import structs
+
         if not self.apart:
             raise StageError("the two sides have no stage of the same name and shape: there is nothing to compare")
         stages = [
-            replace_isolated(self.apart[name], self.isolated.get(name)) for name in self.this if name in self.apart
+            structs.replace(self.apart[name], isolated_rel_l2=self.isolated.get(name))
+            for name in self.this
+            if name in self.apart
         ]
         tolerance = self.query.tolerance if self.query.tolerance is not None else WITHIN_NOISE * (self.noise or 0.0)
         first = next((each.name for each in stages if _parts(each, tolerance)), None)
@@ -285,13 +309,6 @@ class _Comparison:
         return [_check(test, stages, self.logits, len(self.changed)) for test in self.query.fail_on]
 
 
-def replace_isolated(record: StageDiffRecord, isolated: float | None) -> StageDiffRecord:
-    """A record with what the layer alone is apart."""
-    from msgspec import structs
-
-    return structs.replace(record, isolated_rel_l2=isolated)
-
-
 def _name(caught: CaughtTensor) -> str:
     return caught.want.supply.name if caught.run == 1 else f"{caught.want.supply.name}#{caught.run}"
 
@@ -300,25 +317,20 @@ def _kept(caught: CaughtTensor) -> Tensor:
     return caught.tensor.whole().detach().to("cpu", copy=True)
 
 
-def _on_backend(running: Running, backend: str) -> Any:
+@contextmanager
+def _on_backend(running: Running, backend: str) -> Iterator[None]:
     """While open, the model runs on another attention backend. Raises UsageError for one that it does not have."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def changed() -> Any:
-        before = running.model.config._attn_implementation
-        try:
-            with quiet():
-                running.model.set_attn_implementation(backend)
-        except (ValueError, ImportError, KeyError) as error:
-            raise UsageError(f"{spelled('against_attn', backend)} is not to be had here: {error}") from error
-        try:
-            yield
-        finally:
-            with quiet():
-                running.model.set_attn_implementation(before)
-
-    return changed()
+    before = running.model.config._attn_implementation
+    try:
+        with quiet():
+            running.model.set_attn_implementation(backend)
+    except (ValueError, ImportError, KeyError) as error:
+        raise UsageError(f"{spelled('against_attn', backend)} is not to be had here: {error}") from error
+    try:
+        yield
+    finally:
+        with quiet():
+            running.model.set_attn_implementation(before)
 
 
 def _record(

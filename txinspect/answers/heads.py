@@ -9,6 +9,7 @@ from txinspect.answers.observing import observe
 from txinspect.answers.reporting import encode
 from txinspect.commands.heads import HeadsQuery, HeadsReport, KindRecord
 from txinspect.errors import InspectError, StageError
+from txinspect.forward.projections import Projections
 from txinspect.forward.wants import Plan, Want, check_layers, plan_of
 from txinspect.measure import kinds
 from txinspect.models import tokenizer
@@ -69,8 +70,9 @@ class _Reading:
         self.query = query
         self.heads: list[KindRecord] = []
         self.on_keys: list[list[float]] = []
-        self.scales: dict[tuple[str | None, int], Tensor] = {}
+        self.scales: dict[tuple[str | None, int], Tensor] = {}  # values: (kv_head, key, head_dim)
         self.other: list[int] = []
+        self.projections: Projections | None = None
 
     def plan(self, subject: Subject, query: HeadsQuery, text: InputRecord) -> Plan:
         """The weights of the layers asked for; before each the values where they are weighed by them."""
@@ -88,13 +90,17 @@ class _Reading:
             for supply in supplies
             if supply.available
         ]
-        return plan_of(subject.architecture, wants)
+        if query.weighted != "output":
+            return plan_of(subject.architecture, wants)
+        paths = dict.fromkeys(want.supply.module for want in wants if want.supply.module)
+        self.projections = Projections(list(paths))
+        return plan_of(subject.architecture, wants, (self.projections,))
 
     def look(self, caught: CaughtTensor) -> None:
         """Measure an attention."""
         layer, place = int(caught.want.supply.name.split(".")[1]), (caught.want.supply.module, caught.run)
         if caught.want.supply.part == "v":
-            self.scales[place] = caught.tensor.whole()[0].float().norm(dim=-1)
+            self.scales[place] = caught.tensor.whole()[0]
             return
         shape, count = caught.tensor.shape, len(self.text.tokens)
         if len(shape) != 4 or shape[2] != count or shape[3] != count:
@@ -113,9 +119,15 @@ class _Reading:
         self.on_keys += measured.on_keys
 
     def _scale(self, place: tuple[str | None, int], heads: int) -> Tensor | None:
-        """How long what each key passes on is: (head, key); of values that several heads share, the same."""
-        scale = self.scales.pop(place, None)
-        return None if scale is None else scale.repeat_interleave(heads // scale.shape[0], dim=0)
+        """How long what each key passes on is: (head, key); several heads may share a value."""
+        values = self.scales.pop(place, None)
+        if values is None:
+            return None
+        values = values.repeat_interleave(heads // values.shape[0], dim=0)
+        if self.projections is None or place[0] is None:
+            lengths: Tensor = values.float().norm(dim=-1)
+            return lengths
+        return self.projections.lengths(place[0], values)
 
     def notes(self) -> list[str]:
         """Which layers are left out."""

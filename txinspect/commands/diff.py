@@ -24,6 +24,8 @@ _WAYS = {
     "against_attn": None,
     "against_device": None,
     "against_revision": None,
+    "against_text": None,
+    "against_no_adapter": False,
     "against_file": None,
 }
 """The fields that name the other side, with what they are where they name none."""
@@ -55,6 +57,12 @@ class DiffQuery(TextQuery["DiffReport"]):
     against_revision: Annotated[
         str | None, Option("--against-revision", "Another revision of the model on the Hub.", "REV", AGAINST)
     ] = None
+    against_text: Annotated[
+        str | None, Option("--against-text", "The model on another text of as many tokens.", "TEXT", AGAINST)
+    ] = None
+    against_no_adapter: Annotated[
+        bool, Option("--against-no-adapter", "The base model, without the adapter that -m names.", None, AGAINST)
+    ] = False
     against_file: Annotated[
         Path | None,
         Option("--against-file", "Tensors that --save wrote, .safetensors or .npz.", "FILE", AGAINST),
@@ -86,7 +94,7 @@ class DiffQuery(TextQuery["DiffReport"]):
         return next(name for name, none in _WAYS.items() if getattr(self, name) != none)
 
     def other(self) -> ModelChoice:
-        """The other side's model."""
+        """The other side's model; that of `against_no_adapter` is known to the adapter alone."""
         values = {
             "against": {"name": self.against, "revision": None},
             "against_8bit": {"quantization": "8bit"},

@@ -10,7 +10,7 @@ from txinspect.errors import UsageError, spelled
 from txinspect.queries import Layers, Option, TensorQuery, check_one_of
 from txinspect.records import Record, TensorsReport, doc
 
-Weighting = Literal["value"]
+Weighting = Literal["value", "output"]
 
 Kind = Literal["previous", "induction", "duplicate", "first", "self", "broad"]
 
@@ -30,7 +30,11 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
     seed: Annotated[int, Option("--seed", "With --random: what the tokens are drawn with.", "S")] = 0
     weighted: Annotated[
         Weighting | None,
-        Option("--weighted", "Weigh by what is moved: value scales A by the length of each value.", "HOW"),
+        Option(
+            "--weighted",
+            "Weigh by what is moved: the length of each value, or of its output.",
+            "HOW",
+        ),
     ] = None
 
     @property
