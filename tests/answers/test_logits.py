@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,20 @@ def test_a_text_of_one_token_has_no_score(run_cli: Run) -> None:
 # Every type
 
 
+NO_NEXT = {"musicgen", "musicgen_melody"}
+"""Types that predict several codebooks at once."""
+
+BOTH_WAYS = {"xlnet", "cpmant"}
+"""Types in which a token sees those after it."""
+
+
+def test_the_readme_s_counts() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    said = re.sub(r"\s+", " ", readme)
+    assert f"`logits` and `lens` work on {len(buildable_types()) - len(NO_NEXT)} types" in said
+    assert f"two types, {' and '.join(sorted(BOTH_WAYS, reverse=True))}, see both ways" in said
+
+
 @pytest.mark.parametrize("model_type", by_type(buildable_types()))
 def test_every_type_against_plain_transformers(model_type: str, tmp_path: Path) -> None:
     """numpy's ranks and sums; every layer's row, the last of which gives the logits to the last bit."""
@@ -153,7 +168,7 @@ def test_every_type_against_plain_transformers(model_type: str, tmp_path: Path) 
         report = inspect(LogitsQuery(model=choice, text="abc def", position=None, top_k=3, values=True))
     except InspectError as error:
         assert "does not predict one token after each" in str(error)  # noqa: PT017
-        assert model_type.startswith("musicgen")
+        assert model_type in NO_NEXT
         return
     logits = np.array(report.tensors[0].values[0])
     exact = logits - logits.max(-1, keepdims=True)
@@ -166,7 +181,7 @@ def test_every_type_against_plain_transformers(model_type: str, tmp_path: Path) 
             assert each.next.id == ids[each.position + 1]
             assert each.next.rank == 1 + (row > row[each.next.id]).sum()
             assert each.surprisal == pytest.approx(-logprobs[each.position, each.next.id], rel=1e-9)
-    assert report.bidirectional == (model_type in {"xlnet", "cpmant"})
+    assert report.bidirectional == (model_type in BOTH_WAYS)
     if report.text_score is not None:
         total = sum(logprobs[i, ids[i + 1]] for i in range(len(ids) - 1))
         assert report.text_score.perplexity == pytest.approx(np.exp(-total / (len(ids) - 1)), rel=1e-6)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from txinspect.forward.wants import Plan, Want, named, plan_of
 from txinspect.measure import difference, predictions
 from txinspect.measure.difference import Difference
 from txinspect.models import tokenizer
+from txinspect.models.backend import another, on_backend
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject
 from txinspect.queries import ModelChoice, Notify
@@ -203,7 +203,7 @@ class _Comparison:
         """How far this side is from itself where nothing but the order of sums changes; on the way, another backend."""
         plan = plan_of(running.subject.architecture, _chosen(running.subject, self.query))
         if self.query.against_attn is not None:
-            with _on_backend(running, self.query.against_attn):
+            with on_backend(running.model, self.query.against_attn):
                 running.run(self.text, plan, self.compare)
                 self._isolate_in(running)
         if self.query.tolerance is not None:
@@ -217,9 +217,9 @@ class _Comparison:
 
         twice = {name: tensor.repeat(2, 1) for name, tensor in running.inputs(self.text).items()}
         attempts: list[Callable[[], Any]] = [lambda: capture.run(running.model, twice, plan, receive)]
-        current = running.model.config._attn_implementation
-        if self.query.against_attn is None and current in ("sdpa", "eager"):
-            attempts.append(lambda: self._on_another(running, "eager" if current == "sdpa" else "sdpa", plan, receive))
+        backend = another(running.model)
+        if self.query.against_attn is None and backend is not None:
+            attempts.append(lambda: self._on_another(running, backend, plan, receive))
         for attempt in attempts:
             try:
                 with quiet():
@@ -229,7 +229,7 @@ class _Comparison:
         self.noise = max(seen)
 
     def _on_another(self, running: Running, backend: str, plan: Plan, receive: Callable[[CaughtTensor], None]) -> None:
-        with _on_backend(running, backend):
+        with on_backend(running.model, backend):
             running.run(self.text, plan, receive)
 
     def isolate(self, running: Running) -> None:
@@ -315,22 +315,6 @@ def _name(caught: CaughtTensor) -> str:
 
 def _kept(caught: CaughtTensor) -> Tensor:
     return caught.tensor.whole().detach().to("cpu", copy=True)
-
-
-@contextmanager
-def _on_backend(running: Running, backend: str) -> Iterator[None]:
-    """While open, the model runs on another attention backend. Raises UsageError for one that it does not have."""
-    before = running.model.config._attn_implementation
-    try:
-        with quiet():
-            running.model.set_attn_implementation(backend)
-    except (ValueError, ImportError, KeyError) as error:
-        raise UsageError(f"{spelled('against_attn', backend)} is not to be had here: {error}") from error
-    try:
-        yield
-    finally:
-        with quiet():
-            running.model.set_attn_implementation(before)
 
 
 def _record(
