@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import Result
 
 from tests.making.checkpoints import change_weights
-from tests.making.models import buildable_types, by_type, save_tiny
+from tests.making.models import FEW, buildable_types, by_type, save_tiny
 from txinspect import DiffQuery, InspectError, ModelChoice, inspect
 from txinspect.commands.diff import DiffReport
 from txinspect.measure import difference
@@ -83,7 +83,7 @@ def _other(folder: Path, tmp_path: Path, layer: int, delta: float = 0.5) -> Path
     return other if changed else None
 
 
-@pytest.mark.parametrize("model_type", by_type(buildable_types()))
+@pytest.mark.parametrize("model_type", by_type(buildable_types(), FEW))
 def test_a_planted_difference_is_found_in_its_layer(model_type: str, tmp_path: Path) -> None:
     folder = save_tiny(model_type, tmp_path / "m")
     other = _other(folder, tmp_path, 1)

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from typer.testing import Result
 
-from tests.making.models import buildable_types, by_type, save_tiny
+from tests.making.models import FEW, buildable_types, by_type, save_tiny
 from txinspect import AttnQuery, HeadsQuery, InspectError, ModelChoice, inspect
 from txinspect.models.quiet import quiet
 
@@ -52,7 +52,7 @@ def test_the_numbers_are_those_of_attn() -> None:
     assert head.first_token == pytest.approx(sum(window[t][0] or 0 for t in range(1, 10)) / 9)
 
 
-@pytest.mark.parametrize("model_type", by_type(buildable_types()))
+@pytest.mark.parametrize("model_type", by_type(buildable_types(), FEW))
 def test_every_type_has_heads_or_a_reason(model_type: str, tmp_path: Path) -> None:
     choice = ModelChoice(name=str(save_tiny(model_type, tmp_path / "m")))
     try:

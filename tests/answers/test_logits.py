@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from typer.testing import Result
 
-from tests.making.models import BUILT_FROM_PART, buildable_types, by_type, save_tiny
+from tests.making.models import BUILT_FROM_PART, FEW, buildable_types, by_type, save_tiny
 from txinspect import InspectError, LensQuery, LogitsQuery, ModelChoice, inspect
 from txinspect.models.quiet import quiet
 
@@ -222,7 +222,7 @@ SAME_LOSS = [
 ]
 
 
-@pytest.mark.parametrize("model_type", by_type(SAME_LOSS))
+@pytest.mark.parametrize("model_type", by_type(SAME_LOSS, FEW))
 def test_the_perplexity_is_exp_of_transformers_own_loss(model_type: str, tmp_path: Path) -> None:
     folder = save_tiny(model_type, tmp_path / "m")
     report = inspect(LogitsQuery(model=ModelChoice(name=str(folder)), text="abc def"))

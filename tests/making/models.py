@@ -19,7 +19,7 @@ import dataclasses
 import importlib.util
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -375,11 +375,13 @@ def buildable_types() -> list[str]:
     return [name for name in registered_types() if name not in NOT_RUN and missing_package(name) is None]
 
 
-def by_type(names: Iterable[str]) -> list[Any]:
-    """Parameters of a test: a type that is not representative belongs to the tier `conformance`."""
-    return [
-        pytest.param(name, marks=() if name in REPRESENTATIVE else pytest.mark.conformance, id=name) for name in names
-    ]
+FEW = ("opt", "gpt2", "llama", "bloom", "xlnet", "deepseek_v4", "qwen3_next", "mamba", "granitemoehybrid")
+"""The types that a test takes by default whose subject hardly differs between types."""
+
+
+def by_type(names: Iterable[str], often: Collection[str] = REPRESENTATIVE) -> list[Any]:
+    """Parameters of a test: a type that is not taken `often` belongs to the tier `conformance`."""
+    return [pytest.param(name, marks=() if name in often else pytest.mark.conformance, id=name) for name in names]
 
 
 def registered_types() -> list[str]:

@@ -123,10 +123,13 @@ class _Reading:
         """Whether the way from the last layer's output gives the logits to the last bit."""
         import torch
 
-        last = self.tail.outputs(len(self.running.subject.architecture.layers) - 1)
+        index = len(self.running.subject.architecture.layers) - 1
+        last = self.tail.outputs(index)
         if last is not None and self.final is not None:
             again = self.tail.logits(self.running.model, self.inputs, last)
             self.equal = torch.equal(torch.nan_to_num(again), torch.nan_to_num(self.final))
+        if self.equal and self.query.at == "output":
+            self.kept[index] = self._own()
         if not self.equal:
             self.notes.append(
                 "The way from the last layer's output did not give the logits again: the rows are not sure."
