@@ -86,7 +86,7 @@ def test_rows_against_norm_and_head_in_float64(model_type: str, tmp_path: Path) 
         model.double()
 
         def own(index: int) -> torch.Tensor:
-            made: torch.Tensor = head(model.get_submodule(norm)(seen[str(index)].double()))
+            made: torch.Tensor = head(model.get_submodule(norm)(seen[str(index)].double())).double()
             return made
 
         last = len(architecture.layers) - 1
@@ -94,7 +94,7 @@ def test_rows_against_norm_and_head_in_float64(model_type: str, tmp_path: Path) 
             plain = own(last)
         except RuntimeError:  # several streams
             return
-        if plain.shape != logits.shape or not torch.allclose(plain, logits.double(), atol=1e-3):
+        if plain.shape != logits.shape or not torch.allclose(plain.double(), logits.double(), atol=1e-3):
             return  # caps, scales, projections: the model's way is not these two alone
         PLAIN.add(model_type)
         for row in report.rows[1:]:

@@ -242,9 +242,10 @@ class _Comparison:
             return
         architecture = running.subject.architecture
         given = {
-            layer.first: self.this[f"layers.{index}.input"]
+            layer.first: [
+                tensor for name, tensor in self.this.items() if name.partition("#")[0] == f"layers.{index}.input"
+            ]
             for index, layer in enumerate(architecture.layers)
-            if f"layers.{index}.input" in self.this
         }
 
         def receive(caught: CaughtTensor) -> None:

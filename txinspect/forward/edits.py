@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -67,8 +67,8 @@ def _skipped_norm(model: PreTrainedModel, layer: Layer) -> Iterator[None]:
 class Feed:
     """Each layer reads what it is given here in the place of what the layer before passes on."""
 
-    layers: Mapping[str, Tensor]
-    """By the module that begins a layer: (batch, seq, hidden)."""
+    layers: Mapping[str, Sequence[Tensor]]
+    """By the module that begins a layer: (batch, seq, hidden) for each time it runs."""
 
     def made(self, model: PreTrainedModel) -> AbstractContextManager[None]:
         """See Edit."""
@@ -76,11 +76,11 @@ class Feed:
 
 
 @contextmanager
-def _fed(model: PreTrainedModel, layers: Mapping[str, Tensor]) -> Iterator[None]:
-    def feeding(given: Tensor) -> Any:
+def _fed(model: PreTrainedModel, layers: Mapping[str, Sequence[Tensor]]) -> Iterator[None]:
+    def feeding(runs: Iterator[Tensor]) -> Any:
         def replace(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            own = first_tensor(hidden_states(args, kwargs))
-            if own is None or own.shape != given.shape:
+            own, given = first_tensor(hidden_states(args, kwargs)), next(runs, None)
+            if own is None or given is None or own.shape != given.shape:
                 return None
             other = given.to(own.device, own.dtype)
             return ((other, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": other})
@@ -89,6 +89,8 @@ def _fed(model: PreTrainedModel, layers: Mapping[str, Tensor]) -> Iterator[None]
 
     with ExitStack() as stack:
         for path, given in layers.items():
-            hook = model.get_submodule(path).register_forward_pre_hook(feeding(given), with_kwargs=True, prepend=True)
+            hook = model.get_submodule(path).register_forward_pre_hook(
+                feeding(iter(given)), with_kwargs=True, prepend=True
+            )
             stack.callback(hook.remove)
         yield
