@@ -109,8 +109,8 @@ def test_a_planted_difference_is_found_in_its_layer(model_type: str, tmp_path: P
 
 
 SHARED = {"dory", "hrm_text", "inkling2_loop_text"}
-"""Types whose checkpoint counts layers otherwise (attention and MLP apart, each stack from 0), or whose loops pass on more
-than the stream."""
+"""Types whose checkpoint counts layers otherwise (attention and MLP apart, each stack from 0), or whose loops pass on
+more than the stream."""
 
 
 # Files
