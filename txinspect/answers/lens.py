@@ -180,7 +180,7 @@ class _Reading:
         """What a row would predict at the positions asked for: (position, vocab)."""
         if row in self.kept:
             return self.kept[row]
-        found = self.tail.logits(self.running.model, self.inputs, hidden)[0, self.positions]
+        found = self.tail.logits(self.running.model, self.inputs, hidden, self.positions)[0]
         if sum(each.nbytes for each in self.kept.values()) + found.nbytes <= KEPT:
             self.kept[row] = found
         return found
@@ -221,16 +221,19 @@ class _Reading:
         return LensRowRecord(
             layer=row.layer,
             at="output" if row.layer == ENTERING else self.query.at,
-            cells=[
-                CellRecord(
-                    position=position,
-                    entropy=row.compared[place][0],
-                    kl=row.compared[place][1],
-                    top=[self._likely(each) for each in predictions.scores(logits[place], row.likeliest[place])],
-                    targets=[self._target(each) for each in predictions.scores(logits[place], followed[place])],
-                )
-                for place, position in enumerate(self.positions)
-            ],
+            cells=[self._cell(row, place, logits[place], followed[place]) for place in range(len(self.positions))],
+        )
+
+    def _cell(self, row: _Row, place: int, logits: Tensor, followed: Sequence[int]) -> CellRecord:
+        """What a row would predict at one position, by its logits, (vocab)."""
+        likeliest = row.likeliest[place]
+        scored = predictions.scores(logits, [*likeliest, *followed])
+        return CellRecord(
+            position=self.positions[place],
+            entropy=row.compared[place][0],
+            kl=row.compared[place][1],
+            top=[self._likely(each) for each in scored[: len(likeliest)]],
+            targets=[self._target(each) for each in scored[len(likeliest) :]],
         )
 
     def _likely(self, scored: predictions.Scored) -> LikelyRecord:

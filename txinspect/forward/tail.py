@@ -7,9 +7,10 @@ for. So the final norm, projections, heads, scales and caps act as they do in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.architecture import Layer
@@ -56,13 +57,27 @@ class Tail:
         passed = self.passed.get(self.layers[layer].last)
         return first_tensor(passed[-1]) if passed else None
 
-    def logits(self, model: PreTrainedModel, inputs: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
-        """The logits that the model gives where the last layer passes on `hidden`, in the shape it has there."""
+    def logits(
+        self,
+        model: PreTrainedModel,
+        inputs: Mapping[str, Tensor],
+        hidden: Tensor,
+        positions: Sequence[int] | None = None,
+    ) -> Tensor:
+        """The logits that the model gives where the last layer passes on `hidden`, in the shape it has there.
+
+        (batch, seq, vocab), or of some positions alone, which many heads are spared the others for.
+        """
         import torch
 
+        count = inputs["attention_mask"].shape[1]
+        spared = (
+            positions is not None and len(positions) < count and "logits_to_keep" in signature(model.forward).parameters
+        )
+        kept = {"logits_to_keep": torch.tensor(positions, device=model.device)} if spared else {}
         with torch.no_grad(), self._replayed(model, hidden):
-            logits: Tensor = model(**inputs, use_cache=False).logits
-        return logits
+            logits: Tensor = model(**inputs, **kept, use_cache=False).logits
+        return logits if positions is None or spared else logits[:, list(positions)]
 
     def between(self, layer: int) -> Tensor | None:
         """The stream after a layer's attention and before its MLP, which a norm reads; None where none does.

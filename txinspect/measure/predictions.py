@@ -45,9 +45,30 @@ def after_each(logits: Tensor, following: Sequence[int | None]) -> list[tuple[fl
 
 
 def scores(logits: Tensor, ids: Sequence[int]) -> list[Scored]:
-    """Tokens at one position of logits, (vocab)."""
-    exact, logprobs = _exact(logits)
-    return _scored(exact.expand(len(ids), -1), logprobs.expand(len(ids), -1), ids) if ids else []
+    """Tokens at one position of logits, (vocab); the whole row is looked at once, however many they are."""
+    import torch
+
+    exact = logits.detach().to("cpu", torch.float64)
+    total = float(exact.logsumexp(-1))
+    own = exact[list(ids)]
+    steps = own.nan_to_num(nan=-torch.inf).unique()
+    ranked = exact.nan_to_num(nan=-torch.inf)
+    # How many logits are at most, and how many below, each of the tokens' own.
+    at_most, below = (
+        torch.bincount(torch.bucketize(ranked, steps, right=right), minlength=len(steps) + 1).cumsum(0)
+        for right in (False, True)
+    )
+    places = torch.searchsorted(steps, own.nan_to_num(nan=-torch.inf))
+    return [
+        Scored(
+            token_id,
+            logit,
+            logit - total,
+            rank=len(exact) - int(at_most[place]) + 1,
+            ties=int(at_most[place] - below[place]) - 1,
+        )
+        for token_id, logit, place in zip(ids, own.tolist(), places.tolist(), strict=True)
+    ]
 
 
 def top(logits: Tensor, count: int) -> list[Scored]:
