@@ -375,6 +375,11 @@ class TensorQuery(TextQuery[ReportType]):
         return None
 
     @property
+    def too_long(self) -> str:
+        """What to do about a text beyond the model's positions."""
+        return "shorten the text"
+
+    @property
     def layers_asked(self) -> tuple[int, ...]:
         """Layers that are asked by number, so that one the model does not have is known before anything is built."""
         return ()

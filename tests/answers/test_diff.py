@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def test_a_file_that_was_saved_is_equal(run_cli: Run, tmp_path: Path) -> None:
         (("--against-8bit", "--dtype", "float32"), 2, "half precision"),
         (("--against", "./nowhere"), 1, "nowhere"),
         (("--against-file", "none.npz"), 1, "there is no file"),
-        (("--against-attn", "fast"), 1, "'fast' is not to be had"),
+        (("--against-attn", "fast"), 1, "'fast' is not to be had for this model"),
         (("--against-8bit", "--stage", "nope"), 1, "nope"),
     ],
 )
@@ -181,3 +182,44 @@ def test_a_model_without_an_adapter_has_none_to_leave_out(run_cli: Run) -> None:
     result = run_cli("diff", "--against-no-adapter")
     assert result.exit_code == 2
     assert "leaves out an adapter" in result.stderr
+
+
+# Numbers that are none
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path) -> tuple[str, str]:
+    """A checkpoint, and one with a NaN in its second MLP."""
+    sound = save_tiny("llama", tmp_path / "sound")
+    broken = Path(shutil.copytree(sound, tmp_path / "broken"))
+    change_weights(broken, lambda weights: weights["model.layers.1.mlp.down_proj.weight"].fill_(torch.nan))
+    return str(sound), str(broken)
+
+
+def test_nan_is_no_small_distance(spoilt: tuple[str, str], run_cli: Run) -> None:
+    sound, broken = spoilt
+    for test in ("kl_mean>0.1", "rel_l2>0"):
+        result = run_cli("diff", "hi", "-m", sound, "--against", broken, "--fail-on", test)
+        assert result.exit_code == 3, result.stdout
+    report = inspect(DiffQuery(model=ModelChoice(name=sound), text="hi", against=broken))
+    assert report.first_divergence == "layers.1.mlp.output"
+    assert "layers.1.mlp.output (numbers that are not finite)" in report.findings[0]
+    same = inspect(DiffQuery(model=ModelChoice(name=broken), text="hi", against=broken))
+    assert same.findings == ["The two sides are equal to the last bit."]
+
+
+def test_what_was_not_measured_does_not_pass(run_cli: Run) -> None:
+    result = run_cli("diff", "--against", "opt-mini", "--fail-on", "isolated_rel_l2>1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    result = run_cli("diff", "--against", "opt-mini", "--stage", "layers.0.output", "--fail-on", "kl_mean>1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "was not measured" in result.stderr
+    assert run_cli("diff", "--against", "opt-mini", "--fail-on", "changed>0").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["logits", "lens", "heads"])
+def test_the_other_commands_say_it(command: str, spoilt: tuple[str, str], run_cli: Run) -> None:
+    result = run_cli(command, "hi", "-m", spoilt[1])
+    assert result.exit_code == 0, result.stderr
+    if command != "heads":  # whose attention comes before
+        assert "Not every number is finite" in result.stdout

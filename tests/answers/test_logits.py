@@ -126,6 +126,7 @@ def test_a_text_beyond_the_positions_in_windows() -> None:
         (("--position", "10"), 1, "tokens 0 to 9"),
         (("--position", "x"), 2, "--position 'x'"),
         (("--stride", "0"), 2, "--stride 0"),
+        (("--stride", "300"), 1, "at most 256"),
         (("--continuation", ""), 2, "is empty"),
     ],
 )

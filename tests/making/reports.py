@@ -677,6 +677,7 @@ def diff_report() -> DiffReport:
         **head("diff", [found, "8bit: 6 of 7 weight matrices are quantized (Linear8bitLt); not lm_head."]),
         against=model(quantization="8bit"),
         way="against_8bit",
+        given=None,
         input=SENTENCE,
         findings=[found],
         stages=stages,

@@ -141,6 +141,11 @@ class _Comparison:
         """Compare what a file holds."""
         for name, tensor in tensors.items():
             self._compare(name, tensor)
+        for pair in self.query.names:
+            ours = pair.partition("=")[2]
+            if ours in self.this and ours not in self.apart:
+                there, here = list(tensors[ours].shape), list(self.this[ours].shape)
+                raise InspectError(f"{pair}: {there} in {self.query.against_file} and {here} here are no pair")
         if not self.apart:
             raise InspectError(
                 f"{self.query.against_file} holds no stage that was compared, in its shape: it has "
@@ -276,6 +281,7 @@ class _Comparison:
             model=this.model,
             against=other.model if other else None,
             way=self.query.way,
+            given=self.query.given,
             input=this.input,
             findings=findings,
             stages=stages,
@@ -296,7 +302,11 @@ class _Comparison:
         where = f"No stage is farther apart than the tolerance, {tolerance:.2g}"
         if first is not None:
             stage = next(each for each in stages if each.name == first)
-            by = "numbers that are not finite" if stage.rel_l2 is None else f"{stage.rel_l2:.2g} relative L2"
+            by = (
+                "numbers that are not finite"
+                if stage.nan or stage.rel_l2 is None
+                else f"{stage.rel_l2:.2g} relative L2"
+            )
             where = f"The sides part at {first} ({by})"
         if self.logits is None:
             return where + "."
@@ -346,14 +356,19 @@ def _check(test: str, stages: Sequence[StageDiffRecord], logits: LogitsDiffRecor
     """Whether a test of --fail-on holds nowhere."""
     field_, sign, bound = parsed(test)
     values: dict[str, float | None]
-    if field_ == "changed":
+    if field_ == "changed" and logits is not None:
         values = {"next tokens": float(changed)}
-    elif field_.startswith("kl_"):
+    elif field_.startswith("kl_"):  # of logits
         values = {"logits": getattr(logits, field_, None)}
+    elif field_ == "changed":
+        values = {}
     else:
-        values = {stage.name: getattr(stage, field_) for stage in stages}
+        values = {stage.name: float("inf") if stage.nan else getattr(stage, field_) for stage in stages}
+    if all(value is None for value in values.values()):
+        raise InspectError(f"{spelled('fail_on', test)} was not measured: compare logits, or the stages that have it")
     known = {name: value for name, value in values.items() if value is not None}
-    over = {name: value for name, value in known.items() if value > bound or (sign == ">=" and value == bound)}
+    # A number that is none is no small distance.
+    over = {name: each for name, each in known.items() if not each <= bound or (sign == ">=" and each == bound)}
     if over:
         name = next(iter(over))
         detail = f"{field_} is {over[name]:.3g} in {name}, the first of {len(over)} where {test}"

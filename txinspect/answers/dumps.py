@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from txinspect.errors import InspectError
+from txinspect.wording import some_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,7 @@ def load(path: Path, pairs: Sequence[str] = ()) -> dict[str, Tensor]:
     for pair in pairs:
         theirs, _, ours = pair.partition("=")
         if theirs not in tensors:
-            raise InspectError(f"{path} holds no {theirs!r}: it has {', '.join(list(tensors)[:5])}, …")
+            raise InspectError(f"{path} holds no {theirs!r}: it has {some_of(list(tensors), 5)}")
         tensors[ours] = tensors.pop(theirs)
     return tensors
 

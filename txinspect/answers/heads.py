@@ -77,6 +77,8 @@ class _Reading:
     def plan(self, subject: Subject, query: HeadsQuery, text: InputRecord) -> Plan:
         """The weights of the layers asked for; before each the values where they are weighed by them."""
         name, count = subject.source.name, len(subject.architecture.layers)
+        if len(text.tokens) < 2:
+            raise InspectError("the text is one token, which can look at nothing but itself: give a longer one")
         self.text = text
         layers = check_layers(name, tuple(range(count)) if query.layers is None else query.layers_asked, count)
         parts = ("v", "weights") if query.weighted else ("weights",)
@@ -130,10 +132,16 @@ class _Reading:
         return self.projections.lengths(place[0], values)
 
     def notes(self) -> list[str]:
-        """Which layers are left out."""
+        """What the numbers are of, and which layers are left out."""
+        how = {
+            "value": "the length of each value",
+            "output": "the length of what the output projection makes of a value",
+        }
+        notes = [f"Weights are shares of what is moved, by {how[self.query.weighted]}."] if self.query.weighted else []
         if not self.other:
-            return []
+            return notes
         return [
+            *notes,
             f"Layers {ranges(sorted(set(self.other)))} attend to positions that are not the text's tokens: their heads "
-            f"are left out."
+            f"are left out.",
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import TYPE_CHECKING
 
 from txinspect.answers import words
@@ -117,7 +118,15 @@ class _Reading:
             rows = [self._row(layer, hidden) for layer, hidden in self._hidden()]
             final = [predictions.likeliest(row, 1)[0] for row in self._own()]
             self.decided = [self._decided(place, final[place], rows) for place in range(len(self.positions))]
+            self._note_nan(rows)
             self.rows = [self._record(row, self._followed(rows)) for row in rows]
+
+    def _note_nan(self, rows: Sequence[_Row]) -> None:
+        """Say which rows give no numbers."""
+        broken = [row.layer for row in rows if any(isnan(entropy) for entropy, _ in row.compared)]
+        if broken:
+            first = "what enters layer 0" if broken[0] == ENTERING else f"layer {broken[0]}"
+            self.notes.append(f"Not every number is finite in {len(broken)} of {len(rows)} rows, from {first}.")
 
     def _check_last(self) -> None:
         """Whether the way from the last layer's output gives the logits to the last bit."""

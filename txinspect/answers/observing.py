@@ -12,7 +12,7 @@ from txinspect.answers import saving, soundness, tensors
 from txinspect.answers.reporting import encode, head, loading_notes, surplus_notes
 from txinspect.answers.windows import Window, windows
 from txinspect.commands.run import RunQuery
-from txinspect.errors import InspectError, SourceError, StageError
+from txinspect.errors import InspectError, SourceError, StageError, spelled
 from txinspect.forward import capture, checking
 from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.inputs import model_inputs
@@ -189,8 +189,14 @@ def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan, make_t
     if known is None:
         seen.remember(source, query.model, names_of(subject.architecture))
     plan = make_plan(subject, query, text)
-    parts = windows(text, context(subject), query.window_step)
-    _check_text(subject, parts[0].text)
+    limit = context(subject)
+    if query.window_step is not None and limit is not None and query.window_step > limit:
+        raise InspectError(
+            f"{spelled('stride')} {query.window_step} would leave tokens out: give at most {limit}, the positions of "
+            f"{source.name!r}"
+        )
+    parts = windows(text, limit, query.window_step)
+    _check_text(subject, parts[0].text, query.too_long)
     with quiet():
         # A check runs the whole model.
         used = uses.whole(subject) if query.check else _rehearsed(subject, parts[0].text, plan)
@@ -205,12 +211,12 @@ def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> Uses:
     return rehearse(subject, model_inputs(subject.as_configured, text), plan)
 
 
-def _check_text(subject: Subject, text: InputRecord) -> None:
+def _check_text(subject: Subject, text: InputRecord, too_long: str) -> None:
     """Raise InspectError for a text with more tokens, or other ones, than the model has rows for."""
     count, limit = len(text.tokens), subject.architecture.max_positions
     if limit is not None and count > limit:
         raise InspectError(
-            f"the text is {count} tokens long, but {subject.source.name!r} has {limit} positions: shorten the text"
+            f"the text is {count} tokens long, but {subject.source.name!r} has {limit} positions: {too_long}"
         )
     rows = getattr(subject.as_configured.get_input_embeddings(), "num_embeddings", None)
     largest = max(text.tokens, key=lambda token: token.id)

@@ -416,9 +416,11 @@ def _comparison(records: Sequence[MeasuredTensorRecord], others: Sequence[_Check
     differing = [(each, each.diff) for each in records if each.diff]
     equal = [each for each, diff in differing if diff.equal]
     said = f"Equal in {others[0].source.name}: {len(equal)} of {len(differing)} tensors"
-    furthest = max(((diff.rel_l2 or 0.0, each.name) for each, diff in differing if not diff.equal), default=None)
-    if furthest:
-        said += f"; {furthest[1]} differs most, by {furthest[0]:.3g} of its norm"
+    apart_by = [(_distance(diff.rel_l2), each.name) for each, diff in differing if not diff.equal]
+    if apart_by:
+        distance, name = max(apart_by)
+        by = f"by {distance:.3g} of its norm" if distance < float("inf") else "beyond its norm"
+        said += f"; {name} differs most, {by}"
     notes = [said + "."]
     apart = [each for each in records if each.diff is None]
     if apart:
@@ -428,10 +430,17 @@ def _comparison(records: Sequence[MeasuredTensorRecord], others: Sequence[_Check
     return notes
 
 
+def _distance(rel_l2: float | None) -> float:
+    """A distance to sort by; one that is undefined, since one side is zero or no number, is beyond all others."""
+    return float("inf") if rel_l2 is None or rel_l2 != rel_l2 else rel_l2
+
+
 def _column(record: MeasuredTensorRecord, key: SortKey) -> float | None:
     """The number that a key sorts by."""
     if key == "inf":
         return record.stats.posinf + record.stats.neginf
+    if key == "rel_l2" and record.diff is not None and not record.diff.equal:
+        return _distance(record.diff.rel_l2)
     for part in (record, record.stats, record.spectral, record.diff):
         if hasattr(part, key):
             found: float | None = getattr(part, key)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from txinspect.commands.command import Command
 from txinspect.commands.run import STAGE
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import DType, ModelChoice, Option, TextQuery
+from txinspect.queries import DType, ModelChoice, Option, TextQuery, check_one_of
 from txinspect.records import CheckRecord, InputRecord, ModelRecord, ModelReport, Record, doc
 
 AGAINST = "Against"
@@ -93,6 +93,12 @@ class DiffQuery(TextQuery["DiffReport"]):
         """The field that names the other side."""
         return next(name for name, none in _WAYS.items() if getattr(self, name) != none)
 
+    @property
+    def given(self) -> str | None:
+        """What was given for it; None for a switch."""
+        value = getattr(self, self.way)
+        return None if isinstance(value, bool) else str(value)
+
     def other(self) -> ModelChoice:
         """The other side's model; that of `against_no_adapter` is known to the adapter alone."""
         values = {
@@ -128,8 +134,13 @@ class DiffQuery(TextQuery["DiffReport"]):
         for pair in self.names:
             if not re.fullmatch(r"[^=]+=[^=]+", pair):
                 raise UsageError(f"{spelled('names')} {pair!r} is no pair of names: give theirs=ours")
+        if self.against_dtype is not None:
+            check_one_of("against_dtype", self.against_dtype, get_args(DType))
         for test in self.fail_on:
-            parsed(test)
+            if parsed(test)[0] == "isolated_rel_l2" and not self.isolated:
+                raise UsageError(
+                    f"{spelled('fail_on', test)} is about isolated layers: add {spelled('isolated', True)}"
+                )
         self.other()
 
 
@@ -152,7 +163,7 @@ class StageDiffRecord(Record, frozen=True, kw_only=True):
     max_abs: Annotated[float | None, doc("Largest difference.")]
     mean_abs: Annotated[float | None, doc("Mean difference.")]
     at: Annotated[list[int] | None, doc("Where the largest difference is: an index per axis.")]
-    nan: Annotated[int, doc("Numbers that are not finite on either side.")]
+    nan: Annotated[int, doc("Numbers that are NaN or infinite on a side, and not the same on both.")]
     total_variation: Annotated[
         list[float | None] | None, doc("Of attention weights: by head, half the mean sum of differences; else null.")
     ]
@@ -189,6 +200,7 @@ class DiffReport(ModelReport, frozen=True, kw_only=True):
     command: Annotated[Literal["diff"], doc("The command that made the report.")]
     against: Annotated[ModelRecord | None, doc("The other side's model; null for a file.")]
     way: Annotated[str, doc("What is different: against, against_8bit, against_dtype, …")]
+    given: Annotated[str | None, doc("What was given for it, such as a model or a type; null for a switch.")]
     input: InputRecord
     findings: Annotated[list[str], doc("The first of the notes: where the sides part, and what it changes.")]
     stages: Annotated[list[StageDiffRecord], doc("What both sides have, in the order of the pass.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from txinspect.commands.command import THEME, Command, Theme
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import Layers, Option, TensorQuery, check_one_of
+from txinspect.queries import LESSON, Layers, Option, TensorQuery, check_one_of
 from txinspect.records import Record, TensorsReport, doc
 
 Weighting = Literal["value", "output"]
@@ -42,6 +42,11 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
         """See TensorQuery."""
         return (self.layers,) if isinstance(self.layers, int) else self.layers or ()
 
+    @property
+    def too_long(self) -> str:
+        """See TensorQuery."""
+        return f"lower {spelled('length')} or {spelled('repeats')}" if self.random else super().too_long
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_one_of("weighted", self.weighted, (*get_args(Weighting), None))
@@ -50,6 +55,8 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
         if self.length < 2 or self.repeats < 2:
             name, value = ("length", self.length) if self.length < 2 else ("repeats", self.repeats)
             raise UsageError(f"{spelled(name)} {value} repeats nothing: give 2 or more")
+        if self.random and self.text != LESSON:
+            raise UsageError(f"a text and {spelled('random', True)} cannot be combined: it runs on random tokens")
         given = [name for name, default in _OF_RANDOM.items() if getattr(self, name) != default]
         if given and not self.random:
             raise UsageError(f"{spelled(given[0])} is about random tokens: add {spelled('random', True)}, or omit it")

@@ -83,7 +83,7 @@ class FollowedRecord(Record, frozen=True, kw_only=True):
     id: Annotated[int, doc("Row of the logits.")]
     token: Annotated[str | None, doc("The token as the vocabulary stores it.")]
     text: Annotated[str | None, doc("The token decoded; null if it holds only part of a character.")]
-    rank: Annotated[int, doc("1 + the number of tokens with a larger logit.")]
+    rank: Annotated[int | None, doc("1 + the number of tokens with a larger logit; null for NaN.")]
     prob: Annotated[float | None, doc("Its probability.")]
 
 

@@ -37,6 +37,11 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
         """See TensorQuery."""
         return self.stride
 
+    @property
+    def too_long(self) -> str:
+        """See TensorQuery."""
+        return f"shorten the text, or score it in windows by {spelled('stride')}"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.top_k < 1:
@@ -58,7 +63,7 @@ class ScoredRecord(Record, frozen=True, kw_only=True):
     text: Annotated[str | None, doc("The token decoded; null if it holds only part of a character.")]
     logit: Annotated[float | None, doc("The model's output for it.")]
     prob: Annotated[float | None, doc("The softmax of the logits, in float64.")]
-    rank: Annotated[int, doc("1 + the number of tokens with a larger logit.")]
+    rank: Annotated[int | None, doc("1 + the number of tokens with a larger logit; null for NaN.")]
     ties: Annotated[int, doc("Other tokens with the same logit; they are listed by id.")]
 
 

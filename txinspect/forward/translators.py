@@ -85,7 +85,9 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
             return load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InspectError(f"{path} cannot be read as a lens: {str(error).splitlines()[0]}") from error
+        raise InspectError(
+            f"{path} cannot be read as a lens ({type(error).__name__}): give .safetensors, or a .pt of tensors alone"
+        ) from error
     if not isinstance(content, Mapping):
         raise InspectError(f"{path} holds no names with tensors: give a lens as .safetensors or .pt")
     return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}

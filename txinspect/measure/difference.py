@@ -28,14 +28,15 @@ class Difference:
 
 
 def difference(this: Tensor, other: Tensor) -> Difference:
-    """How far two tensors of one shape are apart; numbers that are NaN or infinite in either are counted apart."""
+    """How far two tensors of one shape are apart; those NaN or infinite in either count apart."""
     import torch
 
     left, right = _exact(this), _exact(other)
     finite = torch.isfinite(left) & torch.isfinite(right)
-    missing = int((~finite).sum())
+    same = (left == right) | (torch.isnan(left) & torch.isnan(right))
+    missing, differing = int((~finite).sum()), int((~finite & ~same).sum())
     if missing == finite.numel():
-        return Difference(None, None, None, None, None, missing)
+        return Difference(None, None, None, None, None, differing)
     left, right = left.where(finite, 0.0), right.where(finite, 0.0)
     off = (right - left).abs()
     norm, others, apart = (float(each.norm()) for each in (left, right, off))
@@ -47,7 +48,7 @@ def difference(this: Tensor, other: Tensor) -> Difference:
         max_abs=float(off.max()),
         mean_abs=float(off.sum()) / (off.numel() - missing),
         at=at,
-        nan=missing,
+        nan=differing,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, isnan
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ class Scored:
     logit: float
     logprob: float
     """Natural logarithm of the softmax."""
-    rank: int
-    """1 + the number of larger logits."""
+    rank: int | None
+    """1 + the number of larger logits; None for a logit that is no number."""
     ties: int
     """Other tokens with the same logit."""
 
@@ -64,8 +64,8 @@ def scores(logits: Tensor, ids: Sequence[int]) -> list[Scored]:
             token_id,
             logit,
             logit - total,
-            rank=len(exact) - int(at_most[place]) + 1,
-            ties=int(at_most[place] - below[place]) - 1,
+            rank=None if isnan(logit) else len(exact) - int(at_most[place]) + 1,
+            ties=max(0, int(at_most[place] - below[place]) - 1),
         )
         for token_id, logit, place in zip(ids, own.tolist(), places.tolist(), strict=True)
     ]
@@ -117,7 +117,8 @@ def _scored(exact: Tensor, logprobs: Tensor, ids: Sequence[int]) -> list[Scored]
     logit, logprob = own[:, 0].tolist(), logprobs.gather(1, index)[:, 0].tolist()
     larger, same = (exact > own).sum(1).tolist(), (exact == own).sum(1).tolist()
     return [
-        Scored(token_id, logit[i], logprob[i], larger[i] + 1, max(0, same[i] - 1)) for i, token_id in enumerate(ids)
+        Scored(token_id, each, logprob[i], None if isnan(each) else larger[i] + 1, max(0, same[i] - 1))
+        for i, (token_id, each) in enumerate(zip(ids, logit, strict=True))
     ]
 
 

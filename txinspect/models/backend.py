@@ -26,7 +26,9 @@ def on_backend(model: PreTrainedModel, name: str) -> Iterator[None]:
         with quiet():
             model.set_attn_implementation(name)
     except (ValueError, ImportError, KeyError) as error:
-        raise InspectError(f"the attention backend {name!r} is not to be had here: {error}") from error
+        raise InspectError(
+            f"the attention backend {name!r} is not to be had for this model: give sdpa, eager or one that it has"
+        ) from error
     try:
         yield
     finally:

@@ -29,8 +29,9 @@ def draw(report: DiffReport, console: Console) -> RenderableType:
     parts: list[RenderableType] = []
     if report.against is not None:
         parts.append(Text("against ", style="bold").append_text(model_line(report.against)))
-    else:
-        parts.append(Text(f"against {report.way.removeprefix('against_')}", style="bold"))
+    if report.given is not None and report.way != "against":
+        what = report.way.removeprefix("against_")
+        parts.append(Text(f"against {what} ", style="bold").append_text(plain(report.given, "italic not bold")))
     parts += [input_line(report.input), Text(), _stages(report, console.width), Text(_tolerance(report), style="dim")]
     if report.logits is not None:
         parts += [Text(), _logits(report)]

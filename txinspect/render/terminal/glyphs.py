@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from math import isfinite
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
@@ -65,7 +66,7 @@ def sparkline(counts: Sequence[int]) -> str:
 
 def bar(value: float, top: float, width: int) -> str:
     """A horizontal bar of at most `width` cells."""
-    if not top:
+    if not top or not isfinite(value):
         return ""
     eighths = round(value / top * width * 8)
     full, rest = divmod(eighths, 8)

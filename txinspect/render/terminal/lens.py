@@ -12,7 +12,8 @@ from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import fitted, number, plain, token_text, visible
 from txinspect.render.terminal.heading import input_line
-from txinspect.render.terminal.logits import percent
+from txinspect.render.terminal.logits import percent, rank
+from txinspect.wording import counted
 
 CELL = 10
 """Columns of a terminal for a cell of the grid."""
@@ -54,7 +55,9 @@ def _finding(report: LensReport) -> Text:
     line = Text(f"after {last.position} {token_text(report.input.tokens[last.position])}: ", style="bold")
     line.append(word(final), style="bold green")
     places = ["the input" if each < 0 else f"layer {each}" for each in (last.first_at, last.decided_at)]
-    return line.append(f": first at {places[0]}, decided at {places[1]}", style="bold")
+    read = sum(row.layer >= 0 for row in report.rows)
+    among = "" if read == report.model.num_hidden_layers else f", of the {counted(read, 'layer')} that were read"
+    return line.append(f": first at {places[0]}, decided at {places[1]}{among}", style="bold")
 
 
 def _grid(report: LensReport, width: int, theme: Theme | None) -> list[RenderableType]:
@@ -111,7 +114,7 @@ def _last(report: LensReport) -> Frame:
         table.add_column(f"rank of {word(each)}", justify="right")
     for row in report.rows:
         cell = row.cells[-1]
-        ranks = {each.id: f"{each.rank:,}" for each in cell.targets}
+        ranks = {each.id: rank(each.rank) for each in cell.targets}
         table.add_row(
             _layer(row.layer),
             plain(", ".join(map(word, cell.top)), "green"),

@@ -13,6 +13,7 @@ from txinspect.render.terminal import tensors
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import bar, number, plain, token_text
 from txinspect.render.terminal.heading import input_line
+from txinspect.wording import counted
 
 BAR = 20
 """Columns for the bar of a probability at most."""
@@ -64,8 +65,13 @@ def percent(probability: float | None) -> str:
     if probability is None or probability != probability:
         return "–"
     if 0 < probability < 0.0005:
-        return f"{probability:.0e}"
+        return f"{probability * 100:.1g}%"
     return f"{probability:.1%}"
+
+
+def rank(place: int | None) -> str:
+    """A rank; a dash where there is none."""
+    return "–" if place is None else f"{place:,}"
 
 
 def _findings(report: LogitsReport) -> Iterator[Text]:
@@ -111,7 +117,7 @@ def _likeliest(report: LogitsReport, prediction: PredictionRecord, columns: int)
 def _add(table: Frame, scored: ScoredRecord, columns: int) -> None:
     ties = f" (+{scored.ties})" if scored.ties else ""
     table.add_row(
-        f"{scored.rank:,}{ties}",
+        f"{rank(scored.rank)}{ties}",
         str(scored.id),
         plain(spelled(scored), "green"),
         number(scored.logit),
@@ -141,7 +147,7 @@ def _text(report: LogitsReport, columns: int) -> Frame:
             str(index),
             Text(token_text(report.input.tokens[index])),
             percent(each.next.prob),
-            f"{each.next.rank:,}",
+            rank(each.next.rank),
             number(each.surprisal, 3),
             number(each.entropy, 3),
             Text(bar(each.next.prob or 0.0, 1.0, columns), style="cyan"),
@@ -154,7 +160,7 @@ def _score(report: LogitsReport) -> str:
     assert score is not None
     bits = "" if score.bits_per_byte is None else f" · {number(score.bits_per_byte, 3)} bits per byte"
     return (
-        f"{score.tokens:,} tokens predicted · log-probability {number(score.logprob)} · "
+        f"{counted(score.tokens, 'token')} predicted · log-probability {number(score.logprob)} · "
         f"perplexity {number(score.perplexity)}{bits}"
     )
 

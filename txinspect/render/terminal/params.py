@@ -13,7 +13,7 @@ from txinspect.commands.params import MeasuredTensorRecord, ParamsReport
 from txinspect.render.terminal.frame import Frame
 from txinspect.render.terminal.glyphs import number, plain, visible
 from txinspect.render.terminal.tensors import checked
-from txinspect.wording import ranges, short_bytes, short_count, some_of
+from txinspect.wording import counted, ranges, short_bytes, short_count, some_of
 
 MOST = 60
 """Tensors that have a line each where none were asked for by name or order."""
@@ -28,6 +28,18 @@ GIVING_WAY = (
     *("stable rank", "max |Δ|", "σ₁", "same sign"),
 )
 """What is left out, in this order, where the terminal is too narrow: columns, and digits of numbers."""
+
+SORTED = {
+    "l2": "norm",
+    "outliers": ">6σ",
+    "min": "min … max",
+    "max": "min … max",
+    "spectral": "σ₁",
+    "stable_rank": "stable rank",
+    "rel_l2": "rel. L2",
+    "max_abs": "max |Δ|",
+}
+"""The columns that hold what tensors are sorted by, where they are called otherwise: these stay."""
 
 Number = Callable[[MeasuredTensorRecord], float | None]
 
@@ -138,7 +150,8 @@ def _table(report: ParamsReport, lines: Sequence[_Line], width: int) -> Frame:
     if report.base is None and "same sign" in asked:
         asked.remove("same sign")
     left_out: set[str] = set()
-    for given_up in ("", *GIVING_WAY):
+    kept = SORTED.get(report.sort or "", report.sort)
+    for given_up in ("", *(each for each in GIVING_WAY if each != kept)):
         left_out.add(given_up)
         columns = [name for name in (*PLAIN, *asked) if name not in left_out]
         drawn = _drawn(lines, columns, 3 if "digits" in left_out else 4)
@@ -245,8 +258,8 @@ def _totals(report: ParamsReport) -> Text:
     )
     counts = [
         f"{totals.zeros:,} zeros",
-        f"{totals.outliers:,} outliers beyond 6σ",
-        f"{totals.dead_rows:,} dead rows",
+        f"{counted(totals.outliers, 'outlier')} beyond 6σ",
+        counted(totals.dead_rows, "dead row"),
     ]
     counts += [f"{totals.nan:,} NaN, {totals.inf:,} infinite"] if totals.nan or totals.inf else []
     return line.append(" · ".join(counts))
