@@ -337,6 +337,9 @@ class ModelQuery(Query[ReportType]):
 class TextQuery(ModelQuery[ReportType]):
     """A query about a text."""
 
+    instead_of_text: ClassVar[str | None] = None
+    """A field that, where it is set, takes the place of a text: a shell then reads none."""
+
     text: str = LESSON
     special: bool = True
     """Whether the tokenizer adds its special tokens."""

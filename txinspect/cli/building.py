@@ -17,12 +17,13 @@ from txinspect.cli import completing
 from txinspect.cli import output as door
 from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, indices, number
 from txinspect.cli.output import Output
-from txinspect.cli.text import read_text
+from txinspect.cli.text import Given, read_text
 from txinspect.commands.command import Command
 from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
 from txinspect.queries import (
     FROM_WIDTH,
+    LESSON,
     WHERE,
     ModelChoice,
     ModelQuery,
@@ -109,7 +110,9 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
     if not output.json:
         fields |= dict.fromkeys(_from_width(line), door.width())
     if issubclass(line, TextQuery):
-        given = read_text(**_taken(values, read_text))
+        typed = _taken(values, read_text)
+        no_text = line.instead_of_text is not None and fields[line.instead_of_text] and not any(typed.values())
+        given = Given(LESSON) if no_text else read_text(**typed)
         fields |= {"text": given.text, "special": not values.pop("no_special")}
         door.hint(given.hint, output)
     if not issubclass(line, ModelQuery):

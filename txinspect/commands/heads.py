@@ -19,6 +19,8 @@ Kind = Literal["previous", "induction", "duplicate", "first", "self", "broad"]
 class HeadsQuery(TensorQuery["HeadsReport"]):
     """Say what kind of head each one is: previous token, induction, duplicate, first token, self, broad."""
 
+    instead_of_text = "random"
+
     layers: Annotated[Layers, Option("--layer", "Layers to look at, such as 0,2-3 or -1; all if not given.", "N")] = (
         None
     )
