@@ -75,6 +75,7 @@ def test_a_name_round_trips(stage: stages.Stage) -> None:
     assert ("7" in name) == stage.per_layer
     part = re.sub(r"^layers\.\d+\.", "", name)
     assert stage.part == part
+    assert stages.part_of(name) == part
     assert stages.BY_PART[part] is stage
     assert not stages.is_glob(name)
 

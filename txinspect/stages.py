@@ -134,7 +134,7 @@ STAGES: tuple[Stage, ...] = (
     ),
 )
 
-BY_PART: dict[str, Stage] = {stage.part if stage.per_layer else stage.template: stage for stage in STAGES}
+BY_PART: dict[str, Stage] = {stage.part: stage for stage in STAGES}
 """Stages by their name within a layer (`input`, `attention.q`, …) or their whole name outside the layers."""
 
 ATTENTION_PARTS = ("input", "q", "k", "v", "scores", "weights", "context", "output")
@@ -155,6 +155,11 @@ def layer_of(name: str) -> int | None:
     """The layer in a stage's name, such as 3 of layers.3.output; None where there is no plain number."""
     match = re.match(r"layers\.([0-9]+)(?:\.|\Z)", name)
     return int(match[1]) if match else None
+
+
+def part_of(name: str) -> str:
+    """A stage's name within its layer, such as attention.q of layers.3.attention.q; any other name as it is."""
+    return re.sub(r"\Alayers\.[0-9]+\.", "", name)
 
 
 @dataclass(frozen=True)

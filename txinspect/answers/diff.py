@@ -32,6 +32,7 @@ from txinspect.models.subject import Subject
 from txinspect.queries import ModelChoice, Notify
 from txinspect.records import CheckRecord, InputRecord
 from txinspect.sources.source import resolve
+from txinspect.stages import layer_of, part_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,13 +87,8 @@ def _chosen(subject: Subject, query: DiffQuery) -> list[Want]:
         wants: Sequence[Want] = named(subject, query.stages).wants
     else:
         supplies = subject.architecture.supplies()
-        wants = [Want(supply) for supply in supplies if supply.available and _part(supply.name) in COMPARED]
+        wants = [Want(supply) for supply in supplies if supply.available and part_of(supply.name) in COMPARED]
     return [Want(want.supply, want.selection, by_glob=True, reported=False) for want in wants]
-
-
-def _part(name: str) -> str:
-    """A stage's name within its layer."""
-    return name.split(".", 2)[2] if name.startswith("layers.") else name
 
 
 @dataclass
@@ -159,7 +155,7 @@ class _Comparison:
         if this is None or this.shape != other.shape:
             self.only_other.append(name)
             return
-        part = _part(name.partition("#")[0])
+        part = part_of(name.partition("#")[0])
         is_weights = part == "attention.weights" and this.ndim == 4
         self.apart[name] = _record(
             name,
@@ -256,7 +252,7 @@ class _Comparison:
         def receive(caught: CaughtTensor) -> None:
             name, other = _name(caught), _kept(caught)
             this = self.this.get(name)
-            if name.startswith("layers.") and this is not None and this.shape == other.shape:
+            if layer_of(name) is not None and this is not None and this.shape == other.shape:
                 self.isolated[name] = difference.difference(this, other).rel_l2
 
         plan = plan_of(architecture, _chosen(running.subject, self.query), (Feed(given),))

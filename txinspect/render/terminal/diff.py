@@ -10,6 +10,7 @@ from txinspect.render.terminal import tensors
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import bar, number, plain, token_text, visible
 from txinspect.render.terminal.heading import input_line, model_line
+from txinspect.stages import layer_of, part_of
 from txinspect.wording import some_of
 
 MOST = 60
@@ -55,7 +56,7 @@ def _stages(report: DiffReport, width: int) -> Frame:
     shown = report.stages
     title = None
     if len(shown) > MOST:
-        shown = [each for each in shown if not each.name.startswith("layers.") or _is_output(each)]
+        shown = [each for each in shown if layer_of(each.name) is None or part_of(each.name) == "output"]
         title = f"{len(shown)} of {len(report.stages)} stages; --stage chooses others, --json has all"
     isolated = any(each.isolated_rel_l2 is not None for each in shown)
     table = frame(title)
@@ -72,10 +73,6 @@ def _stages(report: DiffReport, width: int) -> Frame:
         if each.nan:
             table.add_line(Text(f"  {each.nan:,} numbers that are not finite", style="bold red"))
     return table
-
-
-def _is_output(stage: StageDiffRecord) -> bool:
-    return stage.name.split(".", 2)[2] == "output"
 
 
 def _bar(stage: StageDiffRecord) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import plain
+from txinspect.stages import layer_of
 from txinspect.wording import ranges
 
 WIDE = 120
@@ -65,8 +66,8 @@ def _folded(stages: list[StageRecord]) -> list[tuple[list[int], StageRecord]]:
     """The stages with their layer's number taken out, each with the layers that it stands for."""
     groups: dict[tuple[str | None, ...], tuple[list[int], StageRecord]] = {}
     for stage in stages:
-        match = re.match(r"layers\.(\d+)\.", stage.name)
-        layer = match[1] if match else ""
+        index = layer_of(stage.name)
+        layer = "" if index is None else str(index)
         general = [_without(text, layer) for text in (stage.name, stage.module, stage.reason, stage.note)]
         key = (*general, stage.class_)
         record = StageRecord(
