@@ -15,7 +15,7 @@ from typer.testing import Result
 
 from tests.making.checkpoints import change_weights
 from tests.making.models import FEW, buildable_types, by_type, save_tiny
-from txinspect import DiffQuery, InspectError, ModelChoice, inspect
+from txinspect import DiffQuery, InspectError, ModelChoice, RunQuery, inspect
 from txinspect.commands.diff import DiffReport
 from txinspect.measure import difference
 
@@ -127,6 +127,21 @@ def test_a_file_that_was_saved_is_equal(run_cli: Run, tmp_path: Path) -> None:
     report = inspect(DiffQuery(against_file=file, names=("h.2=layers.2.output",)))
     assert report.first_divergence == "layers.2.output"
     assert report.stages[0].max_abs == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "stages"),
+    [("inkling2_loop_text", ("layers.*.output",)), ("gemma3_text", ("position_embeddings.*",))],
+    ids=["layers that run twice", "tables of two kinds"],
+)
+def test_names_are_those_of_a_file_that_was_saved(model_type: str, stages: tuple[str, ...], tmp_path: Path) -> None:
+    model, file = ModelChoice(name=str(save_tiny(model_type, tmp_path / "m"))), tmp_path / "dump.safetensors"
+    saved = inspect(RunQuery(model=model, stages=stages, save=file))
+    for side in ({"against_file": file}, {"against": model.name}):
+        report = inspect(DiffQuery(model=model, stages=stages, **side))
+        assert [each.name for each in report.stages] == [each.name for each in saved.tensors]
+        assert {each.rel_l2 for each in report.stages} == {0.0}
+        assert (report.only_this, report.only_other) == ([], [])
 
 
 # What is refused

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from txinspect.answers import dumps
+from txinspect.answers import dumps, tensors
 from txinspect.answers.observing import Observation, Running, observe
 from txinspect.answers.reporting import head
 from txinspect.commands.diff import (
@@ -24,7 +24,6 @@ from txinspect.forward import capture
 from txinspect.forward.edits import Feed
 from txinspect.forward.wants import Plan, Want, named, plan_of
 from txinspect.measure import difference, predictions
-from txinspect.measure.difference import Difference
 from txinspect.models import tokenizer
 from txinspect.models.backend import another, on_backend
 from txinspect.models.quiet import quiet
@@ -54,7 +53,7 @@ Tensors = dict[str, "Tensor"]
 def answer(query: DiffQuery, notify: Notify) -> DiffReport:
     """The report of `diff`."""
     comparison = _Comparison(query)
-    this = observe(_side(query, query.model), notify, comparison.plan, comparison.keep, then=comparison.measure_noise)
+    this = observe(_side(query, query.model), notify, comparison.plan, comparison.keep, then=comparison.run_again)
     other: Observation | None = None
     if query.against_file is not None:
         comparison.read(dumps.load(query.against_file, query.names))
@@ -62,6 +61,11 @@ def answer(query: DiffQuery, notify: Notify) -> DiffReport:
         side = _other_side(query)
         other = observe(side, notify, comparison.plan_other, comparison.compare, then=comparison.isolate)
     return comparison.report(this, other)
+
+
+def plan(subject: Subject, query: DiffQuery, text: InputRecord) -> Plan:
+    """What one side records."""
+    return plan_of(subject.architecture, _chosen(subject, query))
 
 
 def _side(query: DiffQuery, model: ModelChoice) -> RunQuery:
@@ -97,18 +101,19 @@ class _Comparison:
 
     query: DiffQuery
     this: Tensors = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+    """This side's tensors of a first run among several, by their names without #1."""
     apart: dict[str, StageDiffRecord] = field(default_factory=dict)
     isolated: dict[str, float | None] = field(default_factory=dict)
     noise: float | None = None
     logits: LogitsDiffRecord | None = None
     changed: list[ChangedRecord] = field(default_factory=list)
     only_other: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
 
     def plan(self, subject: Subject, query: RunQuery, text: InputRecord) -> Plan:
         """What this side records."""
         self.subject, self.text = subject, text
-        return plan_of(subject.architecture, _chosen(subject, self.query))
+        return plan(subject, self.query, text)
 
     def plan_other(self, subject: Subject, query: RunQuery, text: InputRecord) -> Plan:
         """What the other side records. Raises InspectError for a text that is other tokens there."""
@@ -123,46 +128,53 @@ class _Comparison:
                 f"the text is {len(self.text.tokens)} tokens for {self.subject.source.name!r} and other ones, "
                 f"{len(text.tokens)}, for {subject.source.name!r}: there are no positions to compare"
             )
-        return plan_of(subject.architecture, _chosen(subject, self.query))
+        return plan(subject, self.query, text)
 
     def keep(self, caught: CaughtTensor) -> None:
         """Keep what this side gives."""
-        self.this[_name(caught)] = _kept(caught)
+        self.this[self._name(caught)] = _kept(caught)
+
+    def _name(self, caught: CaughtTensor) -> str:
+        """What a tensor is called in reports and files."""
+        name = tensors.name_of(caught)
+        return self.first.get(name, name)
 
     def compare(self, caught: CaughtTensor) -> None:
         """Compare what the other side gives."""
-        self._compare(_name(caught), _kept(caught))
+        self._compare(self._name(caught), _kept(caught))
 
-    def read(self, tensors: Mapping[str, Tensor]) -> None:
+    def read(self, theirs: Mapping[str, Tensor]) -> None:
         """Compare what a file holds."""
-        for name, tensor in tensors.items():
+        for name, tensor in theirs.items():
             self._compare(name, tensor)
         for pair in self.query.names:
             ours = pair.partition("=")[2]
             if ours in self.this and ours not in self.apart:
-                there, here = list(tensors[ours].shape), list(self.this[ours].shape)
+                there, here = list(theirs[ours].shape), list(self.this[ours].shape)
                 raise InspectError(f"{pair}: {there} in {self.query.against_file} and {here} here are no pair")
         if not self.apart:
             raise InspectError(
                 f"{self.query.against_file} holds no stage that was compared, in its shape: it has "
-                f"{', '.join(list(tensors)[:3])}, …; name the stages by {spelled('stages')}, or others' names by "
+                f"{', '.join(list(theirs)[:3])}, …; name the stages by {spelled('stages')}, or others' names by "
                 f"{spelled('names', ('theirs=ours',))}"
             )
 
     def _compare(self, name: str, other: Tensor) -> None:
         this = self.this.get(name)
-        self.others.append(name)
         if this is None or this.shape != other.shape:
             self.only_other.append(name)
             return
         part = part_of(name.partition("#")[0])
         is_weights = part == "attention.weights" and this.ndim == 4
-        self.apart[name] = _record(
-            name,
-            this,
-            difference.difference(this, other),
+        apart = difference.difference(this, other)
+        self.apart[name] = StageDiffRecord(
+            name=name,
+            shape=list(this.shape),
+            **vars(apart),
+            snr_db=apart.snr_db,
             total_variation=difference.total_variation(this, other) if is_weights else None,
             changed_share=difference.changed_share(this, other) if part == "mlp.router.experts" else None,
+            isolated_rel_l2=None,
         )
         if name == "logits" and this.ndim == 3:
             self._compare_logits(this[0], other[0])
@@ -188,57 +200,60 @@ class _Comparison:
             same_top1=sum(left == right for left, right in tops) / len(tops),
             ln_perplexity_ratio=(scores[0] - scores[1]) / predicted if predicted else None,
         )
-        spell = tokenizer.load(self.subject.source, self.query.model.trust_remote_code, self.text.text).record
+        vocabulary = tokenizer.load(self.subject.source, self.query.model.trust_remote_code, self.text.text)
+
+        def spell(token_id: int) -> str | None:
+            token = vocabulary.record(token_id)
+            return token.text or token.token
+
         self.changed = [
-            ChangedRecord(
-                position=position,
-                token=self.text.tokens[position].text,
-                from_=spell(left).text or spell(left).token,
-                to=spell(right).text or spell(right).token,
-            )
+            ChangedRecord(position=position, token=self.text.tokens[position].text, from_=spell(left), to=spell(right))
             for position, (left, right) in enumerate(tops)
             if left != right
         ]
 
-    def measure_noise(self, running: Running) -> None:
-        """How far this side is from itself where nothing but the order of sums changes; on the way, another backend."""
-        plan = plan_of(running.subject.architecture, _chosen(running.subject, self.query))
+    def run_again(self, running: Running) -> None:
+        """What this side's model is run for once more: another backend, the noise."""
+        self.first = tensors.first_runs(self.this)
+        self.this = {self.first.get(name, name): tensor for name, tensor in self.this.items()}
+        wanted = plan(running.subject, self.query, self.text)
         if self.query.against_attn is not None:
             with on_backend(running.model, self.query.against_attn):
-                running.run(self.text, plan, self.compare)
-                self._isolate_in(running)
-        if self.query.tolerance is not None:
-            return
+                running.run(self.text, wanted, self.compare)
+                self.isolate(running)
+        if self.query.tolerance is None:
+            self.noise = self._noise(running, wanted)
+
+    def _noise(self, running: Running, wanted: Plan) -> float:
+        """How far this side is from itself where nothing but the order of sums changes."""
         seen = [0.0]
 
         def receive(caught: CaughtTensor) -> None:
-            this, again = self.this.get(_name(caught)), _kept(caught)
+            this, again = self.this.get(self._name(caught)), _kept(caught)
             if this is not None and this.shape == again[:1].shape and this.is_floating_point():
                 seen.append(difference.difference(this, again[:1]).rel_l2 or 0.0)
 
         twice = {name: tensor.repeat(2, 1) for name, tensor in running.inputs(self.text).items()}
-        attempts: list[Callable[[], Any]] = [lambda: capture.run(running.model, twice, plan, receive)]
+        attempts: list[Callable[[], Any]] = [lambda: capture.run(running.model, twice, wanted, receive)]
         backend = another(running.model)
         if self.query.against_attn is None and backend is not None:
-            attempts.append(lambda: self._on_another(running, backend, plan, receive))
+            attempts.append(lambda: self._on_another(running, backend, wanted, receive))
         for attempt in attempts:
             try:
                 with quiet():
                     attempt()
             except InspectError:
                 continue  # a model that takes no batch, or has no other backend, is measured without it
-        self.noise = max(seen)
+        return max(seen)
 
-    def _on_another(self, running: Running, backend: str, plan: Plan, receive: Callable[[CaughtTensor], None]) -> None:
+    def _on_another(
+        self, running: Running, backend: str, wanted: Plan, receive: Callable[[CaughtTensor], None]
+    ) -> None:
         with on_backend(running.model, backend):
-            running.run(self.text, plan, receive)
+            running.run(self.text, wanted, receive)
 
     def isolate(self, running: Running) -> None:
-        """Run the other side with each layer fed what this side's layer read."""
-        if self.query.isolated:
-            self._isolate_in(running)
-
-    def _isolate_in(self, running: Running) -> None:
+        """Run the other side with each layer fed what this side's layer read, where that was asked for."""
         if not self.query.isolated:
             return
         architecture = running.subject.architecture
@@ -250,13 +265,12 @@ class _Comparison:
         }
 
         def receive(caught: CaughtTensor) -> None:
-            name, other = _name(caught), _kept(caught)
+            name, other = self._name(caught), _kept(caught)
             this = self.this.get(name)
             if layer_of(name) is not None and this is not None and this.shape == other.shape:
                 self.isolated[name] = difference.difference(this, other).rel_l2
 
-        plan = plan_of(architecture, _chosen(running.subject, self.query), (Feed(given),))
-        running.run(self.text, plan, receive)
+        running.run(self.text, plan_of(architecture, _chosen(running.subject, self.query), (Feed(given),)), receive)
 
     def report(self, this: Observation, other: Observation | None) -> DiffReport:
         """Everything in a record."""
@@ -316,31 +330,8 @@ class _Comparison:
         return [_check(test, stages, self.logits, len(self.changed)) for test in self.query.fail_on]
 
 
-def _name(caught: CaughtTensor) -> str:
-    return caught.want.supply.name if caught.run == 1 else f"{caught.want.supply.name}#{caught.run}"
-
-
 def _kept(caught: CaughtTensor) -> Tensor:
     return caught.tensor.whole().detach().to("cpu", copy=True)
-
-
-def _record(
-    name: str, this: Tensor, apart: Difference, total_variation: list[float | None] | None, changed_share: float | None
-) -> StageDiffRecord:
-    return StageDiffRecord(
-        name=name,
-        shape=list(this.shape),
-        rel_l2=apart.rel_l2,
-        cosine=apart.cosine,
-        snr_db=apart.snr_db,
-        max_abs=apart.max_abs,
-        mean_abs=apart.mean_abs,
-        at=apart.at,
-        nan=apart.nan,
-        total_variation=total_variation,
-        changed_share=changed_share,
-        isolated_rel_l2=None,
-    )
 
 
 def _parts(stage: StageDiffRecord, tolerance: float) -> bool:
@@ -352,12 +343,10 @@ def _check(test: str, stages: Sequence[StageDiffRecord], logits: LogitsDiffRecor
     """Whether a test of --fail-on holds nowhere."""
     field_, sign, bound = parsed(test)
     values: dict[str, float | None]
-    if field_ == "changed" and logits is not None:
-        values = {"next tokens": float(changed)}
-    elif field_.startswith("kl_"):  # of logits
+    if field_ == "changed":
+        values = {} if logits is None else {"next tokens": float(changed)}
+    elif field_.startswith("kl_"):
         values = {"logits": getattr(logits, field_, None)}
-    elif field_ == "changed":
-        values = {}
     else:
         values = {stage.name: float("inf") if stage.nan else getattr(stage, field_) for stage in stages}
     if all(value is None for value in values.values()):
@@ -371,8 +360,3 @@ def _check(test: str, stages: Sequence[StageDiffRecord], logits: LogitsDiffRecor
     else:
         detail = f"{field_} is at most {max(known.values(), default=0.0):.3g}"
     return CheckRecord(name=field_, passed=not over, detail=detail)
-
-
-def plan(subject: Subject, query: DiffQuery, text: InputRecord) -> Plan:
-    """What one side records."""
-    return plan_of(subject.architecture, _chosen(subject, query))

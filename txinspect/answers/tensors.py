@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.locating import rows_of_ids
@@ -23,10 +24,15 @@ def numbered(records: list[TensorRecord], kept: dict[str, Tensor]) -> tuple[list
     """Names with #1 for the first run of what ran several times in the pass."""
     from msgspec import structs
 
-    names = {record.name for record in records}
-    first = {name: f"{name}#1" for name in names if f"{name}#2" in names}
+    first = first_runs(record.name for record in records)
     renamed = [structs.replace(record, name=first.get(record.name, record.name)) for record in records]
     return renamed, {first.get(name, name): tensor for name, tensor in kept.items()}
+
+
+def first_runs(names: Iterable[str]) -> dict[str, str]:
+    """The names that others with #2 tell to be those of a first run, each with its #1."""
+    found = set(names)
+    return {name: f"{name}#1" for name in found if f"{name}#2" in found}
 
 
 def tensor_record(
@@ -38,7 +44,7 @@ def tensor_record(
     measured, histogram = stats.measure(tensor.blocks)
     with_rows = token_rows and axes in _ROWS_OF_VECTORS
     return TensorRecord(
-        name=_name(caught),
+        name=name_of(caught),
         module=supply.module or None,
         class_=supply.class_name,
         axes=axes,
@@ -59,7 +65,7 @@ def _values(tensor: Tensor) -> Any:
     return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).tolist()
 
 
-def _name(caught: CaughtTensor) -> str:
+def name_of(caught: CaughtTensor) -> str:
     """The stage's name, with the kind of layer a table is for, and #2 for the second run in the pass."""
     name = caught.want.supply.name
     if caught.label is not None and caught.want.supply.pick is not None:

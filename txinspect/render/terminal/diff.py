@@ -56,7 +56,7 @@ def _stages(report: DiffReport, width: int) -> Frame:
     shown = report.stages
     title = None
     if len(shown) > MOST:
-        shown = [each for each in shown if layer_of(each.name) is None or part_of(each.name) == "output"]
+        shown = [each for each in shown if layer_of(each.name) is None or _is_output(each)]
         title = f"{len(shown)} of {len(report.stages)} stages; --stage chooses others, --json has all"
     isolated = any(each.isolated_rel_l2 is not None for each in shown)
     table = frame(title)
@@ -73,6 +73,11 @@ def _stages(report: DiffReport, width: int) -> Frame:
         if each.nan:
             table.add_line(Text(f"  {each.nan:,} numbers that are not finite", style="bold red"))
     return table
+
+
+def _is_output(stage: StageDiffRecord) -> bool:
+    """Whether it is a layer's output, of whichever run."""
+    return part_of(stage.name).partition("#")[0] == "output"
 
 
 def _bar(stage: StageDiffRecord) -> str:
