@@ -277,11 +277,12 @@ def unwrapped(hint: Any) -> Any:
     return others[0] if len(others) == 1 and type(None) in get_args(hint) else hint
 
 
-def from_start(asked: tuple[int, ...], count: int, wrong: Callable[[int], Exception]) -> tuple[int, ...]:
+def from_start(asked: Layers, count: int, wrong: Callable[[int], Exception]) -> tuple[int, ...]:
     """Positions among `count`, negative ones counted from the end, as positions from the start: sorted, once each.
 
-    Raises what `wrong` makes of the first that is out of range.
+    One, several, or None for all. Raises what `wrong` makes of the first that is out of range.
     """
+    asked = tuple(range(count)) if asked is None else (asked,) if isinstance(asked, int) else asked
     beyond = [index for index in asked if not -count <= index < count]
     if beyond:
         raise wrong(beyond[0])
@@ -383,8 +384,8 @@ class TensorQuery(TextQuery[ReportType]):
         return "shorten the text"
 
     @property
-    def layers_asked(self) -> tuple[int, ...]:
-        """Layers that are asked by number, so that one the model does not have is known before anything is built."""
+    def layers_asked(self) -> Layers:
+        """The layers asked for, so that one the model does not have is known before anything is built."""
         return ()
 
     def __post_init__(self) -> None:

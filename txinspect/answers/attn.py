@@ -41,7 +41,7 @@ def answer(query: AttnQuery, notify: Notify) -> AttnReport:
 def plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
     """Everything about the layers' attention. Raises InspectError for a layer, stage or query that is not there."""
     name, count = subject.source.name, len(subject.architecture.layers)
-    asked = check_layers(name, tuple(range(count)) if query.layer is None else query.layers_asked, count)
+    asked = check_layers(name, query.layers_asked, count)
     names = {f"layers.{layer}.attention.{part}" for layer in asked for part in ATTENTION_PARTS}
     supplies = [supply for supply in subject.architecture.supplies() if supply.name in names]
     reasons = _folded(list(dict.fromkeys(supply.reason for supply in supplies if supply.reason is not None)))

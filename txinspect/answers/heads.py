@@ -80,7 +80,7 @@ class _Reading:
         if len(text.tokens) < 2:
             raise InspectError("the text is one token, which can look at nothing but itself: give a longer one")
         self.text = text
-        layers = check_layers(name, tuple(range(count)) if query.layers is None else query.layers_asked, count)
+        layers = check_layers(name, query.layers_asked, count)
         parts = ("v", "weights") if query.weighted else ("weights",)
         wanted = {f"layers.{layer}.attention.{part}" for layer in layers for part in parts}
         supplies = [supply for supply in subject.architecture.supplies() if supply.name in wanted]

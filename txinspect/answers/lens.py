@@ -91,7 +91,7 @@ class _Reading:
         if not count:
             raise StageError(f"{subject.source.name!r} has no layers to read")
         name = subject.source.name
-        self.asked = check_layers(name, tuple(range(count)) if query.layers is None else query.layers_asked, count)
+        self.asked = check_layers(name, query.layers_asked, count)
         self.text = text
         self.tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
         self.positions = words.positions(query.position, text)

@@ -13,13 +13,11 @@ from txinspect.records import InputRecord
 def positions(asked: Layers, text: InputRecord) -> list[int]:
     """The tokens of a text that are asked for. Raises InspectError for one beyond it."""
     count = len(text.tokens)
-    if asked is None:
-        return list(range(count))
 
     def wrong(position: int) -> InspectError:
         return InspectError(f"position {position} is out of range: the text has tokens 0 to {count - 1}")
 
-    return list(from_start((asked,) if isinstance(asked, int) else asked, count, wrong))
+    return list(from_start(asked, count, wrong))
 
 
 def target(tokens: Tokens, text: InputRecord, word: str, advice: str = "") -> int:

@@ -34,9 +34,9 @@ class AttnQuery(TensorQuery["AttnReport"]):
     ] = False
 
     @property
-    def layers_asked(self) -> tuple[int, ...]:
+    def layers_asked(self) -> Layers:
         """See TensorQuery."""
-        return (self.layer,) if isinstance(self.layer, int) else self.layer or ()
+        return self.layer
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,7 +50,7 @@ class AttnQuery(TensorQuery["AttnReport"]):
         for name, chosen in (("layer", self.layer), ("heads", self.heads), ("queries", self.queries)):
             if chosen == ():
                 raise UsageError(f"{spelled(name)} chooses none: name at least one, or omit it for all")
-        if self.skip_norm and len(self.layers_asked) != 1:
+        if self.skip_norm and not (isinstance(self.layer, int) or len(self.layer or ()) == 1):
             raise UsageError(
                 f"{spelled('skip_norm')} changes what later layers are given: give it one {spelled('layer')}"
             )

@@ -40,9 +40,9 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
     ] = None
 
     @property
-    def layers_asked(self) -> tuple[int, ...]:
+    def layers_asked(self) -> Layers:
         """See TensorQuery."""
-        return (self.layers,) if isinstance(self.layers, int) else self.layers or ()
+        return self.layers
 
     @property
     def too_long(self) -> str:

@@ -40,9 +40,9 @@ class LensQuery(TensorQuery["LensReport"]):
     ] = None
 
     @property
-    def layers_asked(self) -> tuple[int, ...]:
+    def layers_asked(self) -> Layers:
         """See TensorQuery."""
-        return (self.layers,) if isinstance(self.layers, int) else self.layers or ()
+        return self.layers
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from txinspect.anatomy.architecture import Supply
 from txinspect.anatomy.names import Names, names_of, out_of_range
 from txinspect.errors import StageError
-from txinspect.queries import from_start
+from txinspect.queries import Layers, from_start
 from txinspect.stages import is_glob
 
 if TYPE_CHECKING:
@@ -93,6 +93,6 @@ def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
     return architecture.first_layer() if positions and not in_layers else ""
 
 
-def check_layers(model: str, asked: tuple[int, ...], count: int) -> tuple[int, ...]:
+def check_layers(model: str, asked: Layers, count: int) -> tuple[int, ...]:
     """The layers asked of a model that has `count`, from its start. Raises StageError for one that it does not have."""
     return from_start(asked, count, lambda layer: StageError(out_of_range(model, layer, count)))
