@@ -55,6 +55,14 @@ class TokenRecord(Record, frozen=True, kw_only=True):
     bytes: Annotated[str | None, doc("Its bytes in hexadecimal, if they are not whole characters.")]
 
 
+class VocabularyRecord(Record, frozen=True, kw_only=True):
+    """A token of the vocabulary."""
+
+    id: Annotated[int, doc("Row of the logits.")]
+    token: Annotated[str | None, doc("The token as the vocabulary stores it; null for a row that stands for none.")]
+    text: Annotated[str | None, doc("The token decoded; null if it holds only part of a character.")]
+
+
 class InputRecord(Record, frozen=True, kw_only=True):
     """The text and what the tokenizer makes of it."""
 

@@ -246,9 +246,7 @@ class _Reading:
         )
 
     def _likely(self, scored: predictions.Scored) -> LikelyRecord:
-        token = self.tokens.record(scored.id)
-        return LikelyRecord(id=scored.id, token=token.token, text=token.text, prob=scored.prob)
+        return LikelyRecord(**words.spelling(self.tokens, scored.id), prob=scored.prob)
 
     def _target(self, scored: predictions.Scored) -> FollowedRecord:
-        token = self.tokens.record(scored.id)
-        return FollowedRecord(id=scored.id, token=token.token, text=token.text, rank=scored.rank, prob=scored.prob)
+        return FollowedRecord(**words.spelling(self.tokens, scored.id), rank=scored.rank, prob=scored.prob)

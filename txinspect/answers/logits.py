@@ -185,11 +185,8 @@ class _Reading:
         )
 
     def _scored(self, scored: Scored) -> ScoredRecord:
-        named = self.tokens.record(scored.id)
         return ScoredRecord(
-            id=scored.id,
-            token=named.token,
-            text=named.text,
+            **words.spelling(self.tokens, scored.id),
             logit=scored.logit,
             prob=scored.prob,
             rank=scored.rank,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from txinspect.errors import InspectError, spelled
 from txinspect.models.tokenizer import Tokens
@@ -34,6 +35,12 @@ def target(tokens: Tokens, text: InputRecord, word: str, advice: str = "") -> in
         return alone[0].id
     pieces = ", ".join(repr(token.text or token.token) for token in alone)
     raise InspectError(f"{spelled('targets')} {word!r} is {len(alone)} tokens, {pieces}: give one of them{advice}")
+
+
+def spelling(tokens: Tokens, token_id: int) -> dict[str, Any]:
+    """The fields of a VocabularyRecord."""
+    found = tokens.record(token_id)
+    return {"id": token_id, "token": found.token, "text": found.text}
 
 
 def check_top_k(top_k: int, vocab: int) -> None:

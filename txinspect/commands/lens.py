@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 from txinspect.commands.command import THEME, Command, Theme
 from txinspect.errors import UsageError, spelled
 from txinspect.queries import Layers, Option, TensorQuery, check_one_of
-from txinspect.records import Record, TensorsReport, doc
+from txinspect.records import Record, TensorsReport, VocabularyRecord, doc
 
 At = Literal["output", "attention", "mlp"]
 
@@ -68,21 +68,15 @@ class LensView:
         check_one_of("theme", self.theme, get_args(Theme))
 
 
-class LikelyRecord(Record, frozen=True, kw_only=True):
+class LikelyRecord(VocabularyRecord, frozen=True, kw_only=True):
     """A likely token."""
 
-    id: Annotated[int, doc("Row of the logits.")]
-    token: Annotated[str | None, doc("The token as the vocabulary stores it.")]
-    text: Annotated[str | None, doc("The token decoded; null if it holds only part of a character.")]
     prob: Annotated[float | None, doc("Its probability.")]
 
 
-class FollowedRecord(Record, frozen=True, kw_only=True):
+class FollowedRecord(VocabularyRecord, frozen=True, kw_only=True):
     """A token that is followed through the layers."""
 
-    id: Annotated[int, doc("Row of the logits.")]
-    token: Annotated[str | None, doc("The token as the vocabulary stores it.")]
-    text: Annotated[str | None, doc("The token decoded; null if it holds only part of a character.")]
     rank: Annotated[int | None, doc("1 + the number of tokens with a larger logit; null for NaN.")]
     prob: Annotated[float | None, doc("Its probability.")]
 

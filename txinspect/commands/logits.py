@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
 from txinspect.queries import Layers, Option, TensorQuery
-from txinspect.records import Record, TensorsReport, doc
+from txinspect.records import Record, TensorsReport, VocabularyRecord, doc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +55,9 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
                 raise UsageError(f"{spelled(name)} '' is empty: give at least one character")
 
 
-class ScoredRecord(Record, frozen=True, kw_only=True):
+class ScoredRecord(VocabularyRecord, frozen=True, kw_only=True):
     """A token of the vocabulary, and what the model gives for it."""
 
-    id: Annotated[int, doc("Row of the logits.")]
-    token: Annotated[str | None, doc("The token as the vocabulary stores it; null for a row that stands for none.")]
-    text: Annotated[str | None, doc("The token decoded; null if it holds only part of a character.")]
     logit: Annotated[float | None, doc("The model's output for it.")]
     prob: Annotated[float | None, doc("The softmax of the logits, in float64.")]
     rank: Annotated[int | None, doc("1 + the number of tokens with a larger logit; null for NaN.")]

@@ -9,7 +9,7 @@ from math import isfinite
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from txinspect.records import TokenRecord
+from txinspect.records import TokenRecord, VocabularyRecord
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -46,6 +46,12 @@ def plain(text: str | None, style: str = "") -> Text:
 def token_text(token: TokenRecord) -> str:
     """A token as every drawing spells it: its text with visible spaces, or its bytes."""
     return f"<{token.bytes}>" if token.text is None else visible(token.text, spaces=True)
+
+
+def word(token: VocabularyRecord) -> str:
+    """A token of the vocabulary as every drawing spells it; a row of the logits that stands for none by its number."""
+    shown = token.token if token.text is None else token.text
+    return f"row {token.id}" if shown is None else visible(shown, spaces=True)
 
 
 def fitted(text: str, width: int) -> str:

@@ -7,10 +7,10 @@ from rich.style import Style
 from rich.text import Text
 
 from txinspect.commands.command import Theme
-from txinspect.commands.lens import CellRecord, FollowedRecord, LensReport, LensRowRecord, LensView, LikelyRecord
+from txinspect.commands.lens import CellRecord, LensReport, LensRowRecord, LensView
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, frame
-from txinspect.render.terminal.glyphs import fitted, number, plain, token_text, visible
+from txinspect.render.terminal.glyphs import fitted, number, plain, token_text, word
 from txinspect.render.terminal.heading import input_line
 from txinspect.render.terminal.logits import percent, rank
 from txinspect.wording import counted
@@ -35,13 +35,6 @@ def draw(report: LensReport, console: Console, view: LensView = LensView()) -> R
     if len(report.positions) > 1:
         parts += [Text(), *_grid(report, console.width, theme)]
     return Group(*parts, Text(), _last(report), *tensors.extras(report, console.width))
-
-
-def word(token: LikelyRecord | FollowedRecord) -> str:
-    """A token of the vocabulary as every drawing spells it."""
-    if token.text is None:
-        return visible(token.token) if token.token is not None else f"row {token.id}"
-    return visible(token.text, spaces=True)
 
 
 def _layer(layer: int) -> str:

@@ -8,10 +8,9 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from txinspect.commands.logits import LogitsReport, PredictionRecord, ScoredRecord
-from txinspect.records import TokenRecord
 from txinspect.render.terminal import tensors
 from txinspect.render.terminal.frame import Frame, frame
-from txinspect.render.terminal.glyphs import bar, number, plain, token_text
+from txinspect.render.terminal.glyphs import bar, number, plain, token_text, word
 from txinspect.render.terminal.heading import input_line
 from txinspect.wording import counted
 
@@ -36,28 +35,6 @@ def draw(report: LogitsReport, console: Console) -> RenderableType:
     if report.continuations:
         parts += [Text(), _continuations(report)]
     return Group(*parts, *tensors.extras(report, console.width))
-
-
-def spelled(token: TokenRecord | ScoredRecord) -> str:
-    """A token as every drawing spells it; a row of the logits that stands for no token by its number."""
-    if isinstance(token, TokenRecord):
-        return token_text(token)
-    if token.token is None:
-        return f"row {token.id}"
-    return token_text(_as_token(token))
-
-
-def _as_token(scored: ScoredRecord) -> TokenRecord:
-    return TokenRecord(
-        index=0,
-        id=scored.id,
-        token=scored.token,
-        text=scored.text if scored.text is not None else scored.token,
-        start=None,
-        end=None,
-        special=False,
-        bytes=None,
-    )
 
 
 def percent(probability: float | None) -> str:
@@ -88,9 +65,9 @@ def _findings(report: LogitsReport) -> Iterator[Text]:
         .append(token_text(place), style="bold")
         .append(": ", style="bold")
     )
-    line.append(f"{spelled(first)} {percent(first.prob)}", style="bold green")
+    line.append(f"{word(first)} {percent(first.prob)}", style="bold green")
     if others:
-        line.append(f", then {spelled(others[0])} {percent(others[0].prob)}", style="bold")
+        line.append(f", then {word(others[0])} {percent(others[0].prob)}", style="bold")
     yield line.append(f"; entropy {number(last.entropy, 3)} nats", style="dim")
 
 
@@ -119,7 +96,7 @@ def _add(table: Frame, scored: ScoredRecord, columns: int) -> None:
     table.add_row(
         f"{rank(scored.rank)}{ties}",
         str(scored.id),
-        plain(spelled(scored), "green"),
+        plain(word(scored), "green"),
         number(scored.logit),
         percent(scored.prob),
         Text(bar(scored.prob or 0.0, 1.0, columns), style="cyan"),
