@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from txinspect.commands.command import THEME, Command, Theme
+from txinspect.commands.command import Command, Themed
 from txinspect.errors import UsageError, spelled
 from txinspect.pooling import Block
 from txinspect.queries import FROM_WIDTH, Layers, Option, TensorQuery, check_one_of
@@ -57,7 +57,7 @@ class AttnQuery(TensorQuery["AttnReport"]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttnView:
+class AttnView(Themed):
     """How the heads are drawn."""
 
     keys: Annotated[bool, Option("--keys", "List the strongest keys of every query.")] = False
@@ -69,11 +69,10 @@ class AttnView:
             "SCALE",
         ),
     ] = "head"
-    theme: Annotated[Theme, THEME] = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_one_of("scale", self.scale, get_args(Scale))
-        check_one_of("theme", self.theme, get_args(Theme))
 
 
 class WindowRecord(Record, frozen=True, kw_only=True):

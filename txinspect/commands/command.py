@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from txinspect.queries import OUTPUT, Option, Query, TensorQuery
+from txinspect.queries import OUTPUT, Option, Query, TensorQuery, check_one_of
 from txinspect.records import Report
 
 Group = Literal["Text", "Model", "Run", "Machines"]
@@ -21,6 +21,16 @@ THEME = Option(
     envvar="TXINSPECT_THEME",
 )
 """Of every drawing that has colours of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Themed:
+    """A view: how something with colours of its own is drawn."""
+
+    theme: Annotated[Theme, THEME] = "auto"
+
+    def __post_init__(self) -> None:
+        check_one_of("theme", self.theme, get_args(Theme))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from txinspect.commands.command import THEME, Command, Theme
+from txinspect.commands.command import Command, Themed
 from txinspect.errors import UsageError, spelled
 from txinspect.queries import LESSON, Layers, Option, TensorQuery, check_one_of
 from txinspect.records import Record, TensorsReport, doc
@@ -13,6 +13,16 @@ from txinspect.records import Record, TensorsReport, doc
 Weighting = Literal["value", "output"]
 
 Kind = Literal["previous", "induction", "duplicate", "first", "self", "broad"]
+
+NUMBERS: dict[Kind, str] = {
+    "induction": "induction",
+    "duplicate": "duplicate",
+    "previous": "previous",
+    "self": "self_token",
+    "first": "first_token",
+    "broad": "relative_entropy",
+}
+"""The number of a head that tells whether it is of a kind; of several kinds the first is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +77,6 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
 _OF_RANDOM = {"length": 50, "repeats": 2, "seed": 0}
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeadsView:
-    """How the grid is drawn."""
-
-    theme: Annotated[Theme, THEME] = "auto"
-
-    def __post_init__(self) -> None:
-        check_one_of("theme", self.theme, get_args(Theme))
-
-
 class KindRecord(Record, frozen=True, kw_only=True):
     """What one head does, as means over the queries."""
 
@@ -121,7 +121,7 @@ COMMAND = Command(
         "txinspect heads --random --length 25 --repeats 4",
         "txinspect heads --random --json | jq -c '.heads[] | select(.induction > 0.5) | [.layer, .head, .induction]'",
     ),
-    view=HeadsView,
+    view=Themed,
     more=(
         "A(t, k) is the weight of query t on key k; each number is a mean over the queries. previous: A(t, t-1); "
         "first: A(t, 0); self: A(t, t); special: the sum over special tokens; entropy in nats, and relative to "

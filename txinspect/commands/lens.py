@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from txinspect.commands.command import THEME, Command, Theme
+from txinspect.commands.command import Command, Themed
 from txinspect.errors import UsageError, spelled
 from txinspect.queries import Layers, Option, TensorQuery, check_one_of
 from txinspect.records import Record, TensorsReport, VocabularyRecord, doc
@@ -56,16 +56,6 @@ class LensQuery(TensorQuery["LensReport"]):
             raise UsageError(f"{spelled('lens')} and {spelled('at', self.at)} cannot be combined: it reads outputs")
         if "" in self.targets:
             raise UsageError(f"{spelled('targets')} '' is empty: give at least one character")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LensView:
-    """How the grid is drawn."""
-
-    theme: Annotated[Theme, THEME] = "auto"
-
-    def __post_init__(self) -> None:
-        check_one_of("theme", self.theme, get_args(Theme))
 
 
 class LikelyRecord(VocabularyRecord, frozen=True, kw_only=True):
@@ -129,5 +119,5 @@ COMMAND = Command(
         "txinspect lens --position -1 --target ' dog' --json | jq -c '.rows[] | [.layer, .cells[0].targets[0].rank]'",
         "txinspect lens --layers 0,2-3 --top-k 3",
     ),
-    view=LensView,
+    view=Themed,
 )

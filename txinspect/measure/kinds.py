@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from txinspect.commands.heads import Kind, KindRecord, SinkRecord
+from txinspect.commands.heads import NUMBERS, Kind, KindRecord, SinkRecord
 from txinspect.measure.stats import Blocks
 
 if TYPE_CHECKING:
@@ -16,9 +16,10 @@ SINK = 0.3
 """ε of a sink (Gu et al. 2025, When attention sink emerges in language models, section 3)."""
 
 ENOUGH = 0.5
-"""From here on a number is a label; of entropy, nearly even weights."""
+"""From here on a number is a label."""
 
 EVEN = 0.9
+"""And from here on relative entropy is: nearly even weights."""
 
 
 @dataclass(frozen=True)
@@ -120,15 +121,7 @@ def _records(sums: dict[str, Tensor], layer: int, run: int) -> list[KindRecord]:
 
 
 def _labels(row: dict[str, float | None]) -> list[Kind]:
-    least: dict[Kind, tuple[str, float]] = {
-        "induction": ("induction", ENOUGH),
-        "duplicate": ("duplicate", ENOUGH),
-        "previous": ("previous", ENOUGH),
-        "self": ("self_token", ENOUGH),
-        "first": ("first_token", ENOUGH),
-        "broad": ("relative_entropy", EVEN),
-    }
-    return [kind for kind, (name, bound) in least.items() if (row[name] or 0.0) >= bound]
+    return [kind for kind, name in NUMBERS.items() if (row[name] or 0.0) >= (EVEN if kind == "broad" else ENOUGH)]
 
 
 def _on_keys(sums: dict[str, Tensor], queries: int) -> list[list[float]]:

@@ -63,6 +63,12 @@ def cell(part: float | None, width: int, theme: Theme | None) -> Text:
     return Text(" " * width, style=Style(bgcolor=colour(part, theme)))
 
 
+def on_colour(text: str, part: float, theme: Theme) -> Text:
+    """Letters that can be read on the colour of a part between 0 and 1."""
+    ground = colour(part, theme)
+    return Text(text, style=Style(color="black" if is_bright(ground) else "white", bgcolor=ground, bold=False))
+
+
 def halves(upper: float | None, lower: float | None, theme: Theme) -> Text:
     """Two parts in one column of a terminal, the upper one in its upper half."""
     if (upper is not None and not isfinite(upper)) or (lower is not None and not isfinite(lower)):

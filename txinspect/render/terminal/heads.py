@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
-from rich.style import Style
 from rich.text import Text
 
-from txinspect.commands.command import Theme
-from txinspect.commands.heads import HeadsReport, HeadsView, Kind, KindRecord
+from txinspect.commands.command import Theme, Themed
+from txinspect.commands.heads import NUMBERS, HeadsReport, Kind, KindRecord
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import fitted, number, token_text
 from txinspect.render.terminal.heading import input_line
 
-KINDS: dict[Kind, tuple[str, str]] = {
-    "induction": ("induction", "the token after the same one earlier"),
-    "duplicate": ("duplicate", "the same token earlier"),
-    "previous": ("previous", "the token before"),
-    "self": ("self_token", "its own token"),
-    "first": ("first_token", "the first token"),
-    "broad": ("relative_entropy", "all tokens, nearly evenly"),
+WHERE: dict[Kind, str] = {
+    "induction": "the token after the same one earlier",
+    "duplicate": "the same token earlier",
+    "previous": "the token before",
+    "self": "its own token",
+    "first": "the first token",
+    "broad": "all tokens, nearly evenly",
 }
-"""Each kind's number, and where its heads look."""
+"""Where the heads of each kind look."""
 
 SHOWN = 4
 """Heads of a kind that are named."""
@@ -35,7 +34,7 @@ WIDE = 100
 """Columns of a terminal from which all numbers of a head fit."""
 
 
-def draw(report: HeadsReport, console: Console, view: HeadsView = HeadsView()) -> RenderableType:
+def draw(report: HeadsReport, console: Console, view: Themed = Themed()) -> RenderableType:
     """The finding, the grid, a line per head where they are few."""
     theme = view.theme if colours.has_colours(console) else None
     parts: list[RenderableType] = [input_line(report.input)]
@@ -50,7 +49,7 @@ def _name(head: KindRecord) -> str:
 
 
 def _value(head: KindRecord, kind: Kind) -> float:
-    return float(getattr(head, KINDS[kind][0]) or 0.0)
+    return float(getattr(head, NUMBERS[kind]) or 0.0)
 
 
 def _strongest(report: HeadsReport) -> Frame:
@@ -59,8 +58,8 @@ def _strongest(report: HeadsReport) -> Frame:
     table.add_column("kind")
     table.add_column("heads, as layer.head")
     table.add_column("look at")
-    for kind, (name, where) in KINDS.items():
-        known = [head for head in report.heads if getattr(head, name) is not None]
+    for kind, where in WHERE.items():
+        known = [head for head in report.heads if getattr(head, NUMBERS[kind]) is not None]
         if not known:
             continue
         ranked = sorted(known, key=lambda head: -_value(head, kind))
@@ -97,12 +96,9 @@ def _cell(head: KindRecord, width: int, theme: Theme | None) -> Text:
     kind = head.labels[0] if head.labels else None
     if kind is None:
         return Text(fitted("·", width), style="not bold dim")
-    part = _value(head, kind)
     if theme is None:
         return Text(fitted(kind, width), style="not bold")
-    ground = colours.colour(part, theme)
-    style = Style(color="black" if colours.is_bright(ground) else "white", bgcolor=ground, bold=False)
-    return Text(fitted(kind, width), style=style)
+    return colours.on_colour(fitted(kind, width), _value(head, kind), theme)
 
 
 def _sinks(report: HeadsReport) -> Iterator[Text]:

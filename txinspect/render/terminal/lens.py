@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Console, Group, RenderableType
-from rich.style import Style
 from rich.text import Text
 
-from txinspect.commands.command import Theme
-from txinspect.commands.lens import CellRecord, LensReport, LensRowRecord, LensView
+from txinspect.commands.command import Theme, Themed
+from txinspect.commands.lens import CellRecord, LensReport, LensRowRecord
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import fitted, number, plain, token_text, word
@@ -28,7 +27,7 @@ FOLLOWED = 2
 """Tokens that are followed in the table of the last token."""
 
 
-def draw(report: LensReport, console: Console, view: LensView = LensView()) -> RenderableType:
+def draw(report: LensReport, console: Console, view: Themed = Themed()) -> RenderableType:
     """The finding, the grid, the last token."""
     theme = view.theme if colours.has_colours(console) else None
     parts: list[RenderableType] = [input_line(report.input), _finding(report)]
@@ -89,9 +88,7 @@ def _cell(cell: CellRecord, theme: Theme | None) -> Text:
     part = top.prob if top.prob is not None and top.prob == top.prob else 0.0
     if theme is None:
         return Text(colours.shade(part) + fitted(word(top), CELL - 2), style="not bold")
-    ground = colours.colour(part, theme)
-    style = Style(color="black" if colours.is_bright(ground) else "white", bgcolor=ground, bold=False)
-    return Text(fitted(word(top), CELL - 1), style=style)
+    return colours.on_colour(fitted(word(top), CELL - 1), part, theme)
 
 
 def _last(report: LensReport) -> Frame:
