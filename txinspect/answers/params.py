@@ -34,7 +34,7 @@ from txinspect.sources.names import ADAPTER_CONFIG
 from txinspect.sources.source import Source, is_adapter, resolve
 from txinspect.sources.tensors import WHOLE_NUMBERS, TensorReader, is_readable
 from txinspect.stages import is_glob, matching, nearest
-from txinspect.wording import short_bytes, some_of
+from txinspect.wording import counted, short_bytes, some_of
 
 
 @dataclass(frozen=True)
@@ -356,13 +356,13 @@ def _findings(records: Sequence[MeasuredTensorRecord]) -> list[str]:
             if len(zero) == 1
             else f"{len(zero)} matrices are all zeros, such as {zero[0].name}."
         )
-    dead = [each for each in records if _flaw(each, "dead") and each not in zero]
+    dead = [each for each in records if each.dead and each not in zero]
     if dead:
-        rows = sum(_flaw(each, "dead") for each in dead)
+        rows = counted(sum(each.dead for each in dead), "dead row")
         found.append(
-            f"{dead[0].name} has {_rows(rows)}."
+            f"{dead[0].name} has {rows}."
             if len(dead) == 1
-            else f"{len(dead)} tensors have {_rows(rows)} in all, such as {dead[0].name} ({_flaw(dead[0], 'dead'):,})."
+            else f"{len(dead)} tensors have {rows} in all, such as {dead[0].name} ({dead[0].dead:,})."
         )
     same = [each for each in records if each.identical_to and each.stats.std]
     if same:
@@ -374,10 +374,6 @@ def _findings(records: Sequence[MeasuredTensorRecord]) -> list[str]:
     return found
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} dead row{'' if count == 1 else 's'}"
-
-
 def _flaw(record: MeasuredTensorRecord, kind: str) -> int:
     """How much of a flaw a tensor has; 0 if it is without."""
     stats = record.stats
@@ -385,7 +381,7 @@ def _flaw(record: MeasuredTensorRecord, kind: str) -> int:
         "nan": stats.nan,
         "inf": stats.posinf + stats.neginf,
         "zero": stats.numel if stats.zeros == stats.numel else 0,
-        "dead": (record.dead_rows or 0) - (record.padding_row is not None),
+        "dead": record.dead,
     }[kind]
 
 

@@ -16,19 +16,11 @@ from txinspect.records import CheckRecord, InputRecord, ModelRecord, ModelReport
 AGAINST = "Against"
 """The heading in the help: what it is compared with."""
 
-_WAYS = {
-    "against": None,
-    "against_8bit": False,
-    "against_4bit": False,
-    "against_dtype": None,
-    "against_attn": None,
-    "against_device": None,
-    "against_revision": None,
-    "against_text": None,
-    "against_no_adapter": False,
-    "against_file": None,
-}
-"""The fields that name the other side, with what they are where they name none."""
+_WAYS = (
+    *("against", "against_8bit", "against_4bit", "against_dtype", "against_attn", "against_device"),
+    *("against_revision", "against_text", "against_no_adapter", "against_file"),
+)
+"""The fields that name the other side; None or False where they name none."""
 
 FAILING = ("rel_l2", "max_abs", "mean_abs", "isolated_rel_l2", "kl_mean", "kl_max", "changed")
 """What --fail-on compares."""
@@ -91,7 +83,10 @@ class DiffQuery(TextQuery["DiffReport"]):
     @property
     def way(self) -> str:
         """The field that names the other side."""
-        return next(name for name, none in _WAYS.items() if getattr(self, name) != none)
+        return self._ways()[0]
+
+    def _ways(self) -> list[str]:
+        return [name for name in _WAYS if getattr(self, name) not in (None, False)]
 
     @property
     def given(self) -> str | None:
@@ -113,7 +108,7 @@ class DiffQuery(TextQuery["DiffReport"]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [name for name, none in _WAYS.items() if getattr(self, name) != none]
+        given = self._ways()
         if not given:
             raise UsageError(
                 f"there is nothing to compare with: give {spelled('against', 'MODEL')}, "

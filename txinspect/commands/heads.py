@@ -69,12 +69,12 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
             raise UsageError(f"{spelled(name)} {value} repeats nothing: give 2 or more")
         if self.random and self.text != LESSON:
             raise UsageError(f"a text and {spelled('random', True)} cannot be combined: it runs on random tokens")
-        given = [name for name, default in _OF_RANDOM.items() if getattr(self, name) != default]
+        given = [name for name in _OF_RANDOM if getattr(self, name) != getattr(HeadsQuery, name)]
         if given and not self.random:
             raise UsageError(f"{spelled(given[0])} is about random tokens: add {spelled('random', True)}, or omit it")
 
 
-_OF_RANDOM = {"length": 50, "repeats": 2, "seed": 0}
+_OF_RANDOM = ("length", "repeats", "seed")
 
 
 class KindRecord(Record, frozen=True, kw_only=True):

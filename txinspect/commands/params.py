@@ -157,6 +157,11 @@ class MeasuredTensorRecord(Record, frozen=True, kw_only=True):
     spectral: Annotated[SpectralRecord | None, doc("With --spectral, of a matrix; else null.")]
     diff: Annotated[DifferenceRecord | None, doc("With --diff, if the other has such a tensor; else null.")]
 
+    @property
+    def dead(self) -> int:
+        """Dead rows but for the one that is meant to be."""
+        return (self.dead_rows or 0) - (self.padding_row is not None)
+
 
 class MeasuredTotalsRecord(Record, frozen=True, kw_only=True):
     """What was measured, in all."""

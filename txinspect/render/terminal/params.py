@@ -211,26 +211,21 @@ def _flaws(tensors: Sequence[MeasuredTensorRecord]) -> str:
         (sum(each.stats.nan for each in tensors), "NaN"),
         (sum(each.stats.posinf for each in tensors), "+inf"),
         (sum(each.stats.neginf for each in tensors), "-inf"),
-        (sum(map(_dead, tensors)), "dead rows"),
+        (sum(each.dead for each in tensors), "dead rows"),
     )
     said = ", ".join(f"{count:,} {what if count > 1 else what.removesuffix('s')}" for count, what in counts if count)
     if not said or len(tensors) == 1:
         return said
-    having = [each.name for each in tensors if each.stats.numel > _finite(each) or _dead(each)]
+    having = [each.name for each in tensors if _unsound(each) or each.dead]
     numbers = [_NUMBER.findall(name) for name in having]
     if len(numbers[0]) == 1:
         return f"{said} in {ranges(sorted(int(each) for (each,) in numbers))}"
     return f"{said} in {len(having)} of {len(tensors)}"
 
 
-def _dead(tensor: MeasuredTensorRecord) -> int:
-    """Dead rows but for the one that is meant to be."""
-    return (tensor.dead_rows or 0) - (tensor.padding_row is not None)
-
-
-def _finite(tensor: MeasuredTensorRecord) -> int:
-    stats = tensor.stats
-    return stats.numel - stats.nan - stats.posinf - stats.neginf
+def _unsound(tensor: MeasuredTensorRecord) -> int:
+    """Numbers that are not finite."""
+    return tensor.stats.nan + tensor.stats.posinf + tensor.stats.neginf
 
 
 def _besides(tensors: Sequence[MeasuredTensorRecord]) -> str:
