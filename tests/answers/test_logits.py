@@ -170,6 +170,8 @@ def test_every_type_against_plain_transformers(model_type: str, tmp_path: Path) 
     except InspectError as error:
         assert "does not predict one token after each" in str(error)  # noqa: PT017
         assert model_type in NO_NEXT
+        with pytest.raises(InspectError, match="does not predict one token after each"):
+            inspect(LensQuery(model=choice, text="abc def"))
         return
     logits = np.array(report.tensors[0].values[0])
     exact = logits - logits.max(-1, keepdims=True)

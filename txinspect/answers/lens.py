@@ -18,7 +18,7 @@ from txinspect.commands.lens import (
     LensRowRecord,
     LikelyRecord,
 )
-from txinspect.errors import InspectError, StageError, spelled
+from txinspect.errors import StageError, spelled
 from txinspect.forward import translators
 from txinspect.forward.tail import Tail
 from txinspect.forward.translators import Translator
@@ -106,12 +106,7 @@ class _Reading:
     def read(self, running: Running) -> None:
         """Read every row, then follow the targets through them."""
         assert self.final is not None
-        if self.final.ndim != 3 or self.final.shape[1] != len(self.text.tokens):
-            raise InspectError(
-                f"the logits are {list(self.final.shape)} for {len(self.text.tokens)} tokens: this model does not "
-                f"predict one token after each"
-            )
-        words.check_top_k(self.query.top_k, self.final.shape[-1])
+        words.check_logits(self.final, len(self.text.tokens), self.query.top_k)
         self.running, self.inputs = running, running.inputs(self.text)
         with quiet():
             self._check_last()

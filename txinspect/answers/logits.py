@@ -23,7 +23,6 @@ from txinspect.measure import predictions
 from txinspect.measure.predictions import Scored
 from txinspect.models import tokenizer
 from txinspect.models.subject import Subject, context
-from txinspect.models.tokenizer import Tokens
 from txinspect.queries import Notify
 from txinspect.records import InputRecord
 
@@ -81,7 +80,8 @@ class _Reading:
 
     def plan(self, subject: Subject, query: LogitsQuery, text: InputRecord) -> Plan:
         """The logits, and a row of attention that tells whether a token sees those after it."""
-        self.text, self.tokens = text, _tokens(query, subject, text)
+        self.text = text
+        self.tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
         self.asked = set(words.positions(query.position, text))
         self.targets = [
             words.target(self.tokens, text, each, f", or score it whole with {spelled('continuations', (each,))}")
@@ -106,13 +106,7 @@ class _Reading:
 
     def read(self, logits: Tensor, window: Window) -> None:
         """Read the logits of a window: (batch, seq, vocab)."""
-        count = len(window.text.tokens)
-        if logits.ndim != 3 or logits.shape[0] != 1 or logits.shape[1] != count:
-            raise InspectError(
-                f"the logits are {list(logits.shape)} for {count} tokens: this model does not predict one token after "
-                f"each"
-            )
-        words.check_top_k(self.query.top_k, logits.shape[2])
+        words.check_logits(logits, len(window.text.tokens), self.query.top_k)
         ids = [token.id for token in window.text.tokens]
         begin = max(0, window.fresh - 1 - window.begin)  # the first fresh token is predicted by the one before it
         following: list[int | None] = [*ids[1:], None]
@@ -216,7 +210,3 @@ def _predicted(text: InputRecord) -> str:
     """The part of a text that is predicted: all but what its first token stands for."""
     first = text.tokens[0]
     return text.text[first.end or 0 :]
-
-
-def _tokens(query: LogitsQuery, subject: Subject, text: InputRecord) -> Tokens:
-    return tokenizer.load(subject.source, query.model.trust_remote_code, text.text)

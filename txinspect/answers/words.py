@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import InspectError, spelled
 from txinspect.models.tokenizer import Tokens
 from txinspect.queries import Layers, from_start
 from txinspect.records import InputRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def positions(asked: Layers, text: InputRecord) -> list[int]:
@@ -43,10 +46,16 @@ def spelling(tokens: Tokens, token_id: int) -> dict[str, Any]:
     return {"id": token_id, "token": found.token, "text": found.text}
 
 
-def check_top_k(top_k: int, vocab: int) -> None:
-    """Raise InspectError for more tokens than there are."""
-    if top_k > vocab:
-        raise InspectError(f"{spelled('top_k')} {top_k} is more than the vocabulary has: give at most {vocab}")
+def check_logits(logits: Tensor, count: int, top_k: int) -> None:
+    """Raise InspectError for logits that are not (1, `count`, vocab), or whose vocabulary has no `top_k` tokens."""
+    if logits.ndim != 3 or tuple(logits.shape[:2]) != (1, count):
+        raise InspectError(
+            f"the logits are {list(logits.shape)} for {count} tokens: this model does not predict one token after each"
+        )
+    if top_k > logits.shape[2]:
+        raise InspectError(
+            f"{spelled('top_k')} {top_k} is more than the vocabulary has: give at most {logits.shape[2]}"
+        )
 
 
 def _ids(tokens: Tokens, text: str) -> Sequence[int]:
