@@ -114,6 +114,14 @@ SHARED = {"dory", "hrm_text", "inkling2_loop_text"}
 more than the stream."""
 
 
+def test_logits_that_predict_no_next_token_are_numbers(tmp_path: Path) -> None:
+    model = ModelChoice(name=str(save_tiny("musicgen", tmp_path / "m")))
+    report = inspect(DiffQuery(model=model, against=model.name, stages=("logits",)))
+    assert [each.name for each in report.stages] == ["logits"]
+    assert (report.logits, report.changed) == (None, [])
+    assert any("compared as numbers alone" in note for note in report.notes)
+
+
 # Files
 
 

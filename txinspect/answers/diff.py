@@ -109,6 +109,7 @@ class _Comparison:
     logits: LogitsDiffRecord | None = None
     changed: list[ChangedRecord] = field(default_factory=list)
     only_other: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def plan(self, subject: Subject, query: RunQuery, text: InputRecord) -> Plan:
         """What this side records."""
@@ -176,8 +177,19 @@ class _Comparison:
             changed_share=difference.changed_share(this, other) if part == "mlp.router.experts" else None,
             isolated_rel_l2=None,
         )
-        if name == "logits" and this.ndim == 3:
+        if name == "logits":
+            self._compare_predictions(this, other)
+
+    def _compare_predictions(self, this: Tensor, other: Tensor) -> None:
+        """Compare what the logits predict, where they are a prediction after each token."""
+        count = len(self.text.tokens)
+        if this.ndim == 3 and tuple(this.shape[:2]) == (1, count):
             self._compare_logits(this[0], other[0])
+        else:
+            self.notes.append(
+                f"The logits are {list(this.shape)} for {count} tokens, no prediction after each: they are compared as "
+                f"numbers alone."
+            )
 
     def _compare_logits(self, this: Tensor, other: Tensor) -> None:
         """What the differences come to in the predictions: (seq, vocab) each."""
@@ -287,7 +299,7 @@ class _Comparison:
         first = next((each.name for each in stages if _parts(each, tolerance)), None)
         findings = [self._finding(stages, first, tolerance)]
         return DiffReport(
-            **head("diff", [*findings, *this.notes, *(other.notes if other else [])]),
+            **head("diff", [*findings, *self.notes, *this.notes, *(other.notes if other else [])]),
             model=this.model,
             against=other.model if other else None,
             way=self.query.way,
