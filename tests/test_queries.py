@@ -21,7 +21,7 @@ from txinspect.commands.run import RunQuery
 from txinspect.commands.tree import TreeQuery
 from txinspect.errors import UsageError
 from txinspect.inspecting import inspect
-from txinspect.queries import ModelChoice, ModelQuery, TensorQuery, TextQuery
+from txinspect.queries import ModelChoice, ModelQuery, PassQuery, TensorQuery, TextQuery
 
 QUERIES: list[Any] = [commands.command(name).query for name in commands.NAMES]
 WELL: dict[Any, dict[str, Any]] = {RunQuery: {"stages": ("logits",)}, PlanQuery: {"of": EmbedQuery()}}
@@ -42,7 +42,7 @@ def sentence(make: Any, **values: Any) -> str:
 def fields(kind: Any) -> list[str]:
     """The fields of a query of its kind that take no value of any type."""
     common = ["model"] * issubclass(kind, ModelQuery) + ["text", "special"] * issubclass(kind, TextQuery)
-    tensors = ["values", "save", "check", "fail_on"] * issubclass(kind, TensorQuery)
+    passes = ["save", "check"] * issubclass(kind, PassQuery) + ["values", "fail_on"] * issubclass(kind, TensorQuery)
     own = {
         AttnQuery: ["layer", "heads", "queries", "skip_norm", "map_size"],
         RunQuery: ["stages"],
@@ -52,7 +52,7 @@ def fields(kind: Any) -> list[str]:
         HeadsQuery: ["layers", "random", "length", "repeats", "seed", "weighted"],
         ParamsQuery: ["params", "sort", "spectral", "diff", "base", "fail_on"],
     }
-    return [*common, *tensors, *own.get(kind, [])]
+    return [*common, *passes, *own.get(kind, [])]
 
 
 RIGHT: dict[str, set[str]] = {

@@ -347,13 +347,9 @@ class TextQuery(ModelQuery[ReportType]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorQuery(TextQuery[ReportType]):
+class PassQuery(TextQuery[ReportType]):
     """A query that runs the model."""
 
-    values: Annotated[
-        bool,
-        Option("--values", "The numbers, too: all in the JSON, a corner in a table.", None, OUTPUT),
-    ] = False
     save: Annotated[
         Path | None,
         Option("--save", "Write the exact tensors to FILE.safetensors or FILE.npz.", "FILE", OUTPUT),
@@ -367,11 +363,6 @@ class TensorQuery(TextQuery[ReportType]):
             OUTPUT,
         ),
     ] = False
-
-    fail_on: Annotated[
-        tuple[Unsound, ...],
-        Option("--fail-on", "Exit 3 if a recorded tensor holds one: nan, inf or nan,inf.", "KIND", OUTPUT),
-    ] = ()
 
     @property
     def window_step(self) -> int | None:
@@ -399,6 +390,23 @@ class TensorQuery(TextQuery[ReportType]):
                 f"{spelled('save')} {str(self.save)!r} is not a name that ends in .safetensors or .npz, which decides "
                 f"the format"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorQuery(PassQuery[ReportType]):
+    """A query that reports the tensors of a pass."""
+
+    values: Annotated[
+        bool,
+        Option("--values", "The numbers, too: all in the JSON, a corner in a table.", None, OUTPUT),
+    ] = False
+    fail_on: Annotated[
+        tuple[Unsound, ...],
+        Option("--fail-on", "Exit 3 if a recorded tensor holds one: nan, inf or nan,inf.", "KIND", OUTPUT),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         check_strings("fail_on", self.fail_on)
         for kind in self.fail_on:
             check_one_of("fail_on", kind, get_args(Unsound))

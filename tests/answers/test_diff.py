@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import Result
 
@@ -17,6 +19,7 @@ from tests.making.checkpoints import change_weights
 from tests.making.models import FEW, buildable_types, by_type, save_tiny
 from txinspect import DiffQuery, InspectError, ModelChoice, RunQuery, inspect
 from txinspect.commands.diff import DiffReport
+from txinspect.commands.plan import PlanQuery
 from txinspect.measure import difference
 
 Run = Callable[..., Result]
@@ -120,6 +123,71 @@ def test_logits_that_predict_no_next_token_are_numbers(tmp_path: Path) -> None:
     assert [each.name for each in report.stages] == ["logits"]
     assert (report.logits, report.changed) == (None, [])
     assert any("compared as numbers alone" in note for note in report.notes)
+
+
+# What every command that runs a model can do
+
+
+def test_both_sides_are_saved_with_their_axes(tmp_path: Path) -> None:
+    file = tmp_path / "both.safetensors"
+    query = DiffQuery(model=FLOAT, against_dtype="bfloat16", stages=("layers.0.output", "logits"), save=file)
+    report = inspect(query)
+    tensors = load_file(file)
+    assert (report.saved, report.replaced) == (str(file), False)
+    assert list(tensors) == ["layers.0.output", "logits", "other.layers.0.output", "other.logits"]
+    assert {name: tensor.dtype for name, tensor in tensors.items() if "logits" in name} == {
+        "logits": torch.float32,
+        "other.logits": torch.bfloat16,
+    }
+    found = difference.difference(tensors["logits"], tensors["other.logits"])
+    assert found.rel_l2 == next(each.rel_l2 for each in report.stages if each.name == "logits")
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    assert json.loads(metadata["axes"])["other.logits"] == ["batch", "seq", "vocab"]
+    assert metadata["text"] == query.text
+
+
+def test_runs_are_numbered_in_a_saved_file_as_in_the_report(tmp_path: Path) -> None:
+    model = ModelChoice(name=str(save_tiny("hrm_text", tmp_path / "m")))
+    file = tmp_path / "both.npz"
+    query = DiffQuery(model=model, against_attn="eager", stages=("layers.0.output",), save=file, tolerance=0.0)
+    names = [each.name for each in inspect(query).stages]
+    assert "layers.0.output#1" in names
+    with np.load(file) as saved:
+        assert set(saved) == {"__metadata__", *names, *(f"other.{name}" for name in names)}
+
+
+def test_a_check_is_of_both_sides() -> None:
+    report = inspect(DiffQuery(against_dtype="float32", check=True, fail_on=("rel_l2>1",)))
+    assert report.checks is not None
+    own = ["logits", "finite", "row_sums", "context", "residual"]
+    assert [each.name for each in report.checks] == [*own, *(f"other.{name}" for name in own), "rel_l2"]
+    assert all(each.passed for each in report.checks)
+
+
+def test_a_plan_tells_what_each_side_reads(tmp_path: Path) -> None:
+    other = save_tiny("llama", tmp_path / "m")
+    plan = inspect(PlanQuery(of=DiffQuery(against=str(other), stages=("layers.0.output",))))
+    assert plan.against is not None
+    assert [each.model.name for each in (plan, plan.against)] == ["opt-mini", str(other)]
+    done = inspect(RunQuery(model=ModelChoice(name=str(other)), stages=("layers.0.output",)))
+    assert plan.against.loading.memory_bytes == done.loading.memory_bytes
+    assert plan.against.loading.disk_bytes == done.loading.disk_bytes
+
+
+@pytest.mark.parametrize(("way", "both"), [("--against-attn=eager", False), ("--against-8bit", True)])
+def test_a_dry_run_loads_nothing(run_cli: Run, way: str, both: bool) -> None:
+    drawn = run_cli("diff", "--dry-run", way)
+    assert drawn.exit_code == 0, drawn.stderr
+    assert drawn.stdout.count("\nmemory ") == 1 + both
+    assert ("against opt-mini" in drawn.stdout) == both
+    assert ("weight matrices are quantized" in drawn.stdout) == both
+
+
+def test_a_dry_run_refuses_what_it_would_not_do(run_cli: Run) -> None:
+    refused = run_cli("diff", "--dry-run", "--against-8bit", "--fail-on", "rel_l2>1")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--fail-on and --dry-run cannot be combined" in refused.stderr
 
 
 # Files

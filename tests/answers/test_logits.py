@@ -18,6 +18,7 @@ from typer.testing import Result
 from tests.making.models import BUILT_FROM_PART, FEW, buildable_types, by_type, save_tiny
 from txinspect import InspectError, LensQuery, LogitsQuery, ModelChoice, inspect
 from txinspect.models.quiet import quiet
+from txinspect.sources.bundled_models import bundled_folder
 
 PROMPT = "The quick brown fox jumps over the lazy"
 FLOAT = ModelChoice(dtype="float32")
@@ -83,6 +84,27 @@ def test_blanks_at_the_prompt_s_end_move_into_the_continuation() -> None:
 def test_continuations_are_sorted(run_cli: Run) -> None:
     shown = run_cli("logits", PROMPT, "--continuation", " cat", "--continuation", " dog", "--json")
     assert [each["text"] for each in json.loads(shown.stdout)["continuations"]] == [" dog", " cat"]
+
+
+PAIRS = [
+    (f"{before} {subject} {verb}", f"{after} {place}")
+    for before in ("The quick brown", "One day the", "A red", "Lily saw the", "the")
+    for subject, verb in (("fox", "ran"), ("dog", "sat "), ("bear", "jumps over the"), ("cat", "and the"), ("cat", ""))
+    for after, place in ((" to the", "river."), (" lazy", "dog"))
+]
+
+
+@pytest.mark.needs_lm_eval
+def test_continuations_are_lm_eval_s() -> None:
+    """Its model called directly: 50 pairs of a text and what follows, some with blanks at the text's end."""
+    lm_eval = pytest.importorskip("lm_eval.models.huggingface", reason="needs the package lm-eval")
+    instance = pytest.importorskip("lm_eval.api.instance")
+    folder = str(bundled_folder("opt-mini"))
+    theirs = lm_eval.HFLM(pretrained=folder, dtype="float32", device="cpu", add_bos_token=True)
+    asked = [instance.Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(PAIRS)]
+    for (text, after), (logprob, greedy) in zip(PAIRS, theirs.loglikelihood(asked), strict=True):
+        found = continuation(text, after)
+        assert (found.logprob, found.greedy) == (pytest.approx(logprob, abs=1e-5), greedy)
 
 
 # Windows

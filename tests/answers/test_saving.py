@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from txinspect.answers import saving
+from txinspect.answers.saving import KeptTensor
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.embed import EmbedQuery
 from txinspect.commands.run import RunQuery
@@ -113,7 +114,7 @@ def test_views_and_odd_values_are_saved_as_they_are(suffix: str, tmp_path: Path)
     whole[0, 0] = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0])
     tensors = {"a": whole, "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3), "whole": torch.tensor([1, 2])}
     path = tmp_path / f"out{suffix}"
-    saving.save(path, tensors, [], "name")
+    saving.save(path, {name: KeptTensor(each) for name, each in tensors.items()}, "name", "text")
     found, _ = opened(path)
     for name, wanted in tensors.items():
         torch.testing.assert_close(found[name], wanted, rtol=0, atol=0, equal_nan=True)
@@ -141,7 +142,7 @@ def test_a_saved_file_is_as_readable_as_others(suffix: str, opt: Path, tmp_path:
 def test_bfloat16_beyond_half_precisions_range_is_kept(suffix: str, tmp_path: Path) -> None:
     numbers = torch.tensor([3e38, -1e30, 1e-38, 0.0], dtype=torch.bfloat16)
     path = tmp_path / f"out{suffix}"
-    saving.save(path, {"a": numbers}, [], "name")
+    saving.save(path, {"a": KeptTensor(numbers)}, "name", "text")
     assert torch.equal(opened(path)[0]["a"].double(), numbers.double())
 
 
@@ -175,11 +176,12 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 import torch
 from pathlib import Path
 from txinspect.answers import saving
+from txinspect.answers.saving import KeptTensor
 from txinspect.errors import InspectError
 for name in sys.argv[3:]:
     path = Path(sys.argv[1]) / name
     try:
-        saving.save(path, {"a": torch.zeros(100_000)}, [], "name")
+        saving.save(path, {"a": saving.KeptTensor(torch.zeros(100_000))}, "name", "text")
     except InspectError as error:
         print(error)
 """
@@ -272,7 +274,7 @@ def test_names_that_a_format_might_trip_over(suffix: str, tmp_path: Path) -> Non
     """A module may be called as a parameter of numpy's savez is."""
     tensors = {name: torch.ones(1) for name in ("file", "allow_pickle", "a.b.0", "layers.0.output#2")}
     path = tmp_path / f"out{suffix}"
-    saving.save(path, tensors, [], "name")
+    saving.save(path, {name: KeptTensor(each) for name, each in tensors.items()}, "name", "text")
     assert opened(path)[0].keys() == tensors.keys()
 
 

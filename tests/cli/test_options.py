@@ -72,7 +72,8 @@ EXPECTED = {
     "diff": LOADING
     | OUTPUT
     | TEXT
-    | {"-s", "--stage", "--isolated", "--tolerance", "--fail-on", "--map", "--against"}
+    | TENSORS - {"--values"}
+    | {"-s", "--stage", "--isolated", "--tolerance", "--map", "--against"}
     | {
         f"--against-{way}"
         for way in ("8bit", "4bit", "dtype", "attn", "device", "revision", "text", "no-adapter", "file")

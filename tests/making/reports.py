@@ -212,7 +212,13 @@ def plan_report() -> PlanReport:
         quantization=QuantizationRecord(
             method="8bit", quantized=6, modules=7, kept=["lm_head"], classes=["Linear8bitLt"], dequantized=False
         ),
+        against=None,
     )
+
+
+def plan_of_a_diff() -> PlanReport:
+    """The same, and what the other side would read."""
+    return structs.replace(plan_report(), against=plan_report())
 
 
 def embed_report() -> TensorsReport:
@@ -690,6 +696,8 @@ def diff_report() -> DiffReport:
         changed=[ChangedRecord(position=3, token=" brown", from_=" fox", to=" [bold]")],
         only_this=["layers.2.mlp.output"],
         only_other=[],
+        saved="out/both.npz",
+        replaced=False,
         checks=None,
     )
 
@@ -728,6 +736,7 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "heads": lambda: (heads_report(), None),
     "diff": lambda: (diff_report(), None),
     "plan": lambda: (plan_report(), None),
+    "plan-diff": lambda: (plan_of_a_diff(), None),
 }
 
 

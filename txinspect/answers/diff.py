@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from txinspect.answers import dumps, tensors
+from txinspect.answers import dumps, saving, tensors
 from txinspect.answers.observing import Observation, Running, observe
 from txinspect.answers.reporting import head
+from txinspect.answers.saving import KeptTensor
 from txinspect.commands.diff import (
     ChangedRecord,
     DiffQuery,
@@ -44,6 +45,9 @@ COMPARED = (
 )
 """The stages that are compared where none are named: within a layer, and outside of them."""
 
+OTHER = "other."
+"""In front of the other side's names, in files and checks."""
+
 WITHIN_NOISE = 3.0
 """Sides part where they are so many times the noise apart."""
 
@@ -53,6 +57,8 @@ Tensors = dict[str, "Tensor"]
 def answer(query: DiffQuery, notify: Notify) -> DiffReport:
     """The report of `diff`."""
     comparison = _Comparison(query)
+    if query.save:
+        saving.check_writable(query.save)
     this = observe(_side(query, query.model), notify, comparison.plan, comparison.keep, then=comparison.run_again)
     other: Observation | None = None
     if query.against_file is not None:
@@ -63,6 +69,12 @@ def answer(query: DiffQuery, notify: Notify) -> DiffReport:
     return comparison.report(this, other)
 
 
+def sides(query: DiffQuery) -> list[RunQuery]:
+    """What each side is asked that loads a model."""
+    this = _side(query, query.model)
+    return [this] if query.against_file is not None or query.against_attn is not None else [this, _other_side(query)]
+
+
 def plan(subject: Subject, query: DiffQuery, text: InputRecord) -> Plan:
     """What one side records."""
     return plan_of(subject.architecture, _chosen(subject, query))
@@ -70,7 +82,8 @@ def plan(subject: Subject, query: DiffQuery, text: InputRecord) -> Plan:
 
 def _side(query: DiffQuery, model: ModelChoice) -> RunQuery:
     """What one side is asked."""
-    return RunQuery(model=model, text=query.text, special=query.special, stages=query.stages or COMPARED[-1:])
+    stages = query.stages or COMPARED[-1:]
+    return RunQuery(model=model, text=query.text, special=query.special, stages=stages, check=query.check)
 
 
 def _other_side(query: DiffQuery) -> RunQuery:
@@ -101,6 +114,8 @@ class _Comparison:
 
     query: DiffQuery
     this: Tensors = field(default_factory=dict)
+    saved: dict[str, KeptTensor] = field(default_factory=dict)
+    """What --save writes."""
     first: dict[str, str] = field(default_factory=dict)
     """This side's tensors of a first run among several, by their names without #1."""
     apart: dict[str, StageDiffRecord] = field(default_factory=dict)
@@ -133,7 +148,15 @@ class _Comparison:
 
     def keep(self, caught: CaughtTensor) -> None:
         """Keep what this side gives."""
-        self.this[self._name(caught)] = _kept(caught)
+        name = self._name(caught)
+        self.this[name] = caught.copied()
+        self._describe(name, caught, self.this[name])
+
+    def _describe(self, name: str, caught: CaughtTensor, tensor: Tensor) -> None:
+        """Keep a tensor for --save, with its axes."""
+        if self.query.save:
+            axes = tensors.axes_of(caught, self.subject, self.text)
+            self.saved[name] = KeptTensor(tensor, axes, caught.coordinates)
 
     def _name(self, caught: CaughtTensor) -> str:
         """What a tensor is called in reports and files."""
@@ -142,7 +165,9 @@ class _Comparison:
 
     def compare(self, caught: CaughtTensor) -> None:
         """Compare what the other side gives."""
-        self._compare(self._name(caught), _kept(caught))
+        name, tensor = self._name(caught), caught.copied()
+        self._describe(OTHER + name, caught, tensor)
+        self._compare(name, tensor)
 
     def read(self, theirs: Mapping[str, Tensor]) -> None:
         """Compare what a file holds."""
@@ -228,6 +253,7 @@ class _Comparison:
         """What this side's model is run for once more: another backend, the noise."""
         self.first = tensors.first_runs(self.this)
         self.this = {self.first.get(name, name): tensor for name, tensor in self.this.items()}
+        self.saved = {self.first.get(name, name): each for name, each in self.saved.items()}
         wanted = plan(running.subject, self.query, self.text)
         if self.query.against_attn is not None:
             with on_backend(running.model, self.query.against_attn):
@@ -241,7 +267,7 @@ class _Comparison:
         seen = [0.0]
 
         def receive(caught: CaughtTensor) -> None:
-            this, again = self.this.get(self._name(caught)), _kept(caught)
+            this, again = self.this.get(self._name(caught)), caught.copied()
             if this is not None and this.shape == again[:1].shape and this.is_floating_point():
                 seen.append(difference.difference(this, again[:1]).rel_l2 or 0.0)
 
@@ -277,7 +303,7 @@ class _Comparison:
         }
 
         def receive(caught: CaughtTensor) -> None:
-            name, other = self._name(caught), _kept(caught)
+            name, other = self._name(caught), caught.copied()
             this = self.this.get(name)
             if layer_of(name) is not None and this is not None and this.shape == other.shape:
                 self.isolated[name] = difference.difference(this, other).rel_l2
@@ -298,8 +324,11 @@ class _Comparison:
         tolerance = self.query.tolerance if self.query.tolerance is not None else WITHIN_NOISE * (self.noise or 0.0)
         first = next((each.name for each in stages if _parts(each, tolerance)), None)
         findings = [self._finding(stages, first, tolerance)]
+        save = self.query.save
+        replaced = save is not None and save.exists()
+        written = saving.save(save, self.saved, this.model.name, this.input.text) if save else []
         return DiffReport(
-            **head("diff", [*findings, *self.notes, *this.notes, *(other.notes if other else [])]),
+            **head("diff", [*findings, *self.notes, *written, *this.notes, *(other.notes if other else [])]),
             model=this.model,
             against=other.model if other else None,
             way=self.query.way,
@@ -314,7 +343,9 @@ class _Comparison:
             changed=self.changed,
             only_this=[name for name in self.this if name not in self.apart],
             only_other=self.only_other,
-            checks=self._checks(stages) if self.query.fail_on else None,
+            saved=str(save) if save else None,
+            replaced=replaced,
+            checks=self._checks(stages, this, other) if self.query.check or self.query.fail_on else None,
         )
 
     def _finding(self, stages: Sequence[StageDiffRecord], first: str | None, tolerance: float) -> str:
@@ -338,12 +369,18 @@ class _Comparison:
         divergence = f", KL {mean:.2g} nats on average" if mean is not None and isfinite(mean) else ""
         return f"{where}; {change}{divergence}."
 
-    def _checks(self, stages: Sequence[StageDiffRecord]) -> list[CheckRecord]:
-        return [_check(test, stages, self.logits, len(self.changed)) for test in self.query.fail_on]
+    def _checks(
+        self, stages: Sequence[StageDiffRecord], this: Observation, other: Observation | None
+    ) -> list[CheckRecord]:
+        """What --check found on each side, and --fail-on between them."""
+        from msgspec import structs
 
-
-def _kept(caught: CaughtTensor) -> Tensor:
-    return caught.tensor.whole().detach().to("cpu", copy=True)
+        others = (other.checks if other else None) or []
+        return [
+            *(this.checks or []),
+            *(structs.replace(each, name=OTHER + each.name, detail=f"other side: {each.detail}") for each in others),
+            *(_check(test, stages, self.logits, len(self.changed)) for test in self.query.fail_on),
+        ]
 
 
 def _parts(stage: StageDiffRecord, tolerance: float) -> bool:

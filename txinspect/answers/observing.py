@@ -10,6 +10,7 @@ from txinspect.anatomy import locating
 from txinspect.anatomy.names import names_of
 from txinspect.answers import saving, soundness, tensors
 from txinspect.answers.reporting import encode, head, loading_notes, surplus_notes
+from txinspect.answers.saving import KeptTensor
 from txinspect.answers.windows import Window, windows
 from txinspect.commands.run import RunQuery
 from txinspect.errors import InspectError, SourceError, StageError, spelled
@@ -22,7 +23,7 @@ from txinspect.models.quantization import bitsandbytes
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject, context, load_subject
 from txinspect.models.uses import Uses
-from txinspect.queries import Notify, TensorQuery
+from txinspect.queries import Notify, PassQuery, TensorQuery
 from txinspect.records import (
     CheckRecord,
     InputRecord,
@@ -121,7 +122,7 @@ def observe(
     loaded = partial.load(subject, query.model, prepared.uses.modules)
     model = loaded.model
     records: list[TensorRecord] = []
-    kept: dict[str, Tensor] = {}
+    kept: dict[str, KeptTensor] = {}
 
     def receive(caught: CaughtTensor) -> None:
         look(caught)
@@ -130,7 +131,7 @@ def observe(
         record = tensors.tensor_record(caught, subject, text, values=query.values, token_rows=token_rows)
         records.append(record)
         if query.save:
-            kept[record.name] = caught.tensor.whole().detach().to("cpu", copy=True).contiguous()
+            kept[record.name] = KeptTensor(caught.copied(), record.axes, record.coordinates)
 
     notify(f"running {name} on {len(text.tokens)} tokens")
     running, first = Running(subject, model), prepared.windows[0].text
@@ -149,7 +150,7 @@ def observe(
         cautions.append(f"{some_of(idle)} passed no tensor on in this pass.")
     replaced = query.save is not None and query.save.exists()
     if query.save:
-        cautions += saving.save(query.save, kept, records, name)
+        cautions += saving.save(query.save, kept, name, text.text)
     return Observation(
         model=describing.model_record(subject, model),
         notes=[*findings, *cautions, *loading_notes(subject)],
@@ -164,7 +165,7 @@ def observe(
     )
 
 
-def prepare(query: TensorQuery[Any], notify: Notify, make_plan: MakePlan, make_text: MakeText = encode) -> Preparation:
+def prepare(query: PassQuery[Any], notify: Notify, make_plan: MakePlan, make_text: MakeText = encode) -> Preparation:
     """The tokens, the model without weights, what is to be recorded, and which weights that takes.
 
     A stage that a model seen before does not have is refused before torch is imported.

@@ -5,38 +5,50 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from txinspect.errors import InspectError
 from txinspect.files import written_whole
-from txinspect.records import TensorRecord
 from txinspect.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def save(path: Path, tensors: dict[str, Tensor], records: list[TensorRecord], model: str) -> list[str]:
+@dataclass(frozen=True)
+class KeptTensor:
+    """A tensor that is to be saved, and what its numbers are."""
+
+    tensor: Tensor
+    axes: list[str] | None = None
+    coordinates: dict[str, list[int]] | None = None
+    """The positions kept of an axis that was cut."""
+
+
+def save(path: Path, kept: Mapping[str, KeptTensor], model: str, text: str) -> list[str]:
     """Write tensors under their names, whole or not at all; returns what to know about the file, as sentences.
 
-    The names of the axes, and the positions kept of an axis that was cut, are JSON under `axes` and `coordinates`: in
-    the metadata of a .safetensors file, in the array `__metadata__` of an .npz file. NumPy has no bfloat16: an .npz
-    file holds float32 in its place, which keeps every value.
+    Model and text are told under their names, the names of the axes, and the positions kept of an axis that was cut,
+    as JSON under `axes` and `coordinates`: in the metadata of a .safetensors file, in the array `__metadata__` of an
+    .npz file. NumPy has no bfloat16: an .npz file holds float32 in its place, which keeps every value.
 
     Raises InspectError if the file cannot be written; an existing one is then left as it was.
     """
     metadata = {
         "txinspect": __version__,
         "model": model,
-        "axes": json.dumps({record.name: record.axes for record in records}),
-        "coordinates": json.dumps({record.name: record.coordinates for record in records if record.coordinates}),
+        "text": text,
+        "axes": json.dumps({name: each.axes for name, each in kept.items()}),
+        "coordinates": json.dumps({name: each.coordinates for name, each in kept.items() if each.coordinates}),
     }
     try:
         # A link stays, and what it leads to is written.
         with written_whole(path.resolve() if path.is_symlink() else path) as partial:
             write = _write_safetensors if path.suffix == ".safetensors" else _write_npz
-            return write(partial, tensors, metadata)
+            return write(partial, {name: each.tensor for name, each in kept.items()}, metadata)
     except OSError as error:
         raise InspectError(f"{path} could not be written: {error.strerror or error}; nothing was saved") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from txinspect.anatomy.locating import rows_of_ids
 from txinspect.measure import stats
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from txinspect.forward.capture import CaughtTensor
     from txinspect.models.subject import Subject
 
+Kept = TypeVar("Kept")
+
 _ROWS_OF_VECTORS = (["batch", "seq", "hidden"], ["batch", "position", "hidden"])
 """Axes of tensors that have a vector per token."""
 
 
-def numbered(records: list[TensorRecord], kept: dict[str, Tensor]) -> tuple[list[TensorRecord], dict[str, Tensor]]:
+def numbered(records: list[TensorRecord], kept: dict[str, Kept]) -> tuple[list[TensorRecord], dict[str, Kept]]:
     """Names with #1 for the first run of what ran several times in the pass."""
     from msgspec import structs
 
@@ -40,7 +42,7 @@ def tensor_record(
 ) -> TensorRecord:
     """The record of a tensor, with its `values`, and with `token_rows` the statistics of each token's vector."""
     supply, tensor = caught.want.supply, caught.tensor
-    axes = _axes(supply, tensor.shape, subject, text)
+    axes = axes_of(caught, subject, text)
     measured, histogram = stats.measure(tensor.blocks)
     with_rows = token_rows and axes in _ROWS_OF_VECTORS
     return TensorRecord(
@@ -73,8 +75,9 @@ def name_of(caught: CaughtTensor) -> str:
     return name if caught.run == 1 else f"{name}#{caught.run}"
 
 
-def _axes(supply: Supply, shape: tuple[int, ...], subject: Subject, text: InputRecord) -> list[str] | None:
+def axes_of(caught: CaughtTensor, subject: Subject, text: InputRecord) -> list[str] | None:
     """Names of a tensor's axes: the stage's as far as the sizes agree, or for a module's output what they tell."""
+    supply, shape = caught.want.supply, caught.tensor.shape
     config = subject.as_configured.config.get_text_config()
     hidden, tokens = getattr(config, "hidden_size", None), len(text.tokens)
     if supply.axes is not None and len(supply.axes) == len(shape):

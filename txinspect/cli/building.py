@@ -28,8 +28,8 @@ from txinspect.queries import (
     ModelChoice,
     ModelQuery,
     Option,
+    PassQuery,
     Query,
-    TensorQuery,
     TextQuery,
     unwrapped,
 )
@@ -52,7 +52,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     extra: list[inspect.Parameter] = []
     if issubclass(line, TextQuery):
         extra += [*_parameters_of(read_text), _parameter("no_special", NoSpecial, False)]
-    if issubclass(line, TensorQuery) and command.planned is None:
+    if issubclass(line, PassQuery) and command.planned is None:
         groups.append(_parameter("dry_run", DryRun, False))
 
     def run(**values: Any) -> None:
@@ -98,8 +98,8 @@ def _view(command: Command, values: Values, output: Output) -> object | None:
 
 def _plan(query: Any) -> PlanQuery:
     """The plan of a query. Raises UsageError for options that would do nothing, since nothing is computed."""
-    for name, given in (("values", query.values), ("save", query.save is not None), ("fail_on", query.fail_on)):
-        if given:
+    for name in ("values", "save", "fail_on"):
+        if getattr(query, name, None):
             raise UsageError(f"{spelled(name)} and --dry-run cannot be combined: a plan computes no tensors; omit one")
     return PlanQuery(model=query.model, of=query)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 from txinspect.commands.command import Command
 from txinspect.commands.run import STAGE
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import DType, ModelChoice, Option, TextQuery, check_one_of
+from txinspect.queries import DType, ModelChoice, Option, PassQuery, check_one_of
 from txinspect.records import CheckRecord, InputRecord, ModelRecord, ModelReport, Record, doc
 
 AGAINST = "Against"
@@ -27,7 +27,7 @@ FAILING = ("rel_l2", "max_abs", "mean_abs", "isolated_rel_l2", "kl_mean", "kl_ma
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffQuery(TextQuery["DiffReport"]):
+class DiffQuery(PassQuery["DiffReport"]):
     """Compare two ways of running a text, stage by stage, and say where they part and what it changes."""
 
     stages: Annotated[
@@ -212,7 +212,12 @@ class DiffReport(ModelReport, frozen=True, kw_only=True):
     changed: Annotated[list[ChangedRecord], doc("Tokens after which the predictions differ.")]
     only_this: Annotated[list[str], doc("Stages that the other side does not have, or in another shape.")]
     only_other: Annotated[list[str], doc("Stages that only the other side has.")]
-    checks: Annotated[list[CheckRecord] | None, doc("What --fail-on found; null without it.")]
+    saved: Annotated[str | None, doc("The file that --save wrote, the other side's tensors with other. in front.")]
+    replaced: Annotated[bool, doc("Whether --save wrote over a file that was there.")]
+    checks: Annotated[
+        list[CheckRecord] | None,
+        doc("What --check and --fail-on found, the other side's with other. in front; null without them."),
+    ]
 
 
 COMMAND = Command(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from txinspect.commands.command import Command
 from txinspect.commands.run import STAGE, RunQuery
 from txinspect.errors import UsageError
-from txinspect.queries import ModelChoice, ModelQuery, Query, TensorQuery, Unsound, shown
+from txinspect.queries import ModelChoice, ModelQuery, PassQuery, Query, Unsound, shown
 from txinspect.records import InputRecord, LoadingRecord, ModelReport, QuantizationRecord, doc
 
 
@@ -17,13 +17,13 @@ from txinspect.records import InputRecord, LoadingRecord, ModelReport, Quantizat
 class PlanQuery(ModelQuery["PlanReport"]):
     """What answering another query would read, before anything is loaded."""
 
-    of: TensorQuery[Any]
+    of: PassQuery[Any]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.of, Query):
             raise UsageError(f"of {shown(self.of)} is not a query: give one that runs the model, such as EmbedQuery()")
-        if not isinstance(self.of, TensorQuery):
+        if not isinstance(self.of, PassQuery):
             raise UsageError(f"{type(self.of).__name__} loads no weights: plan a query that runs the model")
         if self.model not in (ModelChoice(), self.of.model):
             raise UsageError("a plan is of the model of its query: give the model to that query alone")
@@ -48,6 +48,10 @@ class PlanReport(ModelReport, frozen=True, kw_only=True):
     asked: Annotated[list[str], doc("The stages and modules that would be recorded.")]
     loading: Annotated[LoadingRecord, doc("What would be read for it.")]
     quantization: Annotated[QuantizationRecord | None, doc("What would be quantized; null if nothing would be.")]
+    against: Annotated[
+        PlanReport | None,
+        doc("What the other side of a diff would read; null for other commands, and where it loads nothing more."),
+    ]
 
 
 COMMAND = Command(

@@ -33,6 +33,10 @@ class CaughtTensor:
     label: str | None = None
     """What kind of layer a table of positions is for, where a model makes several."""
 
+    def copied(self) -> Tensor:
+        """The whole tensor in memory of its own, on the CPU."""
+        return self.tensor.whole().detach().to("cpu", copy=True).contiguous()
+
 
 Receive = Callable[[CaughtTensor], None]
 

@@ -29,5 +29,5 @@ def render(report: Report, console: Console, view: object | None = None) -> None
         console.print(loading.line(report.loading))
     if hasattr(room, "then"):
         console.print(room.then(report))
-    if isinstance(report, TensorsReport) and report.saved:
+    if getattr(report, "saved", None):
         console.print(heading.saved(report))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import PurePath
+from typing import Any
 
 from rich.text import Text
 
-from txinspect.records import InputRecord, ModelRecord, TensorsReport
+from txinspect.records import InputRecord, ModelRecord
 from txinspect.render.terminal.glyphs import visible
 from txinspect.wording import counted, short_count
 
@@ -50,7 +51,7 @@ def note(sentence: str) -> Text:
     return Text(visible(sentence), style="yellow")
 
 
-def saved(report: TensorsReport) -> Text:
-    """The file that was written."""
+def saved(report: Any) -> Text:
+    """The file that a report with `saved` and `replaced` tells of."""
     over = ", over the file that was there" if report.replaced else ""
-    return Text(f"saved to {visible(report.saved or '')}{over}", style="green")
+    return Text(f"saved to {visible(report.saved)}{over}", style="green")

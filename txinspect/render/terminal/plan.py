@@ -11,13 +11,21 @@ from txinspect.commands.plan import PlanReport
 from txinspect.records import FileRecord, LoadingRecord
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import plain
-from txinspect.render.terminal.heading import input_line
+from txinspect.render.terminal.heading import input_line, model_line
 from txinspect.render.terminal.loading import known_bytes
 from txinspect.wording import short_bytes, short_count, some_of
 
 
 def draw(report: PlanReport, console: Console) -> RenderableType:
-    """The files that would be opened, and the sums."""
+    """The files that would be opened, and the sums; the same of the other side of a diff."""
+    parts = [input_line(report.input), Text(), _side(report)]
+    if report.against is not None:
+        parts += [Text(), Text("against ", style="bold").append_text(model_line(report.against.model)), Text()]
+        parts += [_side(report.against)]
+    return Group(*parts)
+
+
+def _side(report: PlanReport) -> RenderableType:
     files = frame()
     for name in ("file", "from"):
         files.add_column(name)
@@ -26,7 +34,7 @@ def draw(report: PlanReport, console: Console) -> RenderableType:
     for file in report.loading.files:
         texts = (PurePath(file.path).name, _from(file))
         files.add_row(*map(plain, texts), known_bytes(file.bytes), _tensors(file), known_bytes(file.bytes_read))
-    return Group(input_line(report.input), Text(), files, Text(), _sums(report))
+    return Group(files, Text(), _sums(report))
 
 
 def _from(file: FileRecord) -> str:
