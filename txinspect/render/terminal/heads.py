@@ -30,8 +30,8 @@ SHOWN = 4
 CELL = 11
 """Columns of a terminal for a head in the grid."""
 
-WIDE = 100
-"""Columns of a terminal from which all numbers of a head fit."""
+GIVING_WAY = ("special", "even", "distance", "self", "dupl", "entropy", "first", "prev", "induct")
+"""What is left out of the numbers, in this order, where the terminal is too narrow."""
 
 
 def draw(report: HeadsReport, console: Console, view: Themed = Themed()) -> RenderableType:
@@ -113,25 +113,29 @@ def _table(report: HeadsReport, width: int) -> Frame:
     """The numbers of every head that has a label; of all where they are few."""
     heads = report.heads if len(report.heads) <= 40 else [head for head in report.heads if head.labels]
     title = "" if len(heads) == len(report.heads) else f"the {len(heads)} of {len(report.heads)} heads with a label"
-    columns = [
-        ("prev", "previous"),
-        ("first", "first_token"),
-        ("self", "self_token"),
-        ("entropy", "entropy"),
-        ("even", "relative_entropy"),
-        ("distance", "distance"),
-        ("special", "special"),
-    ]
-    if report.copies is not None:
-        columns[:0] = [("induct", "induction"), ("dupl", "duplicate")]
-    if width < WIDE:
-        columns = [each for each in columns if each[0] not in ("special", "even")]
-    table = frame(title or None)
-    table.add_column("head", no_wrap=True)
-    for name, _ in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("labels")
-    for head in heads:
-        numbers = [number(getattr(head, field), 3) for _, field in columns]
-        table.add_row(Text(_name(head), "bold"), *numbers, ", ".join(head.labels))
+    columns = {
+        "induct": "induction",
+        "dupl": "duplicate",
+        "prev": "previous",
+        "first": "first_token",
+        "self": "self_token",
+        "entropy": "entropy",
+        "even": "relative_entropy",
+        "distance": "distance",
+        "special": "special",
+    }
+    if report.copies is None:
+        del columns["induct"], columns["dupl"]
+    for name in ("", *GIVING_WAY):
+        columns.pop(name, None)
+        table = frame(title or None)
+        table.add_column("head", no_wrap=True)
+        for each in columns:
+            table.add_column(each, justify="right", no_wrap=True)
+        table.add_column("labels", no_wrap=True)
+        for head in heads:
+            numbers = [number(getattr(head, field), 3) for field in columns.values()]
+            table.add_row(Text(_name(head), "bold"), *numbers, ", ".join(head.labels))
+        if table.natural_width <= width:
+            break
     return table

@@ -10,7 +10,7 @@ from rich.text import Text
 from txinspect.commands.logits import LogitsReport, PredictionRecord, ScoredRecord
 from txinspect.render.terminal import tensors
 from txinspect.render.terminal.frame import Frame, frame
-from txinspect.render.terminal.glyphs import bar, number, plain, token_text, word
+from txinspect.render.terminal.glyphs import bar, number, plain, token_text, visible, word
 from txinspect.render.terminal.heading import input_line
 from txinspect.wording import counted
 
@@ -69,6 +69,15 @@ def _findings(report: LogitsReport) -> Iterator[Text]:
     if others:
         line.append(f", then {word(others[0])} {percent(others[0].prob)}", style="bold")
     yield line.append(f"; entropy {number(last.entropy, 3)} nats", style="dim")
+    if last.targets:
+        said = ", ".join(f"{word(each)} {percent(each.prob)} (rank {rank(each.rank)})" for each in last.targets)
+        yield Text(said, style="bold")
+    if len(report.continuations) > 1:
+        best, second = report.continuations[:2]
+        apart = (best.logprob or 0.0) - (second.logprob or 0.0)
+        yield Text(
+            f"{visible(best.text, spaces=True)} is likelier than {visible(second.text, spaces=True)} by ", "bold"
+        ).append(f"{number(apart, 3)} nats", "bold")
 
 
 def _likeliest(report: LogitsReport, prediction: PredictionRecord, columns: int) -> Frame:
