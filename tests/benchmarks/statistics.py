@@ -49,6 +49,23 @@ with torch.no_grad():
 """Plain transformers: a forward pass, and with eager attention all weights and their statistics."""
 
 
+STAGES = {
+    "stages": ("token_embeddings", "position_embeddings.*", "layers.**", "final_norm", "logits"),
+    "stages and modules": ("**",),
+    "weights": ("layers.*.attention.weights",),
+}
+"""What is asked for; modules' outputs are most stages once more."""
+
+MEASURED = (
+    ("stages", 64),
+    ("stages", 512),
+    ("stages and modules", 64),
+    ("stages and modules", 512),
+    ("weights", 1024),
+    ("weights", 2048),
+)
+
+
 def by_copies(tensor: Tensor) -> Tensor:
     """The rule before: float64 copies of a million numbers at a time, in two rounds."""
     pieces = tensor.reshape(-1).split(1 << 20)
@@ -116,16 +133,16 @@ def compare(name: str, ours: list[str], plain: list[str], runs: int) -> None:
 def commands(model: Path, runs: int, only: list[str]) -> None:
     """Print what all stages and all layers' weights cost."""
     with tempfile.TemporaryDirectory() as folder:
-        for what, count in (("stages", 64), ("stages", 512), ("weights", 1024), ("weights", 2048)):
+        for what, count in MEASURED:
             if what not in only:
                 continue
             text = Path(folder) / f"{count}.txt"
             text.write_text("the cat sat on " * (count // 4), encoding="utf-8")
-            stages = "**" if what == "stages" else "layers.*.attention.weights"
-            ours = ["run", "-s", stages, "-m", str(model), "--file", str(text), "--dtype", "float32", "--json"]
-            attention = "sdpa" if what == "stages" else "eager"
+            stages = [word for glob in STAGES[what] for word in ("-s", glob)]
+            ours = ["run", *stages, "-m", str(model), "--file", str(text), "--dtype", "float32", "--json"]
+            attention = "eager" if what == "weights" else "sdpa"
             plain = ["-c", PLAIN, str(model), attention, str(text)]
-            name = f"{'all stages' if what == 'stages' else 'all weights'}, {count} tokens"
+            name = f"all {what}, {count} tokens"
             compare(name, [sys.executable, "-m", "txinspect", *ours], [sys.executable, *plain], runs)
 
 
@@ -158,7 +175,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, help="threads of torch, here and in all processes")
-    parser.add_argument("--only", default="numbers,stages,weights")
+    parser.add_argument("--only", default="numbers,stages,stages and modules,weights")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

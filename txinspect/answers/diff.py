@@ -11,6 +11,7 @@ from txinspect.answers import dumps, saving, tensors
 from txinspect.answers.observing import Observation, Running, observe
 from txinspect.answers.reporting import head
 from txinspect.answers.saving import KeptTensor
+from txinspect.answers.shelf import Shelf
 from txinspect.commands.diff import (
     ChangedRecord,
     DiffQuery,
@@ -50,8 +51,6 @@ OTHER = "other."
 
 WITHIN_NOISE = 3.0
 """Sides part where they are so many times the noise apart."""
-
-Tensors = dict[str, "Tensor"]
 
 
 def answer(query: DiffQuery, notify: Notify) -> DiffReport:
@@ -113,7 +112,7 @@ class _Comparison:
     """Keeps what this side gives, and compares what the other gives with it as it comes."""
 
     query: DiffQuery
-    this: Tensors = field(default_factory=dict)
+    this: Shelf = field(default_factory=Shelf)
     saved: dict[str, KeptTensor] = field(default_factory=dict)
     """What --save writes."""
     first: dict[str, str] = field(default_factory=dict)
@@ -149,14 +148,14 @@ class _Comparison:
     def keep(self, caught: CaughtTensor) -> None:
         """Keep what this side gives."""
         name = self._name(caught)
-        self.this[name] = caught.copied()
-        self._describe(name, caught, self.this[name])
+        self.this[name] = caught.tensor.whole()
+        self._describe(name, caught)
 
-    def _describe(self, name: str, caught: CaughtTensor, tensor: Tensor) -> None:
+    def _describe(self, name: str, caught: CaughtTensor) -> None:
         """Keep a tensor for --save, with its axes."""
         if self.query.save:
             axes = tensors.axes_of(caught, self.subject, self.text)
-            self.saved[name] = KeptTensor(tensor, axes, caught.coordinates)
+            self.saved[name] = KeptTensor(caught.copied(), axes, caught.coordinates)
 
     def _name(self, caught: CaughtTensor) -> str:
         """What a tensor is called in reports and files."""
@@ -165,9 +164,9 @@ class _Comparison:
 
     def compare(self, caught: CaughtTensor) -> None:
         """Compare what the other side gives."""
-        name, tensor = self._name(caught), caught.copied()
-        self._describe(OTHER + name, caught, tensor)
-        self._compare(name, tensor)
+        name = self._name(caught)
+        self._describe(OTHER + name, caught)
+        self._compare(name, caught.tensor.whole().cpu())
 
     def read(self, theirs: Mapping[str, Tensor]) -> None:
         """Compare what a file holds."""
@@ -252,7 +251,7 @@ class _Comparison:
     def run_again(self, running: Running) -> None:
         """What this side's model is run for once more: another backend, the noise."""
         self.first = tensors.first_runs(self.this)
-        self.this = {self.first.get(name, name): tensor for name, tensor in self.this.items()}
+        self.this.rename(self.first)
         self.saved = {self.first.get(name, name): each for name, each in self.saved.items()}
         wanted = plan(running.subject, self.query, self.text)
         if self.query.against_attn is not None:
@@ -267,7 +266,7 @@ class _Comparison:
         seen = [0.0]
 
         def receive(caught: CaughtTensor) -> None:
-            this, again = self.this.get(self._name(caught)), caught.copied()
+            this, again = self.this.get(self._name(caught)), caught.tensor.whole().cpu()
             if this is not None and this.shape == again[:1].shape and this.is_floating_point():
                 seen.append(difference.difference(this, again[:1]).rel_l2 or 0.0)
 
@@ -296,14 +295,12 @@ class _Comparison:
             return
         architecture = running.subject.architecture
         given = {
-            layer.first: [
-                tensor for name, tensor in self.this.items() if name.partition("#")[0] == f"layers.{index}.input"
-            ]
+            layer.first: [self.this[name] for name in self.this if name.partition("#")[0] == f"layers.{index}.input"]
             for index, layer in enumerate(architecture.layers)
         }
 
         def receive(caught: CaughtTensor) -> None:
-            name, other = self._name(caught), caught.copied()
+            name, other = self._name(caught), caught.tensor.whole().cpu()
             this = self.this.get(name)
             if layer_of(name) is not None and this is not None and this.shape == other.shape:
                 self.isolated[name] = difference.difference(this, other).rel_l2
