@@ -201,8 +201,8 @@ def test_a_model_without_layers_has_no_layer_0(model: Path, run_cli: Run) -> Non
     Bad("no tensor", EMBED, ("'./model'", "lacks"), lambda f: change_weights(f, lambda t: t.clear())),
     Bad("missing shard", EMBED, ("2 shards", "00002-of-00002", "fetch"), lambda f: drop_shard(f)),
     Bad("index without a shard", EMBED, ("'./model'", "lacks"), lambda f: forget_shard(f)),
-    Bad("index that is not JSON", EMBED, ("index.json", "not an index"), lambda f: write_index(f, "{")),
-    Bad("index that is a list", EMBED, ("index.json", "not an index"), lambda f: write_index(f, "[]")),
+    Bad("index that is not JSON", EMBED, ("index.json", "not JSON"), lambda f: write_index(f, "{")),
+    Bad("index that is a list", EMBED, ("index.json", "not a JSON object"), lambda f: write_index(f, "[]")),
     Bad("index of nothing", EMBED, ("index.json",), lambda f: write_index(f, '{"weight_map": {}}')),
     Bad("truncated .bin", EMBED, ("pytorch_model.bin", "damaged or truncated"), lambda f: torch_cut(f, torch.save)),
     Bad(

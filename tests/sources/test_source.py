@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from txinspect.errors import SourceError, UsageError
 from txinspect.queries import ModelChoice
 from txinspect.sources import bundled_models, checkpoint
 from txinspect.sources.hub import Repository
-from txinspect.sources.names import INDEX_FILES
+from txinspect.sources.names import SAFETENSORS_FILES
 from txinspect.sources.source import Source, resolve
 
 REPO = "team/tiny-opt"
@@ -138,7 +139,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_gguf_file_is_a_kind_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
-    file.write_bytes(b"GGUF")
+    file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
     assert resolve(ModelChoice(name=str(file))).kind == "gguf"
 
 
@@ -151,7 +152,8 @@ def test_a_file_that_only_is_called_gguf_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gpt2", "facebook/opt-1.3b", "a/b_c-d.e"])
 def test_other_names_are_hub_ids(name: str) -> None:
-    assert resolve(ModelChoice(name=name)).kind == "hub"
+    with pytest.raises(SourceError, match=f"^'{name}' is not in the local cache, and HF_HUB_OFFLINE=1 is set"):
+        resolve(ModelChoice(name=name))
 
 
 @pytest.mark.parametrize(
@@ -455,7 +457,7 @@ def test_shards_that_are_not_in_the_cache(offline_by: str | None, next_step: str
     to_shards(model)
     shards = sorted(model.glob("model-*.safetensors"))
     shards[1].unlink()
-    patterns = (INDEX_FILES, tuple(shard.name for shard in shards))
+    patterns = (SAFETENSORS_FILES, tuple(shard.name for shard in shards))
     hub = Repository(REPO, None, True, offline_by, snapshots=dict.fromkeys(patterns, model))
     with pytest.raises(SourceError) as raised:
         checkpoint.find(Source(REPO, "hub", None, hub))

@@ -60,8 +60,7 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
         stack.enter_context(quiet())
         stack.enter_context(as_source_error(f"the weights of {source.name!r} could not be loaded", found.files[0]))
         names = found.all_names()
-        if found.index is None:  # else not every shard is here
-            keys.check_whole(subject, names)
+        keys.check_whole(subject, names)
         if choice.quantization:
             _give_back_freed_blocks()
         read = stack.enter_context(_noted())

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from txinspect.errors import SourceError
+from txinspect.queries import shown
+from txinspect.sources import opening
 from txinspect.sources.headers import ZIP, StoredTensor, of_header, state_dict, stored
-from txinspect.sources.names import INDEX_FILES
+from txinspect.sources.names import INDEX_FILES, SAFETENSORS_FILES, TORCH_FILES
 from txinspect.sources.source import Source
 from txinspect.wording import some_of
 
-_NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_NAMES = SAFETENSORS_FILES + TORCH_FILES
 """What transformers looks for, in its order."""
-
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 _PICKLE = b"\x80"
 
@@ -28,7 +28,7 @@ class WeightFiles:
     folder: Path
     files: list[Path]
     index: Path | None = None
-    """The index of a checkpoint of which only these shards are here."""
+    """The index of a checkpoint of which only these shards are here, or that transformers cannot read as it is."""
 
     def all_names(self) -> list[str]:
         """The names of the checkpoint's tensors: those in the files, or those that the index tells of."""
@@ -47,17 +47,15 @@ def find(source: Source, choose: Choose | None = None) -> WeightFiles:
     """
     if source.gguf_file:
         return WeightFiles(source.config_folder(), [source.config_folder() / source.gguf_file])
-    if source.hub is None:
-        folder = source.weights_folder()
-        return WeightFiles(folder, weight_files(folder, source.name))
-    index = _hub_index(source)
-    if index is None:
-        folder = source.weights_folder()
-        return WeightFiles(folder, weight_files(folder, source.name))
+    folder = source.weights_folder()
+    index = first_file(folder)
+    if source.hub is None or index is None or index.name not in INDEX_FILES:
+        readable = index is None or index.name not in INDEX_FILES or _has_metadata(index)
+        return WeightFiles(folder, weight_files(folder, source.name), None if readable else index)
     weight_map = _weight_map(index)
     wanted = shards_of(weight_map, choose)
     folder = source.folder(tuple(wanted))
-    missing = [shard for shard in wanted if not (folder / shard).is_file()]
+    missing = [shard for shard in wanted if not opening.is_there(folder / shard)]
     if missing:
         next_step = source.hub.to_go_online if source.hub.offline else "the Hub does not have it either"
         raise SourceError(f"{source.name!r} is not fully in the local cache: it lacks {some_of(missing)}; {next_step}")
@@ -65,12 +63,6 @@ def find(source: Source, choose: Choose | None = None) -> WeightFiles:
     for file in files:
         _check(file)
     return WeightFiles(folder, files, index)
-
-
-def _hub_index(source: Source) -> Path | None:
-    """The index of a checkpoint in shards on the Hub; None if its weights are one file."""
-    folder = source.folder(INDEX_FILES)
-    return next((folder / name for name in INDEX_FILES if (folder / name).is_file()), None)
 
 
 def shards_of(weight_map: dict[str, str], choose: Choose | None = None) -> list[str]:
@@ -83,7 +75,11 @@ def write_index(found: WeightFiles, folder: Path) -> None:
     """Write the index of the shards that are here, by their full paths, into another folder."""
     assert found.index is not None
     here = {file.name for file in found.files}
-    full = {name: str(found.folder / shard) for name, shard in _weight_map(found.index).items() if shard in here}
+    full = {
+        name: str((found.folder / shard).absolute())
+        for name, shard in _weight_map(found.index).items()
+        if shard in here
+    }
     (folder / found.index.name).write_text(json.dumps({"metadata": {}, "weight_map": full}), encoding="utf-8")
 
 
@@ -103,7 +99,7 @@ def weight_files(folder: Path, name: str) -> list[Path]:
 
 def first_file(folder: Path) -> Path | None:
     """The weight file, or the index of shards, that transformers takes; None if there are no weights."""
-    return next((folder / file for file in _NAMES if (folder / file).is_file()), None)
+    return next((folder / file for file in _NAMES if opening.is_there(folder / file)), None)
 
 
 @dataclass(frozen=True)
@@ -140,7 +136,11 @@ def offered(source: Source) -> WeightListing:
             tensors += stored([file.path])
         elif file.header is not None:
             tensors += of_header(file.header(), Path(file.name))
-    index = _hub_index(source)
+    folder = source.folder(INDEX_FILES)
+    in_shards = not any(file.name in _NAMES for file in remote)
+    index = (
+        next((folder / name for name in INDEX_FILES if opening.is_there(folder / name)), None) if in_shards else None
+    )
     to_fetch = {file.name: file.size or 0 for file in remote if file.path is None}
     return WeightListing(files, tensors, to_fetch, _weight_map(index) if index else {})
 
@@ -166,20 +166,29 @@ def indexed(source: Source) -> list[str]:
 
 def _weight_map(index: Path) -> dict[str, str]:
     """The shard that each tensor is in."""
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        found = {name: str(file) for name, file in weight_map.items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise SourceError(f"{index} is not an index of shards ({error!r}): fetch it again") from error
-    if not found:
+    weight_map = opening.read_object(index, opening.INDEX).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise SourceError(f"{index} is not an index of shards: its weight_map is no object; fetch it again")
+    if not weight_map:
         raise SourceError(f"{index} names no shards: fetch it again")
-    return found
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or not file or Path(file).is_absolute() or ".." in Path(file).parts:
+            raise SourceError(
+                f"{index} says that the tensor {shown(name)} is in {shown(file)}, which is no file of the model's: "
+                f"fetch it again"
+            )
+    return weight_map
+
+
+def _has_metadata(index: Path) -> bool:
+    """Whether an index has the metadata that transformers writes into."""
+    return isinstance(opening.read_object(index, opening.INDEX).get("metadata"), dict)
 
 
 def _shards(index: Path) -> list[Path]:
     """The files that an index names."""
     shards = shards_of(_weight_map(index))
-    missing = [shard for shard in shards if not (index.parent / shard).is_file()]
+    missing = [shard for shard in shards if not opening.is_there(index.parent / shard)]
     if missing:
         raise SourceError(
             f"{index} names {len(shards)} shards, of which {len(missing)} "
@@ -190,12 +199,13 @@ def _shards(index: Path) -> list[Path]:
 
 def _check(file: Path) -> None:
     """Raise SourceError for a file that cannot be read as weights."""
+    opening.check(file, None)
     try:
         with file.open("rb") as stream:
             head = stream.read(64)
     except OSError as error:
         raise SourceError(f"{file} cannot be read: {error.strerror}") from error
-    if head.startswith(_LFS_POINTER):
+    if head.startswith(opening.LFS_POINTER):
         raise SourceError(f"{file} is a Git LFS pointer, not the weights: run 'git lfs pull' in its repository")
     if not head:
         raise SourceError(f"{file} is empty: fetch it again")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 from typing import Any
 
 from txinspect.errors import SourceError
+from txinspect.sources import opening
 from txinspect.sources.bundled_models import alternatives
-from txinspect.sources.source import Source
+from txinspect.sources.source import Source, looks_like_hub_id
+from txinspect.wording import some_of
 
 FIELD_NAMES: dict[str, tuple[str, ...]] = {
     "num_hidden_layers": (
@@ -45,19 +47,20 @@ def read_config(source: Source) -> dict[str, Any]:
     if source.gguf_file:
         return {}
     path = source.config_folder() / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SourceError(
-            f"{source.name!r} has no config.json: give the directory that save_pretrained wrote, or {alternatives()}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"config.json of {source.name!r} is not JSON ({error}): fetch or write it again") from error
-    except OSError as error:
-        raise SourceError(f"config.json of {source.name!r} cannot be read: {error.strerror}") from error
-    if not isinstance(config, dict):
-        raise SourceError(f"config.json of {source.name!r} is not a JSON object: fetch or write it again")
-    return config
+    if not opening.is_there(path):
+        raise SourceError(_without_config(source, path.parent))
+    return opening.read_object(path, opening.SMALL, f"config.json of {source.name!r}")
+
+
+def _without_config(source: Source, folder: Path) -> str:
+    """What is wrong with a folder or a repository without a config.json, by what else is there."""
+    has = f"{source.name!r} has no config.json"
+    if gguf := sorted(path.name for path in folder.glob("*.[gG][gG][uU][fF]")):
+        return f"{has}, but {some_of(gguf)}: give the file itself, such as {str(folder / gguf[0])!r}"
+    advice = f"give the directory that save_pretrained wrote, or {alternatives()}"
+    if source.kind == "directory" and looks_like_hub_id(source.name):
+        return f"{has}: the local folder ./{source.name} hides the Hub's {source.name!r}; rename it, or {advice}"
+    return f"{has}: {advice}"
 
 
 def number(config: dict[str, Any], field: str) -> int | None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from txinspect.errors import SourceError, first_line
+from txinspect.sources import opening
 
 _SCALARS = {
     0: "<B",
@@ -33,6 +35,9 @@ _SCALARS = {
 _STRING, _ARRAY = 8, 9
 
 _VERSIONS = (2, 3)
+
+_LONGEST = 1 << 24
+"""Bytes of a string at most: chat templates have some thousands."""
 
 _ALIGNMENT = 32
 """Where `general.alignment` says nothing."""
@@ -59,15 +64,23 @@ class GgufFile:
     settings: dict[str, Any]
     """Strings and numbers; arrays, such as the vocabulary, are left out."""
     tensors: Sequence[GgufTensor]
+    size: int
+    """Bytes of the header, of which all is in front of the tensors."""
 
 
 def read_header(file: Path) -> GgufFile:
     """The header of a file. Raises SourceError for one that is damaged."""
+    size = opening.check(file, None)
     try:
-        with file.open("rb") as stream:
-            return _header(stream, file.stat().st_size)
+        return _read(file, size, file.stat().st_mtime_ns)
     except Exception as error:
         raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
+
+
+@lru_cache(maxsize=4)
+def _read(file: Path, size: int, _changed: int) -> GgufFile:
+    with file.open("rb") as stream:
+        return _header(stream, size)
 
 
 def _header(stream: BinaryIO, size: int) -> GgufFile:
@@ -89,8 +102,9 @@ def _header(stream: BinaryIO, size: int) -> GgufFile:
         name = _string(stream)
         shape = tuple(_scalar(stream, "<Q") for _ in range(_scalar(stream, "<I")))
         described.append((name, shape[::-1], GGMLQuantizationType(_scalar(stream, "<I")), _scalar(stream, "<Q")))
+    end = stream.tell()
     alignment = int(settings.get("general.alignment", _ALIGNMENT))
-    start = -(-stream.tell() // alignment) * alignment
+    start = -(-end // alignment) * alignment
     tensors = []
     for name, shape, kind, offset in described:
         elements, in_bytes = GGML_QUANT_SIZES[kind]
@@ -98,7 +112,7 @@ def _header(stream: BinaryIO, size: int) -> GgufFile:
         if start + offset + length > size:
             raise ValueError(f"it ends before its tensor {name} does")
         tensors.append(GgufTensor(name, kind.name, shape, length, start + offset))
-    return GgufFile(settings, tensors)
+    return GgufFile(settings, tensors, end)
 
 
 def _scalar(stream: BinaryIO, kind: str) -> Any:
@@ -107,7 +121,7 @@ def _scalar(stream: BinaryIO, kind: str) -> Any:
 
 
 def _bytes(stream: BinaryIO, count: int) -> bytes:
-    found = stream.read(count)
+    found = stream.read(count) if count <= _LONGEST else b""
     if len(found) < count:
         raise ValueError("its header is cut off")
     return found

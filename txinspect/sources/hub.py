@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from txinspect.errors import SourceError, spelled
+from txinspect.sources import opening
 from txinspect.sources.bundled_models import alternatives, bundled_models, cached_models
 from txinspect.sources.names import CONFIG_FILES, INDEX_FILES
 
@@ -59,6 +60,16 @@ class Repository:
             self.snapshots[key] = _snapshot(self, patterns)
         return self.snapshots[key]
 
+    def names(self) -> list[str]:
+        """The files of the repository; offline those of them that are in the cache."""
+        folder = self.folder(CONFIG_FILES)
+        if self.offline:
+            return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+        from huggingface_hub import HfApi
+
+        with _as_source_error(self):
+            return sorted(HfApi().list_repo_files(self.id, revision=folder.name))
+
     def weights(self) -> list[HubFile]:
         """The weight files, without fetching any: safetensors where there are any, else pytorch_model.bin.
 
@@ -80,11 +91,20 @@ def offline_variable() -> str | None:
 
 
 def _cached_weights(repository: Repository, folder: Path) -> list[HubFile]:
-    here = sorted(path for kind in ("model*.safetensors", "pytorch_model*.bin") for path in folder.glob(kind))
+    here = [folder / name for name in _taken([path.name for path in folder.iterdir()])]
     if not here:
         raise SourceError(f"the weights of {repository.id!r} are not in the local cache, and {repository.to_go_online}")
-    kind = here[0].suffix
-    return [HubFile(path.name, path.stat().st_size, path, None) for path in here if path.suffix == kind]
+    return [HubFile(path.name, opening.check(path, None), path, None) for path in here]
+
+
+def _taken(names: Collection[str]) -> list[str]:
+    """Of the files of a repository the weights that transformers takes: safetensors first, one file before shards."""
+    kinds = (
+        *(r"model\.safetensors", r"model-\d+-of-\d+\.safetensors"),
+        *(r"pytorch_model\.bin", r"pytorch_model-\d+-of-\d+\.bin"),
+    )
+    found = (sorted(name for name in names if re.fullmatch(kind, name)) for kind in kinds)
+    return next((each for each in found if each), [])
 
 
 def _listed_weights(repository: Repository, commit: str) -> list[HubFile]:
@@ -94,8 +114,7 @@ def _listed_weights(repository: Repository, commit: str) -> list[HubFile]:
     with _as_source_error(repository):
         listed = api.model_info(repository.id, revision=commit, files_metadata=True).siblings or []
     sizes = {file.rfilename: file.size for file in listed}
-    names = [name for name in sizes if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", name)]
-    names = names or [name for name in sizes if re.fullmatch(r"pytorch_model(-\d+-of-\d+)?\.bin", name)]
+    names = _taken(list(sizes))
     if not names:
         raise SourceError(f"{repository.id!r} has no weights on the Hub: no model.safetensors and no pytorch_model.bin")
 
@@ -111,7 +130,7 @@ def _listed_weights(repository: Repository, commit: str) -> list[HubFile]:
         return fetch
 
     found = []
-    for name in sorted(names):
+    for name in names:
         cached = try_to_load_from_cache(repository.id, name, revision=commit)
         path = Path(cached) if isinstance(cached, str) else None
         found.append(HubFile(name, sizes[name], path, header_of(name) if name.endswith(".safetensors") else None))

@@ -19,11 +19,11 @@ TOKENIZER_FILES = (
     "tokenizer*.py",
 )
 
-INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json")
 
-SAFETENSORS_FILES = ("model.safetensors",)
+TORCH_FILES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
-TORCH_FILES = ("pytorch_model.bin",)
+INDEX_FILES = (SAFETENSORS_FILES[1], TORCH_FILES[1])
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "*.gguf")
 """The weights of a model or an adapter, whole or in shards."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from txinspect.errors import SourceError, UsageError, spelled
-from txinspect.queries import ModelChoice
+from txinspect.queries import ModelChoice, shown
+from txinspect.sources import opening
 from txinspect.sources.bundled_models import alternatives, bundled_folder, bundled_models
+from txinspect.sources.gguf_header import read_header
 from txinspect.sources.hub import Repository, offline_variable
 from txinspect.sources.names import (
     ADAPTER_CONFIG,
@@ -22,6 +23,7 @@ from txinspect.sources.names import (
     TOKENIZER_FILES,
     TORCH_FILES,
 )
+from txinspect.wording import some_of
 
 Kind = Literal["bundled", "directory", "gguf", "hub"]
 
@@ -72,9 +74,9 @@ class Source:
         return self.path / "tokenizer.json" if self.kind == "bundled" and self.path is not None else None
 
     def weights_folder(self) -> Path:
-        """The folder that holds weights in one file: safetensors where there are any, else pytorch_model.bin."""
+        """The folder that holds weights in one file, or the index of shards: safetensors where there are any."""
         folder = self.folder(SAFETENSORS_FILES)
-        if self.hub is not None and not any(folder.glob("model*.safetensors")):
+        if self.hub is not None and not any((folder / name).is_file() for name in SAFETENSORS_FILES):
             folder = self.folder(TORCH_FILES)
         return folder
 
@@ -105,11 +107,15 @@ def resolve(choice: ModelChoice) -> Source:
                 f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} comes with the program: omit it"
             )
         return Source(name, "bundled", bundled_folder(name))
-    path = Path(name).expanduser()
     try:
+        path = Path(name).expanduser()
         here = path.exists()
-    except OSError as error:
-        raise SourceError(f"{name!r} cannot be looked up: {error.strerror}; {alternatives()}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        # Too long for a path, a NUL in it, a folder that may not be entered, a user without a home.
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise SourceError(f"{shown(name)} cannot be looked up: {reason}; {alternatives()}") from error
+    if not here and path.is_symlink():
+        opening.check(path, None, repr(name))
     if choice.revision is not None and here:
         raise UsageError(f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} is a local path: omit it")
     if (path / ADAPTER_CONFIG).is_file() and (path / "config.json").is_file():
@@ -120,18 +126,53 @@ def resolve(choice: ModelChoice) -> Source:
         )
     if path.is_dir():
         return _adapted(choice, path) if is_adapter(path) else Source(name, "directory", path)
-    if path.is_file():
-        if path.suffix == ".gguf":
+    if here:
+        opening.check(path, None, repr(name))
+        if is_gguf(path):
             _check_gguf(path)
             return Source(name, "gguf", path)
         raise SourceError(
             f"{name!r} is a file, not a model: give the directory that holds its config.json, or a .gguf file"
         )
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name) or name.endswith(".gguf"):
-        raise SourceError(f"there is no file or directory {name!r}: {alternatives(name)}")
+    repository, _, file = name.rpartition("/") if is_gguf(path) else (name, "", "")
+    if not looks_like_hub_id(repository) or (file and "/" not in repository):
+        raise SourceError(f"there is no file or directory {shown(name)}: {alternatives(name)}")
+    return _on_hub(choice, repository, file)
+
+
+def _on_hub(choice: ModelChoice, repository: str, file: str) -> Source:
+    """A repository on the Hub: of a model, of an adapter alone, or of .gguf files, of which `file` may name one."""
     offline_by = None if choice.offline else offline_variable()
-    offline = choice.offline or offline_by is not None
-    return Source(name, "hub", None, Repository(name, choice.revision, offline, offline_by))
+    hub = Repository(repository, choice.revision, choice.offline or offline_by is not None, offline_by)
+    if not file:
+        if (hub.folder(CONFIG_FILES) / "config.json").is_file():
+            return Source(choice.name, "hub", None, hub)
+        if is_adapter(folder := hub.folder((ADAPTER_CONFIG, *ADAPTER_FILES, *TOKENIZER_FILES))):
+            return _adapted(choice, folder)
+        offered = [each for each in hub.names() if is_gguf(Path(each)) and "/" not in each]
+        if not offered:
+            return Source(choice.name, "hub", None, hub)  # whoever reads its config says that there is none
+        if len(offered) > 1:
+            raise SourceError(
+                f"{choice.name!r} holds {len(offered)} .gguf files, {some_of(offered)}: give one of them, such as "
+                f"{repository}/{offered[0]}"
+            )
+        file = offered[0]
+    path = hub.folder((file,)) / file
+    if not opening.is_there(path):
+        raise SourceError(f"{repository!r} on the Hub has no file {file!r}: {alternatives()}")
+    _check_gguf(path)
+    return Source(choice.name, "gguf", path)
+
+
+def looks_like_hub_id(name: str) -> bool:
+    """Whether a name may be a model's on the Hub."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name) is not None
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file is a GGUF by its name."""
+    return path.suffix.lower() == ".gguf"
 
 
 def is_adapter(folder: Path) -> bool:
@@ -152,10 +193,7 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
         )
     if not any((folder / file).is_file() for file in ADAPTER_FILES):
         raise SourceError(f"the adapter {name!r} has no weights: none of {', '.join(ADAPTER_FILES)} is in {folder}")
-    try:
-        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{path} is not a PEFT adapter's config ({error!r}): fetch or write it again") from error
+    base = opening.read_object(path, opening.SMALL).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise SourceError(f"{path} names no base model: write a folder or a Hub id into its base_model_name_or_path")
     if (folder / base).is_dir() and not Path(base).is_dir():
@@ -177,8 +215,17 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
 
 
 def _check_gguf(file: Path) -> None:
-    """Raise SourceError for a file that is not a GGUF."""
-    with file.open("rb") as stream:
-        head = stream.read(4)
+    """Raise SourceError for a file that is not a GGUF, or only a part of one, or damaged."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(4)
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}") from error
+    if part := re.search(r"-(\d{5})-of-(\d{5})\.gguf$", file.name, re.IGNORECASE):
+        raise SourceError(
+            f"{file} is part {int(part[1])} of {int(part[2])} of a split .gguf, which transformers does not read: put "
+            f"the parts together with llama.cpp's 'llama-gguf-split --merge'"
+        )
     if head != b"GGUF":
         raise SourceError(f"{file} is not a GGUF file: it begins with {head!r}; fetch it again")
+    read_header(file)
