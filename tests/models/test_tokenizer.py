@@ -445,9 +445,9 @@ def test_a_tokenizer_in_python_is_not_cached(slow: Path, cache: Path) -> None:
 def test_the_cache_folder_follows_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     from platformdirs import user_cache_path
 
-    from txinspect.models.cache import cache_folder
+    from txinspect.models.cache import cached_at
 
     monkeypatch.delenv("TXINSPECT_CACHE")
-    assert cache_folder() == user_cache_path("txinspect")
+    assert cached_at() == user_cache_path("txinspect")
     monkeypatch.setenv("TXINSPECT_CACHE", os.devnull)
-    assert cache_folder() == Path(os.devnull)
+    assert cached_at() == Path(os.devnull)

@@ -25,7 +25,7 @@ def answer(query: TreeQuery, notify: Notify) -> TreeReport:
     notes, stored, surplus = [], dict[str, Size](), list[str]()
     try:
         if query.model.dtype == "auto":
-            tensors = cost.stored_here(subject.source)
+            tensors = checkpoint.stored_here(subject.source)
             stored = cost.stored_sizes(subject, tensors)
             names = checkpoint.indexed(subject.source) or [tensor.name for tensor in tensors]
             surplus = surplus_notes(subject, names)

@@ -10,15 +10,21 @@ from pathlib import Path
 from txinspect.files import written_whole
 
 
-def cache_folder() -> Path:
-    """Where it is kept: TXINSPECT_CACHE, else the platform's folder for caches."""
+def cached_at(*parts: str) -> Path | None:
+    """Where something is kept, in TXINSPECT_CACHE, else the platform's folder for caches; None where there is none."""
     from platformdirs import user_cache_path
 
-    return Path(os.environ.get("TXINSPECT_CACHE") or user_cache_path("txinspect"))
+    try:
+        folder = Path(os.environ.get("TXINSPECT_CACHE") or user_cache_path("txinspect"))
+    except RuntimeError:  # a user without a home
+        return None
+    return folder.joinpath(*parts)
 
 
-def read_cached(path: Path) -> bytes | None:
+def read_cached(path: Path | None) -> bytes | None:
     """The content of a cache file; None if there is none, or a damaged one."""
+    if path is None:
+        return None
     try:
         checksum, _, content = path.read_bytes().partition(b"\n")
     except OSError:
@@ -26,8 +32,10 @@ def read_cached(path: Path) -> bytes | None:
     return content if hashlib.sha256(content).hexdigest().encode() == checksum else None
 
 
-def write_cached(path: Path, content: bytes) -> None:
+def write_cached(path: Path | None, content: bytes) -> None:
     """Keep content under its checksum. A cache that cannot be written costs time on the next run, nothing else."""
+    if path is None:
+        return
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as partial:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from txinspect.errors import SourceError, spelled
 from txinspect.models import gguf_files
+from txinspect.models.mending import mended_configs
 from txinspect.models.quiet import as_source_error, quiet
 from txinspect.queries import ModelChoice
 from txinspect.sources import headers
@@ -52,7 +53,8 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
                 f"{source.name!r} is of type {model_type!r}, which has no causal language model in transformers: "
                 f"txinspect inspects models that predict the next token, such as opt, gpt2 or llama"
             )
-    with quiet(), as_source_error(f"config.json of {source.name!r} does not describe a valid {model_type!r}"):
+    what = f"config.json of {source.name!r} does not describe a valid {model_type!r}"
+    with quiet(), as_source_error(what), mended_configs():
         config: PretrainedConfig = AutoConfig.from_pretrained(
             folder, trust_remote_code=choice.trust_remote_code, local_files_only=True
         )

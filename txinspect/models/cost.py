@@ -60,14 +60,6 @@ def done(subject: Subject, choice: ModelChoice, uses: Uses, loaded: partial.Load
     return _record(subject, choice, uses, files, used, download=None)
 
 
-def stored_here(source: Source) -> list[StoredTensor]:
-    """The tensors in the weight files that are here, by their headers; none of a file that has no header.
-
-    Raises SourceError for a file whose header cannot be read.
-    """
-    return headers.stored([file for file in checkpoint.here(source) if headers.has_header(file)])
-
-
 def stored_sizes(subject: Subject, tensors: Sequence[StoredTensor]) -> dict[str, sizes.Size]:
     """How each parameter is stored, by the tensors of a checkpoint."""
     places = keys.destinations(subject, [tensor.name for tensor in tensors])

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from txinspect.models.subject import Subject
 
 
+_WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile", "_fsdp_wrapped_module.": "FSDP"}
+"""What wrappers of torch put in front of every name in a state_dict."""
+
+
 class Destination(NamedTuple):
     """Where a tensor of a checkpoint goes."""
 
@@ -93,7 +97,8 @@ def check_whole(subject: Subject, names: Collection[str]) -> None:
     there = {name for place in destinations(subject, list(names)).values() for name in place.tensors}
     excused = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]
     missing = model.state_dict().keys() - model.all_tied_weights_keys.keys() - there
-    complain_of_missing(subject.source, [name for name in missing if not any(each.search(name) for each in excused)])
+    absent = [name for name in missing if not any(each.search(name) for each in excused)]
+    complain_of_missing(subject.source, absent, names)
 
 
 def surplus(subject: Subject, names: Collection[str]) -> list[str]:
@@ -115,8 +120,14 @@ def surplus(subject: Subject, names: Collection[str]) -> list[str]:
     return sorted(name for name, parts in homeless.items() if not info.unexpected_keys.isdisjoint(parts))
 
 
-def complain_of_missing(source: Source, missing: Collection[str]) -> None:
-    """Raise SourceError that names a checkpoint's missing tensors, where there are any."""
+def complain_of_missing(source: Source, missing: Collection[str], names: Collection[str] = ()) -> None:
+    """Raise SourceError that names a checkpoint's missing tensors, where there are any; `names` are those it has."""
+    prefix = next((each for each in _WRAPPERS if names and all(name.startswith(each) for name in names)), None)
+    if missing and prefix:
+        raise SourceError(
+            f"every tensor of {source.name!r} is named {prefix}…, as {_WRAPPERS[prefix]} names the model inside of it: "
+            f"take {prefix!r} off the names and save the model again"
+        )
     if missing:
         raise SourceError(
             f"the checkpoint of {source.name!r} lacks {min(missing)}{and_more(missing)}: "

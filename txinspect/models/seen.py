@@ -14,7 +14,7 @@ from pathlib import Path
 from txinspect import stages
 from txinspect.anatomy import families
 from txinspect.anatomy.names import Names
-from txinspect.models.cache import cache_folder, read_cached, write_cached
+from txinspect.models.cache import cached_at, read_cached, write_cached
 from txinspect.queries import ModelChoice
 from txinspect.sources.config import TEXT_PARTS, read_config
 from txinspect.sources.source import Source
@@ -26,7 +26,7 @@ def recall(source: Source, choice: ModelChoice) -> Names | None:
     import msgspec
 
     path = _path(source, choice)
-    content = read_cached(path) if path is not None else None
+    content = read_cached(path)
     try:
         return msgspec.json.decode(content, type=Names) if content is not None else None
     except msgspec.MsgspecError:
@@ -58,7 +58,7 @@ def _path(source: Source, choice: ModelChoice) -> Path | None:
     for file in (source.config_folder() / "config.json", *_rules()):
         content = file.read_bytes()
         digest.update(f"\n{file.name} {len(content)}\n".encode() + content)
-    return cache_folder() / "names" / f"{digest.hexdigest()}.json"
+    return cached_at("names", f"{digest.hexdigest()}.json")
 
 
 def _rules() -> list[Path]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -19,17 +19,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import InspectError, SourceError, spelled
-from txinspect.models import gguf_files
-from txinspect.models.cache import cache_folder, read_cached, write_cached
+from txinspect.models import gguf_files, trial
+from txinspect.models.cache import cached_at, read_cached, write_cached
+from txinspect.models.mending import mended_configs
+from txinspect.models.quantization.stored import is_installed
 from txinspect.models.quiet import as_source_error, quiet
 from txinspect.queries import LESSON
 from txinspect.records import InputRecord, TokenRecord
+from txinspect.sources import opening
+from txinspect.sources.gguf_header import read_header
 from txinspect.sources.names import CONFIG_FILES, TOKENIZER_FILES
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
+
+PATIENCE = 8.0
+"""Seconds that a tokenizer may take over a short text."""
+
+CHARACTERS_A_SECOND = 50_000
+"""What the slowest may take over a long one."""
 
 Encode = Callable[[str, bool], list[TokenRecord]]
 """(text, whether to add special tokens) → tokens."""
@@ -99,11 +109,15 @@ def load(source: Source, trust_remote_code: bool, text: str = LESSON) -> Tokens:
     if source.bundled_tokenizer is not None:
         return _fast(Tokenizer.from_file(str(source.bundled_tokenizer)))
     folder = source.tokenizer_folder()
-    cached = cache_folder() / "tokenizers" / f"{_key(folder, source)}.json"
-    backend = _read_cached(cached)
-    if backend is not None:
-        return _fast(backend)
-
+    cached = cached_at("tokenizers", f"{_key(folder, source)}.json")
+    known = _read_cached(cached)
+    if known is not None:
+        _try(source, text, lambda: known)
+        return _fast(known)
+    file = folder / "tokenizer.json"
+    if not source.gguf_file and opening.is_there(file):
+        opening.read_object(file, opening.VOCABULARY, f"tokenizer.json of {source.name!r}")
+        _try(source, text, lambda: Tokenizer.from_file(str(file)))
     tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not _same(tokenizer, backend, text):
@@ -115,16 +129,37 @@ def load(source: Source, trust_remote_code: bool, text: str = LESSON) -> Tokens:
 def _key(folder: Path, source: Source) -> str:
     """A digest of everything that decides the tokenizer: its files and the libraries' versions."""
     digest = hashlib.sha256(f"{version('transformers')} {version('tokenizers')}".encode())
-    names = {path.name for pattern in CONFIG_FILES + TOKENIZER_FILES for path in folder.glob(pattern)}
     if source.gguf_file:
-        names.add(source.gguf_file)
+        file = folder / source.gguf_file
+        with file.open("rb") as stream:  # the vocabulary is in its header: of gigabytes of weights nothing is read
+            digest.update(stream.read(read_header(file).size))
+        return digest.hexdigest()
+    names = {path.name for pattern in CONFIG_FILES + TOKENIZER_FILES for path in folder.glob(pattern)}
     for name in sorted(names):
-        content = (folder / name).read_bytes()
-        digest.update(f"\n{name} {len(content)}\n".encode() + content)
+        content = opening.read(folder / name, opening.VOCABULARY, f"{name} of {source.name!r}")
+        digest.update(f"\n{name} {len(content)}\n".encode("utf-8", "surrogateescape") + content)
     return digest.hexdigest()
 
 
-def _read_cached(path: Path) -> Tokenizer | None:
+def _try(source: Source, text: str, make: Callable[[], Tokenizer]) -> None:
+    """Raise SourceError for a tokenizer that never gets done with a text, or brings the process down."""
+    outcome = trial.attempt(
+        lambda: [make().encode(each, add_special_tokens=True) for each in (text, LESSON)],
+        PATIENCE + len(text) / CHARACTERS_A_SECOND,
+    )
+    if outcome == "too long":
+        raise SourceError(
+            f"the tokenizer of {source.name!r} takes more than {PATIENCE:.0f} seconds over {_quoted(text)}: its rules "
+            f"do not come to an end; fetch or write it again"
+        )
+    if outcome != "well":
+        raise SourceError(
+            f"the tokenizer of {source.name!r} {outcome} in the tokenizers library: it is damaged; fetch or write it "
+            f"again"
+        )
+
+
+def _read_cached(path: Path | None) -> Tokenizer | None:
     """The tokenizer in a cache file; None if there is none, or a damaged one."""
     from tokenizers import Tokenizer
 
@@ -135,17 +170,19 @@ def _read_cached(path: Path) -> Tokenizer | None:
         return None
 
 
-def _write_cached(path: Path, backend: Tokenizer) -> None:
+def _write_cached(path: Path | None, backend: Tokenizer) -> None:
     """Keep a tokenizer."""
     write_cached(path, backend.to_str().encode())
 
 
 def _same(tokenizer: Any, backend: Tokenizer, text: str) -> bool:
-    """Whether the fast tokenizer alone gives what the whole one gives, on this text and the lesson's."""
+    """Whether the fast tokenizer alone gives what the whole one gives: on this text, on the lesson's, and on special
+    tokens within a text, which some split."""
+    specials = f" {' x'.join(map(str, tokenizer.all_special_tokens))} Ünder  the\n\tSea 42 🦊 "
     return all(
         tokenizer(sample, add_special_tokens=special)["input_ids"]
         == backend.encode(sample, add_special_tokens=special).ids
-        for sample in (text, LESSON)
+        for sample in (text, LESSON, specials)
         for special in (True, False)
     )
 
@@ -160,8 +197,11 @@ def _fast(backend: Tokenizer) -> Tokens:
         encoding = backend.encode(text, add_special_tokens=special)
         records = []
         for index, (id, token, span) in enumerate(zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)):
-            decoded = added[id].content if id in added else decode(id, token)
             placed = span[0] < span[1]
+            own = text[span[0] : span[1]] if placed else None
+            decoded = added[id].content if id in added else decode(id, token)
+            if own is not None and (id in added or own.replace("▁", " ") == decoded):
+                decoded = own  # blanks that an added token takes in, and a ▁ that the text itself has
             records.append(
                 TokenRecord(
                     index=index,
@@ -224,10 +264,18 @@ def _decoder(backend: Tokenizer) -> Callable[[int, str], str | bytes]:
     kind = json.dumps(json.loads(backend.to_str()).get("decoder"), ensure_ascii=False)
     if '"ByteLevel"' in kind:
         alphabet = _byte_level_alphabet()
-        return lambda _id, token: _text_or_bytes(bytes(alphabet[character] for character in token))
+        return lambda _id, token: _text_or_bytes(_bytes_of(token, alphabet))
     if "▁" in kind:
         return lambda _id, token: _byte_fallback(token) or token.replace("▁", " ")
     return lambda token_id, _token: backend.decode([token_id], skip_special_tokens=False)
+
+
+def _bytes_of(token: str, alphabet: Mapping[str, int]) -> bytes:
+    """The bytes that a byte-level token stands for; one of other characters stands for itself."""
+    try:
+        return bytes(alphabet[character] for character in token)
+    except KeyError:
+        return token.encode("utf-8", "replace")
 
 
 def _byte_fallback(token: str) -> str | bytes | None:
@@ -275,18 +323,39 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
             f"the tokenizer of {source.name!r} comes with Python code of its own: "
             f"read it, and add {spelled('trust_remote_code', True)} to run it"
         )
-    with quiet(), as_source_error(f"the tokenizer of {source.name!r} could not be loaded"), ExitStack() as stack:
-        if source.gguf_file:
-            stack.enter_context(gguf_files.remembered())
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, local_files_only=True, gguf_file=source.gguf_file
-        )
+    try:
+        with (
+            quiet(),
+            as_source_error(f"the tokenizer of {source.name!r} could not be loaded"),
+            gguf_files.remembered() if source.gguf_file else nullcontext(),
+            mended_configs(),
+        ):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=trust_remote_code, local_files_only=True, gguf_file=source.gguf_file
+            )
+    except SourceError as error:
+        if advice := _sentencepiece_is_missing(source, folder):
+            raise SourceError(advice) from error
+        raise
     return tokenizer
+
+
+def _sentencepiece_is_missing(source: Source, folder: Path) -> str | None:
+    """What to install for a tokenizer that is a SentencePiece model alone; None if that is not what is missing."""
+    if source.gguf_file or (folder / "tokenizer.json").exists():
+        return None
+    models = [file for kind in ("*.model", "*.spm") for file in folder.glob(kind) if file.read_bytes()[:1] == b"\n"]
+    needed = [name for name in ("sentencepiece", "google.protobuf") if not is_installed(name)]
+    if not models or not needed:
+        return None
+    packages = " ".join("protobuf" if name == "google.protobuf" else name for name in needed)
+    return (
+        f"the tokenizer of {source.name!r} is a SentencePiece model, {models[0].name}, which needs "
+        f"{packages.replace(' ', ' and ')}: install with 'pip install {packages}'"
+    )
 
 
 def _has_code(path: Path) -> bool:
     """Whether a tokenizer_config.json names a class of the repository's own."""
-    try:
-        return "AutoTokenizer" in (json.loads(path.read_text(encoding="utf-8")).get("auto_map") or ())
-    except (OSError, ValueError, AttributeError):
-        return False
+    own = opening.read_object(path, opening.SMALL).get("auto_map") if opening.is_there(path) else None
+    return isinstance(own, dict) and "AutoTokenizer" in own

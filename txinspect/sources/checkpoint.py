@@ -10,7 +10,7 @@ from pathlib import Path
 from txinspect.errors import SourceError
 from txinspect.queries import shown
 from txinspect.sources import opening
-from txinspect.sources.headers import ZIP, StoredTensor, of_header, state_dict, stored
+from txinspect.sources.headers import ZIP, StoredTensor, has_header, of_header, state_dict, stored
 from txinspect.sources.names import INDEX_FILES, SAFETENSORS_FILES, TORCH_FILES
 from txinspect.sources.source import Source
 from txinspect.wording import some_of
@@ -154,6 +154,14 @@ def here(source: Source) -> list[Path]:
     if first is None or not first.name.endswith(".index.json"):
         return [first] if first else []
     return [folder / shard for shard in shards_of(_weight_map(first)) if (folder / shard).is_file()]
+
+
+def stored_here(source: Source) -> list[StoredTensor]:
+    """The tensors in the weight files that are here, by their headers; none of a file that has no header.
+
+    Raises SourceError for a file whose header cannot be read.
+    """
+    return stored([file for file in here(source) if has_header(file)])
 
 
 def indexed(source: Source) -> list[str]:

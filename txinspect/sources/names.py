@@ -14,10 +14,22 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
     "merges.txt",
+    "*vocab*.json",
+    "dict.txt",
+    "emoji.json",
+    "word_*.json",
+    "byte_maps.json",
+    "normalizer.json",
+    "tekken.json",
     "*.model",
+    "*.spm",
+    "*.codes",
     "*.tiktoken",
+    "*.tokenizer",
+    "chat_template.*",
     "tokenizer*.py",
 )
+"""What the classes of transformers read (their vocab_files_names)."""
 
 SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json")
 

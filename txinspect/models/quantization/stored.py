@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import SourceError, UsageError, spelled
 from txinspect.queries import ModelChoice
+from txinspect.sources.checkpoint import stored_here
+from txinspect.sources.headers import StoredTensor
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
@@ -31,6 +34,12 @@ PACKAGES = {
 
 ALONE = (None, "bitsandbytes", "fp8", "mxfp4", "mxfp8")
 """Stored quantizations whose modules work each by itself; the packages of others work on the whole model at once."""
+
+_FULL = ("float64", "float32", "float16", "bfloat16")
+"""Types of numbers that are not quantized."""
+
+_BESIDE = (".SCB", ".absmax", "_scale_inv", ".scales", ".weight_scale")
+"""How the names of tensors end that a quantization stores beside the weights, in types of full precision."""
 
 _DISTRIBUTIONS = {"optimum.quanto": "optimum-quanto", "quark": "amd-quark"}
 """Packages that are installed under another name."""
@@ -72,6 +81,7 @@ def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) 
             f"{asked} cannot quantize {source.name!r}, which is already stored quantized with {method}: "
             f"omit {asked} to load it as it is"
         )
+    check_quantized(source, method, stored_here(source))
     missing = [package for package in PACKAGES.get(method, ()) if not is_installed(package)]
     if missing:
         names = " ".join(_DISTRIBUTIONS.get(package, package.replace("_", "-")) for package in missing)
@@ -79,6 +89,15 @@ def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) 
         raise SourceError(
             f"{source.name!r} is stored quantized with {method}, which needs the "
             f"package{plural} {names.replace(' ', ' and ')}: install it with 'pip install {names}'"
+        )
+
+
+def check_quantized(source: Source, method: str, tensors: Sequence[StoredTensor]) -> None:
+    """Raise SourceError where tensors are all in full precision under a config that says they are quantized."""
+    if tensors and all(tensor.dtype in _FULL and not tensor.name.endswith(_BESIDE) for tensor in tensors):
+        raise SourceError(
+            f"config.json of {source.name!r} has a quantization_config of {method!r}, but the weights are stored in "
+            f"full precision ({tensors[0].dtype}): take the key quantization_config out of it"
         )
 
 
