@@ -497,3 +497,20 @@ def test_a_norm_at_both_ends_is_recorded_twice(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = model.model(input_ids=torch.tensor(report.input.input_ids)).last_hidden_state
     assert torch.equal(torch.tensor(report.tensors[1].values), wanted)
+
+
+def test_a_module_that_runs_twice_is_recorded_twice_by_its_path(tmp_path: Path) -> None:
+    """Gemma 3 makes a table of positions for each kind of layer."""
+    model = ModelChoice(name=str(save_tiny("gemma3_text", tmp_path / "m")))
+    alone, beside = (
+        [each.name for each in inspect(RunQuery(model=model, text="abc", stages=stages)).tensors]
+        for stages in (("model.rotary_emb",), ("model.rotary_emb", "logits"))
+    )
+    assert alone == ["model.rotary_emb#1", "model.rotary_emb#2"]
+    assert beside == [*alone, "logits"]
+
+
+def test_a_module_that_runs_once_ends_the_pass(tmp_path: Path) -> None:
+    model = ModelChoice(name=str(save_tiny("llama", tmp_path / "m")))
+    report = inspect(RunQuery(model=model, text="abc", stages=("model.layers.0.mlp",)))
+    assert report.loading.parameters < (report.model.num_parameters or 0) / 2

@@ -200,16 +200,20 @@ def prepare(query: PassQuery[Any], notify: Notify, make_plan: MakePlan, make_tex
     _check_text(subject, parts[0].text, query.too_long)
     with quiet():
         # A check runs the whole model.
-        used = uses.whole(subject) if query.check else _rehearsed(subject, parts[0].text, plan)
+        plan, used = _rehearsed(subject, parts[0].text, plan)
+        used = uses.whole(subject) if query.check else used
     if device.device_for(query.model) == "cpu":
         bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
     return Preparation(subject, plan, text, parts, used)
 
 
-def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> Uses:
-    from txinspect.forward.rehearsal import rehearse  # written with torch
+def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> tuple[Plan, Uses]:
+    """A plan that knows how often modules run, and the modules whose weights it uses."""
+    from txinspect.forward.rehearsal import rehearse, with_runs  # written with torch
 
-    return rehearse(subject, model_inputs(subject.as_configured, text), plan)
+    inputs = model_inputs(subject.as_configured, text)
+    plan = with_runs(subject, inputs, plan)
+    return plan, rehearse(subject, inputs, plan)
 
 
 def _check_text(subject: Subject, text: InputRecord, too_long: str) -> None:

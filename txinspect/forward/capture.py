@@ -50,6 +50,7 @@ class _Pass:
 
     def __init__(self, plan: Plan, receive: Receive, seq_shape: tuple[int, int]) -> None:
         self.wants = plan.wants
+        self.expected = plan.runs
         self.receive = receive
         self.seq_shape = seq_shape
         self.hold = plan.until != ""
@@ -63,9 +64,10 @@ class _Pass:
         self, want: Want, tensor: TensorBlocks, coordinates: Coordinates = None, label: str | None = None
     ) -> None:
         """Hand over a tensor."""
-        self.pending.discard(want)
         name = f"{want.supply.name} {label}"
         self.runs[name] += 1
+        if self.runs[name] >= self.expected.get(want.supply.name, 1):
+            self.pending.discard(want)
         try:
             self.receive(CaughtTensor(want, self.runs[name], tensor, coordinates, label))
         except Exception as error:

@@ -6,7 +6,9 @@ it will; what is made of weights lives on the meta device. The rehearsal stops w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,10 +36,7 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses
     """
     if subject.whole_because:
         return uses.whole(subject, subject.whole_because)
-    model = subject.as_configured
-    # Experts in one batched product: the other ways group tokens by the experts that the router chose.
-    if hasattr(model, "set_experts_implementation"):
-        model.set_experts_implementation("batched_mm")
+    model = _rehearsable(subject)
     stopped_by = None
     with _Touched(model) as touched:
         try:
@@ -52,6 +51,33 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses
     used |= _blocks(model, subject.architecture, used)
     used |= _tied(model, used)
     return uses.of(subject, used, stopped_by)
+
+
+def _rehearsable(subject: Subject) -> PreTrainedModel:
+    """The skeleton, with experts in one batched product: other ways group tokens by the experts that a router chose."""
+    model = subject.as_configured
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("batched_mm")
+    return model
+
+
+def with_runs(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Plan:
+    """A plan that waits for every run of the modules that it names by their paths: a whole pass counts them.
+
+    Where that pass cannot be rehearsed to its end, the real one is not stopped.
+    """
+    wants = [want for want in plan.wants if want.supply.name == want.supply.module]
+    if not wants or plan.until is None or any(want.supply.tap == "logits" for want in plan.wants):
+        return plan
+    runs: Counter[str] = Counter()
+    model = _rehearsable(subject)
+    with _Touched(model):
+        try:
+            whole = replace(plan, wants=[replace(want, by_glob=True) for want in wants], until=None)
+            capture.run(model, inputs, whole, lambda caught: runs.update([caught.want.supply.name]))
+        except Exception:
+            return replace(plan, until=None)
+    return replace(plan, runs=runs)
 
 
 class _Touched(TorchDispatchMode):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,8 @@ class Plan:
     edits: tuple[Edit, ...] = ()
     """What the pass does differently from the model, on purpose."""
     notes: tuple[str, ...] = ()
+    runs: Mapping[str, int] = field(default_factory=dict)
+    """How often a module that was asked for by its path runs in the whole pass; once if it is not here."""
 
 
 def plan_of(
