@@ -42,7 +42,9 @@ def sentence(make: Any, **values: Any) -> str:
 def fields(kind: Any) -> list[str]:
     """The fields of a query of its kind that take no value of any type."""
     common = ["model"] * issubclass(kind, ModelQuery) + ["text", "special"] * issubclass(kind, TextQuery)
-    passes = ["save", "check"] * issubclass(kind, PassQuery) + ["values", "fail_on"] * issubclass(kind, TensorQuery)
+    passes = ["save", "overwrite", "check"] * issubclass(kind, PassQuery) + ["values", "fail_on"] * issubclass(
+        kind, TensorQuery
+    )
     own = {
         AttnQuery: ["layer", "heads", "queries", "skip_norm", "map_size"],
         RunQuery: ["stages"],
@@ -60,7 +62,17 @@ RIGHT: dict[str, set[str]] = {
     "revision": {"'no'", "None"},
     **{
         key: {"True"}
-        for key in ("special", "values", "check", "skip_norm", "spectral", "random", "offline", "trust_remote_code")
+        for key in (
+            "special",
+            "values",
+            "overwrite",
+            "check",
+            "skip_norm",
+            "spectral",
+            "random",
+            "offline",
+            "trust_remote_code",
+        )
     },
     "double_quant": {"True"},
     "layer": {"5", "(1,)", "None"},

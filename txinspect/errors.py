@@ -22,6 +22,10 @@ def _as_python(name: str, value: object) -> str:
     return name if value is None else f"{name}={value!r}"
 
 
+_LONGEST_SENTENCE, _LONGEST_WORD, _TAIL = 550, 260, 130
+"""Characters: a path may be long, and the end of a sentence says what to do."""
+
+
 class InspectError(Exception):
     """Something that was asked for could not be done.
 
@@ -45,7 +49,17 @@ class InspectError(Exception):
             name, _, value = match[1].partition("=")
             return spell(name, literal_eval(value) if value else None)
 
-        return _FIELD.sub(one, super().__str__())
+        return _shortened(_FIELD.sub(one, super().__str__()))
+
+
+def _shortened(sentence: str) -> str:
+    """A sentence without endless words, and without an endless middle: values that strangers made are in it."""
+    words = " ".join(_cut(word, _LONGEST_WORD) for word in sentence.split(" "))
+    return _cut(words, _LONGEST_SENTENCE)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - _TAIL]}…{text[-_TAIL + 1 :]}"
 
 
 class UsageError(InspectError):
@@ -62,13 +76,17 @@ class StageError(InspectError):
     """A stage that does not exist, or that this model does not have."""
 
 
+class PassError(InspectError):
+    """The model's own code failed in a pass; the message is how."""
+
+
 class CheckError(InspectError):
     """A check that was asked for did not hold; the report was given all the same."""
 
     exit_code = 3
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an exception says first; a line that ends with a colon says it on the next."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     last = next((index for index, line in enumerate(lines) if not line.endswith(":")), len(lines) - 1)

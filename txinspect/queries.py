@@ -354,6 +354,10 @@ class PassQuery(TextQuery[ReportType]):
         Path | None,
         Option("--save", "Write the exact tensors to FILE.safetensors or FILE.npz.", "FILE", OUTPUT),
     ] = None
+    overwrite: Annotated[
+        bool,
+        Option("--overwrite", "Let --save replace a file that txinspect did not write.", None, OUTPUT),
+    ] = False
     check: Annotated[
         bool,
         Option(
@@ -390,6 +394,8 @@ class PassQuery(TextQuery[ReportType]):
                 f"{spelled('save')} {str(self.save)!r} is not a name that ends in .safetensors or .npz, which decides "
                 f"the format"
             )
+        if self.overwrite and self.save is None:
+            raise UsageError(f"{spelled('overwrite')} is about a file: add {spelled('save', 'FILE')}, or omit it")
 
 
 @dataclass(frozen=True, kw_only=True)

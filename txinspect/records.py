@@ -6,6 +6,7 @@ are written as `null` too: the counts beside them say how many there are.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -210,9 +211,16 @@ def to_json(report: Report) -> bytes:
     import msgspec
 
     try:
-        return msgspec.json.encode(report)
+        content = msgspec.json.encode(report)
     except UnicodeEncodeError:
-        return msgspec.json.encode(_mended(msgspec.to_builtins(report)))
+        content = msgspec.json.encode(_mended(msgspec.to_builtins(report)))
+    return _STEERING.sub(lambda match: f"\\u{ord(match[0].decode()):04x}".encode(), content)
+
+
+_STEERING = re.compile(
+    b"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf|\xef\xbf[\xb9-\xbb]"
+)
+"""Characters in UTF-8 that a terminal obeys or that turn the order of a line: JSON may hold them as escapes."""
 
 
 def _mended(value: Any) -> Any:

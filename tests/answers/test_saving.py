@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from tests.making.checkpoints import to_torch
 from txinspect.answers import saving
 from txinspect.answers.saving import KeptTensor
 from txinspect.commands.attn import AttnQuery
@@ -49,9 +51,11 @@ def listed(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def saved(folder: Path, path: Path, *stages: str, dtype: DType = "auto") -> TensorsReport:
+def saved(folder: Path, path: Path, *stages: str, dtype: DType = "auto", overwrite: bool = False) -> TensorsReport:
     model = ModelChoice(name=str(folder), dtype=dtype)
-    return inspect(RunQuery(model=model, text=TEXT, stages=stages or ("**",), values=True, save=path))
+    return inspect(
+        RunQuery(model=model, text=TEXT, stages=stages or ("**",), values=True, save=path, overwrite=overwrite)
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -124,10 +128,58 @@ def test_views_and_odd_values_are_saved_as_they_are(suffix: str, tmp_path: Path)
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_an_older_file_is_replaced(suffix: str, opt: Path, tmp_path: Path) -> None:
     path = tmp_path / f"out{suffix}"
-    path.write_bytes(b"old")
-    saved(opt, path, "logits")
+    saved(opt, path, "token_embeddings")
+    report = saved(opt, path, "logits")
+    assert report.replaced
     assert list(opened(path)[0]) == ["logits"]
     assert listed(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_another_program_wrote_is_replaced_only_on_demand(suffix: str, opt: Path, tmp_path: Path) -> None:
+    path = tmp_path / f"out{suffix}"
+    for content in (b"old", b"", b"\xff" * 9, (opt / "model.safetensors").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(InspectError, match=r"was not written by txinspect: add overwrite=True to replace it$"):
+            saved(opt, path, "logits")
+        assert path.read_bytes() == content
+    saved(opt, path, "logits", overwrite=True)
+    assert list(opened(path)[0]) == ["logits"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_file_of_the_model_is_never_written(overwrite: bool, model: Path, run_cli: Callable[..., Any]) -> None:
+    """By its name, by other paths, by links of both kinds; nor one that would be taken for its weights."""
+    weights, folder = model / "model.safetensors", model.parent
+    (folder / "link.safetensors").symlink_to(weights)
+    (folder / "twin.safetensors").hardlink_to(weights)
+    to_torch(Path(shutil.copytree(model, folder / "old")), torch.save)
+    before = {file: file.read_bytes() for file in model.iterdir()}
+    more = ["--overwrite"] * overwrite
+    for path in (
+        "model/model.safetensors",
+        "./model/../model/model.safetensors",
+        "link.safetensors",
+        "twin.safetensors",
+    ):
+        refused = run_cli("embed", "hi", "-m", "./model", "--save", path, *more)
+        assert (refused.exit_code, refused.stdout) == (1, ""), path
+        assert f"{path.removeprefix('./')} is a file of the model './model', or would be" in refused.stderr
+    refused = run_cli("embed", "hi", "-m", "old", "--save", "old/model.safetensors", *more)
+    assert "is a file of the model 'old', or would be" in refused.stderr
+    assert {file: file.read_bytes() for file in model.iterdir()} == before
+    assert run_cli("embed", "hi", "-m", "./model", "--save", "model/mine.safetensors").exit_code == 0
+
+
+def test_nothing_is_written_into_the_hub_s_cache(opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InspectError, match="lies in the Hub's local cache"):
+        saved(opt, tmp_path / "out.npz", "logits")
+
+
+def test_overwrite_is_about_a_file() -> None:
+    with pytest.raises(UsageError, match="overwrite is about a file: add save='FILE', or omit it"):
+        EmbedQuery(overwrite=True)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -156,7 +208,8 @@ def test_a_write_that_fails_half_way_changes_nothing(
 ) -> None:
     path = tmp_path / f"out{suffix}"
     if existed:
-        path.write_bytes(b"old")
+        saved(opt, path, "token_embeddings")
+    before = path.read_bytes() if existed else b""
     writer = "_write_safetensors" if suffix == ".safetensors" else "_write_npz"
 
     def fill_up(partial: Path, *_: Any) -> None:
@@ -167,7 +220,7 @@ def test_a_write_that_fails_half_way_changes_nothing(
     with pytest.raises(InspectError, match=r"could not be written: No space left on device; nothing was saved$"):
         saved(opt, path, "logits")
     assert listed(tmp_path) == ([path.name] if existed else [])
-    assert not existed or path.read_bytes() == b"old"
+    assert not existed or path.read_bytes() == before
 
 
 _LIMITED = """
@@ -175,6 +228,7 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 import torch
 from pathlib import Path
+from tests.making.checkpoints import to_torch
 from txinspect.answers import saving
 from txinspect.answers.saving import KeptTensor
 from txinspect.errors import InspectError
@@ -258,7 +312,7 @@ def test_a_file_in_the_folders_place(opt: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("never_loaded")
 def test_a_folder_without_permission(opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer of os.access is given here: root may write everywhere."""
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
     with pytest.raises(InspectError, match="cannot be written: no permission to write into"):
         saved(opt, tmp_path / "out.npz", "logits")
 
@@ -279,7 +333,7 @@ def test_names_that_a_format_might_trip_over(suffix: str, tmp_path: Path) -> Non
 
 
 def test_a_link_is_followed_or_replaced_but_never_broken(opt: Path, tmp_path: Path) -> None:
-    (tmp_path / "real.npz").write_bytes(b"old")
+    saved(opt, tmp_path / "real.npz", "token_embeddings")
     (tmp_path / "link.npz").symlink_to("real.npz")
     saved(opt, tmp_path / "link.npz", "logits")
     assert list(opened(tmp_path / "link.npz")[0]) == ["logits"]

@@ -511,7 +511,7 @@ def test_an_interrupt_leaves_no_half_written_file(
 
     monkeypatch.setattr(saving, "_write_npz", interrupt)
     (tmp_path / "old.npz").write_bytes(b"kept")
-    result = run_cli("embed", "hi", "-m", opt, "--save", tmp_path / "old.npz")
+    result = run_cli("embed", "hi", "-m", opt, "--save", tmp_path / "old.npz", "--overwrite")
     assert (result.exit_code, result.stdout) == (130, "")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.npz", b"kept")]
 

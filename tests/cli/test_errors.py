@@ -251,7 +251,7 @@ def test_save_onto_a_full_disk(suffix: str, model: Path, run_cli: Run) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        result = run_cli(*EMBED, "--save", target)
+        result = run_cli(*EMBED, "--save", target, "--overwrite")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert all(word in sentence(result) for word in (str(target), "could not be written", "nothing was saved"))
@@ -263,7 +263,7 @@ def test_save_onto_a_full_disk(suffix: str, model: Path, run_cli: Run) -> None:
 def test_save_into_a_folder_that_may_not_be_written(model: Path, run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)  # root may write everywhere
     said = sentence(run_cli(*EMBED, "--save", "x.npz"))
     assert all(word in said for word in ("x.npz", "no permission"))
 

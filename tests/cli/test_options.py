@@ -42,7 +42,7 @@ LOADING = WHERE | PRECISION_OPTIONS | {"--device", "--device-map"}
 OUTPUT = {"--json", "-q", "--quiet", "-v", "--verbose"}
 MODEL = {"-m", "--model"}
 TEXT = MODEL | {"--file", "--no-special"}
-TENSORS = {"--values", "--save", "--check", "--fail-on", "--dry-run"}
+TENSORS = {"--values", "--save", "--overwrite", "--check", "--fail-on", "--dry-run"}
 EXPECTED = {
     "tokenize": WHERE | OUTPUT | TEXT,
     "tree": WHERE | PRECISION_OPTIONS | OUTPUT | MODEL | {"--depth", "--expand", "--params"},

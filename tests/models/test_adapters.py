@@ -187,6 +187,9 @@ def test_what_is_not_there_is_a_sentence(adapter: Path, run_cli: Run, monkeypatc
     assert "has no weights" in run_cli("embed", "hi", "-m", str(adapter)).stderr
     (adapter / "adapter_config.json").write_text("[]")
     (adapter / "elsewhere").rename(adapter / "adapter_model.safetensors")
-    assert "adapter_config.json is not a JSON object" in run_cli("embed", "hi", "-m", str(adapter)).stderr
+    assert (
+        f"adapter_config.json of {str(adapter)!r} is not a JSON object"
+        in run_cli("embed", "hi", "-m", str(adapter)).stderr
+    )
     monkeypatch.setattr("txinspect.sources.source.find_spec", lambda _: None)
     assert "'pip install peft'" in run_cli("embed", "hi", "-m", str(adapter)).stderr

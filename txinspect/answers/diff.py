@@ -57,7 +57,8 @@ def answer(query: DiffQuery, notify: Notify) -> DiffReport:
     """The report of `diff`."""
     comparison = _Comparison(query)
     if query.save:
-        saving.check_writable(query.save)
+        models = [resolve(side.model) for side in sides(query)]
+        saving.check_destination(query.save, models, overwrite=query.overwrite)
     this = observe(_side(query, query.model), notify, comparison.plan, comparison.keep, then=comparison.run_again)
     other: Observation | None = None
     if query.against_file is not None:

@@ -13,7 +13,7 @@ from txinspect.answers.reporting import encode, head, loading_notes, surplus_not
 from txinspect.answers.saving import KeptTensor
 from txinspect.answers.windows import Window, windows
 from txinspect.commands.run import RunQuery
-from txinspect.errors import InspectError, SourceError, StageError, spelled
+from txinspect.errors import InspectError, PassError, SourceError, StageError, spelled
 from txinspect.forward import capture, checking
 from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.inputs import model_inputs
@@ -72,8 +72,11 @@ class Running:
     def run(self, text: InputRecord, plan: Plan, receive: Look) -> list[str]:
         """Run the model on a text and receive what the plan wants. See capture.run."""
         locating.settle(self.model, len(text.tokens))
-        with quiet():
-            return capture.run(self.model, self.inputs(text), plan, receive)
+        try:
+            with quiet():
+                return capture.run(self.model, self.inputs(text), plan, receive)
+        except PassError as error:
+            raise InspectError(f"the forward pass of {self.subject.source.name!r} failed: {error}") from error
 
     def inputs(self, text: InputRecord) -> dict[str, Tensor]:
         """What the model is called with."""
@@ -182,7 +185,7 @@ def prepare(query: PassQuery[Any], notify: Notify, make_plan: MakePlan, make_tex
         load_subject(source, query.model, notify)
         raise
     if query.save:
-        saving.check_writable(query.save)
+        saving.check_destination(query.save, [source], overwrite=query.overwrite)
     known = seen.recall(source, query.model)
     if known is not None and isinstance(query, RunQuery):
         check_names(known, source.name, query.stages)

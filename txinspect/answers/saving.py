@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from txinspect.errors import InspectError
+from txinspect.errors import InspectError, spelled
 from txinspect.files import written_whole
+from txinspect.sources.bundled_models import hub_cache
+from txinspect.sources.source import Source
 from txinspect.version import __version__
 
 if TYPE_CHECKING:
@@ -53,8 +55,49 @@ def save(path: Path, kept: Mapping[str, KeptTensor], model: str, text: str) -> l
         raise InspectError(f"{path} could not be written: {error.strerror or error}; nothing was saved") from error
 
 
-def check_writable(path: Path) -> None:
-    """Raise InspectError, before any work is done, for a file that plainly cannot be written."""
+def check_destination(path: Path, sources: Iterable[Source], *, overwrite: bool) -> None:
+    """Raise InspectError, before any work is done, for a file that cannot be written, or is not to be.
+
+    One that belongs to a model, to its adapter or to the Hub's cache is never written, by whatever path or link; one
+    that txinspect did not write only where the person says so.
+    """
+    _check_writable(path)
+    real = path.resolve()  # what links lead to
+    for source in sources:
+        if source.owns(real) and not (path.exists() and is_ours(path)):
+            raise InspectError(f"{path} is a file of the model {source.name!r}, or would be: save it elsewhere")
+    if real.is_relative_to(hub_cache().resolve()):
+        raise InspectError(
+            f"{path} lies in the Hub's local cache, where only what the Hub has may be: save it elsewhere"
+        )
+    if path.exists() and not overwrite and not is_ours(path):
+        raise InspectError(
+            f"{path} is there and was not written by txinspect: add {spelled('overwrite', True)} to replace it"
+        )
+
+
+def is_ours(path: Path) -> bool:
+    """Whether txinspect wrote a file, which its metadata tells."""
+    try:
+        if path.suffix == ".npz":
+            return "txinspect" in json.loads(_npz_metadata(path))
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length)) if length <= path.stat().st_size else {}
+        return "txinspect" in (header.get("__metadata__") or {})
+    except Exception:  # whatever else it is, it is not ours
+        return False
+
+
+def _npz_metadata(path: Path) -> str:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as file:
+        return str(file["__metadata__"])
+
+
+def _check_writable(path: Path) -> None:
+    """Raise InspectError for a file that plainly cannot be written."""
     try:
         if path.is_dir():
             raise InspectError(f"{path} is a directory: give the name of a file in it")

@@ -36,6 +36,7 @@ class PassToPlan(RunQuery):
     stages: Annotated[tuple[str, ...], STAGE] = ("logits",)
     values: bool = False
     save: Path | None = None
+    overwrite: bool = False
     check: bool = False
     fail_on: tuple[Unsound, ...] = ()
 

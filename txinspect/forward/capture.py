@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy import positions
-from txinspect.errors import InspectError, StageError
+from txinspect.errors import InspectError, PassError, StageError, first_line
 from txinspect.forward.attention import recorder
 from txinspect.forward.attention.calls import Call
 from txinspect.forward.recorded import Coordinates, TensorBlocks
@@ -93,7 +93,7 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
     """Run the model on inputs (batch, seq) until everything wanted has been received.
 
     Returns the names that a glob picked and that passed no tensor on. Raises StageError for any other that passed none
-    on, and InspectError if the model's own code fails.
+    on, and PassError if the model's own code fails.
     """
     import torch
 
@@ -116,7 +116,7 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
         except Exception as error:
             if error is current.own_error:
                 raise
-            raise InspectError(f"the model's forward pass failed: {type(error).__name__}: {error}") from error
+            raise PassError(f"{type(error).__name__}: {first_line(error)}") from error
     for want in wants:
         if want.supply.tap == "logits":
             current.catch(want, TensorBlocks.of(output.logits))

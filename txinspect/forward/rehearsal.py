@@ -64,7 +64,7 @@ def _rehearsable(subject: Subject) -> PreTrainedModel:
 def with_runs(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Plan:
     """A plan that waits for every run of the modules that it names by their paths: a whole pass counts them.
 
-    Where that pass cannot be rehearsed to its end, the real one is not stopped.
+    Where that pass cannot be rehearsed to its end, or the modules are an adapter's, the plan stays as it is.
     """
     wants = [want for want in plan.wants if want.supply.name == want.supply.module]
     if not wants or plan.until is None or any(want.supply.tap == "logits" for want in plan.wants):
@@ -76,7 +76,7 @@ def with_runs(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Pla
             whole = replace(plan, wants=[replace(want, by_glob=True) for want in wants], until=None)
             capture.run(model, inputs, whole, lambda caught: runs.update([caught.want.supply.name]))
         except Exception:
-            return replace(plan, until=None)
+            return plan
     return replace(plan, runs=runs)
 
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import InspectError, SourceError, first_line, spelled
 from txinspect.models.quiet import quiet
+from txinspect.queries import shown
+from txinspect.sources import checkpoint, opening
+from txinspect.sources.adapter_checks import check_patterns
 from txinspect.sources.names import ADAPTER_CONFIG
 from txinspect.sources.source import Source
 
@@ -22,6 +25,11 @@ def inject(model: PreTrainedModel, source: Source) -> None:
     """
     import torch
 
+    for file in source.adapter_files:
+        checkpoint.check_file(file)
+    if source.adapter is not None:
+        config = opening.read_object(source.adapter / ADAPTER_CONFIG, opening.SMALL)
+        check_patterns(config, f"{ADAPTER_CONFIG} of {source.name!r}", [name for name, _ in model.named_modules()])
     with _fitting(source), torch.device("meta"):
         _wrapped(model, source)
 
@@ -54,8 +62,15 @@ def shared(source: Source) -> str | None:
 
 
 def _config(source: Source) -> Any:
-    from peft import PeftConfig
+    from peft import PeftConfig, PeftType, __version__
 
+    assert source.adapter is not None
+    kind = opening.read_object(source.adapter / ADAPTER_CONFIG, opening.SMALL)["peft_type"]
+    if kind not in list(PeftType):
+        raise SourceError(
+            f"{ADAPTER_CONFIG} of {source.name!r} says peft_type is {shown(kind)}, which peft {__version__} does not "
+            f"know"
+        )
     return PeftConfig.from_pretrained(str(source.adapter))
 
 

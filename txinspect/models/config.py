@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from txinspect.errors import SourceError, spelled
 from txinspect.models import gguf_files
-from txinspect.models.mending import mended_configs
+from txinspect.models.blame import blamed
+from txinspect.models.mending import mended, mended_configs
 from txinspect.models.quiet import as_source_error, quiet
-from txinspect.queries import ModelChoice
+from txinspect.queries import ModelChoice, shown
 from txinspect.sources import headers
 from txinspect.sources.config import read_config
+from txinspect.sources.config_checks import check_config
 from txinspect.sources.names import CODE_FILES, CONFIG_FILES
 from txinspect.sources.source import Source
 
@@ -26,6 +28,7 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
     if source.gguf_file:
         return _gguf_config(source)
     raw = read_config(source)
+    check_config(source, raw)
     from transformers import AutoConfig, __version__
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -37,6 +40,11 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
             raise SourceError(
                 f"{source.name!r} comes with Python code of its own: read it, and add "
                 f"{spelled('trust_remote_code', True)} to run it"
+            )
+        if not isinstance(raw["auto_map"].get("AutoConfig"), str):
+            raise SourceError(
+                f"config.json of {source.name!r} says auto_map is {shown(raw['auto_map'])}: its AutoConfig must name a "
+                f"class of the model's own"
             )
         folder = source.folder(CONFIG_FILES + CODE_FILES)
     else:
@@ -54,7 +62,14 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
                 f"txinspect inspects models that predict the next token, such as opt, gpt2 or llama"
             )
     what = f"config.json of {source.name!r} does not describe a valid {model_type!r}"
-    with quiet(), as_source_error(what), mended_configs():
+
+    def blame() -> str | None:
+        if model_type not in CONFIG_MAPPING:
+            return None
+        kind = CONFIG_MAPPING[str(model_type)]
+        return blamed(mended(raw), lambda config: kind.from_dict(config))
+
+    with quiet(), as_source_error(what, blame=blame), mended_configs():
         config: PretrainedConfig = AutoConfig.from_pretrained(
             folder, trust_remote_code=choice.trust_remote_code, local_files_only=True
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -16,11 +16,16 @@ from txinspect.version import untested
 
 
 @contextmanager
-def as_source_error(what: str, file: Path | None = None) -> Iterator[None]:
-    """Turn what transformers raises into one sentence that says what could not be done, with which file."""
+def as_source_error(
+    what: str, file: Path | None = None, blame: Callable[[], str | None] = lambda: None
+) -> Iterator[None]:
+    """Turn what transformers raises into one sentence that says what could not be done, with which file.
+
+    `blame` looks for what is at fault where only a library's words are known.
+    """
     try:
         yield
-    except (InspectError, KeyboardInterrupt):
+    except InspectError:
         raise
     except pickle.UnpicklingError as error:
         raise SourceError(headers.pickled(file) if file else f"{what}: {first_line(error)}") from error
@@ -29,7 +34,13 @@ def as_source_error(what: str, file: Path | None = None) -> Iterator[None]:
         if isinstance(error, ImportError) and "cannot import name" not in str(error):
             raise SourceError(f"{what}: a package is missing ({first_line(error)})") from error
         newer = untested()
-        raise SourceError(f"{what}: {first_line(error)}{f' ({newer})' if newer else ''}") from error
+        found = blame()
+        reason = f"{found} ({first_line(error)})" if found else first_line(error)
+        raise SourceError(f"{what}: {reason}{f' ({newer})' if newer else ''}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # what pyo3 makes of a panic in Rust
+            raise
+        raise SourceError(f"{what}: the library that reads it panicked ({first_line(error)})") from error
 
 
 @contextmanager

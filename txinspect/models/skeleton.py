@@ -7,9 +7,12 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from txinspect.models.blame import blamed
 from txinspect.models.config import dtype_name
+from txinspect.models.mending import mended
 from txinspect.models.quiet import as_source_error, quiet
 from txinspect.queries import ModelChoice
+from txinspect.sources.config import read_config
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
@@ -25,19 +28,29 @@ def build(source: Source, choice: ModelChoice, config: PretrainedConfig, *, tied
     from transformers import AutoModelForCausalLM, initialization
 
     dtype = getattr(torch, dtype_name(source, choice, config))
-    config = deepcopy(config)  # building writes into it
-    with (
-        quiet(),
-        as_source_error(f"no model can be built from config.json of {source.name!r}"),
-        torch.device("meta"),
-        initialization.meta_device_safe_creation_ops(),
-        nullcontext() if tied else initialization.no_tie_weights(),
-    ):
-        model: PreTrainedModel
-        if part := _part(config):
-            model = part.model_class._from_config(part.config, dtype=dtype)
-        else:
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=choice.trust_remote_code)
+
+    def made(config: PretrainedConfig) -> PreTrainedModel:
+        config = deepcopy(config)  # building writes into it
+        with (
+            torch.device("meta"),
+            initialization.meta_device_safe_creation_ops(),
+            nullcontext() if tied else initialization.no_tie_weights(),
+        ):
+            model: PreTrainedModel
+            if part := _part(config):
+                model = part.model_class._from_config(part.config, dtype=dtype)
+            else:
+                model = AutoModelForCausalLM.from_config(
+                    config, dtype=dtype, trust_remote_code=choice.trust_remote_code
+                )
+        return model
+
+    def blame() -> str | None:
+        return blamed(mended(read_config(source)), lambda raw: made(type(config).from_dict(raw)))
+
+    what = f"no model can be built from config.json of {source.name!r}"
+    with quiet(), as_source_error(what, blame=blame):
+        model = made(config)
     model.eval()
     return model
 

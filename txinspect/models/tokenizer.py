@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
+from fnmatch import fnmatch
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import InspectError, SourceError, spelled
 from txinspect.models import gguf_files, trial
+from txinspect.models.blame import blamed
 from txinspect.models.cache import cached_at, read_cached, write_cached
 from txinspect.models.mending import mended_configs
 from txinspect.models.quantization.stored import is_installed
@@ -114,9 +118,10 @@ def load(source: Source, trust_remote_code: bool, text: str = LESSON) -> Tokens:
     if known is not None:
         _try(source, text, lambda: known)
         return _fast(known)
+    if not source.gguf_file:
+        _check_files(source, folder)
     file = folder / "tokenizer.json"
     if not source.gguf_file and opening.is_there(file):
-        opening.read_object(file, opening.VOCABULARY, f"tokenizer.json of {source.name!r}")
         _try(source, text, lambda: Tokenizer.from_file(str(file)))
     tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -134,11 +139,26 @@ def _key(folder: Path, source: Source) -> str:
         with file.open("rb") as stream:  # the vocabulary is in its header: of gigabytes of weights nothing is read
             digest.update(stream.read(read_header(file).size))
         return digest.hexdigest()
-    names = {path.name for pattern in CONFIG_FILES + TOKENIZER_FILES for path in folder.glob(pattern)}
-    for name in sorted(names):
+    for name in _files(folder):
         content = opening.read(folder / name, opening.VOCABULARY, f"{name} of {source.name!r}")
         digest.update(f"\n{name} {len(content)}\n".encode("utf-8", "surrogateescape") + content)
     return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[str]:
+    """The files that decide a tokenizer, links that lead nowhere among them."""
+    patterns = CONFIG_FILES + TOKENIZER_FILES
+    return sorted(name for name in os.listdir(folder) if any(fnmatch(name, each) for each in patterns))  # noqa: PTH208
+
+
+def _check_files(source: Source, folder: Path) -> None:
+    """Raise SourceError for a file of JSON that holds no object, and for a template that is no text."""
+    for name in _files(folder):
+        what = f"{name} of {source.name!r}"
+        if name.endswith(".json"):
+            opening.read_object(folder / name, opening.VOCABULARY, what)
+        elif name.endswith(".jinja"):
+            opening.read_text(folder / name, opening.SMALL, what)
 
 
 def _try(source: Source, text: str, make: Callable[[], Tokenizer]) -> None:
@@ -323,21 +343,48 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
             f"the tokenizer of {source.name!r} comes with Python code of its own: "
             f"read it, and add {spelled('trust_remote_code', True)} to run it"
         )
+
+    def made(folder: Path) -> PreTrainedTokenizerBase:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True, gguf_file=source.gguf_file
+        )
+        tokenizer(LESSON)  # some faults show only here
+        return tokenizer
+
+    what = f"the tokenizer of {source.name!r} could not be loaded"
+    blame = partial(_blame, folder, made) if not source.gguf_file else lambda: None
     try:
         with (
             quiet(),
-            as_source_error(f"the tokenizer of {source.name!r} could not be loaded"),
+            as_source_error(what, blame=blame),
             gguf_files.remembered() if source.gguf_file else nullcontext(),
             mended_configs(),
         ):
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=trust_remote_code, local_files_only=True, gguf_file=source.gguf_file
-            )
+            tokenizer = made(folder)
     except SourceError as error:
         if advice := _sentencepiece_is_missing(source, folder):
             raise SourceError(advice) from error
         raise
     return tokenizer
+
+
+def _blame(folder: Path, made: Callable[[Path], object]) -> str | None:
+    """The key of the tokenizer's files without which it can be made, and its value; None if it is not one alone."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            continue
+
+        def works(config: dict[str, Any], name: str = name) -> None:
+            with tempfile.TemporaryDirectory() as view:
+                for other in folder.iterdir():
+                    if other.name != name:
+                        (Path(view) / other.name).symlink_to(other.absolute())
+                (Path(view) / name).write_text(json.dumps(config), encoding="utf-8")
+                made(Path(view))
+
+        if found := blamed(opening.read_object(folder / name, opening.VOCABULARY), works):
+            return f"in {name} {found}"
+    return None
 
 
 def _sentencepiece_is_missing(source: Source, folder: Path) -> str | None:

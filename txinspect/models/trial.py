@@ -24,9 +24,10 @@ _PANICKED = 3
 def attempt(work: Callable[[], object], seconds: float) -> Outcome:
     """How some work ends; what it prints is gone, and so is what it makes.
 
-    Where a process cannot be forked in safety (Windows, threads, torch), the work is not tried and taken to end well.
+    Where a process cannot be forked in safety (on Windows, beside threads), the work is not tried and taken to end
+    well.
     """
-    if not hasattr(os, "fork") or threading.active_count() > 1 or "torch" in sys.modules:
+    if not hasattr(os, "fork") or threading.active_count() > 1:
         return "well"
     sys.stdout.flush()
     sys.stderr.flush()

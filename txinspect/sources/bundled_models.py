@@ -25,7 +25,7 @@ def bundled_models() -> list[str]:
 
 def cached_models() -> list[str]:
     """Hub ids of the models in the local cache."""
-    folders = _cache().glob("models--*")
+    folders = hub_cache().glob("models--*")
     return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
 
 
@@ -34,7 +34,7 @@ def cached_folder(name: str) -> Path:
 
     The repository's own folder where it has no snapshot.
     """
-    repository = _cache() / f"models--{name.replace('/', '--')}"
+    repository = hub_cache() / f"models--{name.replace('/', '--')}"
     snapshots = sorted(repository.glob("snapshots/*/"), key=lambda folder: folder.stat().st_mtime)
     try:
         main = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
@@ -43,7 +43,7 @@ def cached_folder(name: str) -> Path:
     return next((folder for folder in snapshots if folder.name == main), (snapshots or [repository])[-1])
 
 
-def _cache() -> Path:
+def hub_cache() -> Path:
     """The Hub's local cache."""
     from huggingface_hub.constants import HF_HUB_CACHE
 

@@ -61,7 +61,7 @@ def find(source: Source, choose: Choose | None = None) -> WeightFiles:
         raise SourceError(f"{source.name!r} is not fully in the local cache: it lacks {some_of(missing)}; {next_step}")
     files = [folder / shard for shard in wanted]
     for file in files:
-        _check(file)
+        check_file(file)
     return WeightFiles(folder, files, index)
 
 
@@ -93,7 +93,7 @@ def weight_files(folder: Path, name: str) -> list[Path]:
         raise SourceError(f"{name!r} has no weights: none of {', '.join(_NAMES)} is in {folder}")
     files = _shards(first) if first.name.endswith(".index.json") else [first]
     for file in files:
-        _check(file)
+        check_file(file)
     return files
 
 
@@ -164,6 +164,14 @@ def stored_here(source: Source) -> list[StoredTensor]:
     return stored([file for file in here(source) if has_header(file)])
 
 
+def names_here(source: Source) -> list[str]:
+    """The names of a checkpoint's tensors as far as they can be told from what is here and readable."""
+    try:
+        return indexed(source) or [tensor.name for tensor in stored_here(source)]
+    except SourceError:  # whoever reads the weights says so
+        return []
+
+
 def indexed(source: Source) -> list[str]:
     """The names of a checkpoint's tensors in shards, here or not; empty for one that is not in shards."""
     if source.gguf_file:
@@ -180,12 +188,17 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not weight_map:
         raise SourceError(f"{index} names no shards: fetch it again")
     for name, file in weight_map.items():
-        if not isinstance(file, str) or not file or Path(file).is_absolute() or ".." in Path(file).parts:
+        if not isinstance(file, str) or not _is_beside(Path(file)):
             raise SourceError(
                 f"{index} says that the tensor {shown(name)} is in {shown(file)}, which is no file of the model's: "
                 f"fetch it again"
             )
     return weight_map
+
+
+def _is_beside(file: Path) -> bool:
+    """Whether a name is of a file in the same folder, or below it."""
+    return bool(file.name) and not file.is_absolute() and ".." not in file.parts
 
 
 def _has_metadata(index: Path) -> bool:
@@ -205,7 +218,7 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / shard for shard in shards]
 
 
-def _check(file: Path) -> None:
+def check_file(file: Path) -> None:
     """Raise SourceError for a file that cannot be read as weights."""
     opening.check(file, None)
     try:

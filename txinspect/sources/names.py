@@ -40,6 +40,9 @@ INDEX_FILES = (SAFETENSORS_FILES[1], TORCH_FILES[1])
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "*.gguf")
 """The weights of a model or an adapter, whole or in shards."""
 
+TAKEN_FILES = ("model*.safetensors", "pytorch_model*.bin", "adapter_model.*")
+"""What would be taken for the weights of a model or an adapter if it lay in its folder."""
+
 ADAPTER_CONFIG = "adapter_config.json"
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")

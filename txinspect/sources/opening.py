@@ -93,11 +93,19 @@ def read(path: Path, most: int, what: str | None = None) -> bytes:
     return content
 
 
+def read_text(path: Path, most: int, what: str | None = None) -> str:
+    """The text in a file. Raises SourceError for one that cannot be read or is not UTF-8."""
+    try:
+        return read(path, most, what).decode()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{what or path} is not text in UTF-8 ({error}): fetch or write it again") from error
+
+
 def read_object(path: Path, most: int, what: str | None = None) -> dict[str, Any]:
     """The JSON object in a file. Raises SourceError for one that cannot be read or holds none."""
     what = what or str(path)
     try:
-        found = json.loads(read(path, most, what))
+        found = json.loads(read(path, most, what).decode())
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{what} is not JSON ({_reason(error)}): fetch or write it again") from error
     if not isinstance(found, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from typing import Literal
 from txinspect.errors import SourceError, UsageError, spelled
 from txinspect.queries import ModelChoice, shown
 from txinspect.sources import opening
+from txinspect.sources.adapter_checks import check_adapter
 from txinspect.sources.bundled_models import alternatives, bundled_folder, bundled_models
 from txinspect.sources.gguf_header import read_header
 from txinspect.sources.hub import Repository, offline_variable
@@ -20,6 +22,7 @@ from txinspect.sources.names import (
     ADAPTER_FILES,
     CONFIG_FILES,
     SAFETENSORS_FILES,
+    TAKEN_FILES,
     TOKENIZER_FILES,
     TORCH_FILES,
 )
@@ -85,7 +88,16 @@ class Source:
         """The weights of the adapter: one file, or none."""
         if self.adapter is None:
             return []
-        return [self.adapter / name for name in ADAPTER_FILES if (self.adapter / name).is_file()][:1]
+        return [self.adapter / name for name in ADAPTER_FILES if opening.is_there(self.adapter / name)][:1]
+
+    def owns(self, file: Path) -> bool:
+        """Whether a path, all links followed, is a file of the model or of its adapter, or would be taken for one."""
+        folders = [folder for folder in (self.path, self.adapter) if folder is not None and folder.is_dir()]
+        if any(fnmatch(file.name, kind) and file.parent == each.resolve() for each in folders for kind in TAKEN_FILES):
+            return True
+        own = [each for folder in folders for each in folder.iterdir() if not each.is_dir()]
+        own += [self.path] if self.gguf_file and self.path is not None else []
+        return any(file == each.resolve() or (file.exists() and each.exists() and file.samefile(each)) for each in own)
 
     @property
     def commit(self) -> str | None:
@@ -177,7 +189,7 @@ def is_gguf(path: Path) -> bool:
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds a PEFT adapter and no model."""
-    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
+    return opening.is_there(folder / ADAPTER_CONFIG) and not opening.is_there(folder / "config.json")
 
 
 def _adapted(choice: ModelChoice, folder: Path) -> Source:
@@ -191,14 +203,21 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
         raise SourceError(
             f"{name!r} is a PEFT adapter, which needs the package peft: install it with 'pip install peft'"
         )
-    if not any((folder / file).is_file() for file in ADAPTER_FILES):
+    if not any(opening.is_there(folder / file) for file in ADAPTER_FILES):
         raise SourceError(f"the adapter {name!r} has no weights: none of {', '.join(ADAPTER_FILES)} is in {folder}")
-    base = opening.read_object(path, opening.SMALL).get("base_model_name_or_path")
+    what = f"{ADAPTER_CONFIG} of {name!r}"
+    config = opening.read_object(path, opening.SMALL, what)
+    check_adapter(config, what)
+    base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
-        raise SourceError(f"{path} names no base model: write a folder or a Hub id into its base_model_name_or_path")
-    if (folder / base).is_dir() and not Path(base).is_dir():
-        base = str(folder / base)
-    if is_adapter(Path(base)):
+        raise SourceError(f"{what} names no base model: write a folder or a Hub id into its base_model_name_or_path")
+    try:
+        if (folder / base).is_dir() and not Path(base).is_dir():
+            base = str(folder / base)
+        twice = is_adapter(Path(base))
+    except (OSError, ValueError):  # no name of a path
+        twice = False
+    if twice:
         raise SourceError(
             f"the base model of the adapter {name!r} is itself an adapter, {base!r}, and only one can be applied: "
             f"merge that one into its own base first, with peft's merge_and_unload"

@@ -1,0 +1,32 @@
+"""Which key of a config is at fault, where a library says no more than that something went wrong: found by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from txinspect.queries import shown
+
+MOST = 80
+"""Keys that are tried."""
+
+
+def blamed(config: Mapping[str, Any], works: Callable[[dict[str, Any]], object]) -> str | None:
+    """The key without which a config works, and its value, in words; None if it is not one alone.
+
+    `works` is given a config and raises what it will.
+    """
+    if _is_well(works, dict(config)):
+        return None
+    for key in list(config)[:MOST]:
+        if _is_well(works, {name: value for name, value in config.items() if name != key}):
+            return f"its {key} is {shown(config[key])}"
+    return None
+
+
+def _is_well(works: Callable[[dict[str, Any]], object], config: dict[str, Any]) -> bool:
+    try:
+        works(config)
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,109 @@
+"""What in a config.json cannot be true, before anything is built from it: a sentence names the key and its value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from txinspect.errors import SourceError
+from txinspect.queries import shown
+from txinspect.sources import checkpoint
+from txinspect.sources.config import FIELD_NAMES
+from txinspect.sources.source import Source
+from txinspect.wording import counted
+
+LARGEST = 2**31 - 1
+"""No number of a config is larger: the longest contexts have ten million positions, the largest tables 10⁹ rows."""
+
+MOST_LAYERS = 2_000
+"""Of a model whose weights are not here; the deepest had 1,000 (Wang et al. 2022, DeepNet)."""
+
+MOST_LABELS = 1_000_000
+
+MOST_KEYS = 200_000
+"""In all parts of a config: ImageNet's 21,841 labels are each in it twice."""
+
+_SHARED = 4
+"""Layers that may share a layer's weights, as ALBERT's and universal transformers' do …"""
+
+_BESIDE = 64
+"""… beyond so many."""
+
+_DTYPE = re.compile(r"(torch\.)?(auto|b?float\d*\w*|half|double|u?int\d+)")
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_dtype(value: Any) -> bool:
+    return isinstance(value, str) and _DTYPE.fullmatch(value) is not None
+
+
+def _is_auto_map(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return isinstance(value, (str, list))  # which transformers does not look at
+    return all(
+        isinstance(name, (str, type(None)))
+        for names in value.values()
+        for name in (names if isinstance(names, list) else [names])
+    )
+
+
+def _is_labels(value: Any) -> bool:
+    return isinstance(value, dict) and all(str(key).lstrip("-").isdecimal() for key in value)
+
+
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "attribute_map": (lambda value: isinstance(value, dict), "an object of names"),
+    "auto_map": (_is_auto_map, "an object that names classes"),
+    "dtype": (_is_dtype, "the name of a type, such as float16"),
+    "id2label": (_is_labels, "an object of numbers and labels"),
+    "label2id": (lambda value: isinstance(value, dict), "an object of labels and numbers"),
+    "layer_types": (_is_strings, "a list of names"),
+    "num_labels": (lambda value: isinstance(value, int) and 0 <= value <= MOST_LABELS, f"at most {MOST_LABELS:,}"),
+    "quantization_config": (lambda value: isinstance(value, dict), "an object"),
+    "return_dict": (lambda value: value is True, "true"),
+    "text_config": (lambda value: isinstance(value, dict), "an object"),
+    "torch_dtype": (_is_dtype, "the name of a type, such as float16"),
+}
+"""Keys that transformers trusts, and what they hold where they are not null."""
+
+
+def check_config(source: Source, config: Mapping[str, Any]) -> None:
+    """Raise SourceError for a config with a value of the wrong kind, or too large to be true."""
+
+    def wrong(path: str, value: Any, what: str) -> SourceError:
+        return SourceError(f"config.json of {source.name!r} says {path} is {shown(value)}: {what}")
+
+    for count, (path, key, value) in enumerate(_values("", config)):
+        if count > MOST_KEYS:
+            raise SourceError(f"config.json of {source.name!r} has more than {MOST_KEYS:,} keys: fetch it again")
+        if key.startswith("__"):
+            raise wrong(path, value, "a key that begins with __ is none of a model's; take it out")
+        if key in KINDS and value is not None and not KINDS[key][0](value):
+            raise wrong(path, value, f"it must be {KINDS[key][1]}")
+        if isinstance(value, int) and not isinstance(value, bool) and value > LARGEST:
+            raise wrong(path, value, f"no model has a number beyond {LARGEST:,}")
+        if key in FIELD_NAMES["num_hidden_layers"] and isinstance(value, int) and value > _SHARED + _BESIDE:
+            _check_layers(source, path, value)
+
+
+def _values(path: str, config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Every value, by its path and its key, those in other objects among them."""
+    for key, value in config.items():
+        here = f"{path}.{key}" if path else key
+        yield here, key, value
+        if isinstance(value, dict):
+            yield from _values(here, value)
+
+
+def _check_layers(source: Source, key: str, count: int) -> None:
+    """Raise SourceError for more layers than the weights can be of, or than any model has where they are not here."""
+    numbers = {int(found) for name in checkpoint.names_here(source) for found in re.findall(r"\.(\d{1,9})\.", name)}
+    most = _SHARED * (max(numbers) + 1) + _BESIDE if numbers else MOST_LAYERS
+    if count <= most:
+        return
+    held = f"its weights are of {counted(max(numbers) + 1, 'layer')}" if numbers else f"no model has more than {most:,}"
+    raise SourceError(f"config.json of {source.name!r} says {key} is {shown(count)}, but {held}: fetch it again")
