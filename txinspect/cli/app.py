@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -260,8 +258,7 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
     """Answer a query on stdout."""
     from txinspect.inspecting import inspect
 
-    # What a model's own code prints is not the report.
-    with door.progress(output) as notify, redirect_stdout(sys.stderr):
+    with door.progress(output) as notify, door.reserved():
         report = inspect(query, notify)
     door.show(report, output, view)
     failed = [check.detail for check in getattr(report, "checks", None) or () if check.passed is False]

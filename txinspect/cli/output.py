@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any, cast
@@ -98,6 +98,27 @@ def write(content: bytes) -> None:
     except OSError as error:
         _close_stdout()
         raise InspectError(f"standard output could not be written: {error.strerror}") from error
+
+
+@contextmanager
+def reserved() -> Iterator[None]:
+    """While open, what anything writes to stdout goes to stderr, in other languages, too: stdout is the report's."""
+    with redirect_stdout(sys.stderr):
+        try:
+            held = os.dup(1)
+            os.dup2(2, 1)
+        except OSError:  # one of them is closed
+            yield
+            return
+        try:
+            yield
+        finally:
+            with suppress(OSError, AttributeError, ImportError):
+                import ctypes
+
+                ctypes.CDLL(None).fflush(None)  # what C's library still holds
+            os.dup2(held, 1)
+            os.close(held)
 
 
 @contextmanager

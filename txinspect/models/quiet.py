@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 from txinspect.errors import InspectError, SourceError, first_line
-from txinspect.sources import headers
+from txinspect.sources import torch_files
 from txinspect.version import untested
 
 
@@ -28,7 +28,7 @@ def as_source_error(
     except InspectError:
         raise
     except pickle.UnpicklingError as error:
-        raise SourceError(headers.pickled(file) if file else f"{what}: {first_line(error)}") from error
+        raise SourceError(torch_files.pickled(file) if file else f"{what}: {first_line(error)}") from error
     except Exception as error:
         # A name that is not where it was is a matter of versions, not of packages.
         if isinstance(error, ImportError) and "cannot import name" not in str(error):

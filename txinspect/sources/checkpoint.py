@@ -9,8 +9,8 @@ from pathlib import Path
 
 from txinspect.errors import SourceError
 from txinspect.queries import shown
-from txinspect.sources import opening
-from txinspect.sources.headers import ZIP, StoredTensor, has_header, of_header, state_dict, stored
+from txinspect.sources import opening, torch_files
+from txinspect.sources.headers import StoredTensor, of_header, stored
 from txinspect.sources.names import INDEX_FILES, SAFETENSORS_FILES, TORCH_FILES
 from txinspect.sources.source import Source
 from txinspect.wording import some_of
@@ -157,11 +157,11 @@ def here(source: Source) -> list[Path]:
 
 
 def stored_here(source: Source) -> list[StoredTensor]:
-    """The tensors in the weight files that are here, by their headers; none of a file that has no header.
+    """The tensors in the weight files that are here, by their headers.
 
     Raises SourceError for a file whose header cannot be read.
     """
-    return stored([file for file in here(source) if has_header(file)])
+    return stored(here(source))
 
 
 def names_here(source: Source) -> list[str]:
@@ -247,7 +247,6 @@ def _check_safetensors(file: Path) -> None:
 
 
 def _check_torch(file: Path, head: bytes) -> None:
-    if not head.startswith((ZIP, _PICKLE)):
+    if not head.startswith((torch_files.ZIP, _PICKLE)):
         raise SourceError(f"{file} is not a checkpoint: it begins with {head[:12]!r}; fetch it again")
-    if head.startswith(ZIP):
-        state_dict(file)
+    torch_files.read(file)

@@ -1,4 +1,4 @@
-"""What a weight file says of its tensors: names, shapes and types; no weight is read unless a file has no header."""
+"""What a weight file says of its tensors: names, shapes and types; no weight is read."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from txinspect.errors import SourceError, first_line
+from txinspect.errors import SourceError
+from txinspect.sources import torch_files
 from txinspect.sources.gguf_header import read_header
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-ZIP = b"PK\x03\x04"
 
 _DTYPES = {
     "F64": "float64",
@@ -52,7 +48,7 @@ class StoredTensor:
 
 
 def stored(files: Sequence[Path]) -> list[StoredTensor]:
-    """The tensors in weight files, by their headers; no weight is read unless a file has no header.
+    """The tensors in weight files, by their headers; no weight is read.
 
     Raises SourceError for a file that cannot be read.
     """
@@ -60,17 +56,12 @@ def stored(files: Sequence[Path]) -> list[StoredTensor]:
     return [tensor for file in files for tensor in readers.get(file.suffix, _stored_torch)(file)]
 
 
-def has_header(file: Path) -> bool:
-    """Whether a weight file says what is in it without being read."""
-    return file.suffix in (".safetensors", ".gguf") or is_mappable(file)
-
-
 def is_mappable(file: Path) -> bool:
     """Whether a weight file can be mapped into memory: not a pytorch_model.bin from before torch 1.6."""
     if file.suffix == ".safetensors" or not file.is_file():
         return file.suffix == ".safetensors"
     with file.open("rb") as stream:
-        return stream.read(len(ZIP)) == ZIP
+        return stream.read(len(torch_files.ZIP)) == torch_files.ZIP
 
 
 def of_header(header: dict[str, Any], file: Path, start: int | None = None) -> list[StoredTensor]:
@@ -102,29 +93,9 @@ def _stored_safetensors(file: Path) -> list[StoredTensor]:
 
 def _stored_torch(file: Path) -> list[StoredTensor]:
     return [
-        StoredTensor(name, file, str(each.dtype).removeprefix("torch."), tuple(each.shape), each.nbytes)
-        for name, each in state_dict(file).items()
+        StoredTensor(name, file, each.dtype, each.shape, each.bytes, each.offset)
+        for name, each in torch_files.read(file).items()
     ]
-
-
-def state_dict(file: Path) -> dict[str, Tensor]:
-    """The tensors of a pytorch_model.bin, on the meta device; never its code: other pickled objects are refused.
-
-    Only the zip format has an index: a file from before torch 1.6 is read whole. Raises SourceError.
-    """
-    import pickle
-
-    import torch
-
-    try:
-        found = torch.load(file, map_location="meta", mmap=is_mappable(file) or None, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise SourceError(pickled(file)) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
-    if not isinstance(found, dict):
-        raise SourceError(f"{file} holds a {type(found).__name__}, not named tensors: fetch it again")
-    return {str(name): each for name, each in found.items() if isinstance(each, torch.Tensor)}
 
 
 def _stored_gguf(file: Path) -> list[StoredTensor]:
@@ -139,11 +110,3 @@ def stored_dtype(file: Path) -> str | None:
     if file.suffix != ".safetensors":
         return None
     return next((each.dtype for each in _stored_safetensors(file) if each.dtype.startswith(("float", "bfloat"))), None)
-
-
-def pickled(file: Path) -> str:
-    """The sentence about a file that is refused."""
-    return (
-        f"{file} holds objects other than weights, which may be code, so it is not opened; "
-        f"convert it to safetensors if you trust it"
-    )

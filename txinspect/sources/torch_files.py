@@ -1,0 +1,334 @@
+"""What a pytorch_model.bin says of its tensors, without torch, and never its code.
+
+Such a file is pickles that name functions of torch; here these names stand for functions that note shapes. Whatever
+else is named is refused, and a tensor that does not fit its storage is, before torch builds anything of it. The layouts
+are those of torch/serialization.py: a zip archive, and before torch 1.6 pickles one behind the other.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+from txinspect.errors import SourceError, first_line
+from txinspect.queries import shown
+from txinspect.sources import opening
+
+ZIP = b"PK\x03\x04"
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+"""What a file from before torch 1.6 begins with."""
+
+_PROTOCOL = 1001
+
+_LARGEST_PICKLE = 256 << 20
+"""Bytes: 100,000 tensors take 20 MB."""
+
+_DTYPES = {
+    "BFloat16": ("bfloat16", 2),
+    "Bool": ("bool", 1),
+    "Byte": ("uint8", 1),
+    "Char": ("int8", 1),
+    "ComplexDouble": ("complex128", 16),
+    "ComplexFloat": ("complex64", 8),
+    "Double": ("float64", 8),
+    "Float": ("float32", 4),
+    "Half": ("float16", 2),
+    "Int": ("int32", 4),
+    "Long": ("int64", 8),
+    "Short": ("int16", 2),
+}
+"""Types and bytes of a number, by what torch calls their storages."""
+
+_SIZES = {
+    **dict(_DTYPES.values()),
+    "uint16": 2,
+    "uint32": 4,
+    "uint64": 8,
+    "float8_e4m3fn": 1,
+    "float8_e5m2": 1,
+    "float8_e8m0fnu": 1,
+    "float8_e4m3fnuz": 1,
+    "float8_e5m2fnuz": 1,
+}
+"""Bytes of a number of each type."""
+
+_ODD = {
+    "_rebuild_sparse_tensor": "a sparse tensor",
+    "_rebuild_sparse_csr_tensor": "a sparse tensor",
+    "_rebuild_qtensor": "a tensor of torch's own quantization",
+    "_rebuild_meta_tensor_no_storage": "a tensor without numbers",
+    "_rebuild_nested_tensor": "a nested tensor",
+    "_rebuild_wrapper_subclass": "a tensor of a class of its own",
+}
+"""Functions of torch._utils that make what is no plain tensor."""
+
+
+@dataclass(frozen=True)
+class TorchTensor:
+    """A tensor in a file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+    offset: int | None
+    """Where its bytes begin in the file; None where they do not lie one after another."""
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """Numbers that tensors are views of."""
+
+    key: str
+    dtype: str | None
+    """None where each tensor tells its own."""
+    numel: int
+
+
+@dataclass(frozen=True)
+class _View:
+    """A tensor: part of a storage."""
+
+    storage: _Storage
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Odd:
+    """Something else that torch can hold."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A type of torch that a pickle names."""
+
+    name: str
+
+
+Member = Callable[[_Storage], tuple[int, int]]
+"""Where the bytes of a storage begin in the file, and how many there are. Raises KeyError if they are not there."""
+
+
+def read(file: Path) -> dict[str, TorchTensor]:
+    """The tensors of a file by their names. Raises SourceError for a file that is damaged, or holds anything else."""
+    size = opening.check(file, None)
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(4)
+            stream.seek(0)
+            found, member = _read_zip(stream) if head == ZIP else _read_pickles(stream, size)
+            return _tensors(file, found, member)
+    except SourceError:
+        raise
+    except pickle.UnpicklingError as error:
+        if str(error).startswith(_REFUSED):
+            raise SourceError(pickled(file)) from error
+        raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
+    except (MemoryError, RecursionError) as error:
+        raise SourceError(f"{file} is damaged: {type(error).__name__} while it was read; fetch it again") from error
+    except Exception as error:  # whatever a pickle of noise leads to
+        raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
+
+
+def pickled(file: Path) -> str:
+    """The sentence about a file that is refused."""
+    return (
+        f"{file} holds objects other than weights, which may be code, so it is not opened; "
+        f"convert it to safetensors if you trust it"
+    )
+
+
+def _read_zip(stream: BinaryIO) -> tuple[Any, Member]:
+    with zipfile.ZipFile(stream) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        pickles = [name for name in members if name.endswith("/data.pkl") or name == "data.pkl"]
+        if len(pickles) != 1:
+            raise ValueError(f"it has {len(pickles)} members data.pkl")
+        prefix = pickles[0].removesuffix("data.pkl")
+        packed = [info for info in members.values() if info.compress_type != zipfile.ZIP_STORED]
+        if packed or members[pickles[0]].file_size > _LARGEST_PICKLE:
+            raise ValueError("its members are packed, or larger than any of torch's")
+        order = archive.read(prefix + "byteorder") if prefix + "byteorder" in members else b"little"
+        if order != b"little":
+            raise ValueError(f"its byte order is {shown(order.decode('ascii', 'replace'))}, and only little is read")
+        with archive.open(pickles[0]) as content:
+            found = _Unpickler(content).load()
+
+    def member(storage: _Storage) -> tuple[int, int]:
+        info = members[f"{prefix}data/{storage.key}"]
+        stream.seek(info.header_offset + 26)
+        lengths = stream.read(4)  # of the name and of the extra field in the member's own header
+        skip = int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+        return info.header_offset + 30 + skip, info.file_size
+
+    return found, member
+
+
+def _read_pickles(stream: BinaryIO, size: int) -> tuple[Any, Member]:
+    if _Unpickler(stream).load() != _MAGIC or _Unpickler(stream).load() != _PROTOCOL:
+        raise ValueError("it does not begin as torch's files do")
+    system = _Unpickler(stream).load()
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise ValueError("its byte order is not little")
+    unpickler = _Unpickler(stream)
+    found, keys = unpickler.load(), _Unpickler(stream).load()
+    places: dict[str, tuple[int, int]] = {}
+    for key in keys:
+        numel = int.from_bytes(stream.read(8), "little", signed=True)
+        begin = stream.tell()
+        storage = unpickler.storages[str(key)]
+        length = numel * _SIZES[storage.dtype or "uint8"]
+        if numel < 0 or begin + length > size:
+            raise ValueError(f"it ends before its storage {key} does")
+        places[str(key)] = begin, length
+        stream.seek(begin + length)
+    return found, lambda storage: places[storage.key]
+
+
+_REFUSED = "refused: "
+
+
+_Plain: Any = pickle._Unpickler
+
+
+class _Unpickler(_Plain):  # type: ignore[misc]
+    """Notes tensors. Python's own: the one in C takes a place in its memory for every index that a pickle names."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream, encoding="utf-8", errors="replace")
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a name of a pickle stands for. Raises UnpicklingError for one that is none of a checkpoint's."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module in ("torch", "torch.storage") and name.endswith("Storage"):
+            return _Named(name)
+        if module == "torch" and (name in _SIZES or name in ("Size", "device", "Tensor")):
+            return {"Size": tuple, "device": lambda *_: None}.get(name, _Named(name))
+        if module == "torch._utils" and name in _ODD:
+            return lambda *_: _Odd(_ODD[name])
+        found = _FUNCTIONS.get((module, name))
+        if found is None:
+            raise pickle.UnpicklingError(f"{_REFUSED}{module}.{name}")
+        return found
+
+    def load_build(self) -> None:
+        """The attributes of an object, such as an OrderedDict's metadata: they are passed over."""
+        self.stack.pop()
+
+    dispatch: ClassVar[dict[int, Any]] = {**_Plain.dispatch, pickle.BUILD[0]: load_build}
+
+    def persistent_load(self, named: Any) -> _Storage:
+        """A storage: ('storage', its type, its key, where it was, its numbers)."""
+        _, kind, key, _, numel, *parts = named
+        if any(part is not None for part in parts):
+            raise ValueError("a storage of it is a part of another one")
+        name = kind.name.removesuffix("Storage")
+        if name not in _DTYPES and name not in ("Untyped", "Typed"):
+            return _Storage(str(key), f"{name}Storage", int(numel))
+        dtype = _DTYPES[name][0] if name in _DTYPES else None
+        self.storages[str(key)] = _Storage(str(key), dtype, int(numel))
+        return self.storages[str(key)]
+
+
+def _view(storage: _Storage, offset: Any, shape: Any, strides: Any, *_: Any) -> _View | _Odd:
+    if storage.dtype is not None and storage.dtype.endswith("Storage"):
+        return _Odd(f"numbers of a {storage.dtype}")
+    return _View(storage, storage.dtype or "uint8", offset, tuple(shape), tuple(strides))
+
+
+def _view_of_type(
+    storage: _Storage, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, dtype: _Named, *_: Any
+) -> _View:
+    return _View(storage, dtype.name, offset, tuple(shape), tuple(strides))
+
+
+def _of_subclass(function: Any, _kind: Any, arguments: Any, _state: Any) -> Any:
+    return function(*arguments)
+
+
+_FUNCTIONS: Mapping[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor_v2"): _view,
+    ("torch._utils", "_rebuild_tensor_v3"): _view_of_type,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+    ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
+    ("torch._tensor", "_rebuild_from_type_v2"): _of_subclass,
+    ("torch.serialization", "_get_layout"): lambda *_: None,
+    ("_codecs", "encode"): lambda text, *_: str(text).encode("latin-1", "replace"),
+    ("builtins", "set"): set,
+    ("builtins", "bytearray"): lambda *_: None,
+    ("collections", "Counter"): dict,
+}
+"""What else the names in a checkpoint's pickles stand for."""
+
+
+def _tensors(file: Path, found: Any, member: Member) -> dict[str, TorchTensor]:
+    if not isinstance(found, dict):
+        kind = "tensor" if isinstance(found, _View) else type(found).__name__
+        raise SourceError(f"{file} holds a {kind}, not named tensors: fetch it again")
+    inside = [name for name, each in found.items() if isinstance(each, dict) and _holds_tensors(each)]
+    if inside and not _holds_tensors(found):
+        raise SourceError(
+            f"{file} holds its tensors inside of {shown(inside[0])}, beside other things: save that alone"
+        )
+    return {str(name): _tensor(file, str(name), each, member) for name, each in found.items() if _is_tensor(each)}
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, (_View, _Odd))
+
+
+def _holds_tensors(found: Mapping[Any, Any]) -> bool:
+    return any(map(_is_tensor, found.values()))
+
+
+def _tensor(file: Path, name: str, view: Any, member: Member) -> TorchTensor:
+    """A tensor that was looked at. Raises SourceError for one that is none, or does not fit its storage."""
+
+    def wrong(what: str) -> SourceError:
+        return SourceError(f"{file} is damaged: its tensor {shown(name)} {what}; fetch it again")
+
+    if isinstance(view, _Odd):
+        raise SourceError(
+            f"{file} holds {view.what}, {shown(name)}, which is no plain tensor: save the model's weights by "
+            f"save_pretrained"
+        )
+    numbers = (view.offset, view.storage.numel, *view.shape, *view.strides)
+    if not all(isinstance(each, int) and not isinstance(each, bool) for each in numbers):
+        raise wrong("has sizes that are no whole numbers")
+    if min(numbers) < 0 or len(view.shape) != len(view.strides) or view.dtype not in _SIZES:
+        raise wrong(f"is {shown(list(view.shape))} with strides {shown(list(view.strides))} from {view.offset} on")
+    try:
+        begin, length = member(view.storage)
+    except KeyError:
+        raise wrong(f"is in a storage {shown(view.storage.key)} that is not there") from None
+    size = _SIZES[view.dtype]
+    count = prod(view.shape)
+    last = view.offset + sum((each - 1) * stride for each, stride in zip(view.shape, view.strides, strict=True))
+    if view.storage.numel * _SIZES[view.storage.dtype or "uint8"] > length:
+        raise wrong(f"is in a storage of {view.storage.numel:,} numbers, of which the file has {length:,} bytes")
+    if count and (last + 1) * size > length:
+        raise wrong(f"ends {(last + 1) * size - length:,} bytes beyond its storage")
+    offset = begin + view.offset * size if _is_plain(view.shape, view.strides) else None
+    return TorchTensor(view.dtype, view.shape, count * size, offset)
+
+
+def _is_plain(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether a tensor's numbers lie one after another; the stride of an axis of one step does not count."""
+    return all(
+        stride == prod(shape[index + 1 :])
+        for index, (each, stride) in enumerate(zip(shape, strides, strict=True))
+        if each > 1
+    )
