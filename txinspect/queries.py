@@ -33,6 +33,9 @@ LESSON = "The quick brown fox jumps over the lazy dog"
 DEFAULT_MODEL = "opt-mini"
 """The bundled model."""
 
+MOST_CHARACTERS = 8_000_000
+"""Of a text: some two million tokens, which take a gigabyte as records."""
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """What `--device` takes; cuda may have a number behind it, as in cuda:1."""
 
@@ -344,6 +347,13 @@ class TextQuery(ModelQuery[ReportType]):
     text: str = LESSON
     special: bool = True
     """Whether the tokenizer adds its special tokens."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.text) > MOST_CHARACTERS:
+            raise UsageError(
+                f"the text has {len(self.text):,} characters: give at most {MOST_CHARACTERS:,}, such as a part of it"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

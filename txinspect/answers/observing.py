@@ -32,13 +32,22 @@ from txinspect.records import (
     QuantizationRecord,
     TensorRecord,
 )
-from txinspect.sources.config import layer_count, read_config
+from txinspect.sources.config import layer_count, number, read_config
 from txinspect.sources.source import Source, resolve
 from txinspect.wording import short_bytes, some_of
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+LONGEST_TOKENS = 64
+"""Characters that a token has at most, on average."""
+
+UNSTATED = 65_536
+"""Positions of a model that says nothing of them, where a text is too long to be true."""
+
+BEYOND = 4
+"""Times the positions that a model was made for beyond which its attention would take hours."""
 
 MakePlan = Callable[[Subject, Any, InputRecord], Plan]
 """Given the model, the query and its tokens: what the pass records. Raises InspectError for what cannot be."""
@@ -178,6 +187,7 @@ def prepare(query: PassQuery[Any], notify: Notify, make_plan: MakePlan, make_tex
     layers = layer_count(read_config(source))
     if layers is not None:
         check_layers(source.name, query.layers_asked, layers)
+    _check_size(query, source)
     try:
         text = make_text(query, source)
     except SourceError:
@@ -219,12 +229,29 @@ def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> tuple[Plan, U
     return plan, rehearse(subject, inputs, plan)
 
 
+def _check_size(query: PassQuery[Any], source: Source) -> None:
+    """Raise InspectError for a text that is far too long for the model, before it is even tokenized."""
+    positions = number(read_config(source), "max_position_embeddings")
+    most = (positions or UNSTATED) * LONGEST_TOKENS
+    if query.window_step is None and len(query.text) > most:
+        raise InspectError(
+            f"the text has {len(query.text):,} characters, far more than {source.name!r} has positions"
+            f"{f', {positions:,}' if positions else ''}: {query.too_long}"
+        )
+
+
 def _check_text(subject: Subject, text: InputRecord, too_long: str) -> None:
     """Raise InspectError for a text with more tokens, or other ones, than the model has rows for."""
     count, limit = len(text.tokens), subject.architecture.max_positions
     if limit is not None and count > limit:
         raise InspectError(
             f"the text is {count} tokens long, but {subject.source.name!r} has {limit} positions: {too_long}"
+        )
+    stated = context(subject) or UNSTATED
+    if count > BEYOND * stated:
+        raise InspectError(
+            f"the text is {count:,} tokens long, more than {BEYOND} times the {stated:,} that "
+            f"{subject.source.name!r} was made for: {too_long}"
         )
     rows = getattr(subject.as_configured.get_input_embeddings(), "num_embeddings", None)
     largest = max(text.tokens, key=lambda token: token.id)

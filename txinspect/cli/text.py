@@ -17,9 +17,13 @@ import typer
 
 from txinspect import commands
 from txinspect.errors import InspectError, UsageError
-from txinspect.queries import LESSON
+from txinspect.queries import LESSON, MOST_CHARACTERS
 from txinspect.sources.bundled_models import bundled_models, cached_models
 from txinspect.stages import BY_PART, layer_of
+from txinspect.wording import short_bytes
+
+MOST_BYTES = 4 * MOST_CHARACTERS
+"""Of a text in UTF-8."""
 
 PATIENCE = 1.0
 """Seconds that a pipe has to begin, where nobody asked for it by `-`."""
@@ -53,17 +57,26 @@ def read_text(text: Text = None, file: TextFile = None) -> Given:
         raise UsageError("TEXT and --file cannot be combined: give one of them")
     if file is not None:
         try:
-            return Given(_decoded(file.read_bytes(), str(file)))
+            with file.open("rb") as stream:
+                return Given(_decoded(_all(stream, str(file)), str(file)))
         except OSError as error:
             raise InspectError(f"{file} cannot be read: {error.strerror}") from error
     if text == "-":
         if sys.stdin is None:
             raise InspectError("standard input is closed: there is no text to read")
-        return Given(_decoded(sys.stdin.buffer.read(), "standard input"))
+        return Given(_decoded(_all(sys.stdin.buffer), "standard input"))
     if text is not None:
         _check_is_text(text)
         return Given(_decoded(text.encode("utf-8", "surrogateescape"), "TEXT", whole=True), _hint(text))
     return _piped() if sys.stdin is not None else Given(LESSON)
+
+
+def _all(stream: IO[bytes], where: str = "standard input") -> bytes:
+    """All that a stream holds. Raises InspectError for more than any text may have: it may have no end."""
+    content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise InspectError(f"{where} holds more than {short_bytes(MOST_BYTES)}: give a part of it")
+    return content
 
 
 def _decoded(content: bytes, where: str, *, whole: bool = False) -> str:
@@ -85,9 +98,9 @@ def _piped() -> Given:
     try:
         mode = os.fstat(stream.fileno()).st_mode
     except OSError:  # a stream in memory, which has come already
-        return Given(_decoded(stream.read(), "standard input") or LESSON)
+        return Given(_decoded(_all(stream), "standard input") or LESSON)
     if stat.S_ISREG(mode):
-        return Given(_decoded(stream.read(), "standard input"))
+        return Given(_decoded(_all(stream), "standard input"))
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         return Given(LESSON)
     content = _arrived(stream)
@@ -105,7 +118,7 @@ def _arrived(stream: IO[bytes]) -> bytes | None:
     reader = Thread(target=lambda: first.append(os.read(stream.fileno(), 1 << 16)), daemon=True)
     reader.start()
     reader.join(PATIENCE)
-    return None if not first else first[0] + stream.read() if first[0] else b""
+    return None if not first else first[0] + _all(stream) if first[0] else b""
 
 
 def _check_is_text(text: str) -> None:

@@ -23,6 +23,10 @@ FIELD_NAMES: dict[str, tuple[str, ...]] = {
     "num_key_value_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv"),
     "hidden_size": ("hidden_size", "n_embd", "d_model", "emb_dim"),
     "vocab_size": ("vocab_size",),
+    "max_position_embeddings": (
+        *("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length"),
+        "max_target_positions",
+    ),
 }
 """What config.json calls a number, in the families of transformers (the `attribute_map` of its config classes); the
 decoder's where a model has an encoder, too."""

@@ -26,8 +26,14 @@ _ROW = ("norm", "mean", "std", "bar")
 COLUMNS = ("shape", "axes", "dtype", "mean ± std", "min … max", "values")
 """The columns of a tensor, beside its name."""
 
-GIVING_WAY = ("dtype", "axes", "half", "digits", "min … max", "values")
-"""What is left out, in this order, where the terminal is too narrow: columns, half of the bars, a digit of numbers."""
+NUMBERS = ("mean ± std", "min … max")
+
+GIVING_WAY = ("dtype", "axes", "half", "digits", "beside", "values")
+"""What gives way, in this order, where the terminal is too narrow: columns, half of the bars, a digit of the numbers, and
+the place of the numbers, which then stand below."""
+
+NARROW = 80
+"""Columns below which no digit gives way: the table is folded all the same."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,13 @@ def extras(report: TensorsReport, width: int) -> Iterator[RenderableType]:
 def table(tensors: Sequence[TensorRecord], width: int, title: str = "stage") -> RenderableType:
     """A line per tensor, under the module that supplies it; one supplier of all under a `title` of its own is left out.
 
-    Columns are left out where the terminal is too narrow for them, in the order of GIVING_WAY.
+    What does not fit gives way in the order of GIVING_WAY.
     """
     groups = _groups(tensors)
     left_out: set[str] = set()
     for name in ("", *GIVING_WAY):
+        if name == "digits" and width < NARROW:
+            continue
         left_out.add(name)
         drawn = _table(groups, left_out, title)
         if drawn.natural_width <= width:
@@ -94,16 +102,21 @@ def _prefix(names: Sequence[str]) -> str:
 def _table(groups: Sequence[_Group], left_out: set[str], title: str) -> Frame:
     drawn = Frame(rule=title == "stage")
     drawn.add_column(title)
-    for name in COLUMNS:
-        if name not in left_out:
-            drawn.add_column(name, no_wrap=True)
+    below = NUMBERS if "beside" in left_out else ()
+    columns = [name for name in COLUMNS if name not in left_out and name not in below]
+    for name in columns:
+        drawn.add_column(name, no_wrap=True)
+    if below:
+        drawn.add_line(Text("  " + "   ".join(below), style="bold cyan"))
     for group in groups:
         if title == "stage":
             drawn.add_line(_supplier(group, with_axes="axes" not in left_out))
         for tensor in group.tensors:
             name = tensor.name.removeprefix(f"{group.prefix}.") if group.prefix else tensor.name
             cells = _cells(tensor, BINS // 2 if "half" in left_out else BINS, 3 if "digits" in left_out else 4)
-            drawn.add_row(Text(visible(name), style="bold"), *(cells[name] for name in COLUMNS if name not in left_out))
+            drawn.add_row(Text(visible(name), style="bold"), *(cells[column] for column in columns))
+            if below:
+                drawn.add_line(Text("  ") + Text("   ").join(cells[column] for column in below))
             if tensor.stats.nan or tensor.stats.posinf or tensor.stats.neginf:
                 drawn.add_line(_not_finite(tensor))
     return drawn

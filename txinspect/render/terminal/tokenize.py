@@ -11,6 +11,9 @@ from txinspect.render.terminal.frame import frame
 from txinspect.render.terminal.glyphs import plain, token_text
 from txinspect.wording import counted
 
+ENDS = 5_000
+"""Tokens that are listed of each end of a text that is longer than two."""
+
 
 def draw(report: TokenizeReport, console: Console) -> RenderableType:
     """One row per token, then the shapes and the characters per token."""
@@ -21,7 +24,11 @@ def draw(report: TokenizeReport, console: Console) -> RenderableType:
     table.add_column("text")
     table.add_column("characters", justify="right", no_wrap=True)
     table.add_column("special", no_wrap=True)
-    for token in report.input.tokens:
+    tokens = report.input.tokens
+    left_out = len(tokens) - 2 * ENDS if len(tokens) > 2 * ENDS else 0
+    for token in (*tokens[:ENDS], *tokens[ENDS + left_out :]) if left_out else tokens:
+        if left_out and token.index == ENDS + left_out:
+            table.add_line(Text(f"… {counted(left_out, 'token')} in between; --json has all", style="yellow"))
         table.add_row(
             str(token.index),
             str(token.id),
