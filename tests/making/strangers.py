@@ -608,10 +608,9 @@ TOO_LARGE = (
     Stranger(
         "100,000 special tokens in tokenizer_config.json",
         TOKENIZE,
-        ("index",),
+        ("tokenizer_config.json", "'./model'", "extra_special_tokens", "100,000"),
         lambda f: tokenizer_config(extra_special_tokens=[f"<e{n}>" for n in range(100_000)])(f),
         apart=True,
-        harmless=True,
     ),
     Stranger(
         "100,000 decoded tokens in tokenizer_config.json",
@@ -1653,18 +1652,16 @@ PANICS = (
     Stranger(
         "replace an empty string",
         TOKENIZE,
-        ("index",),
+        ("tokenizer", "'./model'"),
         _normalizer({"type": "Replace", "pattern": {"String": ""}, "content": "x"}),
         apart=True,
-        harmless=True,
     ),
     Stranger(
         "replace an empty regex",
         TOKENIZE,
-        ("index",),
+        ("tokenizer", "'./model'"),
         _normalizer({"type": "Replace", "pattern": {"Regex": ""}, "content": "x"}),
         apart=True,
-        harmless=True,
     ),
     Stranger(
         "replace a regex that backtracks for ever",
@@ -2011,8 +2008,8 @@ def _big(name: str, content: bytes) -> bytes:
 BIN = "pytorch_model.bin"
 
 
-def _bin(id: str, damage: Damage, *more: str, arguments: tuple[str, ...] = EMBED) -> Stranger:
-    return Stranger(f"bin: {id}, {arguments[0]}", arguments, (BIN, *more), damage, apart=True)
+def _bin(id: str, damage: Damage, *more: str, arguments: tuple[str, ...] = EMBED, either: bool = False) -> Stranger:
+    return Stranger(f"bin: {id}, {arguments[0]}", arguments, (BIN, *more), damage, apart=True, either=either)
 
 
 def _named(id: str, damage: Damage, *, arguments: tuple[str, ...] = EMBED) -> Stranger:
@@ -2025,7 +2022,12 @@ TORCH_FILES = (
     _bin("byteorder big", rezipped(_big), arguments=PARAMS),
     _bin("byteorder odd", rezipped(lambda n, c: b"middle" if n.endswith("byteorder") else c)),
     _bin("pickle of protocol 0", torch_file(lambda t, f: torch.save(t, f, pickle_protocol=0)), arguments=PARAMS),
-    _bin("pickle of protocol 4", torch_file(lambda t, f: torch.save(t, f, pickle_protocol=4)), arguments=PARAMS),
+    _bin(
+        "pickle of protocol 4",
+        torch_file(lambda t, f: torch.save(t, f, pickle_protocol=4)),
+        arguments=PARAMS,
+        either=True,
+    ),
     _bin("pickle of protocol 5", torch_file(lambda t, f: torch.save(t, f, pickle_protocol=5))),
     _bin("pickle of protocol 200", pickled(b"\x80\xc8}.")),
     _bin("TorchScript", rezipped(lambda n, c: None if n.endswith("data.pkl") else c)),
@@ -2054,6 +2056,7 @@ TORCH_FILES = (
         torch_file(lambda t, f: torch.save(t | {FC1: t[FC1].to(torch.complex64)}, f)),
         FC1,
         arguments=RUN,
+        either=True,
     ),
     _bin(
         "nested tensors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from txinspect.errors import SourceError, spelled
@@ -13,11 +14,17 @@ from txinspect.queries import ModelChoice, shown
 from txinspect.sources import headers
 from txinspect.sources.config import read_config
 from txinspect.sources.config_checks import check_config
+from txinspect.sources.gguf_header import read_header
 from txinspect.sources.names import CODE_FILES, CONFIG_FILES
 from txinspect.sources.source import Source
+from txinspect.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+
+BESIDE = 8
+"""Layers that a .gguf file may count beside those whose weights it has, such as a head that predicts further tokens."""
 
 
 def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
@@ -81,6 +88,7 @@ def _gguf_config(source: Source) -> PretrainedConfig:
     """The config in the header of a .gguf file."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
+    _check_blocks(source)
     try:
         with quiet(), gguf_files.remembered(), as_source_error(f"{source.name!r} cannot be read as a GGUF model"):
             config: PretrainedConfig = AutoConfig.from_pretrained(source.config_folder(), gguf_file=source.gguf_file)
@@ -93,6 +101,20 @@ def _gguf_config(source: Source) -> PretrainedConfig:
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise SourceError(f"{source.name!r} is of type {config.model_type!r}, which has no causal language model")
     return config
+
+
+def _check_blocks(source: Source) -> None:
+    """Raise SourceError for a .gguf file that claims more layers than its tensors are of."""
+    assert source.path is not None
+    header = read_header(source.path)
+    numbers = [int(found[1]) for each in header.tensors if (found := re.match(r"blk\.(\d{1,9})\.", each.name))]
+    layers = max(numbers, default=-1) + 1
+    for key, value in header.settings.items():
+        if key.endswith(".block_count") and isinstance(value, int) and value > layers + BESIDE:
+            raise SourceError(
+                f"{source.name!r} says {key} is {value}, but its weights are of {counted(layers, 'layer')}: fetch it "
+                f"again"
+            )
 
 
 def _check_numbers(source: Source, config: PretrainedConfig) -> None:

@@ -42,8 +42,19 @@ if TYPE_CHECKING:
 PATIENCE = 8.0
 """Seconds that a tokenizer may take over a short text."""
 
+TOKENS_A_BYTE, MOST_TOKENS = 4, 1_000
+"""Tokens that a byte of text may become at most, and how many may stand around them."""
+
+MOST_ADDED = 80_000
+"""Tokens that may be added to a vocabulary; models of speech have 65,536."""
+
 CHARACTERS_A_SECOND = 50_000
 """What the slowest may take over a long one."""
+
+_WITH_ADDED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+_ADDED = ("added_tokens", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")
+"""Keys of tokens that are added one by one."""
 
 Encode = Callable[[str, bool], list[TokenRecord]]
 """(text, whether to add special tokens) → tokens."""
@@ -88,7 +99,10 @@ def encode(source: Source, text: str, *, special: bool = True, trust_remote_code
 
     Raises InspectError for a text that yields no token, and SourceError for a tokenizer that cannot be loaded.
     """
-    return as_input(text, load(source, trust_remote_code, text).encode(text, special))
+    tokenizer = load(source, trust_remote_code, text)
+    with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {_quoted(text)}"):
+        tokens = tokenizer.encode(text, special)
+    return as_input(text, tokens)
 
 
 def as_input(text: str, tokens: list[TokenRecord]) -> InputRecord:
@@ -156,17 +170,32 @@ def _check_files(source: Source, folder: Path) -> None:
     for name in _files(folder):
         what = f"{name} of {source.name!r}"
         if name.endswith(".json"):
-            opening.read_object(folder / name, opening.VOCABULARY, what)
+            found = opening.read_object(folder / name, opening.VOCABULARY, what)
+            for key, value in found.items() if name in _WITH_ADDED else ():
+                if isinstance(value, (list, dict)) and key in _ADDED and len(value) > MOST_ADDED:
+                    raise SourceError(f"{what} has {len(value):,} {key}: no tokenizer has more than {MOST_ADDED:,}")
         elif name.endswith(".jinja"):
             opening.read_text(folder / name, opening.SMALL, what)
 
 
 def _try(source: Source, text: str, make: Callable[[], Tokenizer]) -> None:
     """Raise SourceError for a tokenizer that never gets done with a text, or brings the process down."""
-    outcome = trial.attempt(
-        lambda: [make().encode(each, add_special_tokens=True) for each in (text, LESSON)],
-        PATIENCE + len(text) / CHARACTERS_A_SECOND,
-    )
+
+    def is_bounded() -> bool:
+        tokenizer = make()
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return all(
+            len(tokenizer.encode(each, add_special_tokens=True)) <= MOST_TOKENS + TOKENS_A_BYTE * len(each.encode())
+            for each in (text, LESSON)
+        )
+
+    outcome = trial.attempt(is_bounded, PATIENCE + len(text) / CHARACTERS_A_SECOND)
+    if outcome == "too much":
+        raise SourceError(
+            f"the tokenizer of {source.name!r} makes many times more tokens of {_quoted(text)} than it has bytes: its "
+            f"rules are damaged; fetch or write it again"
+        )
     if outcome == "too long":
         raise SourceError(
             f"the tokenizer of {source.name!r} takes more than {PATIENCE:.0f} seconds over {_quoted(text)}: its rules "

@@ -12,17 +12,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
 
-Outcome = Literal["well", "panicked", "crashed", "too long"]
+Outcome = Literal["well", "panicked", "crashed", "too long", "too much"]
 """How it ended. An ordinary exception is an end that is well: here it is raised again."""
 
 ROOM = 4 << 30
 """Bytes that the trial may take beyond what this process has."""
 
-_PANICKED = 3
+_PANICKED, _EXPLODED = 3, 4
 
 
-def attempt(work: Callable[[], object], seconds: float) -> Outcome:
-    """How some work ends; what it prints is gone, and so is what it makes.
+_OUTCOMES: dict[int, Outcome] = {_PANICKED: "panicked", _EXPLODED: "too much"}
+
+
+def attempt(work: Callable[[], bool], seconds: float) -> Outcome:
+    """How some work ends, which returns whether it made no more than it may; what it prints is gone, and what it makes.
 
     Where a process cannot be forked in safety (on Windows, beside threads), the work is not tried and taken to end
     well.
@@ -39,7 +42,7 @@ def attempt(work: Callable[[], object], seconds: float) -> Outcome:
     return _outcome(child, time.monotonic() + seconds)
 
 
-def _work(work: Callable[[], object]) -> None:
+def _work(work: Callable[[], bool]) -> None:
     """In the child: do it, and end without what a program does at its end."""
     status = 0
     try:
@@ -47,7 +50,7 @@ def _work(work: Callable[[], object]) -> None:
         for descriptor in (0, 1, 2):
             os.dup2(nowhere, descriptor)
         _limit_memory()
-        work()
+        status = 0 if work() else _EXPLODED
     except Exception:
         status = 0
     except BaseException:  # pyo3's PanicException is no Exception
@@ -73,7 +76,7 @@ def _outcome(child: int, until: float) -> Outcome:
         if ended:
             if os.WIFSIGNALED(status):
                 return "crashed"
-            return "panicked" if os.WEXITSTATUS(status) == _PANICKED else "well"
+            return _OUTCOMES.get(os.WEXITSTATUS(status), "well")
         time.sleep(pause)
         pause = min(0.05, pause * 1.5)
     os.kill(child, signal.SIGKILL)

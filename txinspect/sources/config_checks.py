@@ -22,7 +22,7 @@ MOST_LAYERS = 2_000
 MOST_LABELS = 1_000_000
 
 MOST_KEYS = 200_000
-"""In all parts of a config: ImageNet's 21,841 labels are each in it twice."""
+"""In all parts of a config, labels aside."""
 
 _SHARED = 4
 """Layers that may share a layer's weights, as ALBERT's and universal transformers' do …"""
@@ -52,15 +52,19 @@ def _is_auto_map(value: Any) -> bool:
 
 
 def _is_labels(value: Any) -> bool:
-    return isinstance(value, dict) and all(str(key).lstrip("-").isdecimal() for key in value)
+    return _is_bounded(value) and all(str(key).lstrip("-").isdecimal() for key in value)
+
+
+def _is_bounded(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) <= MOST_LABELS
 
 
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "attribute_map": (lambda value: isinstance(value, dict), "an object of names"),
     "auto_map": (_is_auto_map, "an object that names classes"),
     "dtype": (_is_dtype, "the name of a type, such as float16"),
-    "id2label": (_is_labels, "an object of numbers and labels"),
-    "label2id": (lambda value: isinstance(value, dict), "an object of labels and numbers"),
+    "id2label": (_is_labels, f"an object of at most {MOST_LABELS:,} numbers and labels"),
+    "label2id": (_is_bounded, f"an object of at most {MOST_LABELS:,} labels and numbers"),
     "layer_types": (_is_strings, "a list of names"),
     "num_labels": (lambda value: isinstance(value, int) and 0 <= value <= MOST_LABELS, f"at most {MOST_LABELS:,}"),
     "quantization_config": (lambda value: isinstance(value, dict), "an object"),
@@ -95,7 +99,7 @@ def _values(path: str, config: Mapping[str, Any]) -> Iterator[tuple[str, str, An
     for key, value in config.items():
         here = f"{path}.{key}" if path else key
         yield here, key, value
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key not in ("id2label", "label2id"):
             yield from _values(here, value)
 
 

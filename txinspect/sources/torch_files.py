@@ -27,6 +27,9 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 
 _PROTOCOL = 1001
 
+_EXPANDED = 1_000
+"""Times its storage that a tensor may be, where the same numbers stand for many."""
+
 _LARGEST_PICKLE = 256 << 20
 """Bytes: 100,000 tensors take 20 MB."""
 
@@ -58,6 +61,12 @@ _SIZES = {
     "float8_e5m2fnuz": 1,
 }
 """Bytes of a number of each type."""
+
+_MARKS = (
+    *("per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams", "strided"),
+    *("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc"),
+)
+"""Ways of keeping numbers that torch has names for."""
 
 _ODD = {
     "_rebuild_sparse_tensor": "a sparse tensor",
@@ -156,6 +165,8 @@ def _read_zip(stream: BinaryIO) -> tuple[Any, Member]:
         if len(pickles) != 1:
             raise ValueError(f"it has {len(pickles)} members data.pkl")
         prefix = pickles[0].removesuffix("data.pkl")
+        if prefix + "constants.pkl" in members:
+            raise ValueError("it is a program in TorchScript, not a checkpoint")
         packed = [info for info in members.values() if info.compress_type != zipfile.ZIP_STORED]
         if packed or members[pickles[0]].file_size > _LARGEST_PICKLE:
             raise ValueError("its members are packed, or larger than any of torch's")
@@ -215,7 +226,7 @@ class _Unpickler(_Plain):  # type: ignore[misc]
             return OrderedDict
         if module in ("torch", "torch.storage") and name.endswith("Storage"):
             return _Named(name)
-        if module == "torch" and (name in _SIZES or name in ("Size", "device", "Tensor")):
+        if module == "torch" and (name in _SIZES or name in _MARKS or name in ("Size", "device", "Tensor")):
             return {"Size": tuple, "device": lambda *_: None}.get(name, _Named(name))
         if module == "torch._utils" and name in _ODD:
             return lambda *_: _Odd(_ODD[name])
@@ -316,6 +327,8 @@ def _tensor(file: Path, name: str, view: Any, member: Member) -> TorchTensor:
         raise wrong(f"is in a storage {shown(view.storage.key)} that is not there") from None
     size = _SIZES[view.dtype]
     count = prod(view.shape)
+    if count * size > _EXPANDED * max(length, 1 << 20):
+        raise wrong(f"is {shown(list(view.shape))} of a storage of {length:,} bytes")
     last = view.offset + sum((each - 1) * stride for each, stride in zip(view.shape, view.strides, strict=True))
     if view.storage.numel * _SIZES[view.storage.dtype or "uint8"] > length:
         raise wrong(f"is in a storage of {view.storage.numel:,} numbers, of which the file has {length:,} bytes")

@@ -29,8 +29,8 @@ COLUMNS = ("shape", "axes", "dtype", "mean ± std", "min … max", "values")
 NUMBERS = ("mean ± std", "min … max")
 
 GIVING_WAY = ("dtype", "axes", "half", "digits", "beside", "values")
-"""What gives way, in this order, where the terminal is too narrow: columns, half of the bars, a digit of the numbers, and
-the place of the numbers, which then stand below."""
+"""What gives way, in this order, where the terminal is too narrow: columns, half of the bars, a digit of numbers, the
+place of numbers, which then stand below."""
 
 NARROW = 80
 """Columns below which no digit gives way: the table is folded all the same."""
