@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from txinspect.errors import InspectError, SourceError, first_line, spelled
 from txinspect.models.quiet import quiet
 from txinspect.queries import shown
-from txinspect.sources import checkpoint, opening
+from txinspect.sources import checkpoint, headers, opening
 from txinspect.sources.adapter_checks import check_patterns
 from txinspect.sources.names import ADAPTER_CONFIG
 from txinspect.sources.source import Source
@@ -34,12 +34,35 @@ def inject(model: PreTrainedModel, source: Source) -> None:
         _wrapped(model, source)
 
 
+def resize(model: PreTrainedModel, source: Source) -> None:
+    """Give the base model the rows of an adapter's own embeddings, where tokens were added before it was trained.
+
+    The rows that are new have no numbers of their own until the adapter's embeddings take the place of all.
+    """
+    rows = _rows(model, source)
+    if rows is not None:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+
+
+def _rows(model: PreTrainedModel, source: Source) -> int | None:
+    """The rows of an adapter's own embeddings; None if it has none, or as many as the model."""
+    embeddings = model.get_input_embeddings()
+    path = next((path for path, module in model.named_modules() if module is embeddings), None)
+    table = getattr(embeddings, "weight", None)
+    if path is None or table is None or table.ndim != 2:
+        return None
+    own = (each for each in headers.stored(source.adapter_files) if each.name.endswith(f".{path}.weight"))
+    shape = next((each.shape for each in own), tuple(table.shape))
+    return shape[0] if len(shape) == 2 and shape[1] == table.shape[1] and shape[0] != table.shape[0] else None
+
+
 def attach(model: PreTrainedModel, source: Source) -> None:
     """Apply a source's adapter to the model, whose modules keep their paths.
 
     Raises SourceError if it was not made for the model.
     """
     with _fitting(source):
+        resize(model, source)
         from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
         wrapped = _wrapped(model, source)
@@ -47,8 +70,10 @@ def attach(model: PreTrainedModel, source: Source) -> None:
         own = PEFT_TYPE_TO_PREFIX_MAPPING[wrapped.peft_type]
         if missing := [name for name in found.missing_keys if own in name]:
             raise ValueError(f"it lacks the tensor {min(missing)}")
-        if found.unexpected_keys:
-            raise ValueError(f"it has a tensor {min(found.unexpected_keys)} that the model has no place for")
+        # What takes an embedding's place is stored once more where it was resized.
+        surplus = [name for name in found.unexpected_keys if ".modules_to_save." not in name]
+        if surplus:
+            raise ValueError(f"it has a tensor {min(surplus)} that the model has no place for")
 
 
 def shared(source: Source) -> str | None:

@@ -27,6 +27,13 @@ def blamed(config: Mapping[str, Any], works: Callable[[dict[str, Any]], object])
 def _is_well(works: Callable[[dict[str, Any]], object], config: dict[str, Any]) -> bool:
     try:
         works(config)
-    except Exception:
+    except BaseException as error:
+        if not is_foreseen(error):
+            raise
         return False
     return True
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Whether an error may come of a file: also what pyo3 makes of a panic in Rust, which is no Exception."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"

@@ -46,6 +46,11 @@ def model_record(subject: Subject, model: PreTrainedModel) -> ModelRecord:
     )
 
 
+def _word(value: Any) -> str | None:
+    """A value that should be a string; None for any other."""
+    return value if isinstance(value, str) else None
+
+
 def unbuilt_model_record(source: Source, raw: dict[str, Any]) -> ModelRecord:
     """What config.json alone tells of a model, without torch."""
     architectures = raw.get("architectures")
@@ -53,15 +58,15 @@ def unbuilt_model_record(source: Source, raw: dict[str, Any]) -> ModelRecord:
     return ModelRecord(
         name=source.name,
         revision=source.commit,
-        model_type=raw.get("model_type"),
-        class_=architectures[0] if isinstance(architectures, list) and architectures else None,
+        model_type=_word(raw.get("model_type")),
+        class_=_word(architectures[0]) if isinstance(architectures, list) and architectures else None,
         num_parameters=None,
         num_hidden_layers=number(raw, "num_hidden_layers"),
         num_attention_heads=heads,
         num_key_value_heads=number(raw, "num_key_value_heads") or heads,
         hidden_size=number(raw, "hidden_size"),
         vocab_size=number(raw, "vocab_size"),
-        dtype=raw.get("dtype") or raw.get("torch_dtype"),
+        dtype=_word(raw.get("dtype") or raw.get("torch_dtype")),
         device=None,
         quantization=None,
         attn_implementation=None,

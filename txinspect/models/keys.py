@@ -96,6 +96,9 @@ def check_whole(subject: Subject, names: Collection[str]) -> None:
     model = subject.as_configured
     there = {name for place in destinations(subject, list(names)).values() for name in place.tensors}
     excused = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]
+    # Of tensors that are tied, one is enough, whichever it is.
+    groups = [{target, origin} for target, origin in model.all_tied_weights_keys.items()]
+    there |= {name for group in groups if group & there for name in group}
     missing = model.state_dict().keys() - model.all_tied_weights_keys.keys() - there
     absent = [name for name in missing if not any(each.search(name) for each in excused)]
     complain_of_missing(subject.source, absent, names)

@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 from txinspect.errors import InspectError, SourceError, first_line
+from txinspect.models.blame import is_foreseen
 from txinspect.sources import torch_files
 from txinspect.version import untested
 
@@ -38,7 +39,7 @@ def as_source_error(
         reason = f"{found} ({first_line(error)})" if found else first_line(error)
         raise SourceError(f"{what}: {reason}{f' ({newer})' if newer else ''}") from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # what pyo3 makes of a panic in Rust
+        if not is_foreseen(error):
             raise
         raise SourceError(f"{what}: the library that reads it panicked ({first_line(error)})") from error
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from txinspect.anatomy import locating
-from txinspect.models import adapters, skeleton
+from txinspect.models import adapters, skeleton, ties
 from txinspect.models.config import load_config
 from txinspect.models.quantization import bitsandbytes, replacing, stored
 from txinspect.queries import ModelChoice, Notify
@@ -45,8 +45,20 @@ def load_subject(source: Source, choice: ModelChoice, notify: Notify, length: in
     """
     notify("importing torch and transformers")
     config = load_config(source, choice)
+    subject = _built(source, choice, config, length)
+    if ties.are_stored_apart(subject):
+        for each in (config, config.get_text_config(decoder=True)):
+            each.tie_word_embeddings = False
+        subject = _built(source, choice, config, length)
+    return subject
+
+
+def _built(source: Source, choice: ModelChoice, config: PretrainedConfig, length: int) -> Subject:
+    """The model of a config."""
     stored.check_stored(source, config, choice)
     as_configured = skeleton.build(source, choice, config)
+    if source.adapter is not None:
+        adapters.resize(as_configured, source)
     locating.settle(as_configured, length)
     as_loaded, quantization, quantizing_as = as_configured, None, None
     method = stored.stored_method(config)
@@ -57,6 +69,7 @@ def load_subject(source: Source, choice: ModelChoice, notify: Notify, length: in
         quantization = replacing.quantize(as_loaded, choice, source, config, quantizing_as)
         as_loaded.tie_weights()
         if source.adapter is not None:
+            adapters.resize(as_loaded, source)
             adapters.inject(as_loaded, source)
     whole_because = None
     if method not in stored.ALONE:

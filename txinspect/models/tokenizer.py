@@ -28,7 +28,7 @@ from txinspect.models.cache import cached_at, read_cached, write_cached
 from txinspect.models.mending import mended_configs
 from txinspect.models.quantization.stored import is_installed
 from txinspect.models.quiet import as_source_error, quiet
-from txinspect.queries import LESSON
+from txinspect.queries import LESSON, shown
 from txinspect.records import InputRecord, TokenRecord
 from txinspect.sources import opening
 from txinspect.sources.gguf_header import read_header
@@ -44,6 +44,9 @@ PATIENCE = 8.0
 
 TOKENS_A_BYTE, MOST_TOKENS = 4, 1_000
 """Tokens that a byte of text may become at most, and how many may stand around them."""
+
+LARGEST_ID = 10_000_000
+"""Of a token; the largest vocabularies have a million."""
 
 MOST_ADDED = 80_000
 """Tokens that may be added to a vocabulary; models of speech have 65,536."""
@@ -138,7 +141,9 @@ def load(source: Source, trust_remote_code: bool, text: str = LESSON) -> Tokens:
     if not source.gguf_file and opening.is_there(file):
         _try(source, text, lambda: Tokenizer.from_file(str(file)))
     tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    whole = getattr(tokenizer, "backend_tokenizer", None)
+    # What is kept of it, and no more: transformers sets more on the tokenizer itself, such as what it splits.
+    backend = Tokenizer.from_str(whole.to_str()) if whole is not None else None
     if backend is None or not _same(tokenizer, backend, text):
         return _slow(tokenizer)
     _write_cached(cached, backend)
@@ -171,11 +176,24 @@ def _check_files(source: Source, folder: Path) -> None:
         what = f"{name} of {source.name!r}"
         if name.endswith(".json"):
             found = opening.read_object(folder / name, opening.VOCABULARY, what)
+            _check_ids(found, what)
             for key, value in found.items() if name in _WITH_ADDED else ():
                 if isinstance(value, (list, dict)) and key in _ADDED and len(value) > MOST_ADDED:
                     raise SourceError(f"{what} has {len(value):,} {key}: no tokenizer has more than {MOST_ADDED:,}")
         elif name.endswith(".jinja"):
             opening.read_text(folder / name, opening.SMALL, what)
+
+
+def _check_ids(found: dict[str, Any], what: str) -> None:
+    """Raise SourceError for an id beyond any vocabulary: the tokenizers library counts up to the largest."""
+    model, added = found.get("model"), found.get("added_tokens")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    ids = list(vocabulary.items()) if isinstance(vocabulary, dict) else []
+    for each in added if isinstance(added, list) else []:
+        ids += [(each.get("content"), each.get("id"))] if isinstance(each, dict) else []
+    for token, id in ids:
+        if isinstance(id, int) and not 0 <= id <= LARGEST_ID:
+            raise SourceError(f"{what} gives the token {shown(token)} the id {id}: ids are from 0 to {LARGEST_ID:,}")
 
 
 def _try(source: Source, text: str, make: Callable[[], Tokenizer]) -> None:
@@ -399,7 +417,7 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
 
 def _blame(folder: Path, made: Callable[[Path], object]) -> str | None:
     """The key of the tokenizer's files without which it can be made, and its value; None if it is not one alone."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"):
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if not (folder / name).is_file():
             continue
 

@@ -153,7 +153,7 @@ def here(source: Source) -> list[Path]:
     first = first_file(folder)
     if first is None or not first.name.endswith(".index.json"):
         return [first] if first else []
-    return [folder / shard for shard in shards_of(_weight_map(first)) if (folder / shard).is_file()]
+    return [folder / shard for shard in shards_of(_weight_map(first)) if opening.is_there(folder / shard)]
 
 
 def stored_here(source: Source) -> list[StoredTensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from txinspect.errors import SourceError
-from txinspect.sources import torch_files
+from txinspect.sources import opening, torch_files
 from txinspect.sources.gguf_header import read_header
 
 _DTYPES = {
@@ -53,7 +53,9 @@ def stored(files: Sequence[Path]) -> list[StoredTensor]:
     Raises SourceError for a file that cannot be read.
     """
     readers = {".safetensors": _stored_safetensors, ".gguf": _stored_gguf}
-    return [tensor for file in files for tensor in readers.get(file.suffix, _stored_torch)(file)]
+    for file in files:
+        opening.check(file, None)
+    return [tensor for file in files for tensor in readers.get(file.suffix.lower(), _stored_torch)(file)]
 
 
 def is_mappable(file: Path) -> bool:

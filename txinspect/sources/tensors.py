@@ -141,6 +141,16 @@ class TensorReader:
             told.update(self._bytes(tensor, start, min(start + _HASHED, tensor.bytes)).data)
         return told.digest()
 
+    def is_equal(self, one: StoredTensor, other: StoredTensor) -> bool:
+        """Whether two tensors have the same bytes, in the same shape and type."""
+        if (one.dtype, one.shape, one.bytes) != (other.dtype, other.shape, other.bytes):
+            return False
+        return all(
+            bytes(self._bytes(one, start, stop)) == bytes(self._bytes(other, start, stop))
+            for start in range(0, one.bytes, _HASHED)
+            for stop in [min(start + _HASHED, one.bytes)]
+        )
+
     def _buffer(self, name: str, size: int) -> NDArray[np.uint8]:
         """A buffer of the thread's own."""
         import numpy as np
