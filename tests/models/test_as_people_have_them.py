@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -307,3 +308,48 @@ def test_a_user_without_a_home(model: Path, run_cli: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr("platformdirs.user_cache_path", nowhere)
     assert run_cli("tokenize", "hi", "-m", "./model").exit_code == 0
     assert run_cli(*EMBED).exit_code == 0
+
+
+# Sizes
+
+
+def as_gptq(tensors: dict[str, Any]) -> None:
+    """Codes, scales and zero points in the place of each projection, as GPTQ stores them."""
+    for name in [each for each in tensors if each.endswith("_proj.weight")]:
+        rows, columns = tensors.pop(name).shape
+        path = name.removesuffix("weight")
+        tensors[f"{path}qweight"] = torch.zeros(columns // 8, rows, dtype=torch.int32)
+        tensors[f"{path}qzeros"] = torch.zeros(1, rows // 8, dtype=torch.int32)
+        tensors[f"{path}scales"] = torch.ones(1, rows, dtype=torch.float16)
+        tensors[f"{path}g_idx"] = torch.zeros(columns, dtype=torch.int32)
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_a_tree_of_a_quantized_checkpoint_needs_no_package(method: str, tmp_path: Path, run_cli: Run) -> None:
+    folder = save_tiny("llama", tmp_path / "m")
+    change_config(folder, quantization_config={"quant_method": method, "bits": 4, "group_size": 128})
+    change_weights(folder, as_gptq)
+    tree = inspect(TreeQuery(model=ModelChoice(name=str(folder))))
+    in_file = {name: each.nbytes for name, each in load_file(folder / "model.safetensors").items()}
+    assert tree.totals.bytes == sum(in_file.values())
+    path = "model.layers.0.self_attn.q_proj"
+    own = next(each for each in tree.modules if each.name == path)
+    assert own.bytes == sum(size for name, size in in_file.items() if name.startswith(f"{path}."))
+    assert (own.parameters[0].dtype, own.parameters[0].shape) == (method, [64, 64])
+    assert any("pip install" in note for note in tree.notes)
+    assert run_cli("stages", folder).exit_code == 0
+    assert "which needs the package" in sentence(run_cli("embed", "hi", "-m", folder))
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+def test_sizes_of_a_checkpoint_of_bitsandbytes_are_its_headers_s(kind: Any, tmp_path: Path) -> None:
+    from transformers import BitsAndBytesConfig
+
+    folder = save_tiny("llama", tmp_path / "m")
+    config = BitsAndBytesConfig(load_in_4bit=kind == "4bit", load_in_8bit=kind == "8bit")
+    stored = tmp_path / "stored"
+    AutoModelForCausalLM.from_pretrained(folder, quantization_config=config, device_map="cpu").save_pretrained(stored)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(stored)
+    tree = inspect(TreeQuery(model=ModelChoice(name=str(stored))))
+    in_file = load_file(stored / "model.safetensors")
+    assert tree.totals.bytes == sum(each.nbytes for each in in_file.values())

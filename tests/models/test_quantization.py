@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -373,5 +374,7 @@ def test_a_package_for_a_stored_quantization_is_named(
 ) -> None:
     out = store(folder, tmp_path, {"quant_method": method, "bits": 4, "group_size": 128}, {}, "float16")
     monkeypatch.setattr(stored, "is_installed", lambda _: False)
-    with pytest.raises(SourceError, match=f"stored quantized with {method}.*'pip install {packages}'"):
-        inspect(TreeQuery(model=ModelChoice(name=str(out))))
+    needed = f"stored quantized with {method}.*'pip install {packages}'"
+    with pytest.raises(SourceError, match=needed):
+        inspect(EmbedQuery(model=ModelChoice(name=str(out))))
+    assert any(re.search(needed, note) for note in inspect(TreeQuery(model=ModelChoice(name=str(out)))).notes)

@@ -9,6 +9,8 @@ import pytest
 from tests.making.bad_input import Run
 from tests.making.strangers import EFFECT, STRANGERS, Stranger, judge, run_apart, run_here
 
+pytestmark = pytest.mark.strangers
+
 
 @pytest.mark.parametrize("case", [each for each in STRANGERS if not each.apart], ids=lambda case: case.id)
 def test_here(case: Stranger, model: Path, run_cli: Run) -> None:
@@ -17,7 +19,6 @@ def test_here(case: Stranger, model: Path, run_cli: Run) -> None:
     assert not EFFECT.exists()
 
 
-@pytest.mark.strangers
 @pytest.mark.parametrize("case", [each for each in STRANGERS if each.apart], ids=lambda case: case.id)
 def test_apart(case: Stranger, model: Path) -> None:
     """In a process of its own, which may hang or crash, and whose file descriptors are read."""

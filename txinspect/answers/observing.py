@@ -85,7 +85,7 @@ class Running:
             with quiet():
                 return capture.run(self.model, self.inputs(text), plan, receive)
         except PassError as error:
-            raise InspectError(f"the forward pass of {self.subject.source.name!r} failed: {error}") from error
+            raise InspectError(f"{self.subject.source.name!r} could not be run: its {error}") from error
 
     def inputs(self, text: InputRecord) -> dict[str, Tensor]:
         """What the model is called with."""

@@ -19,6 +19,7 @@ def loading_notes(subject: Subject) -> list[str]:
     source = subject.source
     notes = [f"The adapter {source.name} is applied to {source.base}."] if source.adapter else []
     notes += [record.sentence(subject.quantization)] if subject.quantization else []
+    notes += [f"The modules are those of the config: {subject.missing}."] if subject.missing else []
     newer = untested()
     return notes + ([f"{newer}: --check compares its own pass with a plain one."] if newer else [])
 

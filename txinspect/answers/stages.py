@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def answer(query: StagesQuery, notify: Notify) -> StagesReport:
     """The report of `stages`."""
-    subject = load_subject(resolve(query.model), query.model, notify)
+    subject = load_subject(resolve(query.model), query.model, notify, only_looked_at=True)
     return StagesReport(
         **head("stages", loading_notes(subject)),
         model=describing.model_record(subject, subject.as_loaded),

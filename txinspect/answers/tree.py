@@ -11,22 +11,24 @@ from txinspect.errors import SourceError
 from txinspect.models import cost, describing, keys
 from txinspect.models.sizes import NOTHING, Size, bytes_4bit, bytes_8bit, parameter_sizes, quantizable, sums
 from txinspect.models.subject import load_subject
-from txinspect.queries import Notify
+from txinspect.queries import ModelChoice, Notify
 from txinspect.sources import checkpoint
 from txinspect.sources.source import resolve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from txinspect.models.subject import Subject
+
 
 def answer(query: TreeQuery, notify: Notify) -> TreeReport:
     """The report of `tree`: types and sizes as stored where the weight files are here, else as configured."""
-    subject = load_subject(resolve(query.model), query.model, notify)
+    subject = load_subject(resolve(query.model), query.model, notify, only_looked_at=True)
     notes, stored, surplus = [], dict[str, Size](), list[str]()
     try:
         if query.model.dtype == "auto":
             tensors = checkpoint.stored_here(subject.source)
-            stored = cost.stored_sizes(subject, tensors)
+            stored = _as_stored(subject, cost.stored_sizes(subject, tensors), query.model)
             names = checkpoint.indexed(subject.source) or [tensor.name for tensor in tensors]
             surplus = surplus_notes(subject, names)
             if names:
@@ -42,6 +44,14 @@ def answer(query: TreeQuery, notify: Notify) -> TreeReport:
         modules=module_records(subject.as_loaded, stored),
         totals=totals(subject.as_configured if subject.quantization else subject.as_loaded, stored),
     )
+
+
+def _as_stored(subject: Subject, stored: dict[str, Size], choice: ModelChoice) -> dict[str, Size]:
+    """Of how parameters are stored what stays so: not where the choice quantizes them."""
+    if choice.quantization is None:
+        return stored
+    kept = {name for name, each in subject.as_loaded.named_parameters() if type(each).__name__ == "Parameter"}
+    return {name: size for name, size in stored.items() if name in kept}
 
 
 def module_records(model: PreTrainedModel, stored: Mapping[str, Size] = NOTHING) -> list[ModuleRecord]:

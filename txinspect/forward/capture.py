@@ -116,7 +116,7 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
         except Exception as error:
             if error is current.own_error:
                 raise
-            raise PassError(f"{type(error).__name__}: {first_line(error)}") from error
+            raise PassError(f"forward pass failed: {type(error).__name__}: {first_line(error)}") from error
     for want in wants:
         if want.supply.tap == "logits":
             current.catch(want, TensorBlocks.of(output.logits))

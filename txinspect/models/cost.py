@@ -17,6 +17,8 @@ from txinspect.sources.headers import StoredTensor
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from txinspect.models.subject import Subject
     from txinspect.models.uses import Uses
 
@@ -65,6 +67,9 @@ def stored_sizes(subject: Subject, tensors: Sequence[StoredTensor]) -> dict[str,
     places = keys.destinations(subject, [tensor.name for tensor in tensors])
     model, found = subject.as_configured, dict[str, sizes.Size]()
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    method = stored.stored_method(subject.config)
+    if method is not None:
+        return _quantized_sizes(model, names, tensors, method)
     for tensor in tensors:
         for name in places[tensor.name].tensors:
             if name in names:
@@ -73,6 +78,27 @@ def stored_sizes(subject: Subject, tensors: Sequence[StoredTensor]) -> dict[str,
                 each = tensor.bytes / max(1, prod(tensor.shape))
                 found.setdefault(name, sizes.Size(numel, round(numel * each), tensor.dtype))
     return found
+
+
+def _quantized_sizes(
+    model: PreTrainedModel, names: Collection[str], tensors: Sequence[StoredTensor], method: str
+) -> dict[str, sizes.Size]:
+    """A weight that is stored quantized takes what its codes, scales and zero points do, which stand beside it."""
+    parts: dict[str, list[StoredTensor]] = {}
+    for tensor in tensors:
+        path = tensor.name
+        while path and path not in names and f"{path}.weight" not in names:
+            path = path.rpartition(".")[0]
+        parts.setdefault(path if path in names else f"{path}.weight", []).append(tensor)
+    return {
+        name: sizes.Size(
+            model.get_parameter(name).numel(),
+            sum(each.bytes for each in own),
+            own[0].dtype if len(own) == 1 and own[0].name == name else method,
+        )
+        for name, own in parts.items()
+        if name in names
+    }
 
 
 def _record(

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import SourceError
 from txinspect.models import gguf_files
+from txinspect.models.places import Destination, places
 from txinspect.models.quantization import stored
 from txinspect.sources.source import Source
 
@@ -23,45 +24,11 @@ _WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile", "_fsdp_wr
 """What wrappers of torch put in front of every name in a state_dict."""
 
 
-class Destination(NamedTuple):
-    """Where a tensor of a checkpoint goes."""
-
-    module: str | None
-    """The path of the module in the skeleton; None if there is none."""
-    tensors: tuple[str, ...]
-    """The tensors of the model that it becomes, or becomes a part of."""
-    converted: bool
-    """Whether it is split, merged with others or changed on the way."""
-
-
 def destinations(subject: Subject, names: Sequence[str]) -> dict[str, Destination]:
     """Where each tensor of a checkpoint goes; what a quantization stores beside a weight goes with the weight."""
     if subject.source.gguf_file:
         return _gguf_destinations(subject, names)
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
-    model = subject.as_configured
-    mapping = get_model_conversion_mapping(model)
-    renamings = [each for each in mapping if isinstance(each, WeightRenaming)]
-    converters = [each for each in mapping if isinstance(each, WeightConverter)]
-    modules, tensors = dict(model.named_modules()), model.state_dict()
-    by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
-    owners = {full.rpartition(".")[0] for full in tensors}
-    found = {}
-    for name in names:
-        renamed, pattern = rename_source_key(name, renamings, converters, model.base_model_prefix, tensors)
-        if renamed not in tensors and name in tensors:
-            renamed, pattern = name, None
-        path = renamed.rpartition(".")[0]
-        while path not in modules:
-            path = path.rpartition(".")[0]
-        becomes = [renamed]
-        if pattern is not None:
-            first, *others = by_pattern[pattern].target_patterns
-            becomes += [renamed.replace(first, other) for other in others]
-        found[name] = Destination(path if path in owners else None, tuple(becomes), pattern is not None)
-    return found
+    return places(subject.as_configured, names)
 
 
 def _gguf_destinations(subject: Subject, names: Sequence[str]) -> dict[str, Destination]:
@@ -115,9 +82,9 @@ def surplus(subject: Subject, names: Collection[str]) -> list[str]:
     if stored.stored_method(subject.config) is not None:
         return []
     model = subject.as_configured
-    tensors, places = model.state_dict().keys(), destinations(subject, list(names))
+    tensors, found = model.state_dict().keys(), destinations(subject, list(names))
     # A tensor that would be split is reported as all that it would become.
-    homeless = {name: place.tensors for name, place in places.items() if place.tensors[0] not in tensors}
+    homeless = {name: place.tensors for name, place in found.items() if place.tensors[0] not in tensors}
     info = SimpleNamespace(missing_keys=set(), unexpected_keys={each for parts in homeless.values() for each in parts})
     model._adjust_missing_and_unexpected_keys(info)  # type: ignore[arg-type]
     return sorted(name for name, parts in homeless.items() if not info.unexpected_keys.isdisjoint(parts))

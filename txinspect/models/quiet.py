@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from txinspect.errors import InspectError, SourceError, first_line
 from txinspect.models.blame import is_foreseen
+from txinspect.models.cache import cached_at
 from txinspect.sources import torch_files
 from txinspect.version import untested
 
@@ -47,6 +49,9 @@ def as_source_error(
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' warnings and progress bars off the terminal: txinspect says what matters itself."""
+    if (folder := cached_at("inductor")) is not None:
+        # torch's compiler makes a folder when it is imported: in the cache, not among the temporary files for ever.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     from transformers.utils import logging as transformers_logging
 
     # bitsandbytes warns of optional kernels whenever it is imported.

@@ -51,9 +51,7 @@ def parameter_sizes(model: nn.Module, stored: Mapping[str, Size]) -> dict[int, S
     found: dict[int, Size] = {}
     for path, module in model.named_modules():
         for name, tensor in module.named_parameters(recurse=False):
-            own = size(module, tensor)
-            plain = type(tensor).__name__ == "Parameter"
-            found.setdefault(id(tensor), stored.get(f"{path}.{name}" if path else name, own) if plain else own)
+            found.setdefault(id(tensor), stored.get(f"{path}.{name}" if path else name, size(module, tensor)))
     return found
 
 

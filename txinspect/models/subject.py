@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from txinspect.anatomy import locating
+from txinspect.errors import SourceError
 from txinspect.models import adapters, skeleton, ties
 from txinspect.models.config import load_config
 from txinspect.models.quantization import bitsandbytes, replacing, stored
@@ -36,33 +37,41 @@ class Subject:
     """How transformers is to quantize while loading; None if it is not."""
     whole_because: str | None
     """Why all of the model is loaded, whatever a pass uses; None if it is not."""
+    missing: str | None
+    """What is to be installed before it runs, in a sentence; None if nothing is."""
 
 
-def load_subject(source: Source, choice: ModelChoice, notify: Notify, length: int = 1) -> Subject:
+def load_subject(
+    source: Source, choice: ModelChoice, notify: Notify, length: int = 1, *, only_looked_at: bool = False
+) -> Subject:
     """The model without weights, in the form that it takes for a text of that many tokens.
+
+    One that is `only_looked_at` needs no package that runs what it is stored as: its modules are those of the config.
 
     Raises InspectError for a model that cannot be built, or not as the choice asks.
     """
     notify("importing torch and transformers")
     config = load_config(source, choice)
-    subject = _built(source, choice, config, length)
-    if ties.are_stored_apart(subject):
+    missing = stored.check_stored(source, config, choice)
+    if missing and not only_looked_at:
+        raise SourceError(missing)
+    subject = _built(source, choice, config, length, missing)
+    if ties.are_stored_apart(source, subject.as_configured):
         for each in (config, config.get_text_config(decoder=True)):
             each.tie_word_embeddings = False
-        subject = _built(source, choice, config, length)
+        subject = _built(source, choice, config, length, missing)
     return subject
 
 
-def _built(source: Source, choice: ModelChoice, config: PretrainedConfig, length: int) -> Subject:
-    """The model of a config."""
-    stored.check_stored(source, config, choice)
+def _built(source: Source, choice: ModelChoice, config: PretrainedConfig, length: int, missing: str | None) -> Subject:
+    """The model of a config; as configured where a package for what it is stored as is `missing`."""
     as_configured = skeleton.build(source, choice, config)
     if source.adapter is not None:
         adapters.resize(as_configured, source)
     locating.settle(as_configured, length)
     as_loaded, quantization, quantizing_as = as_configured, None, None
     method = stored.stored_method(config)
-    if choice.quantization or method or source.adapter:
+    if not missing and (choice.quantization or method or source.adapter):
         as_loaded = skeleton.build(source, choice, config, tied=False)
         locating.settle(as_loaded, length)
         quantizing_as = bitsandbytes.config_for(choice, as_loaded)
@@ -76,8 +85,17 @@ def _built(source: Source, choice: ModelChoice, config: PretrainedConfig, length
         whole_because = f"the package that runs {method} works on the whole model"
     elif source.adapter is not None:
         whole_because = adapters.shared(source)
-    architecture = locating.locate(as_loaded)
-    return Subject(source, config, as_configured, as_loaded, architecture, quantization, quantizing_as, whole_because)
+    return Subject(
+        source=source,
+        config=config,
+        as_configured=as_configured,
+        as_loaded=as_loaded,
+        architecture=locating.locate(as_loaded),
+        quantization=quantization,
+        quantizing_as=quantizing_as,
+        whole_because=whole_because,
+        missing=missing,
+    )
 
 
 def context(subject: Subject) -> int | None:

@@ -58,8 +58,11 @@ def stored_config(config: PretrainedConfig) -> Any:
     return found or getattr(config.get_text_config(decoder=True), "quantization_config", None)
 
 
-def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) -> None:
-    """Raise SourceError for a stored quantization that cannot be read here, UsageError for quantizing it once more."""
+def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) -> str | None:
+    """What is to be installed before a stored quantization runs, in a sentence; None if nothing is.
+
+    Raises SourceError for one that transformers does not know, UsageError for quantizing it once more.
+    """
     if source.gguf_file and choice.quantization:
         asked = spelled("quantization", choice.quantization)
         raise UsageError(
@@ -67,7 +70,7 @@ def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) 
         )
     method = stored_method(config)
     if method is None:
-        return
+        return None
     from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
     if not any(name.startswith(method) for name in AUTO_QUANTIZER_MAPPING):
@@ -86,10 +89,11 @@ def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) 
     if missing:
         names = " ".join(_DISTRIBUTIONS.get(package, package.replace("_", "-")) for package in missing)
         plural = "s" if len(missing) > 1 else ""
-        raise SourceError(
+        return (
             f"{source.name!r} is stored quantized with {method}, which needs the "
             f"package{plural} {names.replace(' ', ' and ')}: install it with 'pip install {names}'"
         )
+    return None
 
 
 def check_quantized(source: Source, method: str, tensors: Sequence[StoredTensor]) -> None:
