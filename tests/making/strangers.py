@@ -615,20 +615,18 @@ TOO_LARGE = (
     Stranger(
         "100,000 decoded tokens in tokenizer_config.json",
         TOKENIZE,
-        ("index",),
+        ("tokenizer_config.json", "'./model'", "added_tokens_decoder", "100,000"),
         lambda f: tokenizer_config(added_tokens_decoder={str(each.pop("id")): each for each in _many_tokens(100_000)})(
             f
         ),
         apart=True,
-        harmless=True,
     ),
     Stranger(
         "100,000 added tokens in tokenizer.json",
         TOKENIZE,
-        ("index",),
+        ("tokenizer.json", "'./model'", "added_tokens"),
         tokenizer(lambda t: t["added_tokens"].extend(_many_tokens(100_000))),
         apart=True,
-        harmless=True,
     ),
     Stranger(
         "added_tokens.json of 100,000",

@@ -17,8 +17,9 @@ from huggingface_hub import close_session, constants
 from safetensors.torch import load_file
 from typer.testing import Result
 
-from tests.making.checkpoints import change_config, sharded_bin, to_shards
+from tests.making.checkpoints import change_config, change_weights, sharded_bin, to_shards
 from tests.making.hub import BROKEN, GATED, PRIVATE, LoopbackHub, Refusal, files_of
+from tests.making.strangers import gguf
 from txinspect.errors import SourceError, UsageError
 from txinspect.queries import ModelChoice
 from txinspect.sources import bundled_models, checkpoint
@@ -285,6 +286,62 @@ def test_only_shards_in_use_are_fetched(online: LoopbackHub, opt: Path, tmp_path
     assert set(shards) <= set(online.fetched())
     assert whole["tensors"][0]["values"] == report(run_cli(*asked[:3], str(opt), *asked[4:]))["tensors"][0]["values"]
     assert report(run_cli(*asked, "--offline"))["tensors"] == whole["tensors"]
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_one_file_comes_before_shards_as_in_transformers(
+    offline: bool, online: LoopbackHub, model: Path, tmp_path: Path, run_cli: Run
+) -> None:
+    """A repository that was converted: a file of safetensors, shards of it with other numbers, an index of torch's."""
+    whole = files_of(model)
+    change_weights(model, lambda tensors: [tensor.add_(1) for tensor in tensors.values()] and None)
+    expected = report(run_cli("embed", "hi", "-m", "./model", "--json"))["tensors"]
+    to_shards(model)
+    shards = {name: content for name, content in files_of(model).items() if name.startswith("model")}
+    index = {
+        "pytorch_model.bin.index.json": b'{"metadata": {}, "weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}'
+    }
+    online.add(REPO, whole | shards | index)
+    asked = ("embed", "hi", "-m", REPO, "--json")
+    found = report(run_cli(*asked))
+    assert [Path(each["path"]).name for each in found["loading"]["files"]] == ["model.safetensors"]
+    assert found["tensors"] != expected
+    more = ["--offline"] * offline
+    assert report(run_cli(*asked, *more))["tensors"] == found["tensors"]
+    plan = report(run_cli(*asked, "--dry-run", *more))
+    assert [Path(each["path"]).name for each in plan["loading"]["files"]] == ["model.safetensors"]
+
+
+def test_an_adapter_alone_on_the_hub(online: LoopbackHub, opt: Path, tmp_path: Path, run_cli: Run) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(opt), config)
+    model.save_pretrained(str(tmp_path / "adapter"))
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": REPO}))
+    online.add(REPO, files_of(opt))
+    online.add("team/adapter", files_of(tmp_path / "adapter"))
+    asked = ("run", "hi", "-s", "logits", "--json", "--values", "-m")
+    found = report(run_cli(*asked, "team/adapter"))
+    assert found["tensors"][0]["values"] == report(run_cli(*asked, tmp_path / "adapter"))["tensors"][0]["values"]
+    assert found["tensors"][0]["values"] != report(run_cli(*asked, opt))["tensors"][0]["values"]
+    assert report(run_cli(*asked, "team/adapter", "--offline"))["tensors"] == found["tensors"]
+
+
+def test_gguf_files_alone_on_the_hub(online: LoopbackHub, model: Path, run_cli: Run) -> None:
+    gguf()(model)
+    content = (model.parent / "model.gguf").read_bytes()
+    online.add("team/one", {"m.gguf": content})
+    online.add("team/two", {"m.Q4_0.gguf": content, "m.Q8_0.gguf": content, "README.md": b"# two"})
+    expected = report(run_cli("tokenize", "hi", "-m", "./model.gguf", "--json"))["input"]
+    for name in ("team/one", "team/two/m.Q8_0.gguf"):
+        assert report(run_cli("tokenize", "hi", "-m", name, "--json"))["input"] == expected
+        assert report(run_cli("tokenize", "hi", "-m", name, "--json", "--offline"))["input"] == expected
+    said = sentence(run_cli("tokenize", "hi", "-m", "team/two"))
+    assert "holds 2 .gguf files, m.Q4_0.gguf, m.Q8_0.gguf: give one of them, such as team/two/m.Q4_0.gguf" in said
+    assert "has no file 'x.gguf'" in sentence(run_cli("tokenize", "hi", "-m", "team/two/x.gguf"))
 
 
 def test_surplus_tensors_in_shards_that_are_not_fetched(online: LoopbackHub, model: Path, run_cli: Run) -> None:

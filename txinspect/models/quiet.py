@@ -17,6 +17,9 @@ from txinspect.models.cache import cached_at
 from txinspect.sources import torch_files
 from txinspect.version import untested
 
+_MOST_SAID = 5
+"""Messages that an error takes along."""
+
 
 @contextmanager
 def as_source_error(
@@ -48,7 +51,10 @@ def as_source_error(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' warnings and progress bars off the terminal: txinspect says what matters itself."""
+    """Keep transformers' warnings and progress bars off the terminal: txinspect says what matters itself.
+
+    An error that is raised while it is open takes with it what was said before, for the traceback of -v.
+    """
     if (folder := cached_at("inductor")) is not None:
         # torch's compiler makes a folder when it is imported: in the cache, not among the temporary files for ever.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
@@ -56,16 +62,33 @@ def quiet() -> Iterator[None]:
 
     # bitsandbytes warns of optional kernels whenever it is imported.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    level = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.CRITICAL)
+    logger, heard = logging.getLogger("transformers"), _Heard()
+    handlers, bars = logger.handlers, transformers_logging.is_progress_bar_enabled()
+    logger.handlers = [heard]
     transformers_logging.disable_progress_bar()
     try:
         # Some bars, such as that of GGUF, know no switch.
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as warned, redirect_stderr(StringIO()):
+            warnings.simplefilter("always")
             yield
+    except Exception as error:
+        said = dict.fromkeys([*heard.messages, *(str(each.message) for each in warned)])
+        for message in list(said)[:_MOST_SAID]:
+            error.add_note(f"before it, a library said: {message}")
+        raise
     finally:
-        transformers_logging.set_verbosity(level)
+        logger.handlers = handlers
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+class _Heard(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.messages.append(record.getMessage())

@@ -411,12 +411,19 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
     except SourceError as error:
         if advice := _sentencepiece_is_missing(source, folder):
             raise SourceError(advice) from error
+        if "instantiate the backend tokenizer" in str(error):
+            raise SourceError(
+                f"{source.name!r} has no vocabulary: neither tokenizer.json nor what it is made of is in {folder}; copy "
+                f"the files from the model it was made from"
+            ) from error
         raise
     return tokenizer
 
 
 def _blame(folder: Path, made: Callable[[Path], object]) -> str | None:
     """The key of the tokenizer's files without which it can be made, and its value; None if it is not one alone."""
+    if not (folder / "tokenizer.json").is_file():  # it may be that what is missing
+        return None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if not (folder / name).is_file():
             continue

@@ -136,13 +136,18 @@ def offered(source: Source) -> WeightListing:
             tensors += stored([file.path])
         elif file.header is not None:
             tensors += of_header(file.header(), Path(file.name))
-    folder = source.folder(INDEX_FILES)
-    in_shards = not any(file.name in _NAMES for file in remote)
-    index = (
-        next((folder / name for name in INDEX_FILES if opening.is_there(folder / name)), None) if in_shards else None
-    )
+    index = _index_of([file.name for file in remote], source)
     to_fetch = {file.name: file.size or 0 for file in remote if file.path is None}
     return WeightListing(files, tensors, to_fetch, _weight_map(index) if index else {})
+
+
+def _index_of(files: list[str], source: Source) -> Path | None:
+    """The index of weight files in shards on the Hub; None where they are one file."""
+    if not files or files[0] in _NAMES:
+        return None
+    name = INDEX_FILES[0] if files[0].endswith(".safetensors") else INDEX_FILES[1]
+    index = source.folder((name,)) / name
+    return index if opening.is_there(index) else None
 
 
 def here(source: Source) -> list[Path]:

@@ -89,7 +89,7 @@ def _stored_safetensors(file: Path) -> list[StoredTensor]:
             if length > file.stat().st_size:
                 raise ValueError(f"its header would be {length} bytes long")
             return of_header(json.loads(stream.read(length)), file, 8 + length)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise SourceError(f"{file} is damaged or truncated ({error}): fetch it again") from error
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from txinspect.errors import SourceError, spelled
 from txinspect.sources import opening
 from txinspect.sources.bundled_models import alternatives, bundled_models, cached_models
-from txinspect.sources.names import CONFIG_FILES, INDEX_FILES
+from txinspect.sources.names import CONFIG_FILES
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Repository:
 
         Raises SourceError if there are none, the Hub cannot be reached, or offline where they are not in the cache.
         """
-        folder = self.folder(CONFIG_FILES + INDEX_FILES)
+        folder = self.folder(CONFIG_FILES)
         return _cached_weights(self, folder) if self.offline else _listed_weights(self, commit=folder.name)
 
 
@@ -198,5 +198,6 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise SourceError(f"{name} is neither a directory nor a Hub id: {otherwise()}") from error
     except (OSError, errors.HTTPError, errors.RevisionResolutionError) as error:  # type: ignore[attr-defined]
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        said = str(error).splitlines()[0].strip().rstrip(":") if str(error).strip() else ""
+        reason = said or type(error).__name__
         raise SourceError(f"{name}{at} could not be fetched from the Hub: {reason}") from error
