@@ -413,8 +413,8 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
             raise SourceError(advice) from error
         if "instantiate the backend tokenizer" in str(error):
             raise SourceError(
-                f"{source.name!r} has no vocabulary: neither tokenizer.json nor what it is made of is in {folder}; copy "
-                f"the files from the model it was made from"
+                f"{source.name!r} has no vocabulary: neither tokenizer.json nor what it is made of is in {folder}; "
+                f"copy the files from the model it was made from"
             ) from error
         raise
     return tokenizer
