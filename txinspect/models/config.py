@@ -81,6 +81,7 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
             folder, trust_remote_code=choice.trust_remote_code, local_files_only=True
         )
     _check_numbers(source, config)
+    config.return_dict = True  # what is read of the model's output is read by its name
     return config
 
 

@@ -18,6 +18,7 @@ from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
     from txinspect.models.subject import Subject
+    from txinspect.sources.headers import StoredTensor
 
 
 _WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile", "_fsdp_wrapped_module.": "FSDP"}
@@ -69,6 +70,32 @@ def check_whole(subject: Subject, names: Collection[str]) -> None:
     missing = model.state_dict().keys() - model.all_tied_weights_keys.keys() - there
     absent = [name for name in missing if not any(each.search(name) for each in excused)]
     complain_of_missing(subject.source, absent, names)
+
+
+def check_shapes(subject: Subject, tensors: Sequence[StoredTensor]) -> None:
+    """Raise SourceError for a tensor of a checkpoint that goes into the model as it is, and is of another shape there.
+
+    What a quantization is stored as, a .gguf file and the base of an adapter are not looked at.
+    """
+    if subject.source.gguf_file or subject.source.adapter or stored.stored_method(subject.config) is not None:
+        return
+    shapes = {name: tuple(each.shape) for name, each in subject.as_configured.state_dict().items()}
+    found = destinations(subject, [each.name for each in tensors])
+    plain = [(found[each.name].tensors[0], each.shape) for each in tensors if not found[each.name].converted]
+    complain_of_shapes(
+        subject.source,
+        [(name, shape, shapes[name]) for name, shape in plain if name in shapes and shape != shapes[name]],
+    )
+
+
+def complain_of_shapes(source: Source, mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Raise SourceError that names a tensor that does not fit, where there are any: name, as stored, as configured."""
+    if mismatched:
+        name, in_file, wanted = min(mismatched)
+        raise SourceError(
+            f"the weights of {source.name!r} do not fit its config.json: {name} is {list(in_file)} in the checkpoint "
+            f"and {list(wanted)} according to the config{and_more(mismatched)}"
+        )
 
 
 def surplus(subject: Subject, names: Collection[str]) -> list[str]:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from txinspect.errors import SourceError
 from txinspect.models import adapters, gguf_files, keys
 from txinspect.models.device import device_for
 from txinspect.models.quiet import as_source_error, quiet
 from txinspect.patching import patched
 from txinspect.queries import ModelChoice
-from txinspect.sources import checkpoint
+from txinspect.sources import checkpoint, headers
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
@@ -61,6 +60,7 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
         stack.enter_context(as_source_error(f"the weights of {source.name!r} could not be loaded", found.files[0]))
         names = found.all_names()
         keys.check_whole(subject, names)
+        keys.check_shapes(subject, headers.stored(found.files))  # before memory is taken for what does not fit
         if choice.quantization:
             _give_back_freed_blocks()
         read = stack.enter_context(_noted())
@@ -203,10 +203,5 @@ def _config_of(model_class: type[PreTrainedModel], config: PretrainedConfig) -> 
 
 def _check_fit(source: Source, found: dict[str, Any]) -> None:
     """Raise SourceError unless the checkpoint held every tensor of the model, in its shape."""
-    if mismatched := sorted(found["mismatched_keys"]):
-        name, stored, wanted = mismatched[0]
-        raise SourceError(
-            f"the weights of {source.name!r} do not fit its config.json: {name} is {list(stored)} in the checkpoint "
-            f"and {list(wanted)} according to the config{keys.and_more(mismatched)}"
-        )
+    keys.complain_of_shapes(source, found["mismatched_keys"])
     keys.complain_of_missing(source, found["missing_keys"])

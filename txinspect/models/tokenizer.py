@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-PATIENCE = 8.0
+PATIENCE = 10.0
 """Seconds that a tokenizer may take over a short text."""
 
-TOKENS_A_BYTE, MOST_TOKENS = 4, 1_000
-"""Tokens that a byte of text may become at most, and how many may stand around them."""
+TOKENS_A_BYTE, MOST_TOKENS = 16, 1_000
+"""Tokens that a byte of text may become at most, and how many may stand around them: a ligature of three bytes, such as
+U+FDFA, is taken apart into 18 letters."""
 
 LARGEST_ID = 10_000_000
 """Of a token; the largest vocabularies have a million."""

@@ -15,6 +15,9 @@ from typing import Literal
 Outcome = Literal["well", "panicked", "crashed", "too long", "too much"]
 """How it ended. An ordinary exception is an end that is well: here it is raised again."""
 
+IS_SAFE = hasattr(os, "fork") and sys.platform != "darwin"
+"""Whether a process can be forked: on a Mac its own frameworks may bring the child down."""
+
 ROOM = 4 << 30
 """Bytes that the trial may take beyond what this process has."""
 
@@ -27,10 +30,10 @@ _OUTCOMES: dict[int, Outcome] = {_PANICKED: "panicked", _EXPLODED: "too much"}
 def attempt(work: Callable[[], bool], seconds: float) -> Outcome:
     """How some work ends, which returns whether it made no more than it may; what it prints is gone, and what it makes.
 
-    Where a process cannot be forked in safety (on Windows, beside threads), the work is not tried and taken to end
-    well.
+    Where a process cannot be forked in safety (on Windows, on a Mac, beside threads), the work is not tried and taken
+    to end well.
     """
-    if not hasattr(os, "fork") or threading.active_count() > 1:
+    if not IS_SAFE or threading.active_count() > 1:
         return "well"
     sys.stdout.flush()
     sys.stderr.flush()

@@ -9,12 +9,15 @@ from typing import Any
 from txinspect.errors import SourceError
 from txinspect.queries import shown
 from txinspect.sources import checkpoint
-from txinspect.sources.config import FIELD_NAMES
+from txinspect.sources.config import FIELD_NAMES, TEXT_PARTS
 from txinspect.sources.source import Source
 from txinspect.wording import counted
 
 LARGEST = 2**31 - 1
-"""No number of a config is larger: the longest contexts have ten million positions, the largest tables 10⁹ rows."""
+"""No size of a config is larger: the longest contexts have ten million positions, the largest tables 10⁹ rows."""
+
+_SIZES = ("_size", "_dim", "_layers", "_heads", "_rank", "_experts", "_width", "_channels")
+"""How the names of sizes end, beside those in FIELD_NAMES."""
 
 MOST_LAYERS = 2_000
 """Of a model whose weights are not here; the deepest had 1,000 (Wang et al. 2022, DeepNet)."""
@@ -68,11 +71,11 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "layer_types": (_is_strings, "a list of names"),
     "num_labels": (lambda value: isinstance(value, int) and 0 <= value <= MOST_LABELS, f"at most {MOST_LABELS:,}"),
     "quantization_config": (lambda value: isinstance(value, dict), "an object"),
-    "return_dict": (lambda value: value is True, "true"),
     "text_config": (lambda value: isinstance(value, dict), "an object"),
     "torch_dtype": (_is_dtype, "the name of a type, such as float16"),
 }
-"""Keys that transformers trusts, and what they hold where they are not null."""
+"""Keys that transformers trusts, of a model or of the part that is its language model, and what they hold where they
+are not null."""
 
 
 def check_config(source: Source, config: Mapping[str, Any]) -> None:
@@ -84,14 +87,19 @@ def check_config(source: Source, config: Mapping[str, Any]) -> None:
     for count, (path, key, value) in enumerate(_values("", config)):
         if count > MOST_KEYS:
             raise SourceError(f"config.json of {source.name!r} has more than {MOST_KEYS:,} keys: fetch it again")
-        if key.startswith("__"):
-            raise wrong(path, value, "a key that begins with __ is none of a model's; take it out")
-        if key in KINDS and value is not None and not KINDS[key][0](value):
+        if key == "__dict__" or (key.startswith("__") and hasattr(object, key)):
+            raise wrong(path, value, "that is a name of Python's own, none of a model's; take it out")
+        trusted = path.rpartition(".")[0] in ("", *TEXT_PARTS) and key in KINDS
+        if trusted and value is not None and not KINDS[key][0](value):
             raise wrong(path, value, f"it must be {KINDS[key][1]}")
-        if isinstance(value, int) and not isinstance(value, bool) and value > LARGEST:
-            raise wrong(path, value, f"no model has a number beyond {LARGEST:,}")
+        if isinstance(value, int) and value > LARGEST and _is_size(key):
+            raise wrong(path, value, f"no model has a size beyond {LARGEST:,}")
         if key in FIELD_NAMES["num_hidden_layers"] and isinstance(value, int) and value > _SHARED + _BESIDE:
             _check_layers(source, path, value)
+
+
+def _is_size(key: str) -> bool:
+    return key.endswith(_SIZES) or any(key in names for names in FIELD_NAMES.values())
 
 
 def _values(path: str, config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -99,7 +107,7 @@ def _values(path: str, config: Mapping[str, Any]) -> Iterator[tuple[str, str, An
     for key, value in config.items():
         here = f"{path}.{key}" if path else key
         yield here, key, value
-        if isinstance(value, dict) and key not in ("id2label", "label2id"):
+        if isinstance(value, dict) and key not in ("id2label", "label2id", "quantization_config"):
             yield from _values(here, value)
 
 
