@@ -22,7 +22,7 @@ from txinspect.queries import ModelChoice
 
 HOUSE = Path(txinspect.__file__).parent
 
-GROUND = {"version", "errors", "wording", "files", "stages", "records", "queries", "patching", "pooling"}
+GROUND = {"version", "errors", "wording", "files", "opening", "stages", "records", "queries", "patching", "pooling"}
 
 WINGS: dict[str, set[str]] = {
     "ground": {"ground"},

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not trial.IS_SAFE, reason="nothing is tried here
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads of the test runner are none of ours."""
-    monkeypatch.setattr(trial.threading, "active_count", lambda: 1)
+    monkeypatch.setattr("threading.active_count", lambda: 1)
 
 
 class PanicException(BaseException):

@@ -34,6 +34,7 @@ from txinspect.queries import ModelChoice, Notify
 from txinspect.records import CheckRecord, InputRecord
 from txinspect.sources.source import resolve
 from txinspect.stages import layer_of, part_of
+from txinspect.wording import some_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -175,13 +176,15 @@ class _Comparison:
             self._compare(name, tensor)
         for pair in self.query.names:
             ours = pair.partition("=")[2]
+            if ours not in self.this:
+                raise InspectError(f"{pair}: no stage {ours!r} was compared; name it by {spelled('stages', (ours,))}")
             if ours in self.this and ours not in self.apart:
                 there, here = list(theirs[ours].shape), list(self.this[ours].shape)
                 raise InspectError(f"{pair}: {there} in {self.query.against_file} and {here} here are no pair")
         if not self.apart:
             raise InspectError(
                 f"{self.query.against_file} holds no stage that was compared, in its shape: it has "
-                f"{', '.join(list(theirs)[:3])}, …; name the stages by {spelled('stages')}, or others' names by "
+                f"{some_of(list(theirs))}; name the stages by {spelled('stages')}, or others' names by "
                 f"{spelled('names', ('theirs=ours',))}"
             )
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from txinspect.errors import InspectError
-from txinspect.wording import some_of
+from txinspect import opening
+from txinspect.errors import InspectError, first_line
+from txinspect.wording import short_bytes, some_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
+
+LARGE, MOST_PACKED = 100_000_000, 200
+"""Bytes from which an array is looked at before it is unpacked, and how many times smaller it may be packed."""
 
 
 def load(path: Path, pairs: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -20,12 +26,18 @@ def load(path: Path, pairs: Sequence[str] = ()) -> dict[str, Tensor]:
     """
     if path.suffix not in (".safetensors", ".npz"):
         raise InspectError(f"{path} is neither a .safetensors nor an .npz file: give one that --save wrote")
+    if not opening.is_there(path):
+        raise InspectError(f"there is no file {path}: give one that --save wrote")
+    opening.check(path, None, advice="give one that --save wrote")
     try:
-        tensors = _safetensors(path) if path.suffix == ".safetensors" else _npz(path)
-    except FileNotFoundError:
-        raise InspectError(f"there is no file {path}: give one that --save wrote") from None
+        found = _safetensors(path) if path.suffix == ".safetensors" else _npz(path)
+    except InspectError:
+        raise
     except Exception as error:
-        raise InspectError(f"{path} cannot be read as {path.suffix}: {error}") from error
+        raise InspectError(f"{path} cannot be read as {path.suffix} ({first_line(error)}): give another") from error
+    if not found:
+        raise InspectError(f"{path} holds no tensors: give one that --save wrote")
+    tensors = {name: _comparable(path, name, tensor) for name, tensor in found.items()}
     for pair in pairs:
         theirs, _, ours = pair.partition("=")
         if theirs not in tensors:
@@ -44,5 +56,27 @@ def _npz(path: Path) -> dict[str, Tensor]:
     import numpy as np
     import torch
 
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: torch.from_numpy(archive[name]) for name in archive.files if name != "__metadata__"}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.file_size > LARGE and member.file_size > MOST_PACKED * member.compress_size:
+                raise InspectError(
+                    f"{path} would unpack {short_bytes(member.compress_size)} of {member.filename} to "
+                    f"{short_bytes(member.file_size)}: that is no tensor of a model; give another"
+                )
+    with np.load(path, allow_pickle=False) as arrays:
+        names = [name for name in arrays.files if name != "__metadata__"]
+        # torch has the machine's own order of bytes alone.
+        return {name: torch.from_numpy(_native(arrays[name])) for name in names}
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _comparable(path: Path, name: str, tensor: Tensor) -> Tensor:
+    """A tensor in a type that torch computes with. Raises InspectError for complex numbers."""
+    if tensor.is_complex():
+        raise InspectError(f"{path} holds complex numbers in {name!r}, which are not compared: save their parts apart")
+    if str(tensor.dtype).startswith("torch.float8"):
+        return tensor.float()
+    return tensor.byte() if str(tensor.dtype) == "torch.bool" else tensor

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from txinspect import opening
 from txinspect.errors import InspectError, spelled
 from txinspect.files import written_whole
 from txinspect.sources.bundled_models import hub_cache
@@ -63,6 +64,8 @@ def check_destination(path: Path, sources: Iterable[Source], *, overwrite: bool)
     """
     _check_writable(path)
     real = path.resolve()  # what links lead to
+    if path.exists():
+        opening.check(path, None, advice="give the name of one to write")
     for source in sources:
         if source.owns(real) and not (path.exists() and is_ours(path)):
             raise InspectError(f"{path} is a file of the model {source.name!r}, or would be: save it elsewhere")
@@ -110,6 +113,8 @@ def _check_writable(path: Path) -> None:
             raise InspectError(f"{path} cannot be written: no permission to write into {path.parent}")
     except OSError as error:
         raise InspectError(f"{path} cannot be written: {error.strerror}") from error
+    except RuntimeError as error:
+        raise InspectError(f"{path} cannot be written: it is a link that leads back to itself") from error
 
 
 def _write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[str]:

@@ -73,7 +73,10 @@ def read_text(text: Text = None, file: TextFile = None) -> Given:
 
 def _all(stream: IO[bytes], where: str = "standard input") -> bytes:
     """All that a stream holds. Raises InspectError for more than any text may have: it may have no end."""
-    content = stream.read(MOST_BYTES + 1)
+    try:
+        content = stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InspectError(f"{where} cannot be read: {error.strerror}") from error
     if len(content) > MOST_BYTES:
         raise InspectError(f"{where} holds more than {short_bytes(MOST_BYTES)}: give a part of it")
     return content

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from txinspect import opening
 from txinspect.errors import InspectError
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ def load(path: Path, width: int, layers: int) -> dict[int, Translator]:
                     f"{path} is a lens for another width: its layer {index} has {list(each.shape)}, and the model "
                     f"needs {list(shape)}"
                 )
+            if each is not None and not each.is_floating_point():
+                raise InspectError(
+                    f"{path} is no lens, which is of real numbers: its layer {index} is of type "
+                    f"{str(each.dtype).removeprefix('torch.')}"
+                )
         multiplies = "J" in own or "jacobian" in own
         # A tuned lens counts by the layer that the hidden states enter.
         found[index if multiplies else index - 1] = Translator(matrix, bias, added=not multiplies)
@@ -76,8 +82,9 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
     """The tensors of a .safetensors file, or of a .pt file by the unpickler that builds tensors alone."""
     import torch
 
-    if not path.is_file():
+    if not opening.is_there(path):
         raise InspectError(f"there is no file {path}: give a lens as .safetensors or .pt")
+    opening.check(path, None, advice="give a lens as .safetensors or .pt")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from txinspect import opening
 from txinspect.errors import InspectError, SourceError, first_line, spelled
 from txinspect.models.quiet import quiet
 from txinspect.queries import shown
-from txinspect.sources import checkpoint, headers, opening
+from txinspect.sources import checkpoint, headers
 from txinspect.sources.adapter_checks import check_patterns
 from txinspect.sources.names import ADAPTER_CONFIG
 from txinspect.sources.source import Source

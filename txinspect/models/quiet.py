@@ -34,7 +34,7 @@ def as_source_error(
     except InspectError:
         raise
     except pickle.UnpicklingError as error:
-        raise SourceError(torch_files.pickled(file) if file else f"{what}: {first_line(error)}") from error
+        raise SourceError(_refused(file) if file else f"{what}: {first_line(error)}") from error
     except Exception as error:
         # A name that is not where it was is a matter of versions, not of packages.
         if isinstance(error, ImportError) and "cannot import name" not in str(error):
@@ -80,6 +80,18 @@ def quiet() -> Iterator[None]:
         logger.handlers = handlers
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+def _refused(file: Path) -> str:
+    """The sentence about a file that torch does not open as weights alone."""
+    try:
+        torch_files.read(file)
+    except SourceError as error:
+        return str(error)
+    return (
+        f"{file} holds tensors alone, but in a protocol of pickle that torch does not open as weights: save it again "
+        f"by torch.save without pickle_protocol, or as safetensors"
+    )
 
 
 class _Heard(logging.Handler):

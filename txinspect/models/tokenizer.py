@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from txinspect import opening
 from txinspect.errors import InspectError, SourceError, spelled
 from txinspect.models import gguf_files, trial
 from txinspect.models.blame import blamed
@@ -30,7 +31,6 @@ from txinspect.models.quantization.stored import is_installed
 from txinspect.models.quiet import as_source_error, quiet
 from txinspect.queries import LESSON, shown
 from txinspect.records import InputRecord, TokenRecord
-from txinspect.sources import opening
 from txinspect.sources.gguf_header import read_header
 from txinspect.sources.names import CONFIG_FILES, TOKENIZER_FILES
 from txinspect.sources.source import Source

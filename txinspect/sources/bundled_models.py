@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from txinspect import opening
+from txinspect.errors import SourceError
+
 BUNDLED = Path(__file__).parent.parent / "bundled"
 """One folder per bundled model."""
 
@@ -37,8 +40,8 @@ def cached_folder(name: str) -> Path:
     repository = hub_cache() / f"models--{name.replace('/', '--')}"
     snapshots = sorted(repository.glob("snapshots/*/"), key=lambda folder: folder.stat().st_mtime)
     try:
-        main = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        main = opening.read_text(repository / "refs" / "main", opening.SMALL).strip()
+    except SourceError:
         main = ""
     return next((folder for folder in snapshots if folder.name == main), (snapshots or [repository])[-1])
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from txinspect import opening
 from txinspect.errors import SourceError
 from txinspect.queries import shown
-from txinspect.sources import opening, torch_files
+from txinspect.sources import torch_files
 from txinspect.sources.headers import StoredTensor, of_header, stored
 from txinspect.sources.names import INDEX_FILES, SAFETENSORS_FILES, TORCH_FILES
 from txinspect.sources.source import Source

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from txinspect import opening
 from txinspect.errors import SourceError
-from txinspect.sources import opening
 from txinspect.sources.bundled_models import alternatives
 from txinspect.sources.source import Source, looks_like_hub_id
 from txinspect.wording import some_of

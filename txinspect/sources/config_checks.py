@@ -54,6 +54,11 @@ def _is_auto_map(value: Any) -> bool:
     )
 
 
+def _is_quantization(value: Any) -> bool:
+    """Whether a method is named, or told by what bitsandbytes' first configs had in its place."""
+    return isinstance(value, dict) and any(value.get(key) for key in ("quant_method", "load_in_8bit", "load_in_4bit"))
+
+
 def _is_labels(value: Any) -> bool:
     return _is_bounded(value) and all(str(key).lstrip("-").isdecimal() for key in value)
 
@@ -70,7 +75,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "label2id": (_is_bounded, f"an object of at most {MOST_LABELS:,} labels and numbers"),
     "layer_types": (_is_strings, "a list of names"),
     "num_labels": (lambda value: isinstance(value, int) and 0 <= value <= MOST_LABELS, f"at most {MOST_LABELS:,}"),
-    "quantization_config": (lambda value: isinstance(value, dict), "an object"),
+    "quantization_config": (_is_quantization, "an object that names a quant_method; take the key out if there is none"),
     "text_config": (lambda value: isinstance(value, dict), "an object"),
     "torch_dtype": (_is_dtype, "the name of a type, such as float16"),
 }

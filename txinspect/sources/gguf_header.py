@@ -14,8 +14,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from txinspect import opening
 from txinspect.errors import SourceError, first_line
-from txinspect.sources import opening
 
 _SCALARS = {
     0: "<B",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from txinspect import opening
 from txinspect.errors import SourceError
-from txinspect.sources import opening, torch_files
+from txinspect.sources import torch_files
 from txinspect.sources.gguf_header import read_header
 
 _DTYPES = {

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from txinspect import opening
 from txinspect.errors import SourceError, spelled
-from txinspect.sources import opening
-from txinspect.sources.bundled_models import alternatives, bundled_models, cached_models
+from txinspect.sources.bundled_models import alternatives, bundled_models, cached_models, hub_cache
 from txinspect.sources.names import CONFIG_FILES
 
 
@@ -137,6 +137,23 @@ def _listed_weights(repository: Repository, commit: str) -> list[HubFile]:
     return found
 
 
+def _revision(repository: Repository) -> str | None:
+    """The revision to ask for: of a branch in the local cache the commit that its reference holds, blanks aside.
+
+    Raises SourceError for a reference that huggingface_hub would wait for, or that holds no commit.
+    """
+    name = repository.revision or "main"
+    reference = hub_cache() / f"models--{repository.id.replace('/', '--')}" / "refs" / name
+    if not opening.is_there(reference) or reference.is_dir():
+        return repository.revision
+    content = opening.read(reference, opening.SMALL).decode("ascii", "replace")
+    if not repository.offline:
+        return repository.revision
+    if not re.fullmatch("[0-9a-f]{40}", content.strip()):
+        raise SourceError(f"{reference} in the local cache holds no commit: remove it, and fetch the model again")
+    return repository.revision if content == content.strip() else content.strip()
+
+
 def _snapshot(repository: Repository, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.logging import set_verbosity
@@ -146,11 +163,12 @@ def _snapshot(repository: Repository, patterns: Sequence[str]) -> Path:
     set_verbosity(logging.CRITICAL)
     if not os.isatty(2):
         disable_progress_bars()
+    revision = _revision(repository)
     with _as_source_error(repository):
         return Path(
             snapshot_download(
                 repository.id,
-                revision=repository.revision,
+                revision=revision,
                 allow_patterns=list(patterns),
                 local_files_only=repository.offline,
             )

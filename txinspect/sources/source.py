@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from txinspect import opening
 from txinspect.errors import SourceError, UsageError, spelled
 from txinspect.queries import ModelChoice, shown
-from txinspect.sources import opening
 from txinspect.sources.adapter_checks import check_adapter
 from txinspect.sources.bundled_models import alternatives, bundled_folder, bundled_models
 from txinspect.sources.gguf_header import read_header

@@ -16,9 +16,9 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
+from txinspect import opening
 from txinspect.errors import SourceError, first_line
 from txinspect.queries import shown
-from txinspect.sources import opening
 
 ZIP = b"PK\x03\x04"
 

@@ -44,8 +44,8 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def check(path: Path, most: int | None, what: str | None = None) -> int:
-    """The size of a file that can be read; `what` is what sentences call it.
+def check(path: Path, most: int | None, what: str | None = None, advice: str = "fetch the model's files again") -> int:
+    """The size of a file that can be read; `what` is what sentences call it, `advice` what to do about another thing.
 
     Raises SourceError for anything but a regular file, and for one of more than `most` bytes.
     """
@@ -58,7 +58,7 @@ def check(path: Path, most: int | None, what: str | None = None) -> int:
         raise SourceError(f"{what} cannot be looked up: {error}") from error
     if not stat.S_ISREG(found.st_mode):
         kind = next((kind for is_kind, kind in _KINDS if is_kind(found.st_mode)), "no file")
-        raise SourceError(f"{what} is {kind}, not a file: fetch the model's files again")
+        raise SourceError(f"{what} is {kind}, not a file: {advice}")
     if most is not None and found.st_size > most:
         raise SourceError(
             f"{what} is {short_bytes(found.st_size)} large, and a file of its kind has at most {short_bytes(most)}: "
