@@ -629,3 +629,17 @@ def test_nothing_is_left_among_temporary_files(
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     assert run_process("run", "hi", "-s", "logits", "--8bit").returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_native_code_prints_is_not_the_report(capfd: pytest.CaptureFixture[str]) -> None:
+    """The tokenizers library prints of some vocabularies, straight to the descriptor."""
+    from txinspect.cli import output
+
+    with output.reserved():
+        os.write(1, b"a stranger's line\n")
+        print("another one")
+    os.write(1, b"the report\n")
+    out, err = capfd.readouterr()
+    assert out == "the report\n"
+    assert "a stranger's line" in err
+    assert "another one" in err
