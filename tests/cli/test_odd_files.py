@@ -17,6 +17,8 @@ from tests.making.bad_input import EMBED, Run, in_model, sentence
 from tests.making.checkpoints import change_config, to_torch
 from txinspect import DiffQuery, RunQuery, inspect
 
+pytestmark = pytest.mark.strangers
+
 LOGITS = "logits"
 TEXT = "hi there"
 

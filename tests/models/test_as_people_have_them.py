@@ -23,6 +23,8 @@ from txinspect import ModelChoice, RunQuery, TokenizeQuery, inspect
 from txinspect.commands.plan import PlanQuery
 from txinspect.commands.tree import TreeQuery
 
+pytestmark = pytest.mark.strangers
+
 TEXT = "abc def"
 
 

@@ -26,6 +26,8 @@ from tests.making.checkpoints import (
     to_torch,
 )
 
+pytestmark = pytest.mark.strangers
+
 # The place of a model
 
 
