@@ -149,7 +149,7 @@ def _revision(repository: Repository) -> str | None:
     content = opening.read(reference, opening.SMALL).decode("ascii", "replace")
     if not repository.offline:
         return repository.revision
-    if not re.fullmatch("[0-9a-f]{40}", content.strip()):
+    if not re.fullmatch(r"[0-9A-Za-z]+", content.strip()):
         raise SourceError(f"{reference} in the local cache holds no commit: remove it, and fetch the model again")
     return repository.revision if content == content.strip() else content.strip()
 
