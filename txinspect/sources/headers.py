@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,14 @@ def stored(files: Sequence[Path]) -> list[StoredTensor]:
 
     Raises SourceError for a file that cannot be read.
     """
+    return [tensor for file in files for tensor in _stored(file, opening.check(file, None), file.stat().st_mtime_ns)]
+
+
+@lru_cache(maxsize=512)
+def _stored(file: Path, _size: int, _changed: int) -> tuple[StoredTensor, ...]:
+    """A file's tensors; a question asks for them several times, of every shard."""
     readers = {".safetensors": _stored_safetensors, ".gguf": _stored_gguf}
-    for file in files:
-        opening.check(file, None)
-    return [tensor for file in files for tensor in readers.get(file.suffix.lower(), _stored_torch)(file)]
+    return tuple(readers.get(file.suffix.lower(), _stored_torch)(file))
 
 
 def is_mappable(file: Path) -> bool:

@@ -31,7 +31,7 @@ _EXPANDED = 1_000
 """Times its storage that a tensor may be, where the same numbers stand for many."""
 
 _LARGEST_PICKLE = 256 << 20
-"""Bytes: 100,000 tensors take 20 MB."""
+"""Bytes of what names the tensors; their numbers stand elsewhere."""
 
 _DTYPES = {
     "BFloat16": ("bfloat16", 2),
