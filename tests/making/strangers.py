@@ -108,6 +108,10 @@ def judge(case: Stranger, said: Said) -> None:
     assert said.seconds < LONGEST, f"slow: {told}"
 
 
+def _no_tokenizer(id: str, damage: Damage) -> Stranger:
+    return Stranger(id, TOKENIZE, ("'./model'", "tokenizer"), damage, apart=True)
+
+
 def run_apart(arguments: tuple[str, ...], folder: Path) -> Said:
     """Run the command line in a process of its own, in `folder`, which has imported everything before it begins."""
     context = get_context("forkserver")
@@ -1263,19 +1267,13 @@ TOKENIZERS = (
         tokenizer(lambda t: t["model"].update(vocab={})),
         apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "tokenizer: merges of what is not there",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         tokenizer(lambda t: t["model"].update(merges=[["zz", "yy"]])),
-        apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "tokenizer: merges of three",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         tokenizer(lambda t: t["model"].update(merges=[["h", "i", "h"]])),
-        apart=True,
     ),
     Stranger(
         "tokenizer: two tokens of one id",
@@ -1668,19 +1666,13 @@ PANICS = (
         _normalizer({"type": "Replace", "pattern": {"Regex": "(((a|aa)+)+)+!"}, "content": "x"}),
         apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a normalizer that doubles 20 times",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         _normalizer({"type": "Sequence", "normalizers": _doubling(20)}),
-        apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a normalizer that doubles 34 times",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         _normalizer({"type": "Sequence", "normalizers": _doubling(34)}),
-        apart=True,
     ),
     Stranger(
         "a normalizer that doubles 60 times",
@@ -1689,65 +1681,41 @@ PANICS = (
         _normalizer({"type": "Sequence", "normalizers": _doubling(60)}),
         apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a normalizer that puts a megabyte before",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         _normalizer({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "x" * 10**6}] * 50}),
-        apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "normalizers in normalizers",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         lambda f: _replaced(
             f / "tokenizer.json",
             b'"normalizer": null',
             b'"normalizer": ' + b'{"type": "Sequence", "normalizers": [' * 50_000 + b"]}" * 50_000,
         ),
-        apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a charsmap that is no base64",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         _normalizer({"type": "Precompiled", "precompiled_charsmap": "!!!"}),
-        apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a charsmap that is empty",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         _normalizer({"type": "Precompiled", "precompiled_charsmap": ""}),
-        apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a charsmap of four bytes",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         _normalizer({"type": "Precompiled", "precompiled_charsmap": "/////w=="}),
-        apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a charsmap of noise",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         _normalizer({"type": "Precompiled", "precompiled_charsmap": "CAAAAP////8AAAAA////f2FiY2RlZmc="}),
-        apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a charsmap null",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         _normalizer({"type": "Precompiled", "precompiled_charsmap": None}),
-        apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a template without its token",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         tokenizer(lambda t: t["post_processor"].update(special_tokens={})),
-        apart=True,
     ),
     Stranger(
         "a template whose token has no ids",
@@ -1757,21 +1725,15 @@ PANICS = (
         apart=True,
         harmless=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a template of ids and tokens of two lengths",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         tokenizer(lambda t: t["post_processor"]["special_tokens"]["<eos>"].update(ids=[2, 2, 2])),
-        apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a template of a million pieces",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         tokenizer(
             lambda t: t["post_processor"].update(single=[{"SpecialToken": {"id": "<eos>", "type_id": 0}}] * 10**6)
         ),
-        apart=True,
     ),
     Stranger(
         "a template of no piece",
@@ -1780,19 +1742,13 @@ PANICS = (
         tokenizer(lambda t: t["post_processor"].update(single=[])),
         apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a template that repeats the text 100,000 times",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         tokenizer(lambda t: t["post_processor"].update(single=[{"Sequence": {"id": "A", "type_id": 0}}] * 10**5)),
-        apart=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a template of B alone",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         tokenizer(lambda t: t["post_processor"].update(single=[{"Sequence": {"id": "B", "type_id": 0}}])),
-        apart=True,
     ),
     Stranger(
         "a template with an id beyond the vocabulary, run",
@@ -1811,14 +1767,11 @@ PANICS = (
         apart=True,
         either=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a unigram without what is unknown",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         tokenizer_values(
             pre_tokenizer=None, model={"type": "Unigram", "vocab": [["x", 0.0]], "unk_id": None, "byte_fallback": False}
         ),
-        apart=True,
     ),
     Stranger(
         "a truncation to nothing",
@@ -1887,12 +1840,9 @@ PANICS = (
         apart=True,
         harmless=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a dropout of 7",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         tokenizer(lambda t: t["model"].update(dropout=7.0)),
-        apart=True,
     ),
     Stranger(
         "an added token that is empty",
@@ -1902,12 +1852,9 @@ PANICS = (
         apart=True,
         harmless=True,
     ),
-    Stranger(
+    _no_tokenizer(
         "a word-level vocabulary without its unknown",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         tokenizer_values(pre_tokenizer=None, model={"type": "WordLevel", "vocab": {"x": 8}, "unk_token": "[UNK]"}),
-        apart=True,
     ),
 )
 
@@ -2264,12 +2211,9 @@ BYTES = (
         )
         for arguments in (in_model("tokenize", "hi", "--no-special"), in_model("logits", "hi", "--json"), LOGITS)
     ),
-    Stranger(
+    _no_tokenizer(
         "bytes: pre_tokenizer's type",
-        TOKENIZE,
-        ("'./model'", "tokenizer"),
         tokenizer_values(pre_tokenizer={"type": NASTY}),
-        apart=True,
     ),
     Stranger("bytes: tokenizer_class", TOKENIZE, ("index",), tokenizer_config(tokenizer_class=NASTY), harmless=True),
     Stranger("bytes: padding_side", TOKENIZE, ("'./model'", "adding side"), tokenizer_config(padding_side=NASTY)),
