@@ -49,9 +49,21 @@ def test_the_contracts_names_and_axes() -> None:
 
 
 def test_stages_of_some_kinds_of_model() -> None:
-    """Routers and recurrent mixers: names that were added to the contract's."""
+    """Encoders, cross-attention, routers and recurrent mixers: names that only some kinds have."""
     optional = {stage.template: ", ".join(stage.axes) for stage in stages.STAGES if stage.optional}
     assert optional == {
+        "token_type_embeddings": "batch, seq, hidden",
+        "embeddings": "batch, seq, hidden",
+        "layers.{i}.cross_attention.input": "batch, seq, hidden",
+        "layers.{i}.cross_attention.q": "batch, head, seq, head_dim",
+        "layers.{i}.cross_attention.k": "batch, kv_head, source, head_dim",
+        "layers.{i}.cross_attention.v": "batch, kv_head, source, head_dim",
+        "layers.{i}.cross_attention.scores": "batch, head, query, source",
+        "layers.{i}.cross_attention.weights": "batch, head, query, source",
+        "layers.{i}.cross_attention.context": "batch, head, seq, head_dim",
+        "layers.{i}.cross_attention.output": "batch, seq, hidden",
+        "pooler.output": "batch, hidden",
+        "head.transform": "batch, seq, hidden",
         "layers.{i}.mixer.input": "batch, seq, hidden",
         "layers.{i}.mixer.output": "batch, seq, hidden",
         "layers.{i}.mlp.router": "batch, seq, expert",

@@ -6,7 +6,7 @@ A query checks its own values, so that Python and the command line get the same 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import (
@@ -23,6 +23,7 @@ from typing import (
 )
 
 from txinspect.errors import UsageError, spelled
+from txinspect.records import TaskName
 
 if TYPE_CHECKING:
     from txinspect.records import Report
@@ -88,10 +89,12 @@ class Option:
     """What the shell completes: what the model offers, or one of these."""
     envvar: str | None = None
     """The environment variable that is taken where it is not given."""
+    in_order: bool = False
+    """Of whole numbers: whether their order counts, as that of ids does; else they are positions."""
 
 
-WHERE, LOADING, OUTPUT = "Model", "Loading", "Output"
-"""Headings in the help: where the model is, how it is loaded, what is done with the report."""
+INPUT, WHERE, LOADING, OUTPUT = "Input", "Model", "Loading", "Output"
+"""Headings in the help: what else is read, where the model is, how it is loaded, what is done with the report."""
 
 FROM_WIDTH = "from the width"
 """Stands in the place of an Option where a shell fills a field with the columns of its terminal."""
@@ -121,6 +124,16 @@ class ModelChoice:
     trust_remote_code: Annotated[
         bool, Option("--trust-remote-code", "Run the Python files that come with the model.", None, WHERE)
     ] = False
+    task: Annotated[
+        TaskName | None,
+        Option(
+            "--as",
+            "What to take the model for, in place of what its config.json says: causal-lm, seq2seq-lm, masked-lm, "
+            "next-sentence, sequence-classification, token-classification, question-answering, or base for no head.",
+            "TASK",
+            WHERE,
+        ),
+    ] = None
     quantization: Quantization | None = None
     """Quantize the linear layers with bitsandbytes while loading: --8bit and --4bit in a shell."""
     int8_threshold: Annotated[
@@ -179,6 +192,7 @@ class ModelChoice:
         if isinstance(self.dtype, str):
             object.__setattr__(self, "dtype", DTYPES.get(self.dtype, self.dtype))
         check_one_of("dtype", self.dtype, get_args(DType))
+        check_one_of("task", self.task, (*get_args(TaskName), None))
         check_one_of("quantization", self.quantization, (*get_args(Quantization), None))
         check_one_of("four_bit_type", self.four_bit_type, (*get_args(FourBitType), None))
         _check_device("device", self.device)
@@ -341,25 +355,98 @@ class ModelQuery(Query[ReportType]):
 class TextQuery(ModelQuery[ReportType]):
     """A query about a text."""
 
-    instead_of_text: ClassVar[str | None] = None
-    """A field that, where it is set, takes the place of a text: a shell then reads none."""
+    instead_of_text: ClassVar[tuple[str, ...]] = ("ids", "user")
+    """Fields that, where one is set, take the place of a text: a shell then reads none."""
 
     text: str = LESSON
     special: bool = True
     """Whether the tokenizer adds its special tokens."""
+    pair: Annotated[
+        str | None, Option("--pair", "A second text, which the tokenizer joins to the first one.", "TEXT", INPUT)
+    ] = None
+    masks: Annotated[
+        tuple[str, ...],
+        Option("--mask", "A word of the text, or the index of a token, to mask; may be repeated.", "WORD", INPUT),
+    ] = ()
+    ids: Annotated[
+        tuple[int, ...] | None,
+        Option(
+            "--ids",
+            "In the place of a text: token ids such as 2,301,17; - reads them from a pipe.",
+            "IDS",
+            INPUT,
+            in_order=True,
+        ),
+    ] = None
+    chat: Annotated[
+        bool, Option("--chat", "Take the text for a user's message, or piped JSON for all messages.", None, INPUT)
+    ] = False
+    system: Annotated[str | None, Option("--system", "With --chat: the system's message.", "TEXT", INPUT)] = None
+    user: Annotated[str | None, Option("--user", "With --chat: the user's message.", "TEXT", INPUT)] = None
+    assistant: Annotated[
+        str | None, Option("--assistant", "With --chat: what the assistant answered.", "TEXT", INPUT)
+    ] = None
+    src_lang: Annotated[
+        str | None, Option("--src-lang", "Of a translator of many languages: the text's language.", "LANG", INPUT)
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_input()
         if len(self.text) > MOST_CHARACTERS:
             raise UsageError(
                 f"the text has {len(self.text):,} characters: give at most {MOST_CHARACTERS:,}, such as a part of it"
             )
+
+    def _check_input(self) -> None:
+        """Raise UsageError for what cannot be read together."""
+        check_strings("masks", self.masks)
+        if self.ids == ():
+            raise UsageError(f"{spelled('ids')} names none: give token ids such as 2,301,17")
+        if "" in self.masks:
+            raise UsageError(f"{spelled('masks')} '' is empty: give a word of the text, or the index of a token")
+        for name, other in (
+            ("ids", "pair"),
+            ("ids", "chat"),
+            ("chat", "pair"),
+            ("ids", "src_lang"),
+            ("chat", "src_lang"),
+        ):
+            if getattr(self, name) and getattr(self, other):
+                raise UsageError(f"{spelled(name)} and {spelled(other)} cannot be combined: each says what is read")
+        if (self.ids is not None or self.user is not None) and self.text != LESSON:
+            instead = spelled("ids" if self.ids is not None else "user")
+            raise UsageError(f"a text and {instead} cannot be combined: it stands in the text's place")
+        for name in ("system", "user", "assistant"):
+            if getattr(self, name) is not None and not self.chat:
+                raise UsageError(f"{spelled(name)} is a message: add {spelled('chat', True)}, or omit it")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PassQuery(TextQuery[ReportType]):
     """A query that runs the model."""
 
+    decoder: Annotated[
+        str | None,
+        Option(
+            "--decoder",
+            "For an encoder–decoder: the text that the decoder reads, behind its start token.",
+            "TEXT",
+            INPUT,
+        ),
+    ] = None
+    tgt_lang: Annotated[
+        str | None, Option("--tgt-lang", "Of a translator of many languages: the translation's.", "LANG", INPUT)
+    ] = None
+    new: Annotated[
+        int,
+        Option(
+            "--new",
+            "For an encoder–decoder without --decoder: tokens that it generates at most, the likeliest each time.",
+            "N",
+            INPUT,
+        ),
+    ] = 20
     save: Annotated[
         Path | None,
         Option("--save", "Write the exact tensors to FILE.safetensors or FILE.npz.", "FILE", OUTPUT),
@@ -395,6 +482,8 @@ class PassQuery(TextQuery[ReportType]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.new < 1:
+            raise UsageError(f"{spelled('new')} {self.new} generates nothing: give 1 or more")
         if self.save is not None and not isinstance(self.save, Path):
             given = shown(self.save)
             advice = f": give Path({given})" if isinstance(self.save, str) else ""
@@ -406,6 +495,18 @@ class PassQuery(TextQuery[ReportType]):
             )
         if self.overwrite and self.save is None:
             raise UsageError(f"{spelled('overwrite')} is about a file: add {spelled('save', 'FILE')}, or omit it")
+
+
+def read_by(query: PassQuery[Any]) -> dict[str, Any]:
+    """The fields of a query that say what the model reads, for another query about the same."""
+    told = (each.name for each in fields(PassQuery) if getattr(_option(PassQuery, each.name), "panel", None) == INPUT)
+    return {name: getattr(query, name) for name in ("text", "special", *told)}
+
+
+def _option(kind: type[Any], name: str) -> Option | None:
+    """How a field is spelled in a shell; None for one that is not."""
+    extras = getattr(get_type_hints(kind, include_extras=True)[name], "__metadata__", ())
+    return next((each for each in extras if isinstance(each, Option)), None)
 
 
 @dataclass(frozen=True, kw_only=True)

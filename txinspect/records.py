@@ -11,6 +11,18 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+TaskName = Literal[
+    "causal-lm",
+    "seq2seq-lm",
+    "masked-lm",
+    "next-sentence",
+    "sequence-classification",
+    "token-classification",
+    "question-answering",
+    "base",
+]
+"""What a model is for, as the commands of transformers call it; base is a model without a head."""
+
 SCHEMA_VERSION = 1
 """Keys are only added within a version, never renamed or removed."""
 
@@ -31,6 +43,7 @@ class ModelRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"})
     revision: Annotated[str | None, doc("The commit of a Hub snapshot.")]
     model_type: Annotated[str | None, doc("`model_type` of config.json.")]
     class_: Annotated[str | None, doc("The transformers class, such as OPTForCausalLM.")]
+    task: Annotated[TaskName | None, doc("What it is for: what its class puts out; null where no class was chosen.")]
     num_parameters: Annotated[int | None, doc("Unique parameters: tied ones count once.")]
     num_hidden_layers: Annotated[int | None, doc("Layers found in the module tree.")]
     num_attention_heads: Annotated[int | None, doc("Query heads per layer, from the config.")]
@@ -64,13 +77,43 @@ class VocabularyRecord(Record, frozen=True, kw_only=True):
     text: Annotated[str | None, doc("The token decoded; null if it holds only part of a character.")]
 
 
-class InputRecord(Record, frozen=True, kw_only=True):
-    """The text and what the tokenizer makes of it."""
+class RoleRecord(Record, frozen=True, kw_only=True):
+    """The tokens of a message."""
+
+    role: Annotated[str, doc("Who speaks: system, user, assistant, …; template for what stands around messages.")]
+    start: Annotated[int, doc("Index of its first token.")]
+    end: Annotated[int, doc("One past the index of its last token.")]
+
+
+class SentenceRecord(Record, frozen=True, kw_only=True):
+    """A text and what the tokenizer makes of it."""
 
     text: Annotated[str, doc("The text as it was read.")]
     input_ids: Annotated[list[list[int]], doc("Axes: batch, seq.")]
     attention_mask: Annotated[list[list[int]], doc("Axes: batch, seq; 1 where a token is attended to.")]
     tokens: Annotated[list[TokenRecord], doc("One record per token, in order.")]
+
+
+class InputRecord(SentenceRecord, frozen=True, kw_only=True):
+    """What the model reads: the text, and the decoder's where a model has an encoder and a decoder."""
+
+    pair: Annotated[str | None, doc("The second text, which follows the first one in the tokens; else null.")]
+    segments: Annotated[
+        list[list[int]] | None, doc("Which segment each token is in; axes: batch, seq; null if the tokenizer has none.")
+    ]
+    roles: Annotated[list[RoleRecord] | None, doc("Whose tokens are whose, with --chat; else null.")]
+    decoder: Annotated[
+        SentenceRecord | None, doc("What the decoder reads; null for a model without an encoder of its own.")
+    ]
+
+    @property
+    def main(self) -> SentenceRecord:
+        """What the model's output is about: the decoder's text, or the only one."""
+        return self.decoder or self
+
+    def read_by(self, stack: str) -> SentenceRecord:
+        """The text of a stack, by the prefix of its stages' names."""
+        return self.main if stack == "decoder." else self
 
 
 class StatsRecord(Record, frozen=True, kw_only=True):

@@ -33,6 +33,11 @@ class Stage:
         return self.template.removeprefix("layers.{i}.")
 
     @property
+    def of_head(self) -> bool:
+        """Whether it comes after all layers."""
+        return self.template in OF_HEAD
+
+    @property
     def per_layer(self) -> bool:
         """Whether every layer has one."""
         return self.template.startswith("layers.{i}.")
@@ -47,10 +52,15 @@ class Stage:
         return self.template.replace("{i}", "*")
 
 
+OF_HEAD = ("pooler.output", "head.transform", "logits")
+"""Stages after all layers: a model with two stacks has each once, without a prefix."""
+
 _HIDDEN = ("batch", "seq", "hidden")
 _HEADS = ("batch", "head", "seq", "head_dim")
 _KV_HEADS = ("batch", "kv_head", "seq", "head_dim")
 _PATTERN = ("batch", "head", "query", "key")
+_CROSS = ("batch", "head", "query", "source")
+_SOURCE_HEADS = ("batch", "kv_head", "source", "head_dim")
 _CHOICE = ("batch", "seq", "choice")
 
 STAGES: tuple[Stage, ...] = (
@@ -63,6 +73,8 @@ STAGES: tuple[Stage, ...] = (
         *("position_embeddings", _HIDDEN, "what is added for the positions"),
         transformer_lens=("hook_pos_embed",),
     ),
+    Stage("token_type_embeddings", _HIDDEN, "what is added for the segment that a token is in", optional=True),
+    Stage("embeddings", _HIDDEN, "the sum of all embeddings, after its norm", optional=True),
     Stage(
         *("layers.{i}.input", _HIDDEN, "the residual stream before the layer"),
         hugging_face=("hidden_states[i]",),
@@ -100,6 +112,18 @@ STAGES: tuple[Stage, ...] = (
         *("layers.{i}.attention.output", _HIDDEN, "the attention's output, after its output projection"),
         transformer_lens=("hook_attn_out",),
     ),
+    Stage("layers.{i}.cross_attention.input", _HIDDEN, "what enters the attention to the source", optional=True),
+    Stage("layers.{i}.cross_attention.q", _HEADS, "queries of the decoder's tokens", optional=True),
+    Stage("layers.{i}.cross_attention.k", _SOURCE_HEADS, "keys of the source's tokens", optional=True),
+    Stage("layers.{i}.cross_attention.v", _SOURCE_HEADS, "values of the source's tokens", optional=True),
+    Stage("layers.{i}.cross_attention.scores", _CROSS, "scaled q·kᵀ before mask and softmax", optional=True),
+    Stage(
+        *("layers.{i}.cross_attention.weights", _CROSS, "how each of the decoder's tokens weighs the source's"),
+        optional=True,
+        hugging_face=("cross_attentions[i]",),
+    ),
+    Stage("layers.{i}.cross_attention.context", _HEADS, "weights·v", optional=True),
+    Stage("layers.{i}.cross_attention.output", _HIDDEN, "its output, after its output projection", optional=True),
     Stage("layers.{i}.mixer.input", _HIDDEN, "what enters a recurrent or convolutional mixer", optional=True),
     Stage("layers.{i}.mixer.output", _HIDDEN, "what the mixer adds to the residual stream", optional=True),
     Stage(
@@ -128,7 +152,13 @@ STAGES: tuple[Stage, ...] = (
         transformer_lens=("ln_final",),
     ),
     Stage(
-        *("logits", ("batch", "seq", "vocab"), "the model's output: a score for every next token"),
+        *("pooler.output", ("batch", "hidden"), "the vector of the whole text, made of its first token"),
+        optional=True,
+        hugging_face=("pooler_output",),
+    ),
+    Stage("head.transform", _HIDDEN, "the last hidden states as the head's matrix reads them", optional=True),
+    Stage(
+        *("logits", ("batch", "seq", "vocab"), "the model's output: a score for every token of the vocabulary"),
         hugging_face=("logits",),
         transformer_lens=("logits",),
     ),
@@ -138,28 +168,42 @@ BY_PART: dict[str, Stage] = {stage.part: stage for stage in STAGES}
 """Stages by their name within a layer (`input`, `attention.q`, …) or their whole name outside the layers."""
 
 ATTENTION_PARTS = ("input", "q", "k", "v", "scores", "weights", "context", "output")
-"""The parts of `layers.{i}.attention`, in the order of the pass."""
+"""The parts of `layers.{i}.attention` and `layers.{i}.cross_attention`, in the order of the pass."""
+
+ENCODER, DECODER = "encoder.", "decoder."
+"""What the names of stages begin with in a model that has two stacks of layers."""
 
 
 def stage_names(layers: int) -> list[str]:
     """Every stage name that any model with that many layers has, in the order of the pass."""
-    blocks = [stage for stage in STAGES if stage.per_layer and not stage.optional]
-    first = STAGES.index(blocks[0])
-    before, after = STAGES[:first], [stage for stage in STAGES[first:] if not stage.per_layer]
+    everywhere = [stage for stage in STAGES if not stage.optional]
+    blocks = [stage for stage in everywhere if stage.per_layer]
+    first = everywhere.index(blocks[0])
+    before, after = everywhere[:first], [stage for stage in everywhere[first:] if not stage.per_layer]
     names = [stage.name() for stage in before]
     names += [stage.name(i) for i in range(layers) for stage in blocks]
     return names + [stage.name() for stage in after]
 
 
+_PLACE = re.compile(r"(?P<stack>encoder\.|decoder\.)?(?:layers\.(?P<layer>[0-9]+)(?:\.|\Z))?")
+
+
 def layer_of(name: str) -> int | None:
     """The layer in a stage's name, such as 3 of layers.3.output; None where there is no plain number."""
-    match = re.match(r"layers\.([0-9]+)(?:\.|\Z)", name)
-    return int(match[1]) if match else None
+    match = _PLACE.match(name)
+    return int(match["layer"]) if match and match["layer"] else None
+
+
+def stack_of(name: str) -> str:
+    """The stack in a stage's name, such as decoder. of decoder.layers.3.output; nothing where there is only one."""
+    match = _PLACE.match(name)
+    return (match and match["stack"]) or ""
 
 
 def part_of(name: str) -> str:
-    """A stage's name within its layer, such as attention.q of layers.3.attention.q; any other name as it is."""
-    return re.sub(r"\Alayers\.[0-9]+\.", "", name)
+    """A stage's name within its layer, such as attention.q of layers.3.attention.q; else the name without its stack."""
+    match = _PLACE.match(name)
+    return name[match.end() :] if match else name
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def one_of(names: Sequence[str]) -> str:
+    """All names of a list, of which one can be chosen."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def some_of(names: Sequence[str], limit: int = 3) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

@@ -66,7 +66,7 @@ def test_rows_against_norm_and_head_in_float64(model_type: str, tmp_path: Path) 
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(folder).eval()
     architecture = locating.locate(model)
-    norm, head = architecture.final_norm, model.get_output_embeddings()
+    norm, head = architecture.main.final_norm, model.get_output_embeddings()
     if not norm or not isinstance(head, torch.nn.Linear):
         return
     report = inspect(LensQuery(model=ModelChoice(name=str(folder)), text="abc def", targets=(), top_k=1))
@@ -129,8 +129,8 @@ def test_the_stream_after_attention_is_input_plus_attention(model_type: str, tmp
     attention.register_forward_hook(lambda _m, _a, out: seen.update(a=out if isinstance(out, torch.Tensor) else out[0]))
     with torch.no_grad():
         model(torch.tensor(report.input.input_ids))
-        assert architecture.final_norm is not None
-        logits = model.get_output_embeddings()(model.get_submodule(architecture.final_norm)(seen["x"] + seen["a"]))
+        assert architecture.main.final_norm is not None
+        logits = model.get_output_embeddings()(model.get_submodule(architecture.main.final_norm)(seen["x"] + seen["a"]))
     probs = torch.softmax(logits[0].double(), -1)
     for cell in report.rows[0].cells:
         assert cell.top[0].prob == pytest.approx(float(probs[cell.position].max()), abs=1e-5)

@@ -224,7 +224,7 @@ def test_a_cut_of_grouped_queries_takes_the_heads_of_its_groups(tmp_path: Path) 
     ids = torch.arange(20, 30)[None]
     calls: list[Any] = []
     receive = lambda _module, call: calls.append(call)  # noqa: E731
-    with torch.no_grad(), recorder.recording(model, [model.model.layers[0].self_attn], receive):
+    with torch.no_grad(), recorder.recording(model, [model.model.layers[0].self_attn], receive, 1):
         model(input_ids=ids)
     (call,) = calls
     for heads, groups in (((0,), [0]), ((1, 3), [0, 1]), ((2, 3), [1])):

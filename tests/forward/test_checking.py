@@ -32,9 +32,9 @@ def disturb_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     original = checking._recorded
 
     @contextmanager
-    def disturbing(model: Any, architecture: Any) -> Iterator[Any]:
+    def disturbing(model: Any, architecture: Any, batch: int) -> Iterator[Any]:
         handle = model.lm_head.register_forward_hook(lambda _module, _args, output: output * 1.0001)
-        with original(model, architecture) as seen:
+        with original(model, architecture, batch) as seen:
             yield seen
         handle.remove()
 
@@ -64,8 +64,8 @@ def take_the_wrong_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that does not add to the residual stream in the place of the MLP."""
     original = locating._Tree._layer
 
-    def layer(tree: Any, path: str) -> Layer:
-        found = original(tree, path)
+    def layer(tree: Any, path: str, *, crossed: bool) -> Layer:
+        found = original(tree, path, crossed=crossed)
         return replace(found, mlp_outputs=(f"{path}.final_layer_norm",)) if path.endswith(".1") else found
 
     monkeypatch.setattr(locating._Tree, "_layer", layer)
@@ -100,7 +100,11 @@ def test_a_check_fails_when_what_it_guards_is_broken(
 def test_a_part_that_was_not_recorded_fails_the_sum(opt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = locating._Tree._layer
     monkeypatch.setattr(
-        locating._Tree, "_layer", lambda tree, path: replace(original(tree, path), mlp_outputs=(), attention_outputs=())
+        locating._Tree,
+        "_layer",
+        lambda tree, path, crossed: replace(
+            original(tree, path, crossed=crossed), mlp_outputs=(), attention_outputs=()
+        ),
     )
     checks = inspect(EmbedQuery(model=ModelChoice(name=str(opt)), text="hi", check=True)).checks or []
     (residual,) = [check for check in checks if check.name == "residual"]

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from txinspect import answers
+from txinspect.answers.reading import encode
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.embed import EmbedQuery
 from txinspect.commands.pos import PosQuery
 from txinspect.commands.run import RunQuery
+from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.forward import rehearsal
 from txinspect.forward.inputs import model_inputs
 from txinspect.models import uses
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject, load_subject
-from txinspect.models.tokenizer import encode
 from txinspect.models.uses import Uses
 from txinspect.queries import LESSON, ModelChoice, TensorQuery
 from txinspect.sources.source import resolve
@@ -32,7 +33,7 @@ def subject_of(folder: Path) -> Subject:
 
 
 def rehearsed(subject: Subject, query: TensorQuery[Any]) -> Uses:
-    text = encode(subject.source, LESSON, special=True, trust_remote_code=False)
+    text = encode(TokenizeQuery(text=LESSON), subject.source)
     with quiet():
         return rehearsal.rehearse(
             subject, model_inputs(subject.as_configured, text), answers.room(query).plan(subject, query, text)

@@ -1,10 +1,12 @@
-"""A tiny random checkpoint of every model type that transformers registers for causal LM.
+"""A tiny random checkpoint of every text model type that transformers registers, by task.
 
-Every type is shrunk from its own config class by one table of field values, so a new transformers
-release with new types is covered by itself, or fails with the type's name. Checked against
-transformers 5.24.0: 196 types, of which 194 can be built and run, one of them with the package timm.
+The tasks are causal LM, masked LM and sequence-to-sequence LM. Every type is shrunk from its own
+config class by one table of field values, so a new transformers release with new types is covered
+by itself, or fails with the type's name. Checked against transformers 5.24.0: 196 types for causal
+LM, of which 194 can be built and run, one of them with the package timm; 51 for masked LM, of which
+50 can be run on a CPU; 25 for sequence-to-sequence LM from text, all of which can be run.
 
-    python -m tests.making.models OUT_DIR [TYPE ...]
+    python -m tests.making.models [--task TASK] OUT_DIR [TYPE ...]
 
 writes all (or the named) checkpoints to OUT_DIR/TYPE, with a byte-level tokenizer.
 """
@@ -21,7 +23,7 @@ import math
 import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -32,12 +34,18 @@ from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 from transformers.pytorch_utils import Conv1D
 
 HIDDEN_SIZE = 64
@@ -49,6 +57,32 @@ VOCAB_SIZE = 384
 POSITIONS = 512
 WINDOW = 6
 TOP_K = 4
+
+Task = Literal["causal-lm", "masked-lm", "seq2seq-lm"]
+
+AUTO_CLASS: dict[Task, Any] = {
+    "causal-lm": AutoModelForCausalLM,
+    "masked-lm": AutoModelForMaskedLM,
+    "seq2seq-lm": AutoModelForSeq2SeqLM,
+}
+"""The class that builds and loads the models of a task."""
+
+NOT_TEXT: dict[str, str] = {
+    "audioflamingo3": "an audio tower before a causal language model",
+    "glmasr": "an audio tower before a causal language model",
+    "granite_speech": "a speech encoder before a causal language model",
+    "granite_speech_plus": "a speech encoder before a causal language model",
+    "moss_transcribe_diarize": "an audio encoder before a causal language model",
+    "musicflamingo": "an audio tower before a causal language model",
+    "nemo_speechlm": "a speech encoder before a causal language model",
+    "omniasr": "a speech encoder before a causal language model",
+    "qwen2_audio": "an audio tower before a causal language model",
+    "qwen3_asr": "an audio tower before a causal language model",
+    "vibevoice_asr": "speech tokenizers before a causal language model",
+    "voxtral": "an audio tower before a causal language model",
+    "voxtral_realtime": "an audio tower before a causal language model",
+}
+"""Types registered for sequence-to-sequence LM that read audio, each with what reads it."""
 
 NOT_RUN: dict[str, str] = {
     **dict.fromkeys(
@@ -357,6 +391,128 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 }
 """What the general rules get wrong for one type; a value beats every rule."""
 
+MASKED_OVERRIDES: dict[str, dict[str, Any]] = {
+    # embeddings are narrower than the layers, and projected
+    "albert": {"embedding_size": HIDDEN_SIZE // 2},
+    "convbert": {"embedding_size": HIDDEN_SIZE // 2},
+    # attention by relative positions, which the default leaves out and every published checkpoint has
+    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 8},
+    # as deberta, in the form of version 3: positions in buckets, keys shared, none added to the embeddings
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "position_buckets": 4,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
+    },
+    # its own names for the widths
+    "distilbert": {"dim": HIDDEN_SIZE, "hidden_dim": FFN_SIZE},
+    # as albert
+    "electra": {"embedding_size": HIDDEN_SIZE // 2},
+    # the vocabulary and two ids have no default; the rest as in every checkpoint of version 2
+    "esm": {
+        "vocab_size": VOCAB_SIZE,
+        "pad_token_id": 1,
+        "mask_token_id": 4,
+        "position_embedding_type": "rotary",
+        "token_dropout": True,
+    },
+    # it refuses grouped queries
+    "esmc": {"num_key_value_heads": HEADS},
+    # the number of layers comes from blocks; the second block halves the sequence
+    "funnel": {"block_sizes": [1, 2], "num_decoder_layers": 2},
+    # a window longer than the text hides the windows
+    "longformer": {"attention_window": [4, 4]},
+    # half a million entities
+    "luke": {"entity_vocab_size": 16, "entity_emb_size": HIDDEN_SIZE // 2},
+    # layers work inside a bottleneck
+    "mobilebert": {"embedding_size": HIDDEN_SIZE // 2, "intra_bottleneck_size": HIDDEN_SIZE // 2},
+    # embeddings of low rank
+    "neomme": {"embedding_rank": HIDDEN_SIZE // 2},
+    # its own names for everything; latents are wider than the text and fewer
+    "perceiver": {
+        "num_latents": 8,
+        "d_latents": 96,
+        "num_self_attends_per_block": 2,
+        "num_self_attention_heads": HEADS,
+        "num_cross_attention_heads": HEADS,
+        "qk_channels": 2 * HEAD_DIM,
+        "v_channels": 96,
+    },
+    # as for causal LM
+    "reformer": OVERRIDES["reformer"],
+    # as albert, and the output embeddings have a third width
+    "rembert": {"input_embedding_size": HIDDEN_SIZE // 2, "output_embedding_size": 48},
+    # the transform before the output embeddings has a width of its own
+    "ultrabert": {"prediction_head_size": 48},
+    "ultravbert": {"text_config": {"prediction_head_size": 48}},
+    # needs a language
+    "xmod": {"default_language": "en_XX"},
+}
+"""As `OVERRIDES`, for masked LM."""
+
+SEQ2SEQ_OVERRIDES: dict[str, dict[str, Any]] = {
+    # two configs of bert by default, of which the second must be told that it decodes; ids have no default
+    "encoder-decoder": {
+        "decoder": {"is_decoder": True, "add_cross_attention": True},
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 1,
+    },
+    # its own names for the sizes of two vocabularies
+    "fsmt": {"src_vocab_size": VOCAB_SIZE, "tgt_vocab_size": VOCAB_SIZE},
+    # its own names for the positions; a window longer than the text hides the windows
+    "led": {
+        "max_encoder_position_embeddings": POSITIONS,
+        "max_decoder_position_embeddings": POSITIONS,
+        "attention_window": [4, 4],
+    },
+    # as led; the first token of the decoder is declared nowhere, and padding in every checkpoint
+    "longt5": {"local_radius": 3, "global_block_size": 4, "decoder_start_token_id": 0},
+    # the first token of the decoder is a language
+    "mbart": {"decoder_start_token_id": 4},
+    # by default every fourth layer is sparse
+    "nllb-moe": {"encoder_sparse_step": 2, "decoder_sparse_step": 2},
+    # global tokens would outnumber the text
+    "pegasus_x": {"num_global_tokens": 4},
+    # as mbart
+    "plbart": {"decoder_start_token_id": 4},
+    # by default so few layers are sparse that none of two is; and as longt5
+    "switch_transformers": {
+        "num_sparse_encoder_layers": 1,
+        "num_sparse_decoder_layers": 1,
+        "decoder_start_token_id": 0,
+    },
+    # as longt5
+    "t5": {"decoder_start_token_id": 0},
+    # as longt5, where it is the beginning of a sentence
+    "t5gemma": {"decoder_start_token_id": 2},
+    "t5gemma2": {"decoder_start_token_id": 2},
+}
+"""As `OVERRIDES`, for sequence-to-sequence LM."""
+
+_OVERRIDES: dict[Task, dict[str, dict[str, Any]]] = {
+    "causal-lm": OVERRIDES,
+    "masked-lm": MASKED_OVERRIDES,
+    "seq2seq-lm": SEQ2SEQ_OVERRIDES,
+}
+
+MASKED_NOT_RUN: dict[str, str] = {
+    "mra": "its attention is a CUDA kernel, and without one transformers 5.24 puts zeros in its place",
+}
+"""As `NOT_RUN`, for masked LM."""
+
+SEQ2SEQ_NOT_RUN: dict[str, str] = {}
+"""As `NOT_RUN`, for sequence-to-sequence LM."""
+
+_NOT_RUN: dict[Task, dict[str, str]] = {
+    "causal-lm": NOT_RUN,
+    "masked-lm": MASKED_NOT_RUN,
+    "seq2seq-lm": SEQ2SEQ_NOT_RUN,
+}
+
 REPRESENTATIVE = (
     *("opt", "gpt2", "llama", "gemma2", "gpt_oss"),  # the lesson's; Conv1D; rotary; soft-capping and windows; sinks
     *("deepseek_v2", "llama4_text", "jetmoe"),  # complex rotary tables, routers that return other things
@@ -370,9 +526,9 @@ REPRESENTATIVE = (
 """The types that the tests take by default, one at least of every kind; `-m conformance` takes the others."""
 
 
-def buildable_types() -> list[str]:
-    """The registered types that this environment can build and a text can run."""
-    return [name for name in registered_types() if name not in NOT_RUN and missing_package(name) is None]
+def buildable_types(task: Task = "causal-lm") -> list[str]:
+    """The types registered for `task` that this environment can build and a text can run."""
+    return [name for name in registered_types(task) if name not in _NOT_RUN[task] and missing_package(name) is None]
 
 
 FEW = ("opt", "gpt2", "llama", "bloom", "xlnet", "deepseek_v4", "qwen3_next", "mamba", "granitemoehybrid")
@@ -384,9 +540,13 @@ def by_type(names: Iterable[str], often: Collection[str] = REPRESENTATIVE) -> li
     return [pytest.param(name, marks=() if name in often else pytest.mark.conformance, id=name) for name in names]
 
 
-def registered_types() -> list[str]:
-    """Every model type that transformers registers for causal LM, sorted."""
-    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+def registered_types(task: Task = "causal-lm") -> list[str]:
+    """Every model type that transformers registers for `task` and that reads text, sorted."""
+    if task == "causal-lm":
+        return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    if task == "masked-lm":
+        return sorted(MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+    return sorted(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.keys() - NOT_TEXT.keys())
 
 
 def missing_package(model_type: str) -> str | None:
@@ -395,12 +555,13 @@ def missing_package(model_type: str) -> str | None:
     return package if package and importlib.util.find_spec(package) is None else None
 
 
-def tiny_config(model_type: str) -> PretrainedConfig:
+def tiny_config(model_type: str, task: Task = "causal-lm") -> PretrainedConfig:
     """The config of `model_type`, shrunk; two to four layers, one of each kind it mixes."""
-    return _shrunk(CONFIG_MAPPING[model_type](**NO_DEFAULT.get(model_type, {})), OVERRIDES.get(model_type, {}))
+    default = CONFIG_MAPPING[model_type](**NO_DEFAULT.get(model_type, {}))
+    return _shrunk(default, _OVERRIDES[task].get(model_type, {}), task)
 
 
-def _shrunk(default: PretrainedConfig, overrides: dict[str, Any]) -> PretrainedConfig:
+def _shrunk(default: PretrainedConfig, overrides: dict[str, Any], task: Task) -> PretrainedConfig:
     config_class = type(default)
     names = config_class.attribute_map or {}
     # Only declared fields: an undeclared one is stored after __post_init__ and beats the value
@@ -413,7 +574,9 @@ def _shrunk(default: PretrainedConfig, overrides: dict[str, Any]) -> PretrainedC
     overrides = dict(overrides)
     for name, value in declared.items():
         if isinstance(value, PretrainedConfig):
-            values[name] = _shrunk(value, overrides.pop(name, {}))
+            values[name] = _shrunk(value, overrides.pop(name, {}), task)
+        elif name == "is_decoder" and task != "causal-lm":
+            continue  # both ways, as by default
         elif name in TINY_VALUES and (value is not None or name in _SET_EVEN_IF_NONE):
             values[name] = TINY_VALUES[name]
     if "qk_nope_head_dim" in declared:  # low-rank attention rebuilds keys for every head
@@ -464,17 +627,17 @@ def _token_ids(declared: dict[str, Any]) -> dict[str, Any]:
     return {name: ids[value] for name, value in roles.items()}
 
 
-def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
+def tiny_model(model_type: str, seed: int = 0, task: Task = "causal-lm") -> PreTrainedModel:
     """A random model of `model_type`: float32, eval mode, the same for the same `seed`."""
-    config = tiny_config(model_type)
+    config = tiny_config(model_type, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if model_type in BUILT_FROM_PART:
+        if task == "causal-lm" and model_type in BUILT_FROM_PART:
             part = getattr(config, BUILT_FROM_PART[model_type])
             model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
             model = model_class(part)
         else:
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model = AUTO_CLASS[task].from_config(config, dtype=torch.float32)
     spread_weights(model, seed)
     model.eval()
     assert isinstance(model, PreTrainedModel)
@@ -549,10 +712,12 @@ def example_ids(model_type: str, length: int = 10) -> torch.Tensor:
     return ids
 
 
-def byte_tokenizer(config: PretrainedConfig) -> PreTrainedTokenizerFast:
+def byte_tokenizer(config: PretrainedConfig, task: Task = "causal-lm") -> PreTrainedTokenizerFast:
     """A tokenizer with one token per byte (id = 8 + byte) and the special ids of `config`.
 
-    It puts the beginning-of-sentence token first where `config` names one.
+    For causal LM it puts the beginning-of-sentence token first where `config` names one; for masked
+    LM it makes `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`, where the type ids of the second text
+    are 1; for sequence-to-sequence LM it puts the end-of-sentence token last.
     """
     roles: dict[str, int] = {}
     for role in _TEXT_ROLES:
@@ -561,7 +726,12 @@ def byte_tokenizer(config: PretrainedConfig) -> PreTrainedTokenizerFast:
         if isinstance(value, int) and value in _SPECIAL_IDS:
             roles[role] = value
     names = {index: f"<{role}>" for role, index in reversed(roles.items())}
+    if task == "masked-lm":
+        around = _ids_around(roles)
+        roles |= around
+        names |= {index: f"[{role.upper()}]" for role, index in around.items()}
     specials = [names.get(index, f"<unused{index}>") for index in _SPECIAL_IDS]
+    tokens = {role: specials[index] for role, index in roles.items()}
     letters = bytes_to_unicode()
     vocabulary = {token: index for index, token in enumerate(specials)}
     vocabulary |= {letters[byte]: len(specials) + byte for byte in range(256)}
@@ -569,27 +739,54 @@ def byte_tokenizer(config: PretrainedConfig) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(specials)
-    if "bos" in roles:
-        bos = specials[roles["bos"]]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, roles["bos"])]
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=POSITIONS,
-        **{f"{role}_token": specials[index] for role, index in roles.items()},
-    )
+    inputs = _tokenizer_outputs(config)
+    if task == "masked-lm":
+        second = int("token_type_ids" in inputs)
+        single = f"{tokens['cls']} $A {tokens['sep']}"
+        pair = f"{single} $B:{second} {tokens['sep']}:{second}"
+    elif task == "seq2seq-lm":
+        single, pair = f"$A {tokens['eos']}", f"$A $B {tokens['eos']}"
+    elif "bos" in roles:
+        single, pair = f"{tokens['bos']} $A", f"{tokens['bos']} $A $B"
+    else:
+        single = pair = ""
+    if single:
+        used = [(specials[index], index) for index in sorted({*roles.values()}) if specials[index] in pair]
+        tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
+    named: dict[str, Any] = {f"{role}_token": token for role, token in tokens.items()}
+    if task != "causal-lm":
+        named["model_input_names"] = inputs
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS, **named)
 
 
-def save_tiny(model_type: str, folder: Path, *, tokenizer: bool = True) -> Path:
-    """Write the checkpoint of `tiny_model(model_type)` into `folder` and return `folder`.
+def _ids_around(roles: dict[str, int]) -> dict[str, int]:
+    """Different ids for what BERT-like models read: of the same role, of a sentence as in roberta, else free ones."""
+    around: dict[str, int] = {}
+    for role, same in {"pad": "pad", "cls": "bos", "sep": "eos", "mask": "mask", "unk": "unk"}.items():
+        named = [roles[name] for name in (role, same) if name in roles and roles[name] not in around.values()]
+        free = (index for index in _SPECIAL_IDS if index not in (*roles.values(), *around.values()))
+        around[role] = named[0] if named else next(free)
+    return around
 
-    `AutoModelForCausalLM.from_pretrained(folder)` loads it again with the same logits, except for
-    the types in `BUILT_FROM_PART`.
+
+def _tokenizer_outputs(config: PretrainedConfig) -> list[str]:
+    """What a tokenizer returns for the model of `config`: token types only where it tells two of them apart."""
+    types = ["token_type_ids"] if (getattr(config, "type_vocab_size", None) or 0) >= 2 else []
+    return ["input_ids", *types, *([] if config.model_type in _NO_MASK else ["attention_mask"])]
+
+
+_NO_MASK = frozenset(["fnet"])  # Fourier transforms mix all tokens, and its forward has no such argument
+
+
+def save_tiny(model_type: str, folder: Path, *, tokenizer: bool = True, task: Task = "causal-lm") -> Path:
+    """Write the checkpoint of `tiny_model(model_type, task=task)` into `folder` and return `folder`.
+
+    `AUTO_CLASS[task].from_pretrained(folder)` loads it again with the same logits, except for the
+    types of causal LM in `BUILT_FROM_PART`.
     """
-    model = tiny_model(model_type)
+    model = tiny_model(model_type, task=task)
     model.save_pretrained(folder)
-    config = tiny_config(model_type)
+    config = tiny_config(model_type, task)
     if type(model.config) is not type(config):
         # AutoModelForCausalLM took a part of a composite config. Of emu3 and mllama the part
         # alone is not registered, and of none is it what users have on disk.
@@ -597,30 +794,33 @@ def save_tiny(model_type: str, folder: Path, *, tokenizer: bool = True) -> Path:
         config.dtype = model.dtype
         config.save_pretrained(folder)
     if tokenizer:
-        byte_tokenizer(model.config.get_text_config()).save_pretrained(folder)
+        with_ids = model.config if task == "seq2seq-lm" else model.config.get_text_config()
+        byte_tokenizer(with_ids, task).save_pretrained(folder)
     return folder
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Write tiny checkpoints into a folder, one line each."""
     parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--task", choices=list(AUTO_CLASS), default="causal-lm", help="default: %(default)s")
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("types", nargs="*", metavar="TYPE", help="default: all registered types")
     chosen = parser.parse_args(arguments)
-    if unknown := sorted(set(chosen.types) - set(registered_types())):
-        parser.error(f"not registered for causal LM: {', '.join(unknown)}")
+    task: Task = chosen.task
+    if unknown := sorted(set(chosen.types) - set(registered_types(task))):
+        parser.error(f"not registered for {task}: {', '.join(unknown)}")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    for model_type in chosen.types or registered_types():
+    for model_type in chosen.types or registered_types(task):
         package = missing_package(model_type)
-        if model_type in NOT_RUN:
-            print(f"{model_type}: not run: {NOT_RUN[model_type]}")
+        if reason := _NOT_RUN[task].get(model_type):
+            print(f"{model_type}: not run: {reason}")
         elif package:
             print(f"{model_type}: needs the package {package!r}")
         else:
             start = time.perf_counter()
-            save_tiny(model_type, chosen.out_dir / model_type)
+            save_tiny(model_type, chosen.out_dir / model_type, task=task)
             print(f"{model_type}: {time.perf_counter() - start:.2f} s", flush=True)
 
 

@@ -89,7 +89,16 @@ def text_input(words: Sequence[str], text: str | None = None) -> InputRecord:
         tokens.append(token(index, word, start=end, end=end + len(word)))
         end += len(word)
     ids = [[each.id for each in tokens]]
-    return InputRecord(text=text or "".join(words), input_ids=ids, attention_mask=[[1] * len(tokens)], tokens=tokens)
+    return InputRecord(
+        text=text or "".join(words),
+        input_ids=ids,
+        attention_mask=[[1] * len(tokens)],
+        tokens=tokens,
+        pair=None,
+        segments=None,
+        roles=None,
+        decoder=None,
+    )
 
 
 def token(index: int, text: str | None, **values: Any) -> TokenRecord:
@@ -122,7 +131,16 @@ def broken_characters() -> InputRecord:
         token(7, None, token="Ģ", bytes="80", start=6, end=7),
     ]
     ids = [[each.id for each in tokens]]
-    return InputRecord(text="naïve 😀", input_ids=ids, attention_mask=[[1] * 8], tokens=tokens)
+    return InputRecord(
+        text="naïve 😀",
+        input_ids=ids,
+        attention_mask=[[1] * 8],
+        tokens=tokens,
+        pair=None,
+        segments=None,
+        roles=None,
+        decoder=None,
+    )
 
 
 def stats(numel: int, **changes: Any) -> StatsRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from tests.making.checkpoints import VARIANTS, write_opt
 from txinspect.commands.embed import EmbedQuery
 from txinspect.commands.run import RunQuery
-from txinspect.errors import InspectError, SourceError, UsageError
+from txinspect.errors import InspectError, SourceError, StageError, UsageError
 from txinspect.inspecting import inspect
 from txinspect.models import config, partial, skeleton, uses
 from txinspect.models.subject import load_subject
+from txinspect.models.task import Task
 from txinspect.queries import DType, ModelChoice, Quantization
 from txinspect.records import TensorsReport
 from txinspect.sources.source import resolve
@@ -234,7 +236,7 @@ def test_the_skeleton_is_the_model_without_weights(variant: str, opt_variant: Ca
     choice = ModelChoice(name=str(opt_variant(variant)))
     source = resolve(choice)
     loaded_config = config.load_config(source, choice)
-    built = skeleton.build(source, choice, loaded_config)
+    built = skeleton.build(source, choice, loaded_config, Task("causal-lm", "OPTForCausalLM"))
     model = loaded(choice)
     assert [name for name, _ in built.named_modules()] == [name for name, _ in model.named_modules()]
     for (name, empty), (_, full) in zip(built.named_parameters(), model.named_parameters(), strict=True):
@@ -263,8 +265,16 @@ def test_a_missing_tensor(opt: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_head_that_is_not_tied(opt_variant: Callable[[str], Path], tmp_path: Path) -> None:
+    """What has no head is the bare model: all but the logits is there, unless a task was asked for."""
+    model = broken(opt_variant("untied"), tmp_path, lambda weights: weights.pop("lm_head.weight"))
+    choice = ModelChoice(name=str(model))
+    report = inspect(RunQuery(model=choice, text="hi", stages=("layers.0.output", "final_norm")))
+    assert report.model.class_ == "OPTModel"
+    assert "The checkpoint has no head: it is loaded as the bare model, OPTModel." in report.notes
+    with pytest.raises(StageError, match="loaded as the bare model, OPTModel, which has no head"):
+        inspect(RunQuery(model=choice, text="hi", stages=("logits",)))
     with pytest.raises(SourceError, match=r"lacks lm_head\.weight"):
-        asked(broken(opt_variant("untied"), tmp_path, lambda weights: weights.pop("lm_head.weight")))
+        inspect(RunQuery(model=replace(choice, task="causal-lm"), text="hi", stages=("logits",)))
 
 
 def test_a_tensor_of_another_shape(opt: Path, tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, core_model_lo
 
 from tests.making.checkpoints import in_bin, sharded, sharded_bin, write_opt
 from txinspect import answers
+from txinspect.answers.reading import encode
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.embed import EmbedQuery
 from txinspect.commands.plan import PlanQuery
 from txinspect.commands.run import RunQuery
+from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.errors import SourceError
 from txinspect.forward import rehearsal
 from txinspect.forward.inputs import model_inputs
@@ -29,7 +31,6 @@ from txinspect.inspecting import inspect
 from txinspect.models import cost, partial, uses
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject, load_subject
-from txinspect.models.tokenizer import encode
 from txinspect.queries import LESSON, ModelChoice, TensorQuery
 from txinspect.records import LoadingRecord, TensorsReport
 from txinspect.sources.source import resolve
@@ -67,7 +68,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepared(choice: ModelChoice, query: TensorQuery[Any]) -> tuple[Subject, uses.Uses]:
     source = resolve(choice)
-    text = encode(source, LESSON, special=True, trust_remote_code=False)
+    text = encode(TokenizeQuery(text=LESSON), source)
     subject = load_subject(source, choice, lambda _: None, len(text.tokens))
     with quiet():
         return subject, rehearsal.rehearse(

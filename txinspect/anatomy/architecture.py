@@ -39,6 +39,10 @@ class Supply:
     """Which item of a module's output or positional input, where it has several."""
     reason: str | None = None
     note: str | None = None
+    run: int | None = None
+    """Which run of the module in a pass it is; None for every one."""
+    stack: str = ""
+    """The prefix of the stack that it is in: its text is the encoder's or the decoder's."""
 
     @property
     def available(self) -> bool:
@@ -61,55 +65,71 @@ class Layer:
     """What passes the residual stream on."""
     attentions: tuple[str, ...] = ()
     attention_outputs: tuple[str, ...] = ()
+    cross_attentions: tuple[str, ...] = ()
+    cross_attention_outputs: tuple[str, ...] = ()
     mixers: tuple[str, ...] = ()
     mlp_inputs: tuple[str, ...] = ()
     mlp_outputs: tuple[str, ...] = ()
     routers: tuple[str, ...] = ()
+    run: int | None = None
+    """Which run of these modules it is, where the same ones are several layers."""
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """The modules of a model, as dotted paths; None if there is none."""
+class Output:
+    """What a model puts out."""
 
+    axes: tuple[str, ...] | None
+    """Of its logits."""
+    reason: str | None = None
+    """Why it has none; None if it has."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack of layers and what stands around it, as dotted paths; None if there is none."""
+
+    prefix: str
+    """What its stages' names begin with: "encoder." or "decoder." where a model has both, else nothing."""
+    root: str
+    """The module that holds it; the empty path for the model itself."""
     model_type: str
     class_names: Mapping[str, str]
+    """Of all modules of the model."""
     token_embeddings: str | None
+    token_type_embeddings: str | None
+    embeddings: str | None
+    """What passes on the sum of all embeddings, after its norm."""
     position_embeddings: str | None
     rotaries: tuple[str, ...]
     relative_biases: tuple[str, ...]
-    position_tables: bool
-    """Whether the positions are tables that no module's output holds."""
+    position_table: positions.Table | None
+    """What no module's output holds of them."""
     layers: tuple[Layer, ...]
     final_norm: str | None
     input_projection: str | None
     output_projection: str | None
-    loops: bool
-    """Whether a stage's module runs several times in a pass."""
     max_positions: int | None
     """Rows of the table of positions: the longest text; None if there is no such limit."""
 
-    def supplies(self) -> list[Supply]:
-        """Every stage, in the order of the pass, with what supplies it or why nothing does."""
+    def supplies(self) -> Iterator[Supply]:
+        """Every stage of the stack, in the order of the pass, with what supplies it or why nothing does."""
         per_layer = [stage for stage in STAGES if stage.per_layer]
-        found: list[Supply] = []
         for stage in STAGES:
-            if not stage.per_layer:
-                found += self._outside(stage)
-            elif stage is per_layer[0]:
-                found += [s for i in range(len(self.layers)) for each in per_layer for s in self._inside(each, i)]
-        return found
+            if stage is per_layer[0]:
+                for index in range(len(self.layers)):
+                    for each in per_layer:
+                        for found in self._inside(each, index):
+                            yield self._placed(replace(found, run=self.layers[index].run))
+            elif not stage.per_layer and not stage.of_head:
+                yield from map(self._placed, self._outside(stage))
 
     def first_layer(self) -> str | None:
         """What runs once the positions are there."""
         return self.layers[0].first if self.layers else None
 
-    def module_supplies(self) -> list[Supply]:
-        """Every module as a stage: its output, under its dotted path."""
-        return [
-            Supply(path, "output", path, name, reason=CONTAINERS.get(name))
-            for path, name in self.class_names.items()
-            if path
-        ]
+    def _placed(self, supply: Supply) -> Supply:
+        return replace(supply, name=self.prefix + supply.name, stack=self.prefix)
 
     def _outside(self, stage: Stage) -> Iterator[Supply]:
         name = stage.template
@@ -123,19 +143,21 @@ class Architecture:
             note = self._acts_next(self.output_projection, "the norm's output passes through it before the head")
             reason = f"no norm follows the last layer (looked for {', '.join(FINAL_NORMS[:6])}, …)"
             yield self._supply(stage, name, "output", self.final_norm, reason, note)
+        elif name == "token_type_embeddings":
+            reason = f"'{self.model_type}' has no embeddings of segments: looked for token_type_embeddings"
+            yield self._supply(stage, name, "output", self.token_type_embeddings, reason)
         else:
-            projection = None if self.final_norm else self.output_projection
-            note = projection and f"{projection} ({self.class_names[projection]}) acts before the head"
-            yield Supply(name, "logits", "", self.class_names[""], stage.axes, note=note)
+            reason = "no module passes on the sum of the embeddings: the first layer's input is it"
+            yield self._supply(stage, name, "output", self.embeddings, reason)
 
     def _positions(self, stage: Stage) -> Iterator[Supply]:
         """Embeddings that are added, biases of the scores, tables, or rotary cos and sin; else why there are none."""
         name = stage.template
-        if self.position_tables:
-            for end, axes in positions.AXES[self.model_type].items():
+        if self.position_table is not None:
+            for end, axes in self.position_table.axes.items():
                 full = f"{name}.{end}" if end else name
-                yield Supply(full, "table", "", self.class_names[""], axes, note=positions.NOTES[self.model_type])
-        elif self.position_embeddings is not None:
+                yield Supply(full, "table", self.root, self.class_names[self.root], axes, note=self.position_table.note)
+        if self.position_embeddings is not None:
             found = self._supply(stage, name, "output", self.position_embeddings)
             if self.position_embeddings.endswith("bias"):
                 found = replace(found, axes=("batch", "head", "query", "key"))
@@ -143,6 +165,8 @@ class Architecture:
                 note = "rotary: these sines and cosines rotate q and k, nothing is added to the embeddings"
                 found = replace(found, axes=positions.ROTARY_AXES, note=note)
             yield found
+        elif self.position_table is not None:
+            return
         elif self.relative_biases:
             for path in self.relative_biases:
                 note = "a bias on the scores, made from the query and its distance to the key, anew in each layer"
@@ -175,6 +199,10 @@ class Architecture:
         group, _, item = part.partition(".")
         modules, reason = {
             "attention": (layer.attention_outputs if item == "output" else layer.attentions, self._no_attention(index)),
+            "cross_attention": (
+                layer.cross_attention_outputs if item == "output" else layer.cross_attentions,
+                f"layer {index} does not attend to another text",
+            ),
             "mixer": (layer.mixers, f"layer {index} has no recurrent or convolutional mixer"),
             "mlp": self._mlp_modules(layer, index, item),
         }[group]
@@ -182,7 +210,7 @@ class Architecture:
             yield self._supply(stage, name, "output", None, reason)
         for module in modules:
             found = self._supply(stage, name, "output", module, None)
-            if group == "attention" and item not in ("input", "output"):
+            if group.endswith("attention") and item not in ("input", "output"):
                 found = replace(found, tap="attention", reason=NO_SOFTMAX.get(self.class_names[module]))
             elif item == "input":
                 found = replace(found, tap="input")
@@ -230,3 +258,82 @@ class Architecture:
 
     def _acts_next(self, module: str | None, meaning: str) -> str | None:
         return module and f"{module} ({self.class_names[module]}) acts next: {meaning}"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The modules of a model: its stacks, and what makes its output of the last one's."""
+
+    model_type: str
+    class_names: Mapping[str, str]
+    stacks: tuple[Stack, ...]
+    """One, or the encoder and then the decoder."""
+    pooler: str | None
+    head_transform: str | None
+    output: Output
+    loops: bool
+    """Whether a stage's module runs several times in a pass."""
+
+    @property
+    def main(self) -> Stack:
+        """The stack that the output is made of: the decoder, or the only one."""
+        return self.stacks[-1]
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest text; None if there is no such limit. A decoder's may have another one."""
+        return self.stacks[0].max_positions
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the main stack."""
+        return self.main.layers
+
+    @property
+    def all_layers(self) -> tuple[Layer, ...]:
+        """The layers of all stacks."""
+        return tuple(layer for stack in self.stacks for layer in stack.layers)
+
+    def numbered_layers(self) -> Iterator[tuple[str, int, Layer]]:
+        """The layers of all stacks: each with the prefix of its stack, and its number in there."""
+        return ((stack.prefix, index, layer) for stack in self.stacks for index, layer in enumerate(stack.layers))
+
+    def stack(self, prefix: str) -> Stack:
+        """The stack whose stages' names begin with a prefix."""
+        return next(stack for stack in self.stacks if stack.prefix == prefix)
+
+    def supplies(self) -> list[Supply]:
+        """Every stage, in the order of the pass, with what supplies it or why nothing does."""
+        found = [supply for stack in self.stacks for supply in stack.supplies()]
+        for stage in STAGES:
+            if stage.of_head:
+                found.append(self._of_head(stage))
+        return found
+
+    def module_supplies(self) -> list[Supply]:
+        """Every module as a stage: its output, under its dotted path, which is no stage's name."""
+        taken = {supply.name for supply in self.supplies()}
+        return [
+            Supply(path, "output", path, name, reason=CONTAINERS.get(name), stack=self._stack_of(path))
+            for path, name in self.class_names.items()
+            if path and path not in taken
+        ]
+
+    def _stack_of(self, path: str) -> str:
+        """The prefix of the stack that a module is in; nothing where it is in none of two."""
+        return next((each.prefix for each in self.stacks if f"{path}.".startswith(f"{each.root}.")), "")
+
+    def _of_head(self, stage: Stage) -> Supply:
+        """What makes the output of the last hidden states."""
+        name = stage.template
+        if name != "logits":
+            module = self.pooler if name == "pooler.output" else self.head_transform
+            reason = "no module pools the tokens" if name == "pooler.output" else "nothing transforms before the head"
+            class_name = module and self.class_names[module]
+            found = Supply(name, "output", module, class_name, stage.axes, stack=self.main.prefix)
+            return found if module else replace(found, reason=reason)
+        if self.output.reason:
+            return Supply(name, "logits", reason=self.output.reason)
+        projection = None if self.main.final_norm else self.main.output_projection
+        note = projection and f"{projection} ({self.class_names[projection]}) acts before the head"
+        return Supply(name, "logits", "", self.class_names[""], self.output.axes, note=note, stack=self.main.prefix)

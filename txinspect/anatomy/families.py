@@ -10,15 +10,17 @@ from typing import Any
 
 # --- What families call their modules -------------------------------------------------------------------------------
 
-LAYER_LISTS = ("layers", "h", "blocks", "layer", "attentions")
+LAYER_LISTS = ("layers", "h", "blocks", "block", "layer", "attentions", "albert_layer_groups", "self_attends")
 
 OTHER_STACKS = re.compile(r"vision|image|audio|embed_tokens_extend|patcher|local_encoder|local_decoder")
 """Stacks that do not read the text's residual stream: other modalities, and blt's byte-level parts."""
 
 ATTENTIONS = (
+    "self_attn.longformer_self_attn",
     "self_attn",
     "attention.self_attention",
     "attention.self",
+    "attention.attn",
     "attn.attention",
     "attn",
     "attention",
@@ -32,7 +34,19 @@ ATTENTIONS = (
     "shared_transf.self_attn",
     "shared_transformer.self_attn",
     "cross_attn",
+    "layer.0.SelfAttention",
+    "layer.0.LocalSelfAttention",
+    "layer.0.TransientGlobalSelfAttention",
 )
+
+CROSS_ATTENTIONS = (
+    "encoder_attn",
+    "cross_attn",
+    "cross_attention",
+    "crossattention.self",
+    "layer.1.EncDecAttention",
+)
+"""What a decoder's layer calls its attention to the encoder's output."""
 
 ATTENTION_CLASS = re.compile(r"Attention|MLA|LSH")
 
@@ -49,6 +63,7 @@ MIXERS = (
     "self_attn",
     "attention",
     "temporal_block",
+    "fourier.self",
 )
 
 MLPS = (
@@ -62,18 +77,50 @@ MLPS = (
     "ff",
     "shared_transf.feed_forward",
     "shared_transformer.feed_forward",
+    "layer.1.DenseReluDense",
+    "layer.2.DenseReluDense",
+    "layer.1.mlp",
+    "layer.2.mlp",
     "mixer",
 )
 
 MLP_CLASS = re.compile(r"(MLP|MoE)$")
 """What a layer that has one module of any kind, such as Nemotron-H's mixer, calls an MLP."""
 
-MLP_PAIRS = (("fc1", "fc2"), ("intermediate", "output.dense"))
+MLP_PAIRS = (("fc1", "fc2"), ("intermediate", "output.dense"), ("intermediate", "output.conv1d"), ("ffn", "ffn_output"))
 """Layers without an MLP module: the first and the last of the modules that make it."""
 
 ROUTERS = ("router", "gate")
 
-POSITION_EMBEDDINGS = ("embed_positions", "position_embeddings", "wpe", "positions_embed", "position_bias")
+POSITION_EMBEDDINGS = (
+    "embed_positions",
+    "position_embeddings",
+    "wpe",
+    "positions_embed",
+    "position_bias",
+    "input_preprocessor.position_embeddings",
+)
+
+TOKEN_TYPE_EMBEDDINGS = ("token_type_embeddings", "segment_embeddings")
+
+EMBEDDINGS = ("embeddings", "layernorm_embedding", "layer_norm_emb", "embeddings_layer_norm")
+"""What passes on the sum of all embeddings, after its norm: a module that holds WORDS, or the norm itself."""
+
+WORDS = ("word_embeddings", "tok_embeddings", "word_emb")
+
+POOLERS = ("pooler",)
+
+HEAD_TRANSFORMS = (
+    "cls.predictions.transform",
+    "lm_head.layer_norm",
+    "vocab_layer_norm",
+    "predictions.LayerNorm",
+    "cls.predictions.LayerNorm",
+    "generator_predictions",
+    "head.norm",
+    "projection_head.norm",
+)
+"""What transforms the last hidden states before the head's matrix reads them."""
 
 RELATIVE_BIASES = ("rel_logits_proj", "relative_position_bias")
 """What makes a bias of each layer's scores out of the distance between query and key."""
@@ -84,7 +131,7 @@ ROTATED_SINUSOIDS = ("roformer",)
 COMPLEX_ROTARY = ("DeepseekV2RotaryEmbedding", "Llama4TextRotaryEmbedding")
 """Rotary modules that pass on one complex table instead of cos and sin."""
 
-SWAPS_MODULES = ("big_bird",)
+SWAPS_MODULES = ("big_bird", "bigbird_pegasus")
 """Types whose modules depend on the length of the text."""
 
 SINE_FIRST = ("CodeGenRotaryEmbedding", "GPTJRotaryEmbedding")
@@ -97,18 +144,19 @@ FINAL_NORMS = (
     "ln_f",
     "norm_f",
     "layer_norm",
+    "final_norm",
     "embedding_norm",
     "ln_out",
     "out_norm",
-    "final_norm",
     "layernorm",
     "output_layernorm",
     "LayerNorm",
     "ln",
     "hyper_connection_mixer.hc_norm",
+    "emb_layer_norm_after",
 )
 
-INPUT_PROJECTIONS = ("project_in", "embedding_hidden_mapping_in")
+INPUT_PROJECTIONS = ("project_in", "embedding_hidden_mapping_in", "embeddings_project")
 
 OUTPUT_PROJECTIONS = ("project_out",)
 
@@ -118,6 +166,9 @@ OUTPUT_PROJECTIONS = ("project_out",)
 OUTPUT_PROJECTION_BESIDE = {
     "attention.self": "attention.output.dense",
     "attention.self_attention": "attention.output.dense",
+    "crossattention.self": "crossattention.output.dense",
+    "attention": "post_attention.conv1d",
+    "self_attn.longformer_self_attn": "self_attn.output",
 }
 """Attention modules that end before their output projection: where that is, in the layer."""
 
@@ -127,6 +178,7 @@ OUTPUT_INSIDE = {
     "MptMLP": "down_proj",
     "XLNetFeedForward": "layer_2",
     "ChunkReformerFeedForward": "output.dense",
+    "AlbertAttention": "dense",
 }
 """Modules that add the residual stream themselves: the module inside whose output is what they add."""
 
@@ -148,6 +200,8 @@ RESIDUAL_AXES = {
     "cpmant": ("batch", "prompt_seq", "hidden"),
     "blt": ("batch", "patch", "hidden"),
     "reformer": ("batch", "padded_seq", "hidden"),
+    "squeezebert": ("batch", "hidden", "seq"),
+    "fsmt": ("seq", "batch", "hidden"),
 }
 """Residual streams that are not (batch, seq, hidden)."""
 
@@ -155,15 +209,33 @@ NO_SOFTMAX = {
     "LSHSelfAttention": "hashed attention sorts queries into buckets: it has no matrix of weights",
     "LocalSelfAttention": "chunked attention normalises by a log-sum: it has no softmax to watch",
     "BigBirdBlockSparseAttention": "block-sparse attention, used for long texts, has no matrix of weights",
+    **dict.fromkeys(
+        ["LongformerSelfAttention", "LEDEncoderSelfAttention", "PegasusXGlobalLocalAttention"],
+        "it attends in windows of a padded text, and to a few tokens of all: its weights are no matrix of tokens",
+    ),
+    "YosoSelfAttention": "it estimates by hashing how alike queries and keys are: it has no softmax",
     "MllamaTextCrossAttention": "cross-attention runs only where there is an image",
 }
 """Attention modules inside of which nothing can be recorded."""
 
-GATED_CONTEXTS = ("GraniteSWAAttention", "GraniteMoeSWAAttention")
-"""Attention modules whose backend scales weights·v by a gate before it returns them."""
+GATED_CONTEXTS = ("GraniteSWAAttention", "GraniteMoeSWAAttention", "NystromformerSelfAttention")
+"""Attention modules that scale weights·v by a gate, or add a convolution of v, before they pass it on."""
 
 CODEBOOK_READERS = ("musicgen_decoder", "musicgen_melody_decoder")
 """Models that read a row of ids for each of several codebooks and sum their embeddings."""
+
+FINAL_NORMS_OF: dict[str, tuple[str, ...]] = {
+    "bigbird_pegasus": ("layernorm_embedding",),
+    "deberta-v2": (),  # its encoder.LayerNorm is that of the relative positions
+}
+"""Types whose norm after the last layer has the name that others give to another one."""
+
+CALLED_DIRECTLY = ("SqueezeBertModule",)
+"""Layers whose forward is called as a function, so that no hook of theirs runs: their first and last parts stand for
+them."""
+
+IN_BLOCKS = ("LongT5LocalAttention", "LongT5TransientGlobalAttention")
+"""Attention modules that cut the text into blocks: a query sees the keys of its own block and of those beside it."""
 
 LOOPED = ("dory", "hrm_text", "inkling2_loop_text", "nanochat")
 """Models that run a stage's module several times in a pass: their layers, or one norm at both ends."""

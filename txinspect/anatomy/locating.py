@@ -7,16 +7,23 @@ what cannot be found, a sentence says why.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy import positions
-from txinspect.anatomy.architecture import Architecture, Layer
+from txinspect.anatomy.architecture import Architecture, Layer, Output, Stack
 from txinspect.anatomy.families import (
     ATTENTION_CLASS,
     ATTENTIONS,
+    CALLED_DIRECTLY,
     CODEBOOK_READERS,
+    CROSS_ATTENTIONS,
+    EMBEDDINGS,
     FINAL_NORMS,
+    FINAL_NORMS_OF,
+    HEAD_TRANSFORMS,
     INPUT_PROJECTIONS,
     LAYER_LISTS,
     LINEAR_ATTENTION_CLASS,
@@ -29,39 +36,68 @@ from txinspect.anatomy.families import (
     OUTPUT_INSIDE,
     OUTPUT_PROJECTION_BESIDE,
     OUTPUT_PROJECTIONS,
+    POOLERS,
     POSITION_EMBEDDINGS,
     RELATIVE_BIASES,
     ROUTERS,
     SUMMED_MLPS,
     SWAPS_MODULES,
+    TOKEN_TYPE_EMBEDDINGS,
+    WORDS,
 )
+from txinspect.stages import DECODER, ENCODER
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
-def locate(model: PreTrainedModel) -> Architecture:
-    """Find the modules of a model, with or without weights."""
+NEXT_TOKEN = Output(("batch", "seq", "vocab"))
+"""What a language model puts out."""
+
+
+def locate(model: PreTrainedModel, output: Output = NEXT_TOKEN) -> Architecture:
+    """Find the modules of a model, with or without weights, that puts out this."""
     tree = _Tree(model)
-    embedding = model.get_input_embeddings()
-    stacks = tree.stacks()
-    layers = tuple(layer for stack in stacks for layer in tree.layers(stack))
-    above = tree.above(stacks[-1]) if stacks else [""]
-    position_embeddings = tree.positions(above)
+    above = [path for path in tree.modules if path.count(".") < 2 and not tree.is_inside_layers(path)]
     return Architecture(
         model_type=model.config.model_type,
         class_names=tree.class_names,
-        token_embeddings=None if type(embedding).__name__ == "ModuleList" else tree.path_of(embedding),
+        stacks=tuple(_stack(model, tree, prefix, root) for prefix, root in tree.roots(model).items()),
+        pooler=next((each for path in above for each in tree.children(path, POOLERS)), None),
+        head_transform=next((each for each in tree.children("", HEAD_TRANSFORMS)), None),
+        output=output,
+        loops=model.config.model_type in LOOPED,
+    )
+
+
+def _stack(model: PreTrainedModel, tree: _Tree, prefix: str, root: str) -> Stack:
+    """The stack of layers in and below a module."""
+    holder: Any = tree.modules[root]
+    embedding = holder.get_input_embeddings() if hasattr(holder, "get_input_embeddings") else holder.embed_tokens
+    lists = tree.stacks(root)
+    layers = tuple(layer for each in lists for layer in tree.layers(each, model.config, crossed=prefix == DECODER))
+    above = (
+        [path for path in tree.above(lists[-1]) if f"{path}.".startswith(f"{root}.") or not root] if lists else [root]
+    )
+    position_embeddings = tree.positions(above)
+    norms = FINAL_NORMS_OF.get(model.config.model_type, FINAL_NORMS)
+    return Stack(
+        prefix=prefix,
+        root=root,
+        model_type=model.config.model_type,
+        class_names=tree.class_names,
+        token_embeddings=tree.path_of(embedding) or tree.beside(above, ("input_preprocessor.embeddings",)),
+        token_type_embeddings=tree.beside(above, TOKEN_TYPE_EMBEDDINGS),
+        embeddings=tree.embeddings(above, norms),
         position_embeddings=position_embeddings,
-        rotaries=tree.rotaries(),
-        relative_biases=tuple(path for path in tree.modules if path.rpartition(".")[2] in RELATIVE_BIASES),
-        position_tables=positions.has_tables(model),
+        rotaries=tree.rotaries(root),
+        relative_biases=tuple(path for path in tree.inside(root) if path.rpartition(".")[2] in RELATIVE_BIASES),
+        position_table=positions.table(model, holder),
         layers=layers,
-        final_norm=next((norm for parent in above for norm in tree.children(parent, FINAL_NORMS)[:1]), None),
+        final_norm=next((norm for parent in above for norm in tree.children(parent, norms)[:1]), None),
         input_projection=next(iter(tree.children(above[0], INPUT_PROJECTIONS)), None),
         output_projection=next(iter(tree.children(above[0], OUTPUT_PROJECTIONS)), None),
-        loops=model.config.model_type in LOOPED,
         max_positions=_table_length(tree.modules[position_embeddings]) if position_embeddings else None,
     )
 
@@ -77,8 +113,10 @@ def settle(model: PreTrainedModel, length: int) -> None:
     BigBird swaps its attention modules for others in the first forward on a short text (modeling_big_bird.py); hooks on
     the old ones would never fire, so the swap comes first.
     """
-    bird: Any = getattr(model, "bert", None)
-    if model.config.model_type in SWAPS_MODULES and bird.attention_type == "block_sparse":
+    if model.config.model_type not in SWAPS_MODULES:
+        return
+    bird: Any = next(module for module in model.modules() if hasattr(module, "set_attention_type"))
+    if bird.attention_type == "block_sparse":
         blocks = 5 + 2 * model.config.num_random_blocks
         if length <= blocks * model.config.block_size:
             bird.set_attention_type("original_full")
@@ -92,7 +130,9 @@ class _Tree:
         self.class_names = {path: type(module).__name__ for path, module in self.modules.items()}
 
     def path_of(self, module: nn.Module) -> str | None:
-        """The path of a module; None for one that is not in the tree."""
+        """The path of a module; None for one that is not in the tree, or is a list of others."""
+        if type(module).__name__ == "ModuleList":
+            return None
         return next((path for path, each in self.modules.items() if each is module), None)
 
     def children(self, parent: str, names: tuple[str, ...]) -> list[str]:
@@ -107,36 +147,75 @@ class _Tree:
             paths.append(paths[-1].rpartition(".")[0])
         return paths[1:]
 
-    def stacks(self) -> list[str]:
+    def roots(self, model: PreTrainedModel) -> dict[str, str]:
+        """By the prefix of its stages' names: the module that holds a stack; the encoder and the decoder, or all."""
+        if not getattr(model.config, "is_encoder_decoder", False):
+            return {"": ""}
+        encoder, decoder = self.path_of(model.get_encoder()), self.path_of(model.get_decoder())
+        if not encoder or not decoder or encoder == decoder:
+            return {"": ""}
+        return {ENCODER: encoder, DECODER: decoder}
+
+    def inside(self, root: str) -> list[str]:
+        """The paths of the modules below one."""
+        return [path for path in self.modules if not root or path.startswith(f"{root}.")]
+
+    def is_inside_layers(self, path: str) -> bool:
+        """Whether a module is in a list of modules."""
+        return any(self.class_names[parent] == "ModuleList" for parent in self.above(path) if path)
+
+    def stacks(self, root: str) -> list[str]:
         """The lists of layers that read the text's residual stream, in the order of definition."""
         return [
             path
-            for path, name in self.class_names.items()
-            if name == "ModuleList"
+            for path in self.inside(root)
+            if self.class_names[path] == "ModuleList"
             and path.rpartition(".")[2] in LAYER_LISTS
-            and not OTHER_STACKS.search(path)
+            and not OTHER_STACKS.search(path.removeprefix(root))
             and not any(self.class_names[parent] == "ModuleList" for parent in self.above(path))
         ]
 
-    def layers(self, stack: str) -> Iterator[Layer]:
-        """The layers of a stack."""
-        for index in range(len(list(self.modules[stack].children()))):
-            path = f"{stack}.{index}"
-            if stack.endswith("attentions"):
-                yield self._xlm_layer(stack.rpartition(".")[0], index)
-            else:
-                yield self._layer(path)
+    def layers(self, stack: str, config: PretrainedConfig, *, crossed: bool) -> Iterator[Layer]:
+        """The layers of a list, in the order of the pass; `crossed` ones attend to another text, too."""
+        if stack.endswith("attentions"):
+            yield from (self._xlm_layer(stack.rpartition(".")[0], index) for index in range(len(self._items(stack))))
+            return
+        order, runs = self._order(stack, config), Counter[str]()
+        for path in order:
+            runs[path] += 1
+            layer = self._layer(path, crossed=crossed)
+            yield layer if len(order) == len(set(order)) else replace(layer, run=runs[path])
 
-    def _layer(self, path: str) -> Layer:
+    def _order(self, stack: str, config: PretrainedConfig) -> list[str]:
+        """The layers of a list as they run: some lists hold lists, and some layers run several times."""
+        items, name = self._items(stack), stack.rpartition(".")[2]
+        if name == "albert_layer_groups":  # AlbertTransformer.forward of modeling_albert.py
+            count = config.num_hidden_layers
+            groups = [items[index * len(items) // count] for index in range(count)]
+            return [layer for group in groups for layer in self._items(f"{group}.albert_layers")]
+        if name == "self_attends":  # PerceiverEncoder.forward of modeling_perceiver.py
+            return items * int(config.num_blocks)
+        return self._expanded(items)
+
+    def _items(self, stack: str) -> list[str]:
+        return [f"{stack}.{name}" for name, _ in self.modules[stack].named_children()]
+
+    def _layer(self, path: str, *, crossed: bool) -> Layer:
         attentions = self._attentions(path)
         mixers = [] if attentions and not self._has_both(path) else self._mixers(path, attentions)
         first, last = self._mlp(path)
+        crosses = (
+            [each for each in self.children(path, CROSS_ATTENTIONS) if self._is_attention(each)] if crossed else []
+        )
         scopes = [path, *self._expanded(self.children(path, MLPS))]
+        direct = self.class_names[path] in CALLED_DIRECTLY
         return Layer(
-            first=path,
-            last=path,
+            first=attentions[0] if direct else path,
+            last=f"{path}.output" if direct else path,
             attentions=tuple(attentions),
             attention_outputs=tuple(self._attention_output(path, attention) for attention in attentions),
+            cross_attentions=tuple(crosses[:1]),
+            cross_attention_outputs=tuple(self._attention_output(path, each) for each in crosses[:1]),
             mixers=tuple(mixers),
             mlp_inputs=tuple(first),
             mlp_outputs=tuple(last),
@@ -146,7 +225,14 @@ class _Tree:
     def _xlm_layer(self, parent: str, index: int) -> Layer:
         """XLM's layers are not modules: their parts stand in lists of their own."""
         attention, mlp, last = (f"{parent}.{name}.{index}" for name in ("attentions", "ffns", "layer_norm2"))
-        return Layer(attention, last, (attention,), (attention,), (), (mlp,), (mlp,))
+        return Layer(
+            first=attention,
+            last=last,
+            attentions=(attention,),
+            attention_outputs=(attention,),
+            mlp_inputs=(mlp,),
+            mlp_outputs=(mlp,),
+        )
 
     def _attentions(self, path: str) -> list[str]:
         for candidate in self.children(path, ATTENTIONS):
@@ -197,30 +283,30 @@ class _Tree:
     def _expanded(self, paths: list[str]) -> list[str]:
         """Lists of modules replaced by their items."""
         return [
-            item
-            for path in paths
-            for item in (
-                [f"{path}.{name}" for name, _ in self.modules[path].named_children()]
-                if self.class_names[path] == "ModuleList"
-                else [path]
-            )
+            item for path in paths for item in (self._items(path) if self.class_names[path] == "ModuleList" else [path])
         ]
 
     def positions(self, above: list[str]) -> str | None:
         """The module whose output is added for the positions."""
-        for parent in above:
-            for scope in (parent, f"{parent}.embeddings" if parent else "embeddings"):
-                found = self.children(scope, POSITION_EMBEDDINGS)
-                if found:
-                    return found[0]
-        return None
+        return self.beside(above, POSITION_EMBEDDINGS)
 
-    def rotaries(self) -> tuple[str, ...]:
+    def embeddings(self, above: list[str], norms: tuple[str, ...]) -> str | None:
+        """The module that passes on the sum of all embeddings; none of the last `norms` does."""
+        names = tuple(name for name in EMBEDDINGS if name not in norms)
+        found = [each for parent in above for each in self.children(parent, names)]
+        return next((each for each in found if "Norm" in self.class_names[each] or self.children(each, WORDS)), None)
+
+    def beside(self, above: list[str], names: tuple[str, ...]) -> str | None:
+        """The first of some modules that stands beside the layers, or among the embeddings there."""
+        scopes = (scope for parent in above for scope in (parent, f"{parent}.embeddings" if parent else "embeddings"))
+        return next((found for scope in scopes for found in self.children(scope, names)), None)
+
+    def rotaries(self, root: str) -> tuple[str, ...]:
         """The modules that make cos and sin tables."""
         found = [
             path
-            for path, name in self.class_names.items()
-            if name.endswith("RotaryEmbedding") and not OTHER_STACKS.search(path)
+            for path in self.inside(root)
+            if self.class_names[path].endswith("RotaryEmbedding") and not OTHER_STACKS.search(path.removeprefix(root))
         ]
         outside = [path for path in found if not re.search(r"\.\d+\.", path)]
         return tuple(outside or found)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from txinspect.stages import BY_PART, elsewhere, is_glob, matching, nearest
+from txinspect.stages import BY_PART, DECODER, ENCODER, OF_HEAD, elsewhere, is_glob, matching, nearest, part_of
+from txinspect.wording import one_of
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Architecture
@@ -27,9 +28,12 @@ class Names:
         """The names that a name or glob picks, whether the model has them or not."""
         if is_glob(pattern):
             return matching(pattern, self.reasons)
-        if pattern in self.reasons:
+        if pattern in self.reasons and part_of(pattern) != "position_embeddings":
             return [pattern]
-        return [name for name in self.reasons if name.startswith(pattern + ".")] if pattern in BY_PART else []
+        if pattern.startswith(DECODER) and part_of(pattern) in OF_HEAD:
+            return self.picked(part_of(pattern))  # the output of an encoder–decoder is its decoder's
+        group = part_of(pattern) in BY_PART
+        return [name for name in self.reasons if f"{name}.".startswith(pattern + ".")] if group else []
 
     def refusal(self, model: str, pattern: str) -> str | None:
         """Why the model called `model` has nothing of that name, in a sentence; None if it has."""
@@ -38,11 +42,21 @@ class Names:
             return None
         if picked:
             return f"{model!r} has no stage {pattern!r}: {self.reasons[picked[0]]}"
-        return self._out_of_range(model, pattern) or self._elsewhere(model, pattern) or self._unknown(model, pattern)
+        return (
+            self._of_a_stack(model, pattern)
+            or self._out_of_range(model, pattern)
+            or self._elsewhere(model, pattern)
+            or self._unknown(model, pattern)
+        )
 
     def _without_layer(self, model: str, layer: int) -> str | None:
         """That the model called `model` has no such layer, in a sentence; None if it has."""
         return None if layer < self.layers else out_of_range(model, layer, self.layers)
+
+    def _of_a_stack(self, model: str, pattern: str) -> str | None:
+        """That a stage is one of the encoder's or the decoder's, where a model has both; None if it is not."""
+        found = [repr(stack + pattern) for stack in (ENCODER, DECODER) if self.picked(stack + pattern)]
+        return f"{model!r} has an encoder and a decoder: give {one_of(found)}" if found else None
 
     def _out_of_range(self, model: str, name: str) -> str | None:
         """A name such as layers.99.output, or a module's in layer 99, is best answered with the layers there are."""

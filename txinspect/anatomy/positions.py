@@ -6,11 +6,13 @@ Each is taken from the model's own file or buffers, as the model's forward has i
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 Tables = dict[str, "Tensor"]
@@ -18,39 +20,103 @@ Tables = dict[str, "Tensor"]
 
 ROTARY_AXES = ("batch", "seq", "rotary_dim")
 
-AXES: dict[str, dict[str, tuple[str, ...]]] = {
-    "bloom": {"": ("head",)},
-    "mpt": {"": ("head",)},
-    "falcon": {"": ("head",)},
-    "gptj": {"cos": ROTARY_AXES, "sin": ROTARY_AXES},
-    "codegen": {"cos": ROTARY_AXES, "sin": ROTARY_AXES},
-    "ctrl": {"": ("batch", "seq", "hidden")},
-    "xlnet": {"": ("distance", "batch", "hidden")},
+
+@dataclass(frozen=True)
+class Table:
+    """What a stack has for positions that no module's output holds."""
+
+    axes: Mapping[str, tuple[str, ...]]
+    """By the end of the stage's name."""
+    note: str
+
+
+_ALIBI = Table({"": ("head",)}, "ALiBi: each head's slope times the key's position is added to its scores")
+
+_ROTARY = Table(
+    {"cos": ROTARY_AXES, "sin": ROTARY_AXES},
+    "rotary: cos and sin act on q and k inside attention, nothing is added to the embeddings",
+)
+
+_TABLES = {
+    "bloom": _ALIBI,
+    "mpt": _ALIBI,
+    "falcon": _ALIBI,
+    "gptj": _ROTARY,
+    "codegen": _ROTARY,
+    "ctrl": Table({"": ("batch", "seq", "hidden")}, "a sinusoidal table in a buffer, added to the embeddings"),
+    "xlnet": Table(
+        {"": ("distance", "batch", "hidden")},
+        "sinusoids of the distance between query and key, from 2·seq distances down; they enter the scores",
+    ),
 }
-"""The tables of each model type, and their axes."""
+"""The tables of each model type."""
 
-NOTES = {
-    "bloom": "ALiBi: each head's slope times the key's position is added to its scores",
-    "mpt": "ALiBi: each head's slope times the key's position is added to its scores",
-    "falcon": "ALiBi: each head's slope times the key's position is added to its scores",
-    "gptj": "rotary: cos and sin act on q and k inside attention, nothing is added to the embeddings",
-    "codegen": "rotary: cos and sin act on q and k inside attention, nothing is added to the embeddings",
-    "ctrl": "a sinusoidal table in a buffer, added to the embeddings",
-    "xlnet": "sinusoids of the distance between query and key, from 2·seq distances down; they enter the scores",
-}
+_BUCKETS = Table(
+    {"buckets": ("bucket", "head"), "bias": ("head", "query", "key")},
+    "buckets of distances: a number per bucket and head is added to the scores, the same in every layer",
+)
+
+_LOCAL_BUCKETS = Table(
+    {"buckets": ("bucket", "head")},
+    "buckets of distances: a number per bucket and head is added to the scores within a window, in every layer",
+)
+
+_BUCKETS_OF_LAYERS = Table(
+    {"buckets": ("layer", "bucket", "head"), "bias": ("layer", "head", "query", "key")},
+    "buckets of distances: each layer adds a number of its own per bucket and head to its scores",
+)
 
 
-def has_tables(model: PreTrainedModel) -> bool:
-    """Whether a model's positions are had here."""
+def table(model: PreTrainedModel, stack: nn.Module) -> Table | None:
+    """What a stack of a model has; None where a module's output holds its positions, or there are none."""
     kind = model.config.model_type
     if kind in ("gptj", "codegen"):  # from transformers 5.24 a module of its own passes the tables on
-        return hasattr(model.get_submodule("transformer.h.0.attn"), "embed_positions")
-    return kind in AXES and (kind != "falcon" or model.config.alibi)
+        return _TABLES[kind] if hasattr(model.get_submodule("transformer.h.0.attn"), "embed_positions") else None
+    if kind in _TABLES:
+        return _TABLES[kind] if kind != "falcon" or model.config.alibi else None
+    bucketed = _bucketed(stack)
+    if not bucketed:
+        return None
+    if not _has_bias(bucketed[0]):
+        return _LOCAL_BUCKETS
+    return _BUCKETS if len(bucketed) == 1 else _BUCKETS_OF_LAYERS
 
 
-def tables(model: PreTrainedModel, length: int) -> Tables:
-    """The tables for a text of that many tokens; their axes are in AXES."""
-    return _MAKERS[model.config.model_type](model, length)
+def tables(model: PreTrainedModel, stack: nn.Module, length: int) -> Tables:
+    """A stack's tables for a text of that many tokens."""
+    make = _MAKERS.get(model.config.model_type)
+    return make(model, length) if make else _buckets(stack, length)
+
+
+def _bucketed(stack: nn.Module) -> list[Any]:
+    """The modules that make a bias from a table of buckets."""
+    having = (each for each in stack.modules() if hasattr(each, "relative_attention_bias"))
+    return [each for each in having if hasattr(each, "compute_bias") or hasattr(each, "compute_position_bias")]
+
+
+def _has_bias(bucketed: Any) -> bool:
+    """Whether a module makes a bias of all queries and keys: LongT5's local attention makes it block by block."""
+    return hasattr(bucketed, "compute_position_bias") or "key_length" in signature(bucketed.compute_bias).parameters
+
+
+def _bias(bucketed: Any, length: int) -> Tensor:
+    """A module's bias: (head, query, key). T5Attention of modeling_t5.py, MPNetEncoder of modeling_mpnet.py."""
+    table: Tensor = bucketed.relative_attention_bias.weight
+    if hasattr(bucketed, "compute_position_bias"):
+        found: Tensor = bucketed.compute_position_bias(table.new_empty(1, length, 1))[0]
+    else:
+        found = bucketed.compute_bias(length, length)[0]
+    return found
+
+
+def _buckets(stack: nn.Module, length: int) -> Tables:
+    import torch
+
+    bucketed = _bucketed(stack)
+    found = {"buckets": [each.relative_attention_bias.weight for each in bucketed]}
+    if _has_bias(bucketed[0]):
+        found["bias"] = [_bias(each, length) for each in bucketed]
+    return {end: each[0] if len(each) == 1 else torch.stack(each) for end, each in found.items()}
 
 
 def _bloom_slopes(model: PreTrainedModel, _length: int) -> Tables:

@@ -1,20 +1,21 @@
-"""One layer's self-attention."""
+"""Layers' attention: to their own text, or to the encoder's."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from txinspect.anatomy.architecture import Stack
 from txinspect.answers.observing import observe
 from txinspect.commands.attn import AttnQuery, AttnReport, HeadRecord
-from txinspect.errors import InspectError, StageError
+from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward.edits import SkipNorm
 from txinspect.forward.wants import Plan, Selection, Want, check_layers, plan_of
 from txinspect.measure.heads import head_records
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify, from_start
-from txinspect.records import InputRecord
-from txinspect.stages import ATTENTION_PARTS
+from txinspect.records import InputRecord, SentenceRecord
+from txinspect.stages import ATTENTION_PARTS, layer_of, stack_of
 from txinspect.wording import ranges
 
 if TYPE_CHECKING:
@@ -29,30 +30,48 @@ def answer(query: AttnQuery, notify: Notify) -> AttnReport:
 
     def look(caught: CaughtTensor) -> None:
         if caught.want.supply.part == "weights" and len(caught.tensor.shape) == 4:
-            layer = int(caught.want.supply.name.split(".")[1])
+            layer = layer_of(caught.want.supply.name) or 0
             tensor, kept = caught.tensor, caught.coordinates or {}
             heads.extend(head_records(tensor.blocks, tensor.shape, kept, layer, caught.run, query.map_size))
 
     fields = observe(query, notify, plan, look).fields("attn")
-    layers = list(dict.fromkeys(int(tensor.name.split(".")[1]) for tensor in fields["tensors"]))
-    return AttnReport(**fields, layer=layers[0], layers=layers, heads=heads)
+    names = [tensor.name for tensor in fields["tensors"]]
+    layers = list(dict.fromkeys(layer for layer in map(layer_of, names) if layer is not None))
+    stack: Any = stack_of(names[0]).rstrip(".") or None
+    kind: Any = "cross" if query.cross else "self"
+    return AttnReport(**fields, layer=layers[0], layers=layers, attention=kind, stack=stack, heads=heads)
 
 
 def plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
     """Everything about the layers' attention. Raises InspectError for a layer, stage or query that is not there."""
-    name, count = subject.source.name, len(subject.architecture.layers)
-    asked = check_layers(name, query.layers_asked, count)
-    names = {f"layers.{layer}.attention.{part}" for layer in asked for part in ATTENTION_PARTS}
+    name, stack = subject.source.name, _stack(subject, query)
+    asked = check_layers(name, query.layer, len(stack.layers))
+    kind = "cross_attention" if query.cross else "attention"
+    names = {f"{stack.prefix}layers.{layer}.{kind}.{part}" for layer in asked for part in ATTENTION_PARTS}
     supplies = [supply for supply in subject.architecture.supplies() if supply.name in names]
     reasons = _folded(list(dict.fromkeys(supply.reason for supply in supplies if supply.reason is not None)))
     if not any(supply.available for supply in supplies):
         raise StageError(f"{name!r}: {reasons[0]}")
-    selection = Selection(query.heads, query.queries and _tokens(query.queries, text))
+    selection = Selection(query.heads, query.queries and _tokens(query.queries, text.read_by(stack.prefix)))
     wants = [Want(supply, selection) for supply in supplies if supply.available]
     if not query.skip_norm:
         return plan_of(subject.architecture, wants, notes=reasons)
-    edit = SkipNorm(subject.architecture.layers[asked[0]])
+    edit = SkipNorm(stack.layers[asked[0]])
     return plan_of(subject.architecture, wants, (edit,), (SKIPPED, *reasons))
+
+
+def _stack(subject: Subject, query: AttnQuery) -> Stack:
+    """The stack whose attention is asked for. Raises StageError where there is none, or no attention between two."""
+    architecture, name = subject.architecture, subject.source.name
+    if not subject.has_decoder and (query.cross or query.encoder):
+        asked = spelled("cross" if query.cross else "encoder", True)
+        raise StageError(f"{name!r} has one stack of layers, which attends to its own text: omit {asked}")
+    if query.cross and not any(layer.cross_attentions for layer in architecture.layers):
+        raise StageError(
+            f"{name!r} has no module that attends to the encoder's text alone: omit {spelled('cross', True)}, and see "
+            f"'txinspect stages'"
+        )
+    return architecture.stacks[0] if query.encoder else architecture.main
 
 
 def _folded(reasons: list[str]) -> tuple[str, ...]:
@@ -67,7 +86,7 @@ def _folded(reasons: list[str]) -> tuple[str, ...]:
     )
 
 
-def _tokens(queries: tuple[int, ...], text: InputRecord) -> tuple[int, ...]:
+def _tokens(queries: tuple[int, ...], text: SentenceRecord) -> tuple[int, ...]:
     """Query tokens, from the first. Raises InspectError for one beyond the text."""
     count = len(text.tokens)
 

@@ -30,7 +30,7 @@ from txinspect.models import tokenizer
 from txinspect.models.backend import another, on_backend
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject
-from txinspect.queries import ModelChoice, Notify
+from txinspect.queries import ModelChoice, Notify, read_by
 from txinspect.records import CheckRecord, InputRecord
 from txinspect.sources.source import resolve
 from txinspect.stages import layer_of, part_of
@@ -42,7 +42,17 @@ if TYPE_CHECKING:
     from txinspect.forward.capture import CaughtTensor
 
 COMPARED = (
-    *("input", "attention.weights", "attention.output", "mixer.output", "mlp.router.experts", "mlp.output", "output"),
+    *(
+        "input",
+        "attention.weights",
+        "attention.output",
+        "cross_attention.weights",
+        "cross_attention.output",
+        "mixer.output",
+        "mlp.router.experts",
+        "mlp.output",
+        "output",
+    ),
     *("token_embeddings", "final_norm", "logits"),
 )
 """The stages that are compared where none are named: within a layer, and outside of them."""
@@ -66,7 +76,14 @@ def answer(query: DiffQuery, notify: Notify) -> DiffReport:
         comparison.read(dumps.load(query.against_file, query.names))
     elif query.against_attn is None:
         side = _other_side(query)
-        other = observe(side, notify, comparison.plan_other, comparison.compare, then=comparison.isolate)
+        other = observe(
+            side,
+            notify,
+            comparison.plan_other,
+            comparison.compare,
+            then=comparison.isolate,
+            decoder=comparison.text.decoder if query.against_text is None else None,
+        )
     return comparison.report(this, other)
 
 
@@ -84,7 +101,7 @@ def plan(subject: Subject, query: DiffQuery, text: InputRecord) -> Plan:
 def _side(query: DiffQuery, model: ModelChoice) -> RunQuery:
     """What one side is asked."""
     stages = query.stages or COMPARED[-1:]
-    return RunQuery(model=model, text=query.text, special=query.special, stages=stages, check=query.check)
+    return RunQuery(model=model, **read_by(query), stages=stages, check=query.check)
 
 
 def _other_side(query: DiffQuery) -> RunQuery:
@@ -210,7 +227,7 @@ class _Comparison:
 
     def _compare_predictions(self, this: Tensor, other: Tensor) -> None:
         """Compare what the logits predict, where they are a prediction after each token."""
-        count = len(self.text.tokens)
+        count = len(self.text.main.tokens)
         if this.ndim == 3 and tuple(this.shape[:2]) == (1, count):
             self._compare_logits(this[0], other[0])
         else:
@@ -223,7 +240,7 @@ class _Comparison:
         """What the differences come to in the predictions: (seq, vocab) each."""
         import torch
 
-        ids = [token.id for token in self.text.tokens]
+        ids = [token.id for token in self.text.main.tokens]
         divergences = torch.tensor([kl for _, kl in predictions.compared(other, this)], dtype=torch.float64)
         pairs = zip(this, other, strict=True)
         tops = [(predictions.likeliest(left, 1)[0], predictions.likeliest(right, 1)[0]) for left, right in pairs]
@@ -231,7 +248,8 @@ class _Comparison:
             sum(scored.logprob for _, scored in predictions.after_each(each, [*ids[1:], None]) if scored is not None)
             for each in (this, other)
         ]
-        predicted = len(ids) - 1 if self.query.against_text is None else 0  # another text has another perplexity
+        predicts = self.subject.task.name != "masked-lm" and self.query.against_text is None
+        predicted = len(ids) - 1 if predicts else 0  # another text has another perplexity
         self.logits = LogitsDiffRecord(
             kl_mean=float(divergences.mean()),
             kl_median=float(divergences.median()),
@@ -247,7 +265,9 @@ class _Comparison:
             return token.text or token.token
 
         self.changed = [
-            ChangedRecord(position=position, token=self.text.tokens[position].text, from_=spell(left), to=spell(right))
+            ChangedRecord(
+                position=position, token=self.text.main.tokens[position].text, from_=spell(left), to=spell(right)
+            )
             for position, (left, right) in enumerate(tops)
             if left != right
         ]
@@ -299,8 +319,10 @@ class _Comparison:
             return
         architecture = running.subject.architecture
         given = {
-            layer.first: [self.this[name] for name in self.this if name.partition("#")[0] == f"layers.{index}.input"]
-            for index, layer in enumerate(architecture.layers)
+            layer.first: [
+                self.this[name] for name in self.this if name.partition("#")[0] == f"{prefix}layers.{index}.input"
+            ]
+            for prefix, index, layer in architecture.numbered_layers()
         }
 
         def receive(caught: CaughtTensor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from txinspect.answers.observing import observe
 from txinspect.commands.embed import EmbedQuery
-from txinspect.forward.wants import Plan, named
+from txinspect.forward.wants import Plan, in_stacks
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify
 from txinspect.records import InputRecord, TensorsReport
@@ -17,4 +17,4 @@ def answer(query: EmbedQuery, notify: Notify) -> TensorsReport:
 
 def plan(subject: Subject, query: EmbedQuery, text: InputRecord) -> Plan:
     """What `embed` records."""
-    return named(subject, ["token_embeddings"])
+    return in_stacks(subject, "token_embeddings")

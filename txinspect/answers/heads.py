@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from txinspect.answers.observing import observe
-from txinspect.answers.reporting import encode
+from txinspect.answers.reading import encode
 from txinspect.commands.heads import HeadsQuery, HeadsReport, KindRecord
-from txinspect.errors import InspectError, StageError
+from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward.projections import Projections
 from txinspect.forward.wants import Plan, Want, check_layers, plan_of
 from txinspect.measure import kinds
@@ -17,6 +17,7 @@ from txinspect.models.subject import Subject
 from txinspect.queries import Notify
 from txinspect.records import InputRecord
 from txinspect.sources.source import Source
+from txinspect.stages import layer_of
 from txinspect.wording import ranges
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def answer(query: HeadsQuery, notify: Notify) -> HeadsReport:
     observed = observe(query, notify, reading.plan, reading.look, make_text=text)
     return HeadsReport(
         **observed.fields("heads") | {"notes": [*observed.notes, *reading.notes()]},
+        stack=reading.stack,
         heads=reading.heads,
         sinks=kinds.sinks(reading.on_keys),
         copies=query.length if query.random else None,
@@ -68,6 +70,7 @@ class _Reading:
 
     def __init__(self, query: HeadsQuery) -> None:
         self.query = query
+        self.stack: Any = None
         self.heads: list[KindRecord] = []
         self.on_keys: list[list[float]] = []
         self.scales: dict[tuple[str | None, int], Tensor] = {}  # values: (kv_head, key, head_dim)
@@ -76,13 +79,17 @@ class _Reading:
 
     def plan(self, subject: Subject, query: HeadsQuery, text: InputRecord) -> Plan:
         """The weights of the layers asked for; before each the values where they are weighed by them."""
-        name, count = subject.source.name, len(subject.architecture.layers)
-        if len(text.tokens) < 2:
+        name, stack = subject.source.name, subject.architecture.main
+        if query.encoder:
+            if not subject.has_decoder:
+                raise StageError(f"{name!r} has one stack of layers: omit {spelled('encoder', True)}")
+            stack = subject.architecture.stacks[0]
+        self.text, self.stack = text.read_by(stack.prefix), stack.prefix.rstrip(".") or None
+        if len(self.text.tokens) < 2:
             raise InspectError("the text is one token, which can look at nothing but itself: give a longer one")
-        self.text = text
-        layers = check_layers(name, query.layers_asked, count)
+        layers = check_layers(name, query.layers, len(stack.layers))
         parts = ("v", "weights") if query.weighted else ("weights",)
-        wanted = {f"layers.{layer}.attention.{part}" for layer in layers for part in parts}
+        wanted = {f"{stack.prefix}layers.{layer}.attention.{part}" for layer in layers for part in parts}
         supplies = [supply for supply in subject.architecture.supplies() if supply.name in wanted]
         if not any(supply.available for supply in supplies):
             raise StageError(f"{name!r}: {supplies[0].reason}" if supplies else f"{name!r} has no layers")
@@ -100,7 +107,7 @@ class _Reading:
 
     def look(self, caught: CaughtTensor) -> None:
         """Measure an attention."""
-        layer, place = int(caught.want.supply.name.split(".")[1]), (caught.want.supply.module, caught.run)
+        layer, place = layer_of(caught.want.supply.name) or 0, (caught.want.supply.module, caught.run)
         if caught.want.supply.part == "v":
             self.scales[place] = caught.tensor.whole()[0]
             return

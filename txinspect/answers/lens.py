@@ -94,8 +94,8 @@ class _Reading:
         self.asked = check_layers(name, query.layers_asked, count)
         self.text = text
         self.tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
-        self.positions = words.positions(query.position, text)
-        self.targets = [words.target(self.tokens, text, each) for each in query.targets]
+        self.positions = words.positions(query.position, text.main)
+        self.targets = [words.target(self.tokens, text.main, each) for each in query.targets]
         self.tail = Tail(subject.architecture.layers, inside=query.at != "output")
         return plan_of(subject.architecture, named(subject, ["logits"]).wants, (self.tail,))
 
@@ -106,7 +106,7 @@ class _Reading:
     def read(self, running: Running) -> None:
         """Read every row, then follow the targets through them."""
         assert self.final is not None
-        words.check_logits(self.final, len(self.text.tokens), self.query.top_k)
+        words.check_logits(self.final, len(self.text.main.tokens), self.query.top_k)
         self.running, self.inputs = running, running.inputs(self.text)
         with quiet():
             self._check_last()
@@ -215,7 +215,7 @@ class _Reading:
         position = self.positions[place]
         return DecidedRecord(
             position=position,
-            token=self.text.tokens[position].text,
+            token=self.text.main.tokens[position].text,
             decided_at=rows[min(len(rows) - from_end, len(rows) - 1)].layer,
             first_at=rows[agreeing.index(True)].layer if True in agreeing else rows[-1].layer,
         )

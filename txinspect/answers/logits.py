@@ -6,25 +6,27 @@ from dataclasses import dataclass, field
 from math import exp, isfinite, log
 from typing import TYPE_CHECKING
 
-from txinspect.answers import words
+from txinspect.answers import labels, masks, words
 from txinspect.answers.observing import Running, observe
 from txinspect.answers.windows import Window, windows
 from txinspect.commands.logits import (
     ContinuationRecord,
+    LabelRecord,
     LogitsQuery,
     LogitsReport,
     PredictionRecord,
+    PseudoScoreRecord,
     ScoredRecord,
     TextScoreRecord,
 )
-from txinspect.errors import InspectError, spelled
+from txinspect.errors import InspectError, UsageError, spelled
 from txinspect.forward.wants import Plan, Selection, Want, named, plan_of
 from txinspect.measure import predictions
 from txinspect.measure.predictions import Scored
 from txinspect.models import tokenizer
 from txinspect.models.subject import Subject, context
 from txinspect.queries import Notify
-from txinspect.records import InputRecord
+from txinspect.records import InputRecord, SentenceRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +44,7 @@ def answer(query: LogitsQuery, notify: Notify) -> LogitsReport:
     reading = _Reading(query)
     observed = observe(query, notify, reading.plan, reading.look, then=reading.continue_on)
     notes = observed.notes
-    if reading.both_ways:
+    if reading.both_ways and not reading.fills_masks and not reading.labels:
         notes = [*observed.findings, BOTH_WAYS.format(name=observed.model.name), *notes[len(observed.findings) :]]
     fields = observed.fields("logits") | {"notes": notes}
     return LogitsReport(
@@ -50,6 +52,8 @@ def answer(query: LogitsQuery, notify: Notify) -> LogitsReport:
         predictions=reading.records(),
         text_score=reading.text_score(),
         continuations=reading.continuations,
+        pseudo_score=reading.pseudo_score,
+        labels=reading.labels,
         bidirectional=reading.both_ways,
     )
 
@@ -75,30 +79,59 @@ class _Reading:
     def __init__(self, query: LogitsQuery) -> None:
         self.query = query
         self.both_ways = False
+        self.fills_masks = False
         self.continuations: list[ContinuationRecord] = []
+        self.pseudo_score: PseudoScoreRecord | None = None
+        self.labels: list[LabelRecord] = []
         self.positions: dict[int, _Position] = {}
 
     def plan(self, subject: Subject, query: LogitsQuery, text: InputRecord) -> Plan:
         """The logits, and a row of attention that tells whether a token sees those after it."""
-        self.text = text
+        self.whole, self.subject = text, subject
         self.tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
-        self.asked = set(words.positions(query.position, text))
+        self.fills_masks = self.both_ways = subject.task.name == "masked-lm"
+        self.text: SentenceRecord = text if self.fills_masks else text.main
+        wants = list(named(subject, ["logits"]).wants)
+        self._check(subject, query)
+        if query.pll:
+            self.mask = masks.needed(subject.source, self.tokens)
+        self.asked = self._positions(subject, query)
         self.targets = [
-            words.target(self.tokens, text, each, f", or score it whole with {spelled('continuations', (each,))}")
+            words.target(self.tokens, self.text, each, f", or score it whole with {spelled('continuations', (each,))}")
             for each in query.targets
         ]
         self.windows = iter(windows(text, context(subject), query.window_step))
-        wants = list(named(subject, ["logits"]).wants)
-        first = next(
-            (s for s in subject.architecture.supplies() if s.name.endswith("attention.weights") and s.available), None
-        )
-        if first is not None and len(text.tokens) > 1:
+        main = [each for each in subject.architecture.supplies() if each.stack == subject.architecture.main.prefix]
+        first = next((each for each in main if each.name.endswith(".attention.weights") and each.available), None)
+        if first is not None and len(self.text.tokens) > 1 and not self.both_ways:
             wants.append(Want(first, Selection(queries=(0,)), by_glob=True, reported=False))
         return plan_of(subject.architecture, wants)
+
+    def _positions(self, subject: Subject, query: LogitsQuery) -> set[int]:
+        """Where the likeliest tokens are listed: as asked, else at the masks, or after the last token."""
+        if not self.fills_masks or query.position not in (-1, (-1,)):
+            return set(words.positions(query.position, self.text))
+        return set() if query.pll else set(masks.positions(subject, self.tokens, self.whole))
+
+    def _check(self, subject: Subject, query: LogitsQuery) -> None:
+        """Raise UsageError for what another kind of model is asked."""
+        kind = subject.architecture.output.axes or ()
+        name = f"{subject.source.name!r} ({subject.task.class_name})"
+        asked = [each for each in ("targets", "continuations", "stride", "pll") if getattr(query, each)]
+        if asked and "vocab" not in kind:
+            raise UsageError(f"{name} gives labels, not tokens: omit {spelled(asked[0])}")
+        if query.pll and not self.fills_masks:
+            raise UsageError(f"{name} fills no masks: omit {spelled('pll', True)}; it scores the text by itself")
+        if query.continuations and (self.fills_masks or subject.has_decoder):
+            instead = f"give {spelled('decoder')}" if subject.has_decoder else f"score a text by {spelled('pll', True)}"
+            raise UsageError(f"{spelled('continuations')} is about a model that reads one text onwards: {instead}")
 
     def look(self, caught: CaughtTensor) -> None:
         """Read what was caught."""
         tensor = caught.tensor.whole()
+        if "label" in (caught.want.supply.axes or ()) or "start_end" in (caught.want.supply.axes or ()):
+            self.labels = labels.records(self.subject, tensor)
+            return
         if caught.want.supply.name != "logits":
             self.both_ways |= bool(tensor[0, :, 0, 1:].ne(0).any())
             return
@@ -106,8 +139,9 @@ class _Reading:
 
     def read(self, logits: Tensor, window: Window) -> None:
         """Read the logits of a window: (batch, seq, vocab)."""
-        words.check_logits(logits, len(window.text.tokens), self.query.top_k)
-        ids = [token.id for token in window.text.tokens]
+        sentence = window.text if self.fills_masks else window.text.main
+        words.check_logits(logits, len(sentence.tokens), self.query.top_k)
+        ids = [token.id for token in sentence.tokens]
         begin = max(0, window.fresh - 1 - window.begin)  # the first fresh token is predicted by the one before it
         following: list[int | None] = [*ids[1:], None]
         found = predictions.after_each(logits[0, begin:], following[begin:])
@@ -119,11 +153,26 @@ class _Reading:
             self.positions[window.begin + place] = position
 
     def continue_on(self, running: Running) -> None:
-        """Score the continuations, each in a pass of its own."""
+        """Score the continuations, or each token under a mask, each in a pass of its own."""
+        if self.query.pll:
+            self.pseudo_score = masks.pseudo_score(self.whole, self.tokens, self.mask, self._scorer(running))
+            return
         if self.query.continuations and self.both_ways:
             raise InspectError(BOTH_WAYS.format(name=running.subject.source.name) + " Leave the continuations out.")
         found = [self._continuation(running, each) for each in self.query.continuations]
         self.continuations = sorted(found, key=lambda each: each.logprob if each.logprob is not None else -1e999)[::-1]
+
+    def _scorer(self, running: Running) -> masks.Score:
+        """What runs the model on a text with a mask, and reads the token that belongs there."""
+        plan = named(running.subject, ["logits"])
+
+        def score(masked: InputRecord, position: int) -> tuple[float, int | None]:
+            found: list[Scored] = []
+            own = self.text.tokens[position].id
+            running.run(masked, plan, lambda caught: found.extend(_at(caught, position, own)))
+            return found[0].logprob, found[0].rank
+
+        return score
 
     def _continuation(self, running: Running, continuation: str) -> ContinuationRecord:
         """Teacher forcing. Blanks at the prompt's end belong to the word that follows, as in the texts of training."""
@@ -202,11 +251,15 @@ class _Reading:
         )
 
 
+def _at(caught: CaughtTensor, position: int, token_id: int) -> list[Scored]:
+    return predictions.scores(caught.tensor.whole()[0, position], [token_id])
+
+
 def _exp(value: float) -> float | None:
     return exp(value) if isfinite(value) and value < 700 else None
 
 
-def _predicted(text: InputRecord) -> str:
+def _predicted(text: SentenceRecord) -> str:
     """The part of a text that is predicted: all but what its first token stands for."""
     first = text.tokens[0]
     return text.text[first.end or 0 :]

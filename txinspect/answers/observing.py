@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy import locating
 from txinspect.anatomy.names import names_of
-from txinspect.answers import saving, soundness, tensors
-from txinspect.answers.reporting import encode, head, loading_notes, surplus_notes
+from txinspect.answers import decoder_text, reading, saving, soundness, tensors
+from txinspect.answers.reading import encode
+from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.answers.saving import KeptTensor
 from txinspect.answers.windows import Window, windows
 from txinspect.commands.run import RunQuery
@@ -30,10 +31,12 @@ from txinspect.records import (
     LoadingRecord,
     ModelRecord,
     QuantizationRecord,
+    SentenceRecord,
     TensorRecord,
 )
 from txinspect.sources.config import layer_count, number, read_config
 from txinspect.sources.source import Source, resolve
+from txinspect.stages import ENCODER
 from txinspect.wording import short_bytes, some_of
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ class Preparation:
     windows: list[Window]
     """The text itself, or its parts where it is beyond the model's positions."""
     uses: Uses
+    generates: bool
+    """Whether the model has yet to generate its decoder's text: until then as many start tokens stand for it."""
 
 
 @dataclass(frozen=True)
@@ -121,18 +126,26 @@ def observe(
     token_rows: bool = False,
     then: Callable[[Running], None] = lambda _: None,
     make_text: MakeText = encode,
+    decoder: SentenceRecord | None = None,
 ) -> Observation:
     """Run the model once and record what the plan wants; `token_rows` asks for statistics of each token's vector.
+
+    The `decoder` of an encoder–decoder reads what is given here, where it is.
 
     A text beyond the model's positions runs in windows where the query has a step for them. `then` may run the model
     again. Raises InspectError for what cannot be done.
     """
-    prepared = prepare(query, notify, make_plan, make_text)
-    subject, plan, text, name = prepared.subject, prepared.plan, prepared.text, prepared.subject.source.name
+    prepared = prepare(query, notify, make_plan, make_text, decoder)
+    subject, name = prepared.subject, prepared.subject.source.name
     _, size = cost.in_memory(subject, prepared.uses.modules)
     notify(f"loading {short_bytes(size)} of weights of {name}")
     loaded = partial.load(subject, query.model, prepared.uses.modules)
     model = loaded.model
+    running = Running(subject, model)
+    if prepared.generates:
+        notify(f"generating up to {query.new} tokens with {name}")
+        prepared = _with_generated(prepared, query, running, make_plan)
+    plan, text = prepared.plan, prepared.text
     records: list[TensorRecord] = []
     kept: dict[str, KeptTensor] = {}
 
@@ -146,7 +159,7 @@ def observe(
             kept[record.name] = KeptTensor(caught.copied(), record.axes, record.coordinates)
 
     notify(f"running {name} on {len(text.tokens)} tokens")
-    running, first = Running(subject, model), prepared.windows[0].text
+    first = prepared.windows[0].text
     idle = running.run(first, plan, receive)
     for index, window in enumerate(prepared.windows[1:], 2):
         running.run(window.text, plan, lambda caught, index=index: receive(replace(caught, run=index)))  # type: ignore[misc]
@@ -157,7 +170,7 @@ def observe(
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = tensors.numbered(records, kept)
     findings = soundness.findings(records)
-    cautions = [*plan.notes, *surplus_notes(subject, loaded.names)]
+    cautions = [*reading.notes(text), *plan.notes, *surplus_notes(subject, loaded.names)]
     if idle:
         cautions.append(f"{some_of(idle)} passed no tensor on in this pass.")
     replaced = query.save is not None and query.save.exists()
@@ -177,7 +190,13 @@ def observe(
     )
 
 
-def prepare(query: PassQuery[Any], notify: Notify, make_plan: MakePlan, make_text: MakeText = encode) -> Preparation:
+def prepare(
+    query: PassQuery[Any],
+    notify: Notify,
+    make_plan: MakePlan,
+    make_text: MakeText = encode,
+    decoder: SentenceRecord | None = None,
+) -> Preparation:
     """The tokens, the model without weights, what is to be recorded, and which weights that takes.
 
     A stage that a model seen before does not have is refused before torch is imported.
@@ -202,6 +221,7 @@ def prepare(query: PassQuery[Any], notify: Notify, make_plan: MakePlan, make_tex
     subject = load_subject(source, query.model, notify, len(text.tokens))
     if known is None:
         seen.remember(source, query.model, names_of(subject.architecture))
+    text = decoder_text.before_the_run(subject, query, text, decoder)
     plan = make_plan(subject, query, text)
     limit = context(subject)
     if query.window_step is not None and limit is not None and query.window_step > limit:
@@ -209,15 +229,33 @@ def prepare(query: PassQuery[Any], notify: Notify, make_plan: MakePlan, make_tex
             f"{spelled('stride')} {query.window_step} would leave tokens out: give at most {limit}, the positions of "
             f"{source.name!r}"
         )
-    parts = windows(text, limit, query.window_step)
-    _check_text(subject, parts[0].text, query.too_long)
+    parts = windows(text, limit, query.window_step if not subject.has_decoder else None)
+    _check_text(subject, parts[0].text, query.too_long, given=query.ids is not None)
     with quiet():
-        # A check runs the whole model.
         plan, used = _rehearsed(subject, parts[0].text, plan)
-        used = uses.whole(subject) if query.check else used
+    generates = (
+        decoder is None
+        and decoder_text.is_generated(subject, query)
+        and any(want.supply.stack != ENCODER for want in plan.wants)
+    )
+    if not generates and decoder is None:
+        text = decoder_text.unless_generated(subject, query, text)
+        parts = windows(text, limit, query.window_step if not subject.has_decoder else None)
+    if query.check or generates:  # a check runs the whole model, and so does what generates
+        used = uses.whole(subject)
     if device.device_for(query.model) == "cpu":
         bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
-    return Preparation(subject, plan, text, parts, used)
+    return Preparation(subject, plan, text, parts, used, generates)
+
+
+def _with_generated(prepared: Preparation, query: PassQuery[Any], running: Running, make_plan: MakePlan) -> Preparation:
+    """The preparation with what the model generates in its decoder's text, and a plan for it."""
+    subject = prepared.subject
+    with quiet():
+        inputs = running.inputs(prepared.text)
+        text = decoder_text.generated(subject, query, prepared.text, running.model, inputs)
+    plan = replace(make_plan(subject, query, text), runs=prepared.plan.runs)
+    return replace(prepared, text=text, plan=plan, windows=windows(text, None, None))
 
 
 def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> tuple[Plan, Uses]:
@@ -240,8 +278,8 @@ def _check_size(query: PassQuery[Any], source: Source) -> None:
         )
 
 
-def _check_text(subject: Subject, text: InputRecord, too_long: str) -> None:
-    """Raise InspectError for a text with more tokens, or other ones, than the model has rows for."""
+def _check_text(subject: Subject, text: InputRecord, too_long: str, *, given: bool) -> None:
+    """Raise InspectError for a text with more tokens, or other ones, than the model has rows for; `given` are ids."""
     count, limit = len(text.tokens), subject.architecture.max_positions
     if limit is not None and count > limit:
         raise InspectError(
@@ -253,10 +291,27 @@ def _check_text(subject: Subject, text: InputRecord, too_long: str) -> None:
             f"the text is {count:,} tokens long, more than {BEYOND} times the {stated:,} that "
             f"{subject.source.name!r} was made for: {too_long}"
         )
+    if text.decoder is not None:
+        _check_decoder(subject, text.decoder)
     rows = getattr(subject.as_configured.get_input_embeddings(), "num_embeddings", None)
     largest = max(text.tokens, key=lambda token: token.id)
+    if rows is not None and largest.id >= rows and given:
+        raise InspectError(
+            f"{spelled('ids')} {largest.id} is beyond the vocabulary of {subject.source.name!r}: give ids from 0 to "
+            f"{rows - 1}"
+        )
     if rows is not None and largest.id >= rows:
         raise InspectError(
             f"the tokenizer of {subject.source.name!r} gives token id {largest.id}, but the embedding table has {rows} "
             f"rows: the tokenizer does not belong to these weights"
+        )
+
+
+def _check_decoder(subject: Subject, sentence: SentenceRecord) -> None:
+    """Raise InspectError for a decoder's text with more tokens than the decoder has positions."""
+    count, limit = len(sentence.tokens), subject.architecture.main.max_positions
+    if limit is not None and count > limit:
+        raise InspectError(
+            f"the decoder's text is {count} tokens long with its start token, but the decoder of "
+            f"{subject.source.name!r} has {limit} positions: shorten {spelled('decoder')}"
         )

@@ -9,7 +9,8 @@ from msgspec import structs
 
 from txinspect import answers
 from txinspect.answers.observing import prepare
-from txinspect.answers.reporting import encode, head, loading_notes, surplus_notes
+from txinspect.answers.reading import encode
+from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.commands.plan import PlanQuery, PlanReport
 from txinspect.forward.wants import Plan
 from txinspect.models import cost, describing
@@ -42,7 +43,7 @@ def _report(of: PassQuery[Any], room: ModuleType, side: PassQuery[Any], notify: 
     return PlanReport(
         **head("plan", notes),
         model=describing.model_record(subject, subject.as_loaded),
-        input=prepared.text,
+        input=structs.replace(prepared.text, decoder=None) if prepared.generates else prepared.text,
         asked=list(dict.fromkeys(want.supply.name for want in prepared.plan.wants)),
         loading=cost.plan(subject, side.model, prepared.uses, listing),
         quantization=subject.quantization,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from txinspect.answers.observing import observe
 from txinspect.commands.pos import PosQuery
-from txinspect.forward.wants import Plan, named
+from txinspect.forward.wants import Plan, in_stacks
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify
 from txinspect.records import InputRecord, TensorsReport
@@ -17,4 +17,4 @@ def answer(query: PosQuery, notify: Notify) -> TensorsReport:
 
 def plan(subject: Subject, query: PosQuery, text: InputRecord) -> Plan:
     """What `pos` records."""
-    return named(subject, ["position_embeddings"])
+    return in_stacks(subject, "position_embeddings")

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from txinspect.models import keys, tokenizer
+from txinspect.models import keys
 from txinspect.models.quantization import record
 from txinspect.models.subject import Subject
-from txinspect.queries import TextQuery
-from txinspect.records import SCHEMA_VERSION, InputRecord
-from txinspect.sources.source import Source
+from txinspect.records import SCHEMA_VERSION
 from txinspect.version import __version__, untested
 
 
 def loading_notes(subject: Subject) -> list[str]:
     """What to know of how the model is loaded."""
     source = subject.source
-    notes = [f"The adapter {source.name} is applied to {source.base}."] if source.adapter else []
+    bare = f"The checkpoint has no head: it is loaded as the bare model, {subject.task.class_name}."
+    notes = [bare] if subject.task.headless else []
+    notes += [f"The adapter {source.name} is applied to {source.base}."] if source.adapter else []
     notes += [record.sentence(subject.quantization)] if subject.quantization else []
     notes += [f"The modules are those of the config: {subject.missing}."] if subject.missing else []
     newer = untested()
@@ -33,11 +33,6 @@ def surplus_notes(subject: Subject, names: Collection[str]) -> list[str]:
     held, are = ("1 tensor", "it is") if one else (f"{len(surplus)} tensors", "they are")
     example = surplus[0] if one else f"such as {surplus[0]}"
     return [f"The checkpoint holds {held} that config.json has no place for, {example}: {are} ignored."]
-
-
-def encode(query: TextQuery[Any], source: Source) -> InputRecord:
-    """What the model's tokenizer makes of a query's text. See tokenizer.encode."""
-    return tokenizer.encode(source, query.text, special=query.special, trust_remote_code=query.model.trust_remote_code)
 
 
 def head(command: str, notes: Sequence[str] = ()) -> dict[str, Any]:

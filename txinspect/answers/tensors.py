@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from txinspect.anatomy.families import IN_BLOCKS
 from txinspect.anatomy.locating import rows_of_ids
 from txinspect.measure import stats
 from txinspect.records import InputRecord, TensorRecord
@@ -79,12 +80,13 @@ def axes_of(caught: CaughtTensor, subject: Subject, text: InputRecord) -> list[s
     """Names of a tensor's axes: the stage's as far as the sizes agree, or for a module's output what they tell."""
     supply, shape = caught.want.supply, caught.tensor.shape
     config = subject.as_configured.config.get_text_config()
-    hidden, tokens = getattr(config, "hidden_size", None), len(text.tokens)
+    hidden, tokens = getattr(config, "hidden_size", None), len(text.read_by(supply.stack).tokens)
     if supply.axes is not None and len(supply.axes) == len(shape):
         return _agreeing(supply, shape, hidden, tokens, rows_of_ids(subject.as_configured))
     if supply.tap == "attention" and supply.axes is not None and len(supply.axes) + 1 == len(shape):
-        return [supply.axes[0], "stream", *supply.axes[1:]]
-    if len(shape) != 3 or shape[:2] != (1, tokens):
+        extra = "block" if supply.class_name in IN_BLOCKS else "stream"
+        return [supply.axes[0], extra, *supply.axes[1:]]
+    if len(shape) != 3 or shape[:2] not in ((1, tokens), (1, len(text.main.tokens))):
         return None
     return ["batch", "seq", {getattr(config, "vocab_size", None): "vocab", hidden: "hidden"}.get(shape[2], "feature")]
 
@@ -94,6 +96,8 @@ def _agreeing(supply: Supply, shape: tuple[int, ...], hidden: int | None, tokens
     axes = list(supply.axes or ())
     if axes[:2] == ["batch", "seq"] and shape[:2] == (tokens, 1) and tokens > 1:
         axes[:2] = ["seq", "batch"]
+    if axes == ["batch", "seq", "hidden"] and shape == (1, hidden, tokens) and hidden != tokens:
+        axes = ["batch", "hidden", "seq"]
     sizes = dict(zip(axes, shape, strict=True))
     if sizes.get("batch", 1) != 1:
         axes[axes.index("batch")] = "codebook" if sizes["batch"] == rows else "row"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from txinspect.answers.reporting import encode, head
+from txinspect.answers.reading import encode, notes
+from txinspect.answers.reporting import head
 from txinspect.commands.tokenize import TokenizeQuery, TokenizeReport
 from txinspect.models import describing
 from txinspect.queries import Notify
@@ -14,8 +15,9 @@ def answer(query: TokenizeQuery, notify: Notify) -> TokenizeReport:
     """The report of `tokenize`; imports no torch where the tokenizer has a fast form."""
     source = resolve(query.model)
     raw = read_config(source)
+    text = encode(query, source)
     return TokenizeReport(
-        **head("tokenize"),
+        **head("tokenize", notes(text)),
         model=describing.unbuilt_model_record(source, raw),
-        input=encode(query, source),
+        input=text,
     )

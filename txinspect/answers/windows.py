@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from txinspect.records import InputRecord
 
 
@@ -33,9 +35,10 @@ def windows(text: InputRecord, limit: int | None, step: int | None) -> list[Wind
 
 def _part(text: InputRecord, begin: int, end: int) -> InputRecord:
     """Some of a text's tokens."""
-    return InputRecord(
-        text=text.text,
+    return structs.replace(
+        text,
         input_ids=[row[begin:end] for row in text.input_ids],
         attention_mask=[row[begin:end] for row in text.attention_mask],
         tokens=text.tokens[begin:end],
+        segments=text.segments and [row[begin:end] for row in text.segments],
     )

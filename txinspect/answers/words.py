@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from txinspect.errors import InspectError, spelled
 from txinspect.models.tokenizer import Tokens
 from txinspect.queries import Layers, from_start
-from txinspect.records import InputRecord
+from txinspect.records import SentenceRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def positions(asked: Layers, text: InputRecord) -> list[int]:
+def positions(asked: Layers, text: SentenceRecord) -> list[int]:
     """The tokens of a text that are asked for. Raises InspectError for one beyond it."""
     count = len(text.tokens)
 
@@ -24,7 +24,7 @@ def positions(asked: Layers, text: InputRecord) -> list[int]:
     return list(from_start(asked, count, wrong))
 
 
-def target(tokens: Tokens, text: InputRecord, word: str, advice: str = "") -> int:
+def target(tokens: Tokens, text: SentenceRecord, word: str, advice: str = "") -> int:
     """The id of the one token that a target is, behind the text or by itself.
 
     Raises InspectError for one that is several tokens; `advice` is what else can be done then.

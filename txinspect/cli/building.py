@@ -15,7 +15,7 @@ import typer
 
 from txinspect.cli import completing
 from txinspect.cli import output as door
-from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, indices, number
+from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, ids, indices, number
 from txinspect.cli.output import Output
 from txinspect.cli.text import Given, read_text
 from txinspect.commands.command import Command
@@ -111,8 +111,8 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
         fields |= dict.fromkeys(_from_width(line), door.width())
     if issubclass(line, TextQuery):
         typed = _taken(values, read_text)
-        no_text = line.instead_of_text is not None and fields[line.instead_of_text] and not any(typed.values())
-        given = Given(LESSON) if no_text else read_text(**typed)
+        instead = any(fields[name] for name in line.instead_of_text)
+        given = Given(LESSON) if instead and not any(typed.values()) else read_text(**typed)
         fields |= {"text": given.text, "special": not values.pop("no_special")}
         door.hint(given.hint, output)
     if not issubclass(line, ModelQuery):
@@ -138,7 +138,9 @@ class _Field:
     def parameter(self) -> inspect.Parameter:
         """The option as Typer declares it. Values are checked by the query, in one voice, not by Typer."""
         shell, default = self.kind, self.default
-        if self.kind == _INDICES[1]:
+        if self.option.in_order:
+            shell = str
+        elif self.kind == _INDICES[1]:
             shell, default = list[str], [] if self.default is None else [str(self.default)]
         elif _is_list(self.kind):
             shell, default = list[str], list(self.default or ())
@@ -164,6 +166,8 @@ class _Field:
 
     def value(self, given: Any) -> Any:
         """What was typed, as the query has it."""
+        if self.option.in_order:
+            return None if given is None else ids(given, self.name)
         if self.kind in _INDICES:
             return indices(given, self.name)
         if self.kind in (int, float) and given is not None:

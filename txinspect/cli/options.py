@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from txinspect.cli.output import Output
+from txinspect.cli.text import read_text
 from txinspect.errors import UsageError, spelled
 from txinspect.queries import LOADING, OUTPUT, ModelChoice, Quantization
 
@@ -63,6 +64,19 @@ def number(typed: str, field: str, kind: type[int] | type[float]) -> float:
     if not re.fullmatch(pattern, typed.strip(), re.IGNORECASE):
         raise UsageError(f"{spelled(field)} {typed!r} is not a {'whole ' if kind is int else ''}number")
     return kind(typed)
+
+
+def ids(typed: str, field: str) -> tuple[int, ...]:
+    """The ids that were typed, with blanks or commas in between; - reads them from a pipe.
+
+    Raises UsageError, about the field of the query, for anything else.
+    """
+    listed = read_text("-").text if typed.strip() == "-" else typed
+    found = listed.strip().strip("[]").replace(",", " ").split()
+    wrong = next((each for each in found if not re.fullmatch(r"[0-9]{1,9}", each)), None)
+    if wrong is not None:
+        raise UsageError(f"{spelled(field)} {wrong!r} is not a token id: give some such as 2,301,17")
+    return tuple(map(int, found))
 
 
 def indices(values: Sequence[str], field: str) -> tuple[int, ...] | None:

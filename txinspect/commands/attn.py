@@ -16,7 +16,7 @@ Scale = Literal["head", "row", "0-1"]
 
 @dataclass(frozen=True, kw_only=True)
 class AttnQuery(TensorQuery["AttnReport"]):
-    """Show layers' self-attention: a map per head, then input, q, k, v, scores, weights, context and output."""
+    """Show layers' attention: a map per head, then input, q, k, v, scores, weights, context and output."""
 
     layer: Annotated[
         Layers, Option("--layer", "Layers to look at, such as 0, 0,2-3, -1 for the last, or all; may be repeated.", "N")
@@ -27,6 +27,12 @@ class AttnQuery(TensorQuery["AttnReport"]):
     queries: Annotated[
         tuple[int, ...] | None, Option("--query", "Query tokens to look at, such as 9 or -1; all if not given.", "N")
     ] = None
+    encoder: Annotated[
+        bool, Option("--encoder", "Of an encoder–decoder: the encoder's self-attention, not the decoder's.")
+    ] = False
+    cross: Annotated[
+        bool, Option("--cross", "Of an encoder–decoder: how the decoder's tokens attend to the encoder's.")
+    ] = False
     map_size: Annotated[int, FROM_WIDTH] = 64
     """Keys that a head's map has columns for; beyond that they are in blocks."""
     skip_norm: Annotated[
@@ -36,10 +42,20 @@ class AttnQuery(TensorQuery["AttnReport"]):
     @property
     def layers_asked(self) -> Layers:
         """See TensorQuery."""
-        return self.layer
+        return () if self.encoder else self.layer
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.encoder and self.cross:
+            raise UsageError(
+                f"{spelled('encoder', True)} and {spelled('cross', True)} cannot be combined: the encoder attends to "
+                f"its own text alone; give one of them"
+            )
+        if self.cross and self.skip_norm:
+            raise UsageError(
+                f"{spelled('cross', True)} and {spelled('skip_norm', True)} cannot be combined: a cross-attention "
+                f"reads what the layer's own attention made"
+            )
         if self.check and self.skip_norm:
             raise UsageError(
                 f"{spelled('check')} and {spelled('skip_norm')} cannot be combined: the check is about the model as it "
@@ -125,6 +141,12 @@ class AttnReport(TensorsReport, frozen=True, kw_only=True):
     command: Annotated[Literal["attn"], doc("The command that made the report.")]  # type: ignore[assignment]
     layer: Annotated[int, doc("The layer; the first of several.")]
     layers: Annotated[list[int], doc("The layers asked for, in order.")]
+    attention: Annotated[
+        Literal["self", "cross"], doc("self: queries and keys are of one text; cross: keys are of the encoder's.")
+    ]
+    stack: Annotated[
+        Literal["encoder", "decoder"] | None, doc("Whose layers they are; null where the model has one stack.")
+    ]
     heads: Annotated[list[HeadRecord], doc("The heads asked for.")]
 
 
@@ -137,6 +159,7 @@ COMMAND = Command(
         "txinspect attn --layer 0",
         "txinspect attn 'the cat sat on the mat' --layer 2 --head 0,2-3",
         "txinspect attn --layer -1 --query -1",
+        "txinspect attn 'the quick brown fox' -m transformer-mini --layer 1 --cross",
         "txinspect attn --layer 0 --skip-norm --save layer0.safetensors",
     ),
     view=AttnView,

@@ -12,12 +12,13 @@ from txinspect.records import Record, TensorsReport, doc
 
 Weighting = Literal["value", "output"]
 
-Kind = Literal["previous", "induction", "duplicate", "first", "self", "broad"]
+Kind = Literal["previous", "next", "induction", "duplicate", "first", "self", "broad"]
 
 NUMBERS: dict[Kind, str] = {
     "induction": "induction",
     "duplicate": "duplicate",
     "previous": "previous",
+    "next": "next_token",
     "self": "self_token",
     "first": "first_token",
     "broad": "relative_entropy",
@@ -27,12 +28,15 @@ NUMBERS: dict[Kind, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class HeadsQuery(TensorQuery["HeadsReport"]):
-    """Say what kind of head each one is: previous token, induction, duplicate, first token, self, broad."""
+    """Say what kind of head each one is: previous or next token, induction, duplicate, first token, self, broad."""
 
-    instead_of_text = "random"
+    instead_of_text = ("ids", "user", "random")
 
     layers: Annotated[Layers, Option("--layer", "Layers to look at, such as 0,2-3 or -1; all if not given.", "N")] = (
         None
+    )
+    encoder: Annotated[bool, Option("--encoder", "Of an encoder–decoder: the encoder's heads, not the decoder's.")] = (
+        False
     )
     random: Annotated[
         bool, Option("--random", "In the place of a text: random tokens, repeated, behind the first special token.")
@@ -52,7 +56,7 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
     @property
     def layers_asked(self) -> Layers:
         """See TensorQuery."""
-        return self.layers
+        return () if self.encoder else self.layers
 
     @property
     def too_long(self) -> str:
@@ -84,10 +88,15 @@ class KindRecord(Record, frozen=True, kw_only=True):
     head: Annotated[int, doc("Head index.")]
     run: Annotated[int, doc("Which of the layer's attentions in a pass it is, from 1; most layers have only one.")]
     previous: Annotated[float | None, doc("Weight on the token before; null for a text of one token.")]
+    next_token: Annotated[
+        float | None, doc("Weight on the token after, where queries see it (Clark et al. 2019); else null.")
+    ]
     duplicate: Annotated[float | None, doc("With --random: weight on the same token in the copy before; else null.")]
     induction: Annotated[float | None, doc("With --random: weight on the token after that one; else null.")]
     entropy: Annotated[float | None, doc("Entropy of the weights, in nats.")]
-    relative_entropy: Annotated[float | None, doc("Entropy over ln(t + 1), what even weights have; from query 1 on.")]
+    relative_entropy: Annotated[
+        float | None, doc("Entropy over that of even weights on the keys seen: ln(t + 1), or ln(n); from query 1 on.")
+    ]
     distance: Annotated[float | None, doc("Sum of weight · |query - key|, in tokens.")]
     first_token: Annotated[float | None, doc("Weight on key 0, from query 1 on.")]
     self_token: Annotated[float | None, doc("Weight on the query's own token, from query 1 on.")]
@@ -106,6 +115,9 @@ class HeadsReport(TensorsReport, frozen=True, kw_only=True):
     """Report of `heads`."""
 
     command: Annotated[Literal["heads"], doc("The command that made the report.")]  # type: ignore[assignment]
+    stack: Annotated[
+        Literal["encoder", "decoder"] | None, doc("Whose heads they are; null where the model has one stack.")
+    ]
     heads: Annotated[list[KindRecord], doc("Every head of the layers asked for.")]
     sinks: Annotated[list[SinkRecord], doc("Keys that at least one head rests on, the largest share first.")]
     copies: Annotated[int | None, doc("Tokens in a copy, with --random; else null.")]
@@ -125,7 +137,8 @@ COMMAND = Command(
     more=(
         "A(t, k) is the weight of query t on key k; each number is a mean over the queries. previous: A(t, t-1); "
         "first: A(t, 0); self: A(t, t); special: the sum over special tokens; entropy in nats, and relative to "
-        "ln(t + 1); distance: the sum of A(t, k) · |t - k|. With --random, over the later copies of n tokens: "
+        "ln(t + 1), or to ln(n) where a query sees all n keys, as in an encoder; there also next: A(t, t+1) (Clark et "
+        "al. 2019); distance: the sum of A(t, k) · |t - k|. With --random, over the later copies of n tokens: "
         "duplicate A(t, t-n), induction A(t, t-n+1) (Olsson et al. 2022; other programs score t-n). A sink is a key "
         "that a share of all heads gives more than 0.3 on average (Gu et al. 2025). A label is "
         "a number of at least a half, of broad 0.9."

@@ -13,12 +13,16 @@ from txinspect.records import Record, TensorsReport, VocabularyRecord, doc
 
 @dataclass(frozen=True, kw_only=True)
 class LogitsQuery(TensorQuery["LogitsReport"]):
-    """Show what comes next: the likeliest tokens, how well the model knew the text, and how likely other texts are."""
+    """Show what comes next, or at masks: the likeliest tokens, how well the model knew the text, other texts."""
 
     top_k: Annotated[int, Option("--top-k", "Likeliest tokens to list.", "K")] = 10
     position: Annotated[
         Layers, Option("--position", "Tokens after which to list them, such as 0,4-5, -1 for the last, or all.", "N")
     ] = -1
+    pll: Annotated[
+        bool,
+        Option("--pll", "Of a model that fills masks: mask each token in turn, and score the text by their sum."),
+    ] = False
     targets: Annotated[
         tuple[str, ...],
         Option("--target", "A token, such as ' dog', to give rank and probability of; may be repeated.", "TOKEN"),
@@ -48,6 +52,9 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
             raise UsageError(f"{spelled('top_k')} {self.top_k} lists no token: give 1 or more")
         if self.position == ():
             raise UsageError(f"{spelled('position')} chooses none: name at least one, or omit it for the last")
+        if self.pll and (self.continuations or self.stride):
+            other = spelled("continuations" if self.continuations else "stride")
+            raise UsageError(f"{spelled('pll', True)} and {other} cannot be combined: each token is masked by itself")
         if self.stride is not None and self.stride < 1:
             raise UsageError(f"{spelled('stride')} {self.stride} is no distance of windows: give 1 or more")
         for name, texts in (("targets", self.targets), ("continuations", self.continuations)):
@@ -73,6 +80,10 @@ class PredictionRecord(Record, frozen=True, kw_only=True):
     surprisal: Annotated[float | None, doc("-ln of the next token's probability, in nats.")]
     entropy: Annotated[float | None, doc("Entropy over the vocabulary, in nats.")]
     top: Annotated[list[ScoredRecord], doc("The likeliest tokens, where the position was asked for.")]
+    pll: Annotated[
+        bool,
+        Option("--pll", "Of a model that fills masks: mask each token in turn, and score the text by their sum."),
+    ] = False
     targets: Annotated[list[ScoredRecord], doc("The tokens of --target, where the position was asked for.")]
 
 
@@ -83,6 +94,33 @@ class TextScoreRecord(Record, frozen=True, kw_only=True):
     logprob: Annotated[float | None, doc("Sum of the logarithms of their probabilities, in nats.")]
     perplexity: Annotated[float | None, doc("exp(-logprob / tokens).")]
     bits_per_byte: Annotated[float | None, doc("Bits per byte of the text that they stand for, in UTF-8.")]
+
+
+class MaskedTokenRecord(Record, frozen=True, kw_only=True):
+    """A token of the text, as the model gives it where it is masked."""
+
+    position: Annotated[int, doc("Index of the token.")]
+    token: Annotated[str | None, doc("The token decoded.")]
+    logprob: Annotated[float | None, doc("Logarithm of its probability, in nats.")]
+    rank: Annotated[int | None, doc("1 + the number of tokens with a larger logit; null for NaN.")]
+
+
+class PseudoScoreRecord(Record, frozen=True, kw_only=True):
+    """How well a model that fills masks knew the text (Salazar et al. 2020)."""
+
+    tokens: Annotated[list[MaskedTokenRecord], doc("All but special ones, each masked in a pass of its own.")]
+    pll: Annotated[float | None, doc("The pseudo-log-likelihood: the sum of their logprobs, in nats.")]
+    pseudo_perplexity: Annotated[float | None, doc("exp(-pll / tokens).")]
+
+
+class LabelRecord(Record, frozen=True, kw_only=True):
+    """What a head that classifies gives for a label."""
+
+    position: Annotated[int | None, doc("Index of the token that it is about; null for the whole text.")]
+    id: Annotated[int, doc("Column of the logits.")]
+    label: Annotated[str, doc("Its name in the config's id2label; start and end where a head looks for an answer.")]
+    logit: Annotated[float | None, doc("The model's output for it.")]
+    prob: Annotated[float | None, doc("The softmax over the labels, of start and end over the tokens, in float64.")]
 
 
 class ContinuationRecord(Record, frozen=True, kw_only=True):
@@ -103,6 +141,8 @@ class LogitsReport(TensorsReport, frozen=True, kw_only=True):
     predictions: Annotated[list[PredictionRecord], doc("What the model gives after each token of the text.")]
     text_score: Annotated[TextScoreRecord | None, doc("The whole text; null where no token is predicted.")]
     continuations: Annotated[list[ContinuationRecord], doc("Those asked for, the likeliest first.")]
+    pseudo_score: Annotated[PseudoScoreRecord | None, doc("The whole text, with --pll; else null.")]
+    labels: Annotated[list[LabelRecord], doc("What a head that classifies gives; empty for one of a vocabulary.")]
     bidirectional: Annotated[bool, doc("Whether a token sees those after it, so that none is predicted as the next.")]
 
 
@@ -114,6 +154,7 @@ COMMAND = Command(
     examples=(
         "txinspect logits 'The quick brown fox jumps over the lazy' --target ' dog' --target ' cat'",
         "txinspect logits --position all --top-k 3",
+        "txinspect logits 'The capital of France is [MASK].' -m google-bert/bert-base-uncased",
         "txinspect logits 'The dog' --continuation ' ran home' --continuation ' sat'",
         "txinspect logits 'A long story' --stride 128 --json | jq .text_score",
     ),

@@ -9,7 +9,7 @@ from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
 from txinspect.queries import Option, TensorQuery
 from txinspect.records import TensorsReport
-from txinspect.stages import layer_of
+from txinspect.stages import layer_of, stack_of
 
 STAGE = Option(
     "-s/--stage",
@@ -28,7 +28,9 @@ class RunQuery(TensorQuery[TensorsReport]):
     @property
     def layers_asked(self) -> tuple[int, ...]:
         """See TensorQuery."""
-        return tuple(layer for layer in map(layer_of, self.stages) if layer is not None)
+        return tuple(
+            layer for layer in (layer_of(each) for each in self.stages if not stack_of(each)) if layer is not None
+        )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,9 +12,11 @@ from txinspect.anatomy import positions
 from txinspect.errors import InspectError, PassError, StageError, first_line
 from txinspect.forward.attention import recorder
 from txinspect.forward.attention.calls import Call
+from txinspect.forward.inputs import call, lengths_of, logits_of
 from txinspect.forward.recorded import Coordinates, TensorBlocks
 from txinspect.forward.values import first_tensor, hidden_states, picked, unflatten
 from txinspect.forward.wants import Plan, Want
+from txinspect.stages import part_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,14 +50,15 @@ class _Done(Exception):
 class _Pass:
     """What is still asked for during one forward pass."""
 
-    def __init__(self, plan: Plan, receive: Receive, seq_shape: tuple[int, int]) -> None:
+    def __init__(self, plan: Plan, receive: Receive, seq_shapes: Mapping[str, tuple[int, int]]) -> None:
         self.wants = plan.wants
         self.expected = plan.runs
         self.receive = receive
-        self.seq_shape = seq_shape
+        self.seq_shapes = seq_shapes
         self.hold = plan.until != ""
         """Whether a wanted module may run again."""
         self.runs: Counter[str] = Counter()
+        self.calls: Counter[Want] = Counter()
         self.pending = set(plan.wants)
         self.own_error: Exception | None = None
         """What went wrong in receiving a tensor: it passes through the model's code, and is not one of its errors."""
@@ -63,7 +66,10 @@ class _Pass:
     def catch(
         self, want: Want, tensor: TensorBlocks, coordinates: Coordinates = None, label: str | None = None
     ) -> None:
-        """Hand over a tensor."""
+        """Hand over a tensor, where it is of the run that is wanted."""
+        self.calls[want] += 1
+        if want.supply.run not in (None, self.calls[want]):
+            return
         name = f"{want.supply.name} {label}"
         self.runs[name] += 1
         if self.runs[name] >= self.expected.get(want.supply.name, 1):
@@ -85,7 +91,7 @@ class _Pass:
         if tensor is None:
             return
         if want.supply.axes and want.supply.axes[:2] == ("batch", "seq"):
-            tensor = unflatten(tensor, self.seq_shape)
+            tensor = unflatten(tensor, self.seq_shapes[want.supply.stack])
         self.catch(want, TensorBlocks.of(tensor.detach()), None, label)
 
 
@@ -98,17 +104,18 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
     import torch
 
     wants = plan.wants
-    batch, seq = inputs["attention_mask"].shape
-    current = _Pass(plan, receive, (batch, seq))
+    lengths = lengths_of(inputs)
+    current = _Pass(plan, receive, lengths)
     for want in wants:
         if want.supply.tap == "table":
-            end = want.supply.name.partition(".")[2]
-            current.catch(want, TensorBlocks.of(positions.tables(model, seq)[end]))
+            stack, length = model.get_submodule(want.supply.module or ""), lengths[want.supply.stack][1]
+            end = part_of(want.supply.name).partition(".")[2]
+            current.catch(want, TensorBlocks.of(positions.tables(model, stack, length)[end]))
     if not current.pending:
         return []
     with torch.no_grad(), _hooks(model, current), _edited(model, plan), _released(model, current, plan.until):
         try:
-            output = model(**inputs, use_cache=False)
+            output = call(model, inputs)
         except _Done:
             return []
         except (InspectError, KeyboardInterrupt):
@@ -119,7 +126,7 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
             raise PassError(f"forward pass failed: {type(error).__name__}: {first_line(error)}") from error
     for want in wants:
         if want.supply.tap == "logits":
-            current.catch(want, TensorBlocks.of(output.logits))
+            current.catch(want, TensorBlocks.of(logits_of(output)))
     missing = [want for want in wants if want in current.pending]
     for want in missing:
         if not want.by_glob:
@@ -145,7 +152,9 @@ def _hooks(model: PreTrainedModel, current: _Pass) -> Iterator[None]:
         for module in inside:
             stack.callback(module.register_forward_hook(lambda *_: current.stop_when_done()).remove)
         if inside:
-            stack.enter_context(recorder.recording(model, inside, _call_receiver(current, inside)))
+            stack.enter_context(
+                recorder.recording(model, inside, _call_receiver(current, inside), current.seq_shapes[""][0])
+            )
         yield
 
 

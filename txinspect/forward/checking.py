@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.architecture import Architecture, Layer
-from txinspect.anatomy.families import GATED_CONTEXTS, adds_up
+from txinspect.anatomy.families import GATED_CONTEXTS, NO_SOFTMAX, adds_up
 from txinspect.forward.attention import recorder
 from txinspect.forward.attention.calls import Call
+from txinspect.forward.inputs import call, logits_of
 from txinspect.forward.values import first_tensor, hidden_states
 from txinspect.forward.wants import Selection
 from txinspect.records import CheckRecord
@@ -28,9 +29,9 @@ def check(model: PreTrainedModel, architecture: Architecture, inputs: Mapping[st
     import torch
 
     with torch.no_grad():
-        plain = model(**inputs, use_cache=False).logits
-        with _recorded(model, architecture) as seen:
-            recorded = model(**inputs, use_cache=False).logits
+        plain = logits_of(call(model, inputs))
+        with _recorded(model, architecture, batch=inputs["attention_mask"].shape[0]) as seen:
+            recorded = logits_of(call(model, inputs))
     if not plain.isfinite().all():
         seen.unsound.append("the logits")
     return [
@@ -59,7 +60,7 @@ class _Seen:
     contexts: dict[str, float] = field(default_factory=dict)
     """By module: how far weights·v is from the context, relative to its largest value."""
     gated: set[str] = field(default_factory=set)
-    residuals: dict[int, float | None] = field(default_factory=dict)
+    residuals: dict[str, float | None] = field(default_factory=dict)
     """By layer: how far input + attention + MLP is from the output; None if a part is missing."""
     unweighed: set[str] = field(default_factory=set)
     """Modules whose weights or context are not finite, so that nothing is added up in them."""
@@ -112,13 +113,13 @@ class _Seen:
         Where the architecture is `known` to add them up, it must be so in every layer; elsewhere layers may scale or
         norm what they add, and the check can say only yes or nothing.
         """
-        off = {i: value for i, value in self.residuals.items() if value is None or not value <= self.tolerance}
+        off = {name: value for name, value in self.residuals.items() if value is None or not value <= self.tolerance}
         count = len(self.residuals)
         detail = f"input + attention + MLP equals the output in {count - len(off)} of {count} layers"
         if known and off:
             layer, value = next(iter(off.items()))
             how = "a part of it was not recorded" if value is None else f"off by {value:.2g}"
-            detail = f"input + attention + MLP must equal the output in every layer: in layer {layer}, {how}"
+            detail = f"input + attention + MLP must equal the output in every layer: in {layer}, {how}"
         elif len(off) == count:
             detail = "the layers do not add attention and MLP to their input as they are: there is no sum to check"
         if self.unsound and not count:
@@ -130,18 +131,23 @@ class _Seen:
 
 
 @contextmanager
-def _recorded(model: PreTrainedModel, architecture: Architecture) -> Iterator[_Seen]:
+def _recorded(model: PreTrainedModel, architecture: Architecture, batch: int) -> Iterator[_Seen]:
     """Record every layer, reducing each to the numbers in _Seen as soon as it has run."""
     seen = _Seen(TOLERANCE.get(str(model.dtype).removeprefix("torch."), 1e-5))
-    paths = {model.get_submodule(path): path for layer in architecture.layers for path in layer.attentions}
+    paths = {
+        model.get_submodule(path): path
+        for layer in architecture.all_layers
+        for path in (*layer.attentions, *layer.cross_attentions)
+        if architecture.class_names[path] not in NO_SOFTMAX
+    }
 
     def receive(module: nn.Module, call: Call) -> None:
         _look_at_attention(seen, paths[module], module, call)
 
     with ExitStack() as stack:
-        for index, layer in enumerate(architecture.layers):
-            stack.enter_context(_residual(model, layer, seen, index))
-        stack.enter_context(recorder.recording(model, paths, receive))
+        for prefix, index, layer in architecture.numbered_layers():
+            stack.enter_context(_residual(model, layer, seen, f"{prefix.replace('.', ' ')}layer {index}"))
+        stack.enter_context(recorder.recording(model, paths, receive, batch))
         yield seen
 
 
@@ -165,10 +171,10 @@ def _look_at_attention(seen: _Seen, path: str, module: nn.Module, call: Call) ->
 
 
 @contextmanager
-def _residual(model: PreTrainedModel, layer: Layer, seen: _Seen, index: int) -> Iterator[None]:
+def _residual(model: PreTrainedModel, layer: Layer, seen: _Seen, name: str) -> Iterator[None]:
     """Note how far a layer's output is from its input plus what its parts add."""
     parts: dict[str, Tensor] = {}
-    added = (*layer.attention_outputs, *layer.mixers, *layer.mlp_outputs)
+    added = (*layer.attention_outputs, *layer.cross_attention_outputs, *layer.mixers, *layer.mlp_outputs)
 
     def keep_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found = first_tensor(hidden_states(args, kwargs))
@@ -186,9 +192,9 @@ def _residual(model: PreTrainedModel, layer: Layer, seen: _Seen, index: int) -> 
     def add_up(_module: nn.Module, _args: Any, output: Any) -> None:
         found = first_tensor(output)
         if found is not None and not found.isfinite().all():
-            seen.unsound.append(f"the output of layer {index}")
+            seen.unsound.append(f"the output of {name}")
         else:
-            seen.residuals[index] = None if found is None else _distance(parts, added, found.detach().double())
+            seen.residuals[name] = None if found is None else _distance(parts, added, found.detach().double())
         parts.clear()
 
     with ExitStack() as stack:

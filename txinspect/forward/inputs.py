@@ -1,14 +1,21 @@
-"""Tokens → what a model is called with."""
+"""Tokens → what a model is called with, and what its call gives."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
+from txinspect.forward.values import first_tensor
 from txinspect.records import InputRecord
+from txinspect.stages import DECODER, ENCODER
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+_INPUT_NAMES = ("input_ids", "inputs")
+"""What a forward calls the ids that it reads."""
 
 
 def model_inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]:
@@ -17,7 +24,48 @@ def model_inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]
 
     from txinspect.anatomy import locating
 
-    ids = torch.tensor(text.input_ids)
-    mask = torch.tensor(text.attention_mask)
     # A model that reads several rows of ids is given the text's in each.
-    return {"input_ids": ids.repeat(locating.rows_of_ids(model), 1), "attention_mask": mask}
+    ids = torch.tensor(text.input_ids).repeat(locating.rows_of_ids(model), 1)
+    inputs = {"input_ids": ids, "attention_mask": torch.tensor(text.attention_mask)}
+    if text.segments is not None:
+        inputs["token_type_ids"] = torch.tensor(text.segments)
+    if text.decoder is not None:
+        inputs["decoder_input_ids"] = torch.tensor(text.decoder.input_ids)
+    return inputs
+
+
+def lengths_of(inputs: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+    """(batch, seq) of the text that each stack reads, by the prefix of its stages' names."""
+    batch, seq = inputs["attention_mask"].shape
+    target = inputs["decoder_input_ids"].shape[1] if "decoder_input_ids" in inputs else seq
+    return {"": (batch, seq), ENCODER: (batch, seq), DECODER: (batch, target)}
+
+
+def call(model: PreTrainedModel, inputs: Mapping[str, Tensor], **options: Any) -> Any:
+    """The model's output for these inputs, of which it is given those that its forward has."""
+    accepted = signature(model.forward).parameters
+    given = {name: tensor for name, tensor in inputs.items() if name in accepted}
+    if "input_ids" not in accepted and "input_ids" in inputs:
+        given[next(name for name in _INPUT_NAMES if name in accepted)] = inputs["input_ids"]
+    if "use_cache" in accepted or not _is_encoder(model):
+        options["use_cache"] = False
+    return model(**given, **options)
+
+
+def _is_encoder(model: PreTrainedModel) -> bool:
+    """Whether a model is none that could keep keys and values for a next token."""
+    return "past_key_values" not in signature(model.forward).parameters
+
+
+def logits_of(output: Any) -> Tensor:
+    """What a model puts out: its logits, those of a span's start and end side by side; else its first tensor."""
+    import torch
+
+    if getattr(output, "logits", None) is not None:
+        logits: Tensor = output.logits
+        return logits
+    if getattr(output, "start_logits", None) is not None:
+        return torch.stack([output.start_logits, output.end_logits], dim=-1)
+    found = first_tensor(output)
+    assert found is not None, "every model puts out a tensor"
+    return found

@@ -124,7 +124,7 @@ def _blocks(model: PreTrainedModel, architecture: Architecture, used: Collection
     A checkpoint may store a block's matrices in one tensor, and a model's code may read one module's weight to
     initialise another.
     """
-    stacks = tuple({f"{layer.first.rpartition('.')[0]}." for layer in architecture.layers})
+    stacks = tuple({f"{layer.first.rpartition('.')[0]}." for layer in architecture.all_layers})
     blocks = {path for path in (*used, *(path.rpartition(".")[0] for path in used)) if path.startswith(stacks)}
     beside = {
         f"{block}.{name}"
@@ -145,7 +145,7 @@ def _tied(model: PreTrainedModel, used: Collection[str]) -> set[str]:
 
 def _by_place(model: PreTrainedModel, architecture: Architecture, plan: Plan) -> set[str]:
     """All modules but those in layers after the last one that is asked."""
-    layers = [f"{layer.first}." for layer in architecture.layers]
+    layers = [f"{layer.first}." for layer in architecture.all_layers]
     asked = [[f"{want.supply.module}.".startswith(layer) for layer in layers] for want in plan.wants]
     later: tuple[str, ...] = ()
     if all(any(inside) for inside in asked):

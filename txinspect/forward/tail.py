@@ -14,6 +14,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.architecture import Layer
+from txinspect.forward.inputs import call, logits_of
 from txinspect.forward.values import first_tensor, hidden_states
 from txinspect.patching import patched
 
@@ -76,7 +77,7 @@ class Tail:
         )
         kept = {"logits_to_keep": torch.tensor(positions, device=model.device)} if spared else {}
         with torch.no_grad(), self._replayed(model, hidden):
-            logits: Tensor = model(**inputs, **kept, use_cache=False).logits
+            logits = logits_of(call(model, inputs, **kept))
         return logits if positions is None or spared else logits[:, list(positions)]
 
     def between(self, layer: int) -> Tensor | None:

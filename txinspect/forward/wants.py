@@ -10,7 +10,7 @@ from txinspect.anatomy.architecture import Supply
 from txinspect.anatomy.names import Names, names_of, out_of_range
 from txinspect.errors import StageError
 from txinspect.queries import Layers, from_start
-from txinspect.stages import is_glob
+from txinspect.stages import is_glob, part_of
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Architecture
@@ -73,10 +73,18 @@ def named(subject: Subject, patterns: Sequence[str]) -> Plan:
         may_be_idle = is_glob(pattern) or len({supply.module for supply in supplies}) > 1
         for supply in supplies:
             chosen.setdefault(supply, Want(supply, by_glob=may_be_idle))
-    notes = dict.fromkeys(supply.note for supply in chosen if supply.note and supply.name.startswith("position_"))
-    return plan_of(
-        subject.architecture, list(chosen.values()), notes=tuple(f"Positions: {note}." for note in notes if note)
+    notes = dict.fromkeys(
+        supply.note for supply in chosen if supply.note and part_of(supply.name).startswith("position_")
     )
+    return plan_of(subject.architecture, list(chosen.values()), notes=tuple(f"Positions: {note}." for note in notes))
+
+
+def in_stacks(subject: Subject, stage: str) -> Plan:
+    """A stage outside the layers, in every stack that has it. Raises StageError where none has."""
+    names = names_of(subject.architecture)
+    asked = [stack.prefix + stage for stack in subject.architecture.stacks]
+    having = [each for each in asked if names.refusal(subject.source.name, each) is None]
+    return named(subject, having or asked)
 
 
 def check_names(names: Names, model: str, patterns: Sequence[str]) -> None:
@@ -90,9 +98,12 @@ def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
     """The module before whose start the pass may not stop: tables of positions may be made once per kind of layer."""
     if architecture.loops:
         return None
-    in_layers = architecture.rotaries and ".layers." in architecture.rotaries[0] + "."
-    positions = [want for want in wants if want.supply.name.startswith("position_embeddings.")]
-    return architecture.first_layer() if positions and not in_layers else ""
+    positions = [want.supply for want in wants if part_of(want.supply.name).startswith("position_embeddings.")]
+    if not positions:
+        return ""
+    stack = architecture.stack(positions[-1].stack)
+    in_layers = stack.rotaries and ".layers." in stack.rotaries[0] + "."
+    return stack.first_layer() if not in_layers else ""
 
 
 def check_layers(model: str, asked: Layers, count: int) -> tuple[int, ...]:

@@ -50,20 +50,27 @@ def measure(
     import torch
 
     sums: dict[str, Tensor] = {}
-    begin = 0
+    begin, both_ways = 0, False
     for block in blocks():
         weights = block[0].detach().to("cpu", torch.float64)
         if scale is not None:
             weights = weights * scale.to(torch.float64)[:, None, :]
             weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-300)
-        for name, value in _parts(weights, begin, special, copy, skipped).items():
+        if begin == 0:
+            both_ways = bool(weights[:, 0, 1:].any())
+        for name, value in _parts(weights, begin, special, copy, skipped, both_ways).items():
             sums[name] = sums[name] + value if name in sums else value
         begin += block.shape[2]
-    return Measured(_records(sums, layer, run), _on_keys(sums, begin))
+    return Measured(_records(sums, layer, run), _on_keys(sums, begin, both_ways))
 
 
-def _parts(weights: Tensor, begin: int, special: Collection[int], copy: int | None, skipped: int) -> dict[str, Tensor]:
-    """Sums over some queries, and how many they are: (head), and (head, key) for the keys."""
+def _parts(
+    weights: Tensor, begin: int, special: Collection[int], copy: int | None, skipped: int, both_ways: bool
+) -> dict[str, Tensor]:
+    """Sums over some queries, and how many they are: (head), and (head, key) for the keys.
+
+    A query sees the keys up to its own, or all where it looks `both_ways`.
+    """
     import torch
 
     _, rows, keys = weights.shape
@@ -71,18 +78,23 @@ def _parts(weights: Tensor, begin: int, special: Collection[int], copy: int | No
     later = queries >= 1
     entropy = torch.special.entr(weights).sum(-1)
     places = torch.arange(keys)
+    seen = torch.full_like(queries, keys) if both_ways else queries + 1
     found = {
         "count": torch.tensor(float(rows)),
         "later": later.sum().double(),
         "entropy": entropy.sum(-1),
-        "relative": (entropy / torch.log(queries.double() + 1).clamp(min=1e-300))[:, later].sum(-1),
+        "relative": (entropy / torch.log(seen.double()).clamp(min=1e-300))[:, later].sum(-1),
         "distance": (weights * (queries[:, None] - places[None]).abs()).sum((-1, -2)),
         "first": weights[:, later, 0].sum(-1),
         "self": _diagonal(weights, queries, 0, later),
         "previous": _diagonal(weights, queries, 1, later),
         "special": weights[:, :, sorted(special)].sum((-1, -2)),
-        "on_keys": (weights * (queries[:, None] >= places[None])).sum(1),
+        "on_keys": (weights * (places[None] < seen[:, None])).sum(1),
     }
+    if both_ways:
+        earlier = queries < keys - 1
+        found["earlier"] = earlier.sum().double()
+        found["next"] = _diagonal(weights, queries, -1, earlier)
     if copy is not None:
         copied = queries >= skipped + copy
         found["copied"] = copied.sum().double()
@@ -107,6 +119,7 @@ def _records(sums: dict[str, Tensor], layer: int, run: int) -> list[KindRecord]:
 
     columns = {
         "previous": mean("previous", "later"),
+        "next_token": mean("next", "earlier"),
         "duplicate": mean("duplicate", "copied"),
         "induction": mean("induction", "copied"),
         "entropy": mean("entropy", "count"),
@@ -124,10 +137,13 @@ def _labels(row: dict[str, float | None]) -> list[Kind]:
     return [kind for kind, name in NUMBERS.items() if (row[name] or 0.0) >= (EVEN if kind == "broad" else ENOUGH)]
 
 
-def _on_keys(sums: dict[str, Tensor], queries: int) -> list[list[float]]:
-    """Means over the queries that are not before a key; keys beyond the queries are none of the text's."""
+def _on_keys(sums: dict[str, Tensor], queries: int, both_ways: bool) -> list[list[float]]:
+    """Means over the queries that see a key; keys beyond the queries are none of the text's."""
     total = sums["on_keys"]
-    return [[float(each) / (queries - key) for key, each in enumerate(head[:queries])] for head in total]
+    return [
+        [float(each) / (queries - (0 if both_ways else key)) for key, each in enumerate(head[:queries])]
+        for head in total
+    ]
 
 
 def sinks(on_keys: list[list[float]]) -> list[SinkRecord]:

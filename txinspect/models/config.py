@@ -1,4 +1,4 @@
-"""Source → the config of a causal language model, as transformers reads it."""
+"""Source → the config of a model, as transformers reads it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ BESIDE = 8
 
 
 def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
-    """The config of a causal language model.
+    """The config of a model.
 
-    Raises SourceError for one that is damaged, unknown to transformers, needs code of its own, or is not a causal LM.
+    Raises SourceError for one that is damaged, unknown to transformers, or needs code of its own.
     """
     if source.gguf_file:
         return _gguf_config(source)
@@ -38,7 +38,6 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
     check_config(source, raw)
     from transformers import AutoConfig, __version__
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     model_type = raw.get("model_type")
     own_code = isinstance(raw.get("auto_map"), dict)
@@ -63,11 +62,6 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
                 f"transformers {__version__} does not know the model type {model_type!r} of {source.name!r}: "
                 f"a newer release may, so try 'pip install -U transformers'"
             )
-        if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-            raise SourceError(
-                f"{source.name!r} is of type {model_type!r}, which has no causal language model in transformers: "
-                f"txinspect inspects models that predict the next token, such as opt, gpt2 or llama"
-            )
     what = f"config.json of {source.name!r} does not describe a valid {model_type!r}"
 
     def blame() -> str | None:
@@ -87,7 +81,7 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
 
 def _gguf_config(source: Source) -> PretrainedConfig:
     """The config in the header of a .gguf file."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers import AutoConfig
 
     _check_blocks(source)
     try:
@@ -99,8 +93,6 @@ def _gguf_config(source: Source) -> PretrainedConfig:
         raise SourceError(
             f"{error} Transformers reads {', '.join(gguf_files.architectures())}: use the model's safetensors instead"
         ) from error
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise SourceError(f"{source.name!r} is of type {config.model_type!r}, which has no causal language model")
     return config
 
 

@@ -11,6 +11,7 @@ from txinspect.models.blame import blamed
 from txinspect.models.config import dtype_name
 from txinspect.models.mending import mended
 from txinspect.models.quiet import as_source_error, quiet
+from txinspect.models.task import Task
 from txinspect.queries import ModelChoice
 from txinspect.sources.config import read_config
 from txinspect.sources.source import Source
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def build(source: Source, choice: ModelChoice, config: PretrainedConfig, *, tied: bool = True) -> PreTrainedModel:
-    """The model's modules on the meta device: shapes and types, no weights, no memory.
+def build(
+    source: Source, choice: ModelChoice, config: PretrainedConfig, task: Task, *, tied: bool = True
+) -> PreTrainedModel:
+    """The modules of a model for a task on the meta device: shapes and types, no weights, no memory.
 
     Not yet `tied`, every module has tensors of its own, as while transformers decides what it quantizes.
     """
     import torch
-    from transformers import AutoModelForCausalLM, initialization
+    from transformers import initialization
 
     dtype = getattr(torch, dtype_name(source, choice, config))
 
@@ -37,12 +40,10 @@ def build(source: Source, choice: ModelChoice, config: PretrainedConfig, *, tied
             nullcontext() if tied else initialization.no_tie_weights(),
         ):
             model: PreTrainedModel
-            if part := _part(config):
+            if part := _part(config, task):
                 model = part.model_class._from_config(part.config, dtype=dtype)
             else:
-                model = AutoModelForCausalLM.from_config(
-                    config, dtype=dtype, trust_remote_code=choice.trust_remote_code
-                )
+                model = task.factory().from_config(config, dtype=dtype, trust_remote_code=choice.trust_remote_code)
         return model
 
     def blame() -> str | None:
@@ -63,12 +64,12 @@ class _Part:
     config: PretrainedConfig
 
 
-def _part(config: PretrainedConfig) -> _Part | None:
+def _part(config: PretrainedConfig, task: Task) -> _Part | None:
     """The part that is the language model, where transformers registers the whole model's config for it.
 
     MusicGen's class is registered with the whole config, whose fields it does not have (modeling_musicgen.py).
     """
-    if not config.model_type.startswith("musicgen") or not hasattr(config, "decoder"):
+    if task.name != "causal-lm" or not config.model_type.startswith("musicgen") or not hasattr(config, "decoder"):
         return None
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 from txinspect.anatomy import locating
 from txinspect.errors import SourceError
-from txinspect.models import adapters, skeleton, ties
+from txinspect.models import adapters, heads, skeleton, ties
+from txinspect.models import task as tasks
 from txinspect.models.config import load_config
 from txinspect.models.quantization import bitsandbytes, replacing, stored
+from txinspect.models.task import Task
 from txinspect.queries import ModelChoice, Notify
+from txinspect.sources.config import read_config
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ class Subject:
     """The modules as they are once loaded: quantized, with an adapter on them; else those as configured."""
     architecture: Architecture
     """Of the modules as loaded."""
+    task: Task
     quantization: QuantizationRecord | None
     quantizing_as: BitsAndBytesConfig | None
     """How transformers is to quantize while loading; None if it is not."""
@@ -40,11 +44,36 @@ class Subject:
     missing: str | None
     """What is to be installed before it runs, in a sentence; None if nothing is."""
 
+    @property
+    def has_decoder(self) -> bool:
+        """Whether it has an encoder, and a decoder that reads a text of its own."""
+        return len(self.architecture.stacks) > 1
+
+    @property
+    def start_id(self) -> int | None:
+        """The id that its decoder begins with, where its config names one."""
+        return next(iter(self._ids("decoder_start_token_id") or self._ids("bos_token_id")), None)
+
+    @property
+    def end_ids(self) -> list[int]:
+        """The ids that end what its decoder generates."""
+        return self._ids("eos_token_id")
+
+    def _ids(self, field: str) -> list[int]:
+        """The ids in a field of the config, or of its decoder's own."""
+        for config in (self.config, getattr(self.config, "decoder", None)):
+            found = getattr(config, field, None)
+            if found is not None:
+                return list(found) if isinstance(found, (list, tuple)) else [found]
+        return []
+
 
 def load_subject(
     source: Source, choice: ModelChoice, notify: Notify, length: int = 1, *, only_looked_at: bool = False
 ) -> Subject:
     """The model without weights, in the form that it takes for a text of that many tokens.
+
+    Without its head where the checkpoint has none, and no task was asked for.
 
     One that is `only_looked_at` needs no package that runs what it is stored as: its modules are those of the config.
 
@@ -52,27 +81,33 @@ def load_subject(
     """
     notify("importing torch and transformers")
     config = load_config(source, choice)
+    task = tasks.choose(source.name, read_config(source), config, choice.task)
     missing = stored.check_stored(source, config, choice)
     if missing and not only_looked_at:
         raise SourceError(missing)
-    subject = _built(source, choice, config, length, missing)
+    subject = _built(source, choice, config, task, length, missing)
+    if choice.task is None and heads.is_missing(source, subject.as_configured):
+        task = tasks.without_head(task, config.model_type) or task
+        subject = _built(source, choice, config, task, length, missing)
     if ties.are_stored_apart(source, subject.as_configured):
         for each in (config, config.get_text_config(decoder=True)):
             each.tie_word_embeddings = False
-        subject = _built(source, choice, config, length, missing)
+        subject = _built(source, choice, config, task, length, missing)
     return subject
 
 
-def _built(source: Source, choice: ModelChoice, config: PretrainedConfig, length: int, missing: str | None) -> Subject:
+def _built(
+    source: Source, choice: ModelChoice, config: PretrainedConfig, task: Task, length: int, missing: str | None
+) -> Subject:
     """The model of a config; as configured where a package for what it is stored as is `missing`."""
-    as_configured = skeleton.build(source, choice, config)
+    as_configured = skeleton.build(source, choice, config, task)
     if source.adapter is not None:
         adapters.resize(as_configured, source)
     locating.settle(as_configured, length)
     as_loaded, quantization, quantizing_as = as_configured, None, None
     method = stored.stored_method(config)
     if not missing and (choice.quantization or method or source.adapter):
-        as_loaded = skeleton.build(source, choice, config, tied=False)
+        as_loaded = skeleton.build(source, choice, config, task, tied=False)
         locating.settle(as_loaded, length)
         quantizing_as = bitsandbytes.config_for(choice, as_loaded)
         quantization = replacing.quantize(as_loaded, choice, source, config, quantizing_as)
@@ -90,7 +125,8 @@ def _built(source: Source, choice: ModelChoice, config: PretrainedConfig, length
         config=config,
         as_configured=as_configured,
         as_loaded=as_loaded,
-        architecture=locating.locate(as_loaded),
+        architecture=locating.locate(as_loaded, task.output),
+        task=task,
         quantization=quantization,
         quantizing_as=quantizing_as,
         whole_because=whole_because,

@@ -19,7 +19,7 @@ from fnmatch import fnmatch
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from txinspect import opening
 from txinspect.errors import InspectError, SourceError, spelled
@@ -60,8 +60,16 @@ _WITH_ADDED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.js
 _ADDED = ("added_tokens", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")
 """Keys of tokens that are added one by one."""
 
-Encode = Callable[[str, bool], list[TokenRecord]]
-"""(text, whether to add special tokens) → tokens."""
+
+class Encode(Protocol):
+    """A text, and whether to add special tokens → tokens; with a second text, those of both joined."""
+
+    def __call__(self, text: str, special: bool, pair: str | None = None) -> list[TokenRecord]:
+        """The tokens; a span is one of the text that its token is of."""
+
+
+Segments = Callable[[str, bool, str], list[int]]
+"""(text, whether to add special tokens, second text) → the segment of each token."""
 
 Spell = Callable[[int], tuple[str | None, str | bytes | None]]
 """An id → the token as the vocabulary stores it, and its text, or its bytes where they are not whole characters; None
@@ -73,11 +81,16 @@ class Tokens:
     """A model's tokenizer: texts → tokens, ids → what they stand for."""
 
     encode: Encode
+    segments: Segments
     spell: Spell
     size: int
     """Ids, special ones among them."""
     special: frozenset[int]
     """Ids of special tokens."""
+    decode: Callable[[list[int]], str]
+    """The text that ids stand for, without special tokens."""
+    find: Callable[[str], int | None]
+    """The id of a token as the vocabulary stores it; None for one that is not in it."""
 
     def ordinary(self) -> list[int]:
         """The ids that stand for text of whole characters, without special ones."""
@@ -98,26 +111,19 @@ class Tokens:
         )
 
 
-def encode(source: Source, text: str, *, special: bool = True, trust_remote_code: bool = False) -> InputRecord:
-    """What a model's tokenizer makes of a text.
-
-    Raises InspectError for a text that yields no token, and SourceError for a tokenizer that cannot be loaded.
-    """
-    tokenizer = load(source, trust_remote_code, text)
-    with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {_quoted(text)}"):
-        tokens = tokenizer.encode(text, special)
-    return as_input(text, tokens)
-
-
 def as_input(text: str, tokens: list[TokenRecord]) -> InputRecord:
     """A text with its tokens. Raises InspectError for none."""
     if not tokens:
-        raise InspectError(f"the text {_quoted(text)} yields no tokens: give a text with at least one character")
+        raise InspectError(f"the text {quoted(text)} yields no tokens: give a text with at least one character")
     return InputRecord(
         text=text,
         input_ids=[[token.id for token in tokens]],
         attention_mask=[[1] * len(tokens)],
         tokens=tokens,
+        pair=None,
+        segments=None,
+        roles=None,
+        decoder=None,
     )
 
 
@@ -149,6 +155,30 @@ def load(source: Source, trust_remote_code: bool, text: str = LESSON) -> Tokens:
         return _slow(tokenizer)
     _write_cached(cached, backend)
     return _fast(backend)
+
+
+_MASKS = ("[MASK]", "<mask>")
+"""What stands for a masked token where the tokenizer's files do not say."""
+
+
+def mask_id(source: Source, tokens: Tokens) -> int | None:
+    """The id of a tokenizer's mask token; None if it has none."""
+    folder, named = source.tokenizer_folder(), list[str]()
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if not source.gguf_file and opening.is_there(folder / name):
+            own = opening.read_object(folder / name, opening.VOCABULARY, f"{name} of {source.name!r}").get("mask_token")
+            own = own.get("content") if isinstance(own, dict) else own
+            named += [own] if isinstance(own, str) else []
+    ids = (tokens.find(token) for token in dict.fromkeys((*named, *_MASKS)))
+    return next((each for each in ids if each in tokens.special), None)
+
+
+def of(whole: PreTrainedTokenizerBase) -> Tokens:
+    """A tokenizer of transformers, in the state that it is in."""
+    from tokenizers import Tokenizer
+
+    backend = getattr(whole, "backend_tokenizer", None)
+    return _slow(whole) if backend is None else _fast(Tokenizer.from_str(backend.to_str()))
 
 
 def _key(folder: Path, source: Source) -> str:
@@ -212,12 +242,12 @@ def _try(source: Source, text: str, make: Callable[[], Tokenizer]) -> None:
     outcome = trial.attempt(is_bounded, PATIENCE + len(text) / CHARACTERS_A_SECOND)
     if outcome == "too much":
         raise SourceError(
-            f"the tokenizer of {source.name!r} makes many times more tokens of {_quoted(text)} than it has bytes: its "
+            f"the tokenizer of {source.name!r} makes many times more tokens of {quoted(text)} than it has bytes: its "
             f"rules are damaged; fetch or write it again"
         )
     if outcome == "too long":
         raise SourceError(
-            f"the tokenizer of {source.name!r} takes more than {PATIENCE:.0f} seconds over {_quoted(text)}: its rules "
+            f"the tokenizer of {source.name!r} takes more than {PATIENCE:.0f} seconds over {quoted(text)}: its rules "
             f"do not come to an end; fetch or write it again"
         )
     if outcome != "well":
@@ -261,12 +291,13 @@ def _fast(backend: Tokenizer) -> Tokens:
     added = backend.get_added_tokens_decoder()
     decode = _decoder(backend)
 
-    def encode_fast(text: str, special: bool) -> list[TokenRecord]:
-        encoding = backend.encode(text, add_special_tokens=special)
+    def encode_fast(text: str, special: bool, pair: str | None = None) -> list[TokenRecord]:
+        encoding = backend.encode(text, pair, add_special_tokens=special)
         records = []
         for index, (id, token, span) in enumerate(zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)):
             placed = span[0] < span[1]
-            own = text[span[0] : span[1]] if placed else None
+            source = pair if pair is not None and encoding.sequence_ids[index] == 1 else text
+            own = source[span[0] : span[1]] if placed else None
             decoded = added[id].content if id in added else decode(id, token)
             if own is not None and (id in added or own.replace("▁", " ") == decoded):
                 decoded = own  # blanks that an added token takes in, and a ▁ that the text itself has
@@ -290,15 +321,26 @@ def _fast(backend: Tokenizer) -> Tokens:
             return None, None
         return token, added[token_id].content if token_id in added else decode(token_id, token)
 
+    def segments_fast(text: str, special: bool, pair: str) -> list[int]:
+        return list(backend.encode(text, pair, add_special_tokens=special).type_ids)
+
     special_ids = frozenset(id for id, token in added.items() if token.special)
-    return Tokens(encode_fast, spell_fast, backend.get_vocab_size(), special_ids)
+    return Tokens(
+        encode_fast,
+        segments_fast,
+        spell_fast,
+        backend.get_vocab_size(),
+        special_ids,
+        backend.decode,
+        backend.token_to_id,
+    )
 
 
 def _slow(tokenizer: Any) -> Tokens:
     """For tokenizers written in Python: they know no character spans."""
 
-    def encode_slow(text: str, special: bool) -> list[TokenRecord]:
-        ids = tokenizer(text, add_special_tokens=special)["input_ids"]
+    def encode_slow(text: str, special: bool, pair: str | None = None) -> list[TokenRecord]:
+        ids = tokenizer(text, pair, add_special_tokens=special)["input_ids"]
         return [
             TokenRecord(
                 index=index,
@@ -316,7 +358,19 @@ def _slow(tokenizer: Any) -> Tokens:
     def spell_slow(token_id: int) -> tuple[str | None, str | bytes | None]:
         return tokenizer.convert_ids_to_tokens(token_id), _whole(tokenizer.decode([token_id]))
 
-    return Tokens(encode_slow, spell_slow, len(tokenizer), frozenset(tokenizer.all_special_ids))
+    def segments_slow(text: str, special: bool, pair: str) -> list[int]:
+        found = tokenizer(text, pair, add_special_tokens=special, return_token_type_ids=True)
+        return list(found.get("token_type_ids") or [0] * len(found["input_ids"]))
+
+    def decode_slow(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
+
+    def find_slow(token: str) -> int | None:
+        found = tokenizer.convert_tokens_to_ids(token)
+        return found if isinstance(found, int) and tokenizer.convert_ids_to_tokens(found) == token else None
+
+    special_ids = frozenset(tokenizer.all_special_ids)
+    return Tokens(encode_slow, segments_slow, spell_slow, len(tokenizer), special_ids, decode_slow, find_slow)
 
 
 def _whole(decoded: str) -> str | None:
@@ -370,7 +424,8 @@ def _byte_level_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(shifted)}
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text in a sentence."""
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,13 @@ Receive = Callable[["nn.Module", Call], None]
 
 
 @contextmanager
-def recording(model: PreTrainedModel, modules: Collection[nn.Module], receive: Receive) -> Iterator[None]:
-    """While open, `receive` gets every softmax attention that one of the modules computes."""
+def recording(model: PreTrainedModel, modules: Collection[nn.Module], receive: Receive, batch: int) -> Iterator[None]:
+    """While open, `receive` gets every softmax attention that one of the modules computes, for `batch` texts."""
     with ExitStack() as stack:
         stack.enter_context(_backends(model, modules, receive))
         for module in modules:
             if not uses_backend(module):
-                stack.enter_context(_watched(module, receive))
+                stack.enter_context(_watched(module, receive, batch))
         yield
 
 
@@ -98,15 +98,14 @@ def _eager_function(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | N
 
 
 @contextmanager
-def _watched(module: nn.Module, receive: Receive) -> Iterator[None]:
+def _watched(module: nn.Module, receive: Receive, batch: int) -> Iterator[None]:
     """Watch the softmaxes of a module that computes them itself."""
     from txinspect.forward.attention.softmax_watch import SoftmaxWatch
 
     watches: list[SoftmaxWatch] = []
 
-    def begin(_module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        states = args[0] if args else kwargs["hidden_states"]
-        watches.append(SoftmaxWatch(batch=states.shape[0]))
+    def begin(*_: Any) -> None:
+        watches.append(SoftmaxWatch(batch))
         watches[-1].__enter__()  # type: ignore[no-untyped-call]
 
     def end(*_: Any) -> None:
@@ -116,7 +115,7 @@ def _watched(module: nn.Module, receive: Receive) -> Iterator[None]:
             receive(module, call)
 
     handles = [
-        module.register_forward_pre_hook(begin, with_kwargs=True),
+        module.register_forward_pre_hook(begin),
         # always_call: the watch must end where the module fails, too.
         module.register_forward_hook(end, prepend=True, always_call=True),
     ]

@@ -7,8 +7,10 @@ products are q, k, weights and v; a product's result and what is made of it are 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -215,15 +217,22 @@ def _einsum_operands(args: tuple[Any, ...]) -> tuple[Tensor, Tensor, float] | No
 
 def _einsum_letters(args: tuple[Any, ...]) -> tuple[str, str, str, str, str, str] | None:
     """The letters of an equation: both operands', and by role: shared, rows, columns, contracted."""
-    if not isinstance(args[0], str) or args[0].count(",") != 1 or "->" not in args[0] or "." in args[0]:
+    if not isinstance(args[0], str) or args[0].count(",") != 1 or "->" not in args[0]:
         return None
-    inputs, output = args[0].replace(" ", "").split("->")
-    left, right = inputs.split(",")
+    left, right, output = _equation(args)
     shared = "".join(letter for letter in output if letter in left and letter in right)
     rows = "".join(letter for letter in output if letter in left and letter not in right)
     columns = "".join(letter for letter in output if letter in right and letter not in left)
     inner = "".join(letter for letter in left if letter in right and letter not in output)
     return left, right, shared, rows, columns, inner
+
+
+def _equation(args: tuple[Any, ...]) -> tuple[str, str, str]:
+    """The letters of both operands and of the result; those of an ellipsis are capitals."""
+    left, right, output = re.split(",|->", args[0].replace(" ", ""))
+    first, _ = _einsum_tensors(args)
+    capitals = ascii_uppercase[: first.ndim - len(left.replace("...", ""))]
+    return left.replace("...", capitals), right.replace("...", capitals), output.replace("...", capitals)
 
 
 def _einsum_tensors(args: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
@@ -242,7 +251,7 @@ def _context(func: Callable[..., Any], args: tuple[Any, ...], result: Tensor) ->
     letters = _einsum_letters(args)
     assert letters is not None, "its operands were found by the same letters"
     _, _, shared, rows, columns, _ = letters
-    return _permuted(result, args[0].replace(" ", "").split("->")[1], shared + rows + columns)
+    return _permuted(result, _equation(args)[2], shared + rows + columns)
 
 
 def _fused_call(args: tuple[Any, ...], options: Mapping[str, Any], result: Tensor) -> BackendCall:

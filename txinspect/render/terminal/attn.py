@@ -10,12 +10,13 @@ from rich.text import Text
 
 from txinspect.commands.attn import AttnReport, AttnView, HeadRecord, QueryRecord, Scale
 from txinspect.commands.command import Theme
-from txinspect.records import InputRecord, TensorRecord
+from txinspect.records import SentenceRecord, TensorRecord
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import fitted, plain, token_text
-from txinspect.render.terminal.heading import input_line
+from txinspect.render.terminal.heading import input_lines
 from txinspect.render.terminal.maps import Map, largest, over_heads, overview, side_by_side
+from txinspect.stages import layer_of
 from txinspect.wording import ranges
 
 STRONGEST_WIDTH = 31
@@ -31,7 +32,7 @@ KEY = 9
 def draw(report: AttnReport, console: Console, view: AttnView = AttnView()) -> RenderableType:
     """The text, then a section per layer, then what options add."""
     theme = view.theme if colours.has_colours(console) else None
-    parts: list[RenderableType] = [input_line(report.input)]
+    parts: list[RenderableType] = [*input_lines(report.input)]
     for layer in report.layers:
         parts += _layer(report, layer, console.width, view, theme)
     return Group(*parts, *tensors.extras(report, console.width))
@@ -47,15 +48,15 @@ def then(report: AttnReport) -> Text:
 
 def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Theme | None) -> Iterator[RenderableType]:
     """The maps of a layer's heads, its tensors, the strongest keys."""
-    own = [tensor for tensor in report.tensors if tensor.name.startswith(f"layers.{layer}.")]
+    own = [tensor for tensor in report.tensors if layer_of(tensor.name) == layer]
     heads = [head for head in report.heads if head.layer == layer]
     suppliers = dict.fromkeys((tensor.module, tensor.class_) for tensor in own)
     one = len(suppliers) == 1
-    yield _title(layer, own, one)
+    yield _title(report, layer, own, one)
     if heads:
-        labels = _Labels(report.input, own)
+        labels = _Labels(*_sentences(report), own)
         yield from _maps(heads, labels, width, view.scale, theme, chosen=_chosen(own, "head"))
-    yield tensors.table(own, width, f"layers.{layer}.attention" if one else "stage")
+    yield tensors.table(own, width, own[0].name.rpartition(".")[0] if one else "stage")
     if heads and (view.keys or _chosen(own, "head") or _chosen(own, "query")):
         yield Text()
         yield from _strongest(heads, labels, width, most=len(heads[0].queries) if view.keys else UNASKED)
@@ -65,9 +66,16 @@ def _chosen(own: Sequence[TensorRecord], axis: str) -> bool:
     return any(axis in (tensor.coordinates or {}) for tensor in own)
 
 
-def _title(layer: int, own: Sequence[TensorRecord], one: bool) -> Text:
+def _sentences(report: AttnReport) -> tuple[SentenceRecord, SentenceRecord]:
+    """The texts that queries and keys are of."""
+    queries = report.input if report.stack == "encoder" else report.input.main
+    return queries, report.input if report.attention == "cross" else queries
+
+
+def _title(report: AttnReport, layer: int, own: Sequence[TensorRecord], one: bool) -> Text:
     """The layer, and the module that computes its attention."""
-    line = Text(f"layer {layer}", style="bold")
+    cross = ", its attention to the encoder's text" if report.attention == "cross" else ""
+    line = Text(f"{report.stack or ''} layer {layer}{cross}".strip(), style="bold")
     if one:
         line.append_text(plain(f" · {own[0].module} ({own[0].class_})", "not bold dim"))
     kept = dict.fromkeys(
@@ -165,26 +173,27 @@ def _keys(query: QueryRecord, labels: _Labels, count: int) -> Text:
 class _Labels:
     """What a query and a key are called: index and token, or the index alone where they are not the text's tokens."""
 
-    input: InputRecord
+    queries: SentenceRecord
+    keys: SentenceRecord
     tensors: Sequence[TensorRecord]
     width: int = 14
 
     def query(self, index: int) -> str:
         """A query's label."""
-        return self._label(index, self._size(-2))
+        return self._label(self.queries, index, self._size(-2))
 
     def key(self, index: int) -> str:
         """A key's label."""
-        return self._label(index, self._size(-1))
+        return self._label(self.keys, index, self._size(-1))
 
     def _size(self, axis: int) -> int:
         """How many positions there are along an axis; as many as tokens where some were chosen."""
         weights = next(tensor for tensor in self.tensors if tensor.name.partition("#")[0].endswith(".weights"))
         cut = axis == -2 and "query" in (weights.coordinates or {})
-        return len(self.input.tokens) if cut else weights.shape[axis]
+        return len(self.queries.tokens) if cut else weights.shape[axis]
 
-    def _label(self, index: int, count: int) -> str:
+    def _label(self, sentence: SentenceRecord, index: int, count: int) -> str:
         # Patches, prompts and compressed keys are no tokens of the text.
-        known = index < len(self.input.tokens) <= count
-        name = f"{index:>3} {token_text(self.input.tokens[index])}" if known else f"{index:>3}"
+        known = index < len(sentence.tokens) <= count
+        name = f"{index:>3} {token_text(sentence.tokens[index])}" if known else f"{index:>3}"
         return fitted(name, self.width - 1) + " "

@@ -9,7 +9,7 @@ from txinspect.commands.diff import DiffReport, StageDiffRecord
 from txinspect.render.terminal import tensors
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import bar, number, plain, token_text, visible
-from txinspect.render.terminal.heading import input_line, model_line
+from txinspect.render.terminal.heading import input_lines, model_line
 from txinspect.stages import layer_of, part_of
 from txinspect.wording import some_of
 
@@ -33,7 +33,7 @@ def draw(report: DiffReport, console: Console) -> RenderableType:
     if report.given is not None and report.way != "against":
         what = report.way.removeprefix("against_")
         parts.append(Text(f"against {what} ", style="bold").append_text(plain(report.given, "italic not bold")))
-    parts += [input_line(report.input), Text(), _stages(report, console.width), Text(_tolerance(report), style="dim")]
+    parts += [*input_lines(report.input), Text(), _stages(report, console.width), Text(_tolerance(report), style="dim")]
     if report.logits is not None:
         parts += [Text(), _logits(report)]
     if report.changed:
@@ -107,7 +107,7 @@ def _changed(report: DiffReport) -> Frame:
     table.add_column("this side")
     table.add_column("other side")
     for each in report.changed:
-        place = report.input.tokens[each.position]
+        place = report.input.main.tokens[each.position]
         words = [plain(None if word is None else visible(word, spaces=True), "green") for word in (each.from_, each.to)]
         table.add_row(Text(f"{each.position} {token_text(place)}"), *words)
     return table

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any
 
+from msgspec import structs
 from rich.text import Text
 
-from txinspect.records import InputRecord, ModelRecord
+from txinspect.records import InputRecord, ModelRecord, SentenceRecord
 from txinspect.render.terminal.glyphs import visible
 from txinspect.wording import counted, short_count
 
@@ -34,10 +35,17 @@ def model_line(model: ModelRecord) -> Text:
     return line
 
 
-def input_line(input: InputRecord) -> Text:
-    """The text in a line, and how many tokens it is."""
+def input_lines(input: InputRecord) -> list[Text]:
+    """What the model reads: the text, what is joined to it behind a bar, and the decoder's under it."""
+    read = input.decoder  # a start token alone is none of its text
+    joined = input if input.pair is None else structs.replace(input, text=f"{input.text} | {input.pair}")
+    return [_sentence(joined), *([_sentence(read, "→ ")] if read and len(read.tokens) > 1 else [])]
+
+
+def _sentence(input: SentenceRecord, before: str = "") -> Text:
+    """A text in a line, and how many tokens it is."""
     shown = visible(input.text)
-    line = Text(shown if len(shown) <= 200 else shown[:199] + "…", style="italic")
+    line = Text(before).append(shown if len(shown) <= 200 else shown[:199] + "…", style="italic")
     return line.append(f"  {counted(len(input.tokens), 'token')}", style="not italic dim")
 
 

@@ -9,15 +9,17 @@ from rich.text import Text
 
 from txinspect.commands.command import Theme, Themed
 from txinspect.commands.heads import NUMBERS, HeadsReport, Kind, KindRecord
+from txinspect.records import SentenceRecord
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import fitted, number, token_text
-from txinspect.render.terminal.heading import input_line
+from txinspect.render.terminal.heading import input_lines
 
 WHERE: dict[Kind, str] = {
     "induction": "the token after the same one earlier",
     "duplicate": "the same token earlier",
     "previous": "the token before",
+    "next": "the token after",
     "self": "its own token",
     "first": "the first token",
     "broad": "all tokens, nearly evenly",
@@ -30,14 +32,14 @@ SHOWN = 4
 CELL = 11
 """Columns of a terminal for a head in the grid."""
 
-GIVING_WAY = ("special", "even", "distance", "self", "dupl", "entropy", "first", "prev", "induct")
+GIVING_WAY = ("special", "even", "distance", "self", "dupl", "entropy", "first", "next", "prev", "induct")
 """What is left out of the numbers, in this order, where the terminal is too narrow."""
 
 
 def draw(report: HeadsReport, console: Console, view: Themed = Themed()) -> RenderableType:
     """The finding, the grid, a line per head where they are few."""
     theme = view.theme if colours.has_colours(console) else None
-    parts: list[RenderableType] = [input_line(report.input)]
+    parts: list[RenderableType] = [*input_lines(report.input)]
     if report.heads:
         parts += [_strongest(report), Text(), *_grid(report, console.width, theme), *_sinks(report)]
         parts += [Text(), _table(report, console.width)]
@@ -101,10 +103,16 @@ def _cell(head: KindRecord, width: int, theme: Theme | None) -> Text:
     return colours.on_colour(fitted(kind, width), _value(head, kind), theme)
 
 
+def _sentence(report: HeadsReport) -> SentenceRecord:
+    """The text that the heads read."""
+    return report.input if report.stack == "encoder" else report.input.main
+
+
 def _sinks(report: HeadsReport) -> Iterator[Text]:
     if report.sinks:
         named = [
-            f"{sink.key} {token_text(report.input.tokens[sink.key])} {sink.share:.0%}" for sink in report.sinks[:SHOWN]
+            f"{sink.key} {token_text(_sentence(report).tokens[sink.key])} {sink.share:.0%}"
+            for sink in report.sinks[:SHOWN]
         ]
         yield Text(f"sinks (share of heads that rest on a key): {', '.join(named)}")
 
@@ -117,6 +125,7 @@ def _table(report: HeadsReport, width: int) -> Frame:
         "induct": "induction",
         "dupl": "duplicate",
         "prev": "previous",
+        "next": "next_token",
         "first": "first_token",
         "self": "self_token",
         "entropy": "entropy",
@@ -126,6 +135,8 @@ def _table(report: HeadsReport, width: int) -> Frame:
     }
     if report.copies is None:
         del columns["induct"], columns["dupl"]
+    if all(head.next_token is None for head in report.heads):
+        del columns["next"]
     for name in ("", *GIVING_WAY):
         columns.pop(name, None)
         table = frame(title or None)

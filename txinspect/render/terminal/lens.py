@@ -10,7 +10,7 @@ from txinspect.commands.lens import CellRecord, LensReport, LensRowRecord
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import fitted, number, plain, token_text, word
-from txinspect.render.terminal.heading import input_line
+from txinspect.render.terminal.heading import input_lines
 from txinspect.render.terminal.logits import percent, rank
 from txinspect.wording import counted
 
@@ -30,7 +30,7 @@ FOLLOWED = 2
 def draw(report: LensReport, console: Console, view: Themed = Themed()) -> RenderableType:
     """The finding, the grid, the last token."""
     theme = view.theme if colours.has_colours(console) else None
-    parts: list[RenderableType] = [input_line(report.input), _finding(report)]
+    parts: list[RenderableType] = [*input_lines(report.input), _finding(report)]
     if len(report.positions) > 1:
         parts += [Text(), *_grid(report, console.width, theme)]
     return Group(*parts, Text(), _last(report), *tensors.extras(report, console.width))
@@ -44,7 +44,7 @@ def _finding(report: LensReport) -> Text:
     """When the prediction after the last token was there."""
     last = report.positions[-1]
     final = report.rows[-1].cells[-1].top[0]
-    line = Text(f"after {last.position} {token_text(report.input.tokens[last.position])}: ", style="bold")
+    line = Text(f"after {last.position} {token_text(report.input.main.tokens[last.position])}: ", style="bold")
     line.append(word(final), style="bold green")
     places = ["the input" if each < 0 else f"layer {each}" for each in (last.first_at, last.decided_at)]
     read = sum(row.layer >= 0 for row in report.rows)
@@ -59,7 +59,7 @@ def _grid(report: LensReport, width: int, theme: Theme | None) -> list[Renderabl
     rows = report.rows[(len(report.rows) - 1) % step :: step]
     head = Text("layer".ljust(LABEL), style="bold cyan", no_wrap=True, overflow="crop")
     for each in report.positions[-columns:]:
-        name = f"{each.position} {token_text(report.input.tokens[each.position])}"
+        name = f"{each.position} {token_text(report.input.main.tokens[each.position])}"
         head.append(fitted(name, CELL - 1) + " ", style="not bold dim")
     parts: list[RenderableType] = [_legend(report, columns, len(rows), theme), head]
     return [*parts, *(_line(row, columns, theme) for row in rows)]
@@ -95,7 +95,7 @@ def _last(report: LensReport) -> Frame:
     """Layer by layer, what comes after the last token that was asked for."""
     position = report.positions[-1]
     followed = report.rows[-1].cells[-1].targets[:FOLLOWED]
-    table = frame(f"after {position.position} {token_text(report.input.tokens[position.position])}")
+    table = frame(f"after {position.position} {token_text(report.input.main.tokens[position.position])}")
     table.add_column("layer", justify="right", no_wrap=True)
     table.add_column("likeliest")
     for name in ("probability", "entropy", "KL"):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import exp
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from txinspect.commands.logits import LogitsReport, PredictionRecord, ScoredRecord
+from txinspect.commands.logits import LabelRecord, LogitsReport, PredictionRecord, PseudoScoreRecord, ScoredRecord
+from txinspect.records import SentenceRecord
 from txinspect.render.terminal import tensors
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import bar, number, plain, token_text, visible, word
-from txinspect.render.terminal.heading import input_line
+from txinspect.render.terminal.heading import input_lines
 from txinspect.wording import counted
 
 BAR = 20
@@ -22,14 +24,25 @@ MOST = 40
 
 LEAST_EXPECTED = 15
 
+ENDS = 5
+"""Tokens that are listed for each end of an answer."""
+
 
 def draw(report: LogitsReport, console: Console) -> RenderableType:
     """The finding, the tables, the score."""
     columns = min(BAR, max(4, console.width - 58))
-    parts: list[RenderableType] = [input_line(report.input), *_findings(report)]
+    parts: list[RenderableType] = [*input_lines(report.input), *_findings(report)]
     for prediction in report.predictions:
         if prediction.top:
             parts += [Text(), _likeliest(report, prediction, columns)]
+    if report.labels:
+        parts += [Text(), _labels(report, columns)]
+    if report.pseudo_score is not None:
+        parts += [
+            Text(),
+            _masked(report, report.pseudo_score, columns),
+            Text(_pseudo(report.pseudo_score), style="bold"),
+        ]
     if report.text_score is not None:
         parts += [Text(), _text(report, columns), Text(_score(report), style="bold")]
     if report.continuations:
@@ -59,7 +72,7 @@ def _findings(report: LogitsReport) -> Iterator[Text]:
     last = asked[-1]
     first, *others = last.top
     what = "likeliest at" if report.bidirectional else "next after"
-    place = report.input.tokens[last.position]
+    place = _about(report).tokens[last.position]
     line = (
         Text(f"{what} {last.position} ", style="bold")
         .append(token_text(place), style="bold")
@@ -80,8 +93,72 @@ def _findings(report: LogitsReport) -> Iterator[Text]:
         ).append(f"{number(apart, 3)} nats", "bold")
 
 
+def _about(report: LogitsReport) -> SentenceRecord:
+    """The text whose tokens the positions count."""
+    return report.input if report.model.task == "masked-lm" else report.input.main
+
+
+def _labels(report: LogitsReport, columns: int) -> Frame:
+    """The labels of the text, the likeliest first; of tokens the likeliest label of each; an answer's ends."""
+    of_tokens = report.labels[0].position is not None
+    spans = report.model.task == "question-answering"
+    table = frame()
+    for name in ("index", "token") if of_tokens else ():
+        table.add_column(name, justify="right" if name == "index" else "left", no_wrap=True)
+    table.add_column("label")
+    for name in ("logit", "probability"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for each in _shown_labels(report.labels, spans=spans):
+        place = (
+            [] if each.position is None else [str(each.position), token_text(report.input.main.tokens[each.position])]
+        )
+        long = Text(bar(each.prob or 0.0, 1.0, columns), style="cyan")
+        table.add_row(*place, plain(each.label, "green"), number(each.logit), percent(each.prob), long)
+    return table
+
+
+def _shown_labels(labels: Sequence[LabelRecord], *, spans: bool) -> list[LabelRecord]:
+    """What a table has room for."""
+    ordered = sorted(labels, key=lambda each: -(each.prob or 0.0))
+    if spans:
+        return [each for label in ("start", "end") for each in [one for one in ordered if one.label == label][:ENDS]]
+    if labels[0].position is None:
+        return ordered[:MOST]
+    best = {each.position: each for each in reversed(ordered)}
+    return [best[position] for position in sorted(best, key=lambda index: index or 0)]
+
+
+def _masked(report: LogitsReport, score: PseudoScoreRecord, columns: int) -> Frame:
+    """Each token as the model gives it where it is masked."""
+    shown, title = score.tokens, "each token masked in turn"
+    if len(shown) > MOST:
+        worst = sorted(shown, key=lambda each: each.logprob or 0.0)[:LEAST_EXPECTED]
+        shown = sorted(worst, key=lambda each: each.position)
+        title = f"the {len(shown)} least expected of {len(score.tokens):,} tokens, each masked in turn"
+    table = frame(title)
+    table.add_column("index", justify="right", no_wrap=True)
+    table.add_column("token")
+    for name in ("probability", "rank"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for each in shown:
+        probability = None if each.logprob is None else exp(each.logprob)
+        long = Text(bar(probability or 0.0, 1.0, columns), style="cyan")
+        token = token_text(report.input.tokens[each.position])
+        table.add_row(str(each.position), token, percent(probability), rank(each.rank), long)
+    return table
+
+
+def _pseudo(score: PseudoScoreRecord) -> str:
+    return (
+        f"{counted(len(score.tokens), 'token')} masked · pseudo-log-likelihood {number(score.pll)} · "
+        f"pseudo-perplexity {number(score.pseudo_perplexity)}"
+    )
+
+
 def _likeliest(report: LogitsReport, prediction: PredictionRecord, columns: int) -> Frame:
-    place = report.input.tokens[prediction.position]
+    place = _about(report).tokens[prediction.position]
     table = frame(
         Text(f"{'at' if report.bidirectional else 'after'} {prediction.position} {token_text(place)}", "bold")
     )
@@ -131,7 +208,7 @@ def _text(report: LogitsReport, columns: int) -> Frame:
         index = each.position + 1
         table.add_row(
             str(index),
-            Text(token_text(report.input.tokens[index])),
+            Text(token_text(report.input.main.tokens[index])),
             percent(each.next.prob),
             rank(each.next.rank),
             number(each.surprisal, 3),

@@ -11,14 +11,14 @@ from txinspect.commands.plan import PlanReport
 from txinspect.records import FileRecord, LoadingRecord
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import plain
-from txinspect.render.terminal.heading import input_line, model_line
+from txinspect.render.terminal.heading import input_lines, model_line
 from txinspect.render.terminal.loading import known_bytes
 from txinspect.wording import short_bytes, short_count, some_of
 
 
 def draw(report: PlanReport, console: Console) -> RenderableType:
     """The files that would be opened, and the sums; the same of the other side of a diff."""
-    parts = [input_line(report.input), Text(), _side(report)]
+    parts = [*input_lines(report.input), Text(), _side(report)]
     if report.against is not None:
         parts += [Text(), Text("against ", style="bold").append_text(model_line(report.against.model)), Text()]
         parts += [_side(report.against)]

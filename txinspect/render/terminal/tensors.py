@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from txinspect.records import CheckRecord, InputRecord, TensorRecord, TensorsReport
+from txinspect.records import CheckRecord, SentenceRecord, TensorRecord, TensorsReport
 from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import bar, number, plain, sparkline, token_text, visible
-from txinspect.render.terminal.heading import input_line
+from txinspect.render.terminal.heading import input_lines
+from txinspect.stages import layer_of, part_of, stack_of
 from txinspect.wording import ranges
 
 BINS = 16
@@ -47,12 +48,12 @@ class _Group:
 
 def draw(report: TensorsReport, console: Console) -> RenderableType:
     """The text, a table of its tensors, a table per tensor that has a row for each token, corners, checks."""
-    parts: list[RenderableType] = [input_line(report.input), Text(), table(report.tensors, console.width)]
+    parts: list[RenderableType] = [*input_lines(report.input), Text(), table(report.tensors, console.width)]
     parts += [
         part
         for tensor in report.tensors
         if tensor.rows
-        for part in (Text(), _rows(tensor, report.input, console.width))
+        for part in (Text(), _rows(tensor, report.input.read_by(stack_of(tensor.name)), console.width))
     ]
     return Group(*parts, *extras(report, console.width))
 
@@ -87,7 +88,7 @@ def _groups(tensors: Sequence[TensorRecord]) -> list[_Group]:
     """The tensors by their modules, in the order in which these come first."""
     by_module: dict[tuple[str | None, str | None, str], list[TensorRecord]] = {}
     for tensor in tensors:
-        layer = ".".join(tensor.name.split(".")[:2]) if tensor.name.startswith("layers.") else ""
+        layer = "" if layer_of(tensor.name) is None else tensor.name.removesuffix(part_of(tensor.name))
         by_module.setdefault((tensor.module, tensor.class_, layer), []).append(tensor)
     return [_Group(_prefix([tensor.name for tensor in group]), group) for group in by_module.values()]
 
@@ -181,7 +182,7 @@ def checked(checks: Sequence[CheckRecord]) -> Frame:
     return drawn
 
 
-def _rows(tensor: TensorRecord, input: InputRecord, width: int) -> Frame:
+def _rows(tensor: TensorRecord, sentence: SentenceRecord, width: int) -> Frame:
     """A line per token; the bars begin where the norms do, so that their differences show.
 
     Columns are left out from the right where the terminal is too narrow for them.
@@ -190,7 +191,7 @@ def _rows(tensor: TensorRecord, input: InputRecord, width: int) -> Frame:
     norms = [row.l2 for row in rows if row.l2 is not None]
     low, high = min(norms, default=0.0), max(norms, default=0.0)
     # Some models put positions of their own before or after the text's, which are not tokens.
-    is_token = len(rows) == len(input.tokens)
+    is_token = len(rows) == len(sentence.tokens)
     for count in range(len(_ROW), 0, -1):
         drawn = frame(f"{visible(tensor.name)}, token by token")
         drawn.add_column("index", justify="right", no_wrap=True)
@@ -199,7 +200,7 @@ def _rows(tensor: TensorRecord, input: InputRecord, width: int) -> Frame:
             title = f"norm {number(low)} … {number(high)}" if name == "bar" else name
             drawn.add_column(title, justify="left" if name == "bar" else "right", no_wrap=True)
         for row in rows:
-            token = Text(token_text(input.tokens[row.index])) if is_token else Text("–", style="dim")
+            token = Text(token_text(sentence.tokens[row.index])) if is_token else Text("–", style="dim")
             long = Text("" if row.l2 is None else bar(row.l2 - low, high - low, BAR), style="cyan")
             cells = (number(row.l2), number(row.mean), number(row.std), long)
             drawn.add_row(str(row.index), token, *cells[:count])

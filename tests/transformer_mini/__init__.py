@@ -1,0 +1,1 @@
+"""transformer-mini, the bundled encoder-decoder, and the code that made it."""

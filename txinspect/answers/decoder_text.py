@@ -1,0 +1,118 @@
+"""What the decoder of an encoder–decoder reads: a text that was given, or what the model itself generates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
+
+from txinspect.errors import InspectError, UsageError, spelled
+from txinspect.forward import decoding
+from txinspect.models import languages, tokenizer
+from txinspect.models.subject import Subject
+from txinspect.models.tokenizer import Tokens
+from txinspect.queries import PassQuery
+from txinspect.records import InputRecord, SentenceRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+def before_the_run(
+    subject: Subject, query: PassQuery[Any], text: InputRecord, known: SentenceRecord | None
+) -> InputRecord:
+    """The text with what the decoder reads, `known` or not; what the model has yet to generate is as many start tokens.
+
+    Raises UsageError for a decoder's text where there is no decoder.
+    """
+    if not subject.has_decoder:
+        given = next((name for name in ("decoder", "tgt_lang") if getattr(query, name) is not None), None)
+        if given is not None:
+            raise UsageError(
+                f"{subject.source.name!r} is no encoder–decoder: {spelled(given)} is about a decoder that reads a text "
+                f"of its own; omit it"
+            )
+        return text
+    if known is not None:
+        return structs.replace(text, decoder=known)
+    tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
+    start = _start(subject, query, tokens)
+    if query.decoder is not None:
+        return _with(text, tokens, [*start, *_ids(tokens, query.decoder)], query.decoder)
+    most = _most(subject, query) if subject.task.name == "seq2seq-lm" else len(text.tokens) - 1
+    return _with(text, tokens, [*start, *start[-1:] * most], "")
+
+
+def unless_generated(subject: Subject, query: PassQuery[Any], text: InputRecord) -> InputRecord:
+    """The text as it is where nothing is generated: without a text of its own, the decoder reads its start token alone.
+
+    One that fills masks reads the text itself behind it, as BART does (shift_tokens_right of modeling_bart.py).
+    """
+    if not subject.has_decoder or query.decoder is not None:
+        return text
+    tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
+    if subject.task.name == "masked-lm":
+        return _with(text, tokens, [_start_id(subject), *text.input_ids[0][:-1]], text.text)
+    return _with(text, tokens, _start(subject, query, tokens), "")
+
+
+def is_generated(subject: Subject, query: PassQuery[Any]) -> bool:
+    """Whether the model itself makes the decoder's text."""
+    return subject.has_decoder and query.decoder is None and subject.task.name == "seq2seq-lm"
+
+
+def generated(
+    subject: Subject, query: PassQuery[Any], text: InputRecord, model: PreTrainedModel, inputs: Mapping[str, Tensor]
+) -> InputRecord:
+    """The text with what the model generates from it, behind the start token."""
+    tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
+    start = _start(subject, query, tokens)
+    ids = decoding.greedy(model, inputs, start, _most(subject, query), subject.end_ids)
+    return _with(text, tokens, [*start, *ids], tokens.decode(ids))
+
+
+def _start(subject: Subject, query: PassQuery[Any], tokens: Tokens) -> list[int]:
+    """What a decoder begins with: its start token, and the language that it is asked for.
+
+    Some begin with the language itself (mBART's first models). Raises InspectError for an unknown language.
+    """
+    start = _start_id(subject)
+    if query.tgt_lang is None:
+        return [start]
+    language = languages.found(subject.source, tokens, "tgt_lang", query.tgt_lang)
+    return [language] if start in languages.languages(tokens).values() else [start, language]
+
+
+def _ids(tokens: Tokens, text: str) -> list[int]:
+    return [token.id for token in tokens.encode(text, False)]
+
+
+def _start_id(subject: Subject) -> int:
+    """The id that a decoder begins with. Raises InspectError where the config names none."""
+    found = subject.start_id
+    if found is None:
+        raise InspectError(
+            f"config.json of {subject.source.name!r} names no decoder_start_token_id: what its decoder begins with is "
+            f"not known"
+        )
+    return found
+
+
+def _most(subject: Subject, query: PassQuery[Any]) -> int:
+    """Tokens that are generated at most."""
+    limit = subject.architecture.main.max_positions
+    return query.new if limit is None else min(query.new, limit - 2)
+
+
+def _with(text: InputRecord, tokens: Tokens, ids: Sequence[int], words: str) -> InputRecord:
+    """The text with these ids for the decoder."""
+    sentence = SentenceRecord(
+        text=words,
+        input_ids=[list(ids)],
+        attention_mask=[[1] * len(ids)],
+        tokens=[tokens.record(each, index) for index, each in enumerate(ids)],
+    )
+    return structs.replace(text, decoder=sentence)

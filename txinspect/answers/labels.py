@@ -1,0 +1,36 @@
+"""What a head that classifies gives: for the text, for each token, or for where an answer starts and ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from txinspect.commands.logits import LabelRecord
+from txinspect.models.subject import Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def records(subject: Subject, logits: Tensor) -> list[LabelRecord]:
+    """A record for each label, and for each token where the logits have an axis of tokens."""
+    import torch
+
+    exact = logits[0].detach().to("cpu", torch.float64)
+    spans = subject.task.name == "question-answering"
+    probabilities = exact.softmax(dim=0 if spans else -1)
+    names = ["start", "end"] if spans else _names(subject, exact.shape[-1])
+    tokens = range(len(exact))
+    rows = [(None, exact, probabilities)] if exact.ndim == 1 else [(i, exact[i], probabilities[i]) for i in tokens]
+    return [
+        LabelRecord(position=position, id=index, label=names[index], logit=float(row[index]), prob=float(share[index]))
+        for position, row, share in rows
+        for index in range(len(names))
+    ]
+
+
+def _names(subject: Subject, count: int) -> list[str]:
+    """The labels of a head; what BERT's says of two sentences is not in its config (modeling_bert.py)."""
+    if subject.task.name == "next-sentence":
+        return ["the second follows the first", "the second is another"]
+    known = getattr(subject.config, "id2label", None) or {}
+    return [str(known.get(index, f"LABEL_{index}")) for index in range(count)]

@@ -1,0 +1,115 @@
+"""What a query gives to read → tokens: a text, two joined, a conversation, or ids; masked where that is asked."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from msgspec import structs
+
+from txinspect.answers import masks
+from txinspect.errors import InspectError, spelled
+from txinspect.models import chat, languages, tokenizer
+from txinspect.models.quiet import as_source_error
+from txinspect.models.tokenizer import Tokens, quoted
+from txinspect.queries import TextQuery
+from txinspect.records import InputRecord, TokenRecord
+from txinspect.sources.source import Source
+
+
+def encode(query: TextQuery[Any], source: Source) -> InputRecord:
+    """What the model's tokenizer makes of what a query gives.
+
+    Raises InspectError for what yields no token, and SourceError for a tokenizer that cannot be loaded.
+    """
+    trusted = query.model.trust_remote_code
+    if query.chat:
+        return _masked(query, source, chat.conversation(query, source), tokenizer.load(source, trusted))
+    tokens = languages.load(source, trusted, query.text, query.src_lang)
+    if query.ids is not None:
+        return _masked(query, source, _of_ids(query.ids, tokens), tokens)
+    with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {quoted(query.text)}"):
+        text = tokenizer.as_input(query.text, tokens.encode(query.text, query.special, query.pair))
+        if query.pair is not None:
+            segments = _segments(query, source, tokens, text, query.pair)
+            text = structs.replace(text, pair=query.pair, segments=segments)
+    return _masked(query, source, text, tokens)
+
+
+def notes(text: InputRecord) -> list[str]:
+    """What to know of how the tokens were made."""
+    found = []
+    if text.pair is not None and text.segments is None:
+        found.append("The tokenizer has no segments: it only joins the two texts.")
+    first, second = text.tokens[0], text.tokens[min(1, len(text.tokens) - 1)]
+    if first.special and len(text.tokens) > 1 and first.id == second.id:
+        found.append(f"The text begins with {first.token} twice: one of them is likely too many.")
+    return found
+
+
+def _of_ids(ids: tuple[int, ...], tokens: Tokens) -> InputRecord:
+    """Ids as they are, with the text that they stand for."""
+    return tokenizer.as_input(tokens.decode(list(ids)), [tokens.record(each, index) for index, each in enumerate(ids)])
+
+
+def _segments(
+    query: TextQuery[Any], source: Source, tokens: Tokens, text: InputRecord, pair: str
+) -> list[list[int]] | None:
+    """The segments of two joined texts; None for a tokenizer that only joins them.
+
+    Raises InspectError for one that would put nothing in between.
+    """
+    apart = len(tokens.encode(query.text, query.special)) + len(tokens.encode(pair, False))
+    if len(text.tokens) <= apart:
+        raise InspectError(
+            f"the tokenizer of {source.name!r} knows no pairs: nothing would tell where {spelled('pair')} begins; "
+            f"write both texts as one"
+        )
+    found = tokens.segments(query.text, query.special, pair)
+    return [found] if any(found) else None
+
+
+def _masked(query: TextQuery[Any], source: Source, text: InputRecord, tokens: Tokens) -> InputRecord:
+    """The text with masks where the query asks for them."""
+    if not query.masks:
+        return text
+    mask = masks.needed(source, tokens)
+    chosen = {index for asked in query.masks for index in _places(asked, text, tokens)}
+    return masks.with_mask(text, tokens, mask, tuple(chosen))
+
+
+def _places(asked: str, text: InputRecord, tokens: Tokens) -> list[int]:
+    """The tokens of a word wherever it stands in the text, or the one of an index."""
+    count = len(text.tokens)
+    if re.fullmatch(r"-?[0-9]{1,9}", asked):
+        if not -count <= int(asked) < count:
+            raise InspectError(f"{spelled('masks')} {asked} is out of range: the text has tokens 0 to {count - 1}")
+        return [int(asked) % count]
+    found = _by_place(asked, text) or _by_tokens(asked, text, tokens)
+    if not found:
+        raise InspectError(
+            f"{spelled('masks')} {asked!r} is no word of the text: give one of it as it is written, or a token's index"
+        )
+    return found
+
+
+def _by_place(word: str, text: InputRecord) -> list[int]:
+    """The tokens whose characters are a word's: as it is written, not a part of a longer one."""
+    whole = rf"(?<!\w){re.escape(word)}(?!\w)"
+    spans = [match.span() for match in re.finditer(whole, text.text)]
+    return [token.index for token in text.tokens if any(_is_within(token, start, end) for start, end in spans)]
+
+
+def _is_within(token: TokenRecord, start: int, end: int) -> bool:
+    return token.start is not None and token.end is not None and token.start < end and token.end > start
+
+
+def _by_tokens(word: str, text: InputRecord, tokens: Tokens) -> list[int]:
+    """The tokens that a word is by itself or behind a blank, where they stand one after another."""
+    ids = [token.id for token in text.tokens]
+    for form in (f" {word}", word):
+        own = [token.id for token in tokens.encode(form, False)]
+        starts = [i for i in range(len(ids) - len(own) + 1) if own and ids[i : i + len(own)] == own]
+        if starts:
+            return [start + offset for start in starts for offset in range(len(own))]
+    return []

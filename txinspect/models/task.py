@@ -1,0 +1,131 @@
+"""What a model is for: which class of transformers it is built as, and what that class puts out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+from txinspect.anatomy.architecture import Output
+from txinspect.errors import SourceError, spelled
+from txinspect.records import TaskName
+from txinspect.wording import one_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transformers import PretrainedConfig
+
+_FACTORIES: dict[TaskName, str] = {
+    "causal-lm": "AutoModelForCausalLM",
+    "seq2seq-lm": "AutoModelForSeq2SeqLM",
+    "masked-lm": "AutoModelForMaskedLM",
+    "next-sentence": "AutoModelForNextSentencePrediction",
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "base": "AutoModel",
+}
+"""What makes the model of a task out of its config, and knows the class of every type (modeling_auto.py)."""
+
+_ENCODERS = "AutoModelForTextEncoding"
+"""Bare encoders of types that have a decoder, too, such as T5EncoderModel."""
+
+_UNNAMED: tuple[TaskName, ...] = ("causal-lm", "seq2seq-lm", "masked-lm", "base")
+"""What a type is taken for, in this order, where its config.json names no class that is known."""
+
+_AXES: dict[TaskName, tuple[str, ...]] = {
+    "causal-lm": ("batch", "seq", "vocab"),
+    "seq2seq-lm": ("batch", "seq", "vocab"),
+    "masked-lm": ("batch", "seq", "vocab"),
+    "next-sentence": ("batch", "label"),
+    "sequence-classification": ("batch", "label"),
+    "token-classification": ("batch", "seq", "label"),
+    "question-answering": ("batch", "seq", "start_end"),
+}
+"""Of the logits."""
+
+NO_HEAD = "it is loaded as the bare model, {name}, which has no head: what it puts out is its last hidden states"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is for."""
+
+    name: TaskName
+    class_name: str | None
+    """The class of transformers; None where code of the model's own decides."""
+    headless: bool = False
+    """Whether the checkpoint lacks the head of the class that its config.json names."""
+    is_encoder: bool = False
+    """Whether it is the encoder alone of a type that has a decoder, too."""
+
+    @property
+    def output(self) -> Output:
+        """What the class puts out."""
+        if self.name == "base":
+            return Output(None, NO_HEAD.format(name=self.class_name))
+        return Output(_AXES[self.name])
+
+    def factory(self) -> Any:
+        """What makes the model out of its config."""
+        import transformers
+
+        return getattr(transformers, _ENCODERS if self.is_encoder else _FACTORIES[self.name])
+
+
+def choose(name: str, raw: Mapping[str, Any], config: PretrainedConfig, asked: TaskName | None) -> Task:
+    """What a model called `name` is for, with a config.json of these fields: as asked, as its class says, else as its
+    type is registered.
+
+    Raises SourceError for a type that has no such class.
+    """
+    kind = config.model_type
+    if asked is not None:
+        class_name = class_of(kind, asked)
+        if class_name is None:
+            having = [each for each in get_args(TaskName) if class_of(kind, each)]
+            raise SourceError(
+                f"{name!r} is of type {kind!r}, which transformers has no class for as {spelled('task', asked)}: give "
+                f"{one_of(having)}"
+            )
+        return Task(asked, class_name)
+    architectures = raw.get("architectures")
+    written = architectures[0] if isinstance(architectures, list) and architectures else None
+    for each in get_args(TaskName):
+        if written is not None and class_of(kind, each) == written:
+            return Task(each, written)
+    if written is not None and _class_in(_ENCODERS, kind) == written:
+        return Task("base", written, is_encoder=True)
+    for each in _UNNAMED:
+        if each == "causal-lm" and _looks_both_ways(config):
+            continue
+        if class_name := class_of(kind, each):
+            return Task(each, class_name)
+    raise SourceError(
+        f"{name!r} is of type {kind!r}, which has no language model, encoder or encoder–decoder of text in transformers"
+    )
+
+
+def class_of(model_type: str, task: TaskName) -> str | None:
+    """The class that transformers has for a type and a task; None if it has none."""
+    return _class_in(_FACTORIES[task], model_type)
+
+
+def _class_in(factory: str, model_type: str) -> str | None:
+    """The class that a factory makes of a type, by the names alone: no file of the type is imported."""
+    import transformers
+
+    found = getattr(transformers, factory)._model_mapping._model_mapping.get(model_type)
+    name: str | None = found[0] if isinstance(found, tuple) else found
+    return name
+
+
+def _looks_both_ways(config: PretrainedConfig) -> bool:
+    """Whether a type that can be an encoder or a decoder is told to be an encoder."""
+    return class_of(config.model_type, "masked-lm") is not None and not getattr(config, "is_decoder", True)
+
+
+def without_head(task: Task, model_type: str) -> Task | None:
+    """The bare model of a class with a head; None where there is none, or the class is bare itself."""
+    bare = class_of(model_type, "base")
+    return None if task.name == "base" or bare is None else Task("base", bare, headless=True)
