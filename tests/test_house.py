@@ -22,7 +22,19 @@ from txinspect.queries import ModelChoice
 
 HOUSE = Path(txinspect.__file__).parent
 
-GROUND = {"version", "errors", "wording", "files", "opening", "stages", "records", "queries", "patching", "pooling"}
+GROUND = {
+    "version",
+    "errors",
+    "wording",
+    "files",
+    "opening",
+    "stages",
+    "records",
+    "queries",
+    "patching",
+    "pooling",
+    "recipe",
+}
 
 WINGS: dict[str, set[str]] = {
     "ground": {"ground"},

@@ -236,9 +236,9 @@ class ModelReport(Report, frozen=True, kw_only=True):
 
 
 class TensorsReport(ModelReport, frozen=True, kw_only=True):
-    """Report of `embed`, `pos` and `run`."""
+    """Report of `embed` and `run`."""
 
-    command: Annotated[Literal["embed", "pos", "run"], doc("The command that made the report.")]
+    command: Annotated[Literal["embed", "run"], doc("The command that made the report.")]
     input: InputRecord
     findings: Annotated[list[str], doc("The first of the notes: what is wrong with the numbers; drawn on top.")]
     tensors: Annotated[list[TensorRecord], doc("In the order of the pass.")]

@@ -30,6 +30,7 @@ from txinspect.commands.params import (
     SpectralRecord,
 )
 from txinspect.commands.plan import PlanReport
+from txinspect.commands.pos import PosReport
 from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.commands.tokenize import TokenizeReport
 from txinspect.commands.tree import ModuleRecord, ParameterRecord, TotalsRecord, TreeReport, TreeView
@@ -57,6 +58,7 @@ def model(**changes: Any) -> ModelRecord:
         "revision": "0123456789abcdef0123456789abcdef01234567",
         "model_type": "opt",
         "class_": "OPTForCausalLM",
+        "task": "causal-lm",
         "num_parameters": 320,
         "num_hidden_layers": 3,
         "num_attention_heads": 2,
@@ -369,6 +371,8 @@ def attention_report(
         **COSTS,
         layer=0,
         layers=[0],
+        attention="self",
+        stack=None,
         heads=records,
     )
 
@@ -628,6 +632,8 @@ def logits_report() -> LogitsReport:
                 text=" sat\non", tokens=2, pieces=[" sat", "\non"], logprob=-9.1, greedy=False, per_byte=-1.3
             ),
         ],
+        pseudo_score=None,
+        labels=[],
         bidirectional=False,
     )
 
@@ -660,6 +666,7 @@ def heads_report() -> HeadsReport:
             head=index,
             run=1,
             previous=0.9 - 0.2 * index,
+            next_token=None,
             duplicate=0.1,
             induction=0.3 * index,
             entropy=0.5 * index,
@@ -674,7 +681,7 @@ def heads_report() -> HeadsReport:
         for index in range(4)
     ]
     sinks = [SinkRecord(key=0, share=0.75), SinkRecord(key=3, share=0.25)]
-    return HeadsReport(**head("heads"), **WHOLE, tensors=[], heads=heads, sinks=sinks, copies=2)
+    return HeadsReport(**head("heads"), **WHOLE, tensors=[], heads=heads, stack=None, sinks=sinks, copies=2)
 
 
 def diff_report() -> DiffReport:
@@ -733,9 +740,10 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "params-diff": lambda: (compared_params(), None),
     "embed": lambda: (embed_report(), None),
     "pos": lambda: (
-        TensorsReport(
+        PosReport(
             **{
                 **head("pos"),
+                "sinusoids": [],
                 "input": SENTENCE,
                 "tensors": [],
                 "saved": None,

@@ -1,20 +1,54 @@
-"""The token embeddings of a text."""
+"""The token embeddings of a text, or the vector that a sentence encoder makes of its last hidden states."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from txinspect.anatomy.architecture import Supply
 from txinspect.answers.observing import observe
 from txinspect.commands.embed import EmbedQuery
-from txinspect.forward.wants import Plan, in_stacks
+from txinspect.forward.recorded import TensorBlocks
+from txinspect.forward.wants import Plan, Want, in_stacks, plan_of
+from txinspect.measure import pooling
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify
 from txinspect.records import InputRecord, TensorsReport
+from txinspect.sources import recipes
+from txinspect.sources.source import resolve
+
+if TYPE_CHECKING:
+    from txinspect.forward.capture import CaughtTensor
+
+POOLED = "pooled"
+"""The name of a sentence's vector."""
 
 
 def answer(query: EmbedQuery, notify: Notify) -> TensorsReport:
     """The report of `embed`."""
-    return TensorsReport(**observe(query, notify, plan, token_rows=True).fields("embed"))
+    if not query.pooled:
+        return TensorsReport(**observe(query, notify, plan, token_rows=True).fields("embed"))
+    recipe = recipes.recipe(resolve(query.model))
+
+    def pool(caught: CaughtTensor) -> CaughtTensor:
+        vector = pooling.pooled(caught.tensor.whole(), recipe)
+        supply = replace(caught.want.supply, name=POOLED, axes=("batch", "hidden"))
+        return replace(caught, want=replace(caught.want, supply=supply), tensor=TensorBlocks.of(vector))
+
+    observed = observe(query, notify, plan, made=pool)
+    notes = [*observed.notes, recipe.sentence()]
+    return TensorsReport(**observed.fields("embed") | {"notes": notes})
 
 
 def plan(subject: Subject, query: EmbedQuery, text: InputRecord) -> Plan:
-    """What `embed` records."""
-    return in_stacks(subject, "token_embeddings")
+    """What `embed` records: the embeddings, or the hidden states that are pooled."""
+    if not query.pooled:
+        return in_stacks(subject, "token_embeddings")
+    recipes.recipe(subject.source)
+    model = subject.as_loaded
+    base = model.base_model_prefix if subject.task.name != "base" else ""
+    module = base if base and hasattr(model, base) else ""
+    supply = Supply("last_hidden_state", "logits", "", type(model).__name__, ("batch", "seq", "hidden"))
+    if module:
+        supply = replace(supply, tap="output", module=module, class_name=type(model.get_submodule(module)).__name__)
+    return plan_of(subject.architecture, [Want(supply)])

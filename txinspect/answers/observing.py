@@ -123,12 +123,14 @@ def observe(
     make_plan: MakePlan,
     look: Look = lambda _: None,
     *,
+    made: Callable[[CaughtTensor], CaughtTensor] = lambda caught: caught,
     token_rows: bool = False,
     then: Callable[[Running], None] = lambda _: None,
     make_text: MakeText = encode,
     decoder: SentenceRecord | None = None,
 ) -> Observation:
-    """Run the model once and record what the plan wants; `token_rows` asks for statistics of each token's vector.
+    """Run the model once and record what the plan wants, or what is `made` of it; `token_rows` asks for statistics of
+    each token's vector.
 
     The `decoder` of an encoder–decoder reads what is given here, where it is.
 
@@ -150,6 +152,7 @@ def observe(
     kept: dict[str, KeptTensor] = {}
 
     def receive(caught: CaughtTensor) -> None:
+        caught = made(caught)
         look(caught)
         if not caught.want.reported:
             return

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from txinspect.answers.observing import observe
-from txinspect.commands.pos import PosQuery
+from txinspect.answers.tensors import name_of
+from txinspect.commands.pos import LAYOUTS, PosQuery, PosReport, SinusoidsRecord
 from txinspect.forward.wants import Plan, in_stacks
+from txinspect.measure import sinusoids
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify
-from txinspect.records import InputRecord, TensorsReport
+from txinspect.records import InputRecord
+
+if TYPE_CHECKING:
+    from txinspect.forward.capture import CaughtTensor
 
 
-def answer(query: PosQuery, notify: Notify) -> TensorsReport:
+def answer(query: PosQuery, notify: Notify) -> PosReport:
     """The report of `pos`."""
-    return TensorsReport(**observe(query, notify, plan, token_rows=True).fields("pos"))
+    found: list[SinusoidsRecord] = []
+
+    def look(caught: CaughtTensor) -> None:
+        tensor = caught.tensor.whole()
+        rows = tensor[0] if tensor.ndim == 3 and tensor.shape[0] == 1 else tensor
+        table = sinusoids.recognised(rows) if rows.ndim == 2 else None
+        if table is not None:
+            record = SinusoidsRecord(
+                name=name_of(caught), layout=table.layout, first_position=table.first, max_difference=table.off
+            )
+            found.append(record)
+
+    observed = observe(query, notify, plan, look, token_rows=True)
+    notes = [*observed.notes, *(_sentence(each) for each in found)]
+    return PosReport(**observed.fields("pos") | {"notes": notes}, sinusoids=found)
 
 
 def plan(subject: Subject, query: PosQuery, text: InputRecord) -> Plan:
     """What `pos` records."""
     return in_stacks(subject, "position_embeddings")
+
+
+def _sentence(table: SinusoidsRecord) -> str:
+    start = f", from position {table.first_position} on" if table.first_position else ""
+    return (
+        f"{table.name} is made of sinusoids: {LAYOUTS[table.layout]}{start}; the largest difference from the formula "
+        f"is {table.max_difference:.2g}."
+    )

@@ -80,10 +80,6 @@ class PredictionRecord(Record, frozen=True, kw_only=True):
     surprisal: Annotated[float | None, doc("-ln of the next token's probability, in nats.")]
     entropy: Annotated[float | None, doc("Entropy over the vocabulary, in nats.")]
     top: Annotated[list[ScoredRecord], doc("The likeliest tokens, where the position was asked for.")]
-    pll: Annotated[
-        bool,
-        Option("--pll", "Of a model that fills masks: mask each token in turn, and score the text by their sum."),
-    ] = False
     targets: Annotated[list[ScoredRecord], doc("The tokens of --target, where the position was asked for.")]
 
 

@@ -1,0 +1,40 @@
+"""A vector for each token → one for the sentence, as sentence-transformers pools it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from txinspect.recipe import Pooling, Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def pooled(hidden: Tensor, recipe: Recipe) -> Tensor:
+    """(batch, seq, hidden) → (batch, hidden), several ways side by side where the recipe has several.
+
+    Padding is none of a text's tokens here, so that every token counts (models/Pooling.py of sentence-transformers).
+    """
+    import torch
+
+    vector = torch.cat([_WAYS[way](hidden) for way in recipe.pooling], dim=-1)
+    return torch.nn.functional.normalize(vector, p=2, dim=1) if recipe.normalized else vector
+
+
+def _weighted(hidden: Tensor) -> Tensor:
+    """Token i counts i times, from 1 (Muennighoff 2022, SGPT)."""
+    import torch
+
+    weights = torch.arange(1, hidden.shape[1] + 1, device=hidden.device, dtype=hidden.dtype)[None, :, None]
+    return (hidden * weights).sum(1) / weights.sum()
+
+
+_WAYS: dict[Pooling, Callable[[Tensor], Tensor]] = {
+    "cls": lambda hidden: hidden[:, 0],
+    "mean": lambda hidden: hidden.mean(1),
+    "max": lambda hidden: hidden.max(1).values,
+    "mean_sqrt_len_tokens": lambda hidden: hidden.sum(1) / hidden.shape[1] ** 0.5,
+    "weightedmean": _weighted,
+    "lasttoken": lambda hidden: hidden[:, -1],
+}
