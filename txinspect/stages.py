@@ -103,6 +103,15 @@ STAGES: tuple[Stage, ...] = (
         transformer_lens=("hook_attn_scores",),
     ),
     Stage(
+        *("layers.{i}.attention.scores.content_to_position", _PATTERN, "what a query's content gives for a distance"),
+        optional=True,
+    ),
+    Stage(
+        *("layers.{i}.attention.scores.position_to_content", _PATTERN, "what a key's content gives for a distance"),
+        optional=True,
+    ),
+    Stage("layers.{i}.attention.scores.position", _PATTERN, "their sum, which is added to the scores", optional=True),
+    Stage(
         *("layers.{i}.attention.weights", _PATTERN, "attention weights: the softmax of the masked scores"),
         hugging_face=("attentions[i]",),
         transformer_lens=("hook_pattern",),
@@ -169,6 +178,9 @@ BY_PART: dict[str, Stage] = {stage.part: stage for stage in STAGES}
 
 ATTENTION_PARTS = ("input", "q", "k", "v", "scores", "weights", "context", "output")
 """The parts of `layers.{i}.attention` and `layers.{i}.cross_attention`, in the order of the pass."""
+
+POSITION_PARTS = ("scores.content_to_position", "scores.position_to_content", "scores.position")
+"""The parts of `layers.{i}.attention` that DeBERTa adds to the scores (He et al. 2021, equation 4)."""
 
 ENCODER, DECODER = "encoder.", "decoder."
 """What the names of stages begin with in a model that has two stacks of layers."""

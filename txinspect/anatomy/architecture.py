@@ -15,12 +15,13 @@ from txinspect.anatomy.families import (
     NO_POSITIONS,
     NO_SOFTMAX,
     POSITION_EMBEDDINGS,
+    POSITION_SCORES,
     RESIDUAL_AXES,
     ROTATED_SINUSOIDS,
     ROUTER_OUTPUTS,
     SINE_FIRST,
 )
-from txinspect.stages import STAGES, Stage
+from txinspect.stages import POSITION_PARTS, STAGES, Stage
 
 Tap = Literal["input", "output", "attention", "table", "logits"]
 """How a tensor is read: a module's input or output, inside its attention, a table of positions, the model's output."""
@@ -210,7 +211,9 @@ class Stack:
             yield self._supply(stage, name, "output", None, reason)
         for module in modules:
             found = self._supply(stage, name, "output", module, None)
-            if group.endswith("attention") and item not in ("input", "output"):
+            if part in POSITION_PARTS:
+                found = self._position_scores(found)
+            elif group.endswith("attention") and item not in ("input", "output"):
                 found = replace(found, tap="attention", reason=NO_SOFTMAX.get(self.class_names[module]))
             elif item == "input":
                 found = replace(found, tap="input")
@@ -219,6 +222,11 @@ class Stack:
             elif item == "output":
                 found = replace(found, note=ADDS_RESIDUAL.get(self.class_names[module]))
             yield found
+
+    def _position_scores(self, found: Supply) -> Supply:
+        """A part of what is added to the scores for positions."""
+        known = found.class_name in POSITION_SCORES
+        return replace(found, tap="attention", reason=None if known else "its scores are of contents alone")
 
     def _mlp_modules(self, layer: Layer, index: int, item: str) -> tuple[tuple[str, ...], str]:
         if item.startswith("router"):

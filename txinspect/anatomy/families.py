@@ -234,8 +234,16 @@ CALLED_DIRECTLY = ("SqueezeBertModule",)
 """Layers whose forward is called as a function, so that no hook of theirs runs: their first and last parts stand for
 them."""
 
+POSITION_SCORES = {
+    "DisentangledSelfAttention": ("disentangled_att_bias", "disentangled_attention_bias"),
+}
+"""Attention modules that score positions apart from contents: the method that does, by the names it has."""
+
 IN_BLOCKS = ("LongT5LocalAttention", "LongT5TransientGlobalAttention")
 """Attention modules that cut the text into blocks: a query sees the keys of its own block and of those beside it."""
+
+ASKS_DECODER_EMBEDDINGS = ("fsmt",)
+"""Types whose code reads the type of the decoder's embedding weights before anything runs."""
 
 LOOPED = ("dory", "hrm_text", "inkling2_loop_text", "nanochat")
 """Models that run a stage's module several times in a pass: their layers, or one norm at both ends."""

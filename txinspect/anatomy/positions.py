@@ -113,7 +113,8 @@ def _buckets(stack: nn.Module, length: int) -> Tables:
     import torch
 
     bucketed = _bucketed(stack)
-    found = {"buckets": [each.relative_attention_bias.weight for each in bucketed]}
+    # A copy is an operation, by which a rehearsal sees that the weight is used.
+    found = {"buckets": [each.relative_attention_bias.weight.clone() for each in bucketed]}
     if _has_bias(bucketed[0]):
         found["bias"] = [_bias(each, length) for each in bucketed]
     return {end: each[0] if len(each) == 1 else torch.stack(each) for end, each in found.items()}

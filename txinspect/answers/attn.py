@@ -15,7 +15,7 @@ from txinspect.measure.heads import head_records
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify, from_start
 from txinspect.records import InputRecord, SentenceRecord
-from txinspect.stages import ATTENTION_PARTS, layer_of, stack_of
+from txinspect.stages import ATTENTION_PARTS, POSITION_PARTS, layer_of, part_of, stack_of
 from txinspect.wording import ranges
 
 if TYPE_CHECKING:
@@ -47,8 +47,11 @@ def plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
     name, stack = subject.source.name, _stack(subject, query)
     asked = check_layers(name, query.layer, len(stack.layers))
     kind = "cross_attention" if query.cross else "attention"
-    names = {f"{stack.prefix}layers.{layer}.{kind}.{part}" for layer in asked for part in ATTENTION_PARTS}
+    names = {
+        f"{stack.prefix}layers.{layer}.{kind}.{part}" for layer in asked for part in (*ATTENTION_PARTS, *POSITION_PARTS)
+    }
     supplies = [supply for supply in subject.architecture.supplies() if supply.name in names]
+    supplies = [each for each in supplies if each.available or part_of(each.name).partition(".")[2] in ATTENTION_PARTS]
     reasons = _folded(list(dict.fromkeys(supply.reason for supply in supplies if supply.reason is not None)))
     if not any(supply.available for supply in supplies):
         raise StageError(f"{name!r}: {reasons[0]}")

@@ -15,6 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from txinspect.anatomy.families import ASKS_DECODER_EMBEDDINGS
 from txinspect.forward import capture
 from txinspect.forward.wants import Plan
 from txinspect.models import uses
@@ -46,6 +47,8 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses
     # A model's own device and type are those of its first parameter.
     first = next((name for name, tensor in model.named_parameters() if tensor.is_floating_point()), "")
     used = {name.rpartition(".")[0] for name in (*touched.names, first)}
+    if subject.architecture.model_type in ASKS_DECODER_EMBEDDINGS:
+        used.add(subject.architecture.main.token_embeddings or "")
     if stopped_by is not None:
         used |= _by_place(model, subject.architecture, plan)
     used |= _blocks(model, subject.architecture, used)

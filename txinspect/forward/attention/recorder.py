@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
+from txinspect.anatomy.families import POSITION_SCORES
 from txinspect.errors import StageError
 from txinspect.forward.attention.calls import BackendCall, Call
 from txinspect.patching import patched
@@ -114,15 +117,52 @@ def _watched(module: nn.Module, receive: Receive, batch: int) -> Iterator[None]:
         for call in watch.calls():
             receive(module, call)
 
+    def positions(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def score(*args: Any, **options: Any) -> Tensor:
+            result = original(module, *args, **options)
+            watches[-1].note_positions(lambda: _position_parts(module, original, result, args, options))
+            return result
+
+        return score
+
     handles = [
         module.register_forward_pre_hook(begin),
         # always_call: the watch must end where the module fails, too.
         module.register_forward_hook(end, prepend=True, always_call=True),
     ]
     try:
-        yield
+        with ExitStack() as stack:
+            for method in POSITION_SCORES.get(type(module).__name__, ()):
+                if hasattr(module, method):
+                    stack.enter_context(patched(module, method, positions(getattr(type(module), method))))
+            yield
     finally:
         for handle in handles:
             handle.remove()
         for watch in reversed(watches):
             watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+
+def _position_parts(
+    module: Any, score: Callable[..., Tensor], total: Tensor, args: Sequence[Any], options: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """What DeBERTa adds to the scores, and its parts: the module's own code is asked for one at a time.
+
+    It runs on a copy that shares the weights and has no hooks, so that nobody sees it run.
+    """
+    kinds = {"c2p": "content_to_position", "p2c": "position_to_content"}
+    parts = {"position": total}
+    for kind, name in kinds.items():
+        if kind in module.pos_att_type:
+            twin = _without_hooks(module)
+            twin.pos_att_type = [kind]
+            parts[name] = score(twin, *args, **options)
+    return parts
+
+
+def _without_hooks(module: nn.Module) -> Any:
+    """A copy of a module that shares its weights, with copies of the modules in it; none of them has hooks."""
+    twin = copy(module)
+    twin._forward_hooks, twin._forward_pre_hooks = OrderedDict(), OrderedDict()
+    twin._modules = {name: child and _without_hooks(child) for name, child in module._modules.items()}
+    return twin

@@ -76,6 +76,9 @@ class WatchedCall:
     weights: Tensor
     context: Tensor
 
+    positions: Mapping[str, Tensor] = field(default_factory=dict)
+    """By the stage's last name: what is added to the scores for positions, (batch, head, query, key)."""
+
     has_sinks = False
 
     def part(self, name: str, selection: Selection) -> tuple[TensorBlocks, Coordinates]:
@@ -87,7 +90,12 @@ class WatchedCall:
         if name in ("q", "context"):
             return cut_heads(self.query if name == "q" else self.context, heads)
         queries = None if selection.queries is None else list(selection.queries)
-        tensor = self.weights if name == "weights" else self.query @ self.key.transpose(-1, -2) * self.scale
+        if name == "weights":
+            tensor = self.weights
+        elif name in self.positions:
+            tensor = self.positions[name]
+        else:
+            tensor = self.query @ self.key.transpose(-1, -2) * self.scale
         return TensorBlocks.of(take(take(tensor, -3, heads), -2, queries)), coordinates(head=heads, query=queries)
 
 
@@ -109,6 +117,14 @@ class SoftmaxWatch(TorchFunctionMode):
         super().__init__()
         self._batch = batch
         self._seen = _Seen()
+        self._idle = False
+        self._positions: dict[str, Tensor] = {}
+
+    def note_positions(self, parts: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Take what is added to the scores for positions into the next attention; computing it is not watched."""
+        self._idle = True
+        self._positions = {name: self._with_heads(tensor) for name, tensor in parts().items()}
+        self._idle = False
 
     def calls(self) -> list[Call]:
         """Every softmax attention that was seen, in order."""
@@ -120,6 +136,8 @@ class SoftmaxWatch(TorchFunctionMode):
         """Run the function and look at what went in and came out."""
         options = dict(kwargs or {})
         result = func(*args, **options)
+        if self._idle:
+            return result
         if func is functional.scaled_dot_product_attention:
             self._seen.calls.append(_fused_call(args, options, result))
         elif isinstance(result, Tensor):
@@ -168,7 +186,7 @@ class SoftmaxWatch(TorchFunctionMode):
             parts = (source.scores.left, source.scores.right, right.transpose(-1, -2), left, context)
             query, key, value, probabilities, output = (self._with_heads(part) for part in parts)
             scale = source.scores.scale
-            self._seen.calls.append(WatchedCall(query, key, value, scale, probabilities, output))
+            self._seen.calls.append(WatchedCall(query, key, value, scale, probabilities, output, self._positions))
         else:
             self._mark(result, _Product(left, right, scale))
 
