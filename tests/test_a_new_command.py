@@ -68,7 +68,8 @@ COMMAND = Command("loud", LoudQuery, LoudReport, "Text", examples=("txinspect lo
 ANSWER = '''
 """How loud a text is."""
 
-from txinspect.answers.reporting import encode, head
+from txinspect.answers.reading import encode
+from txinspect.answers.reporting import head
 from txinspect.commands.loud import LoudQuery, LoudReport
 from txinspect.models import describing
 from txinspect.sources.config import read_config

@@ -443,8 +443,10 @@ def test_a_folder_without_weights(opt: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_type": "t5"}, "'t5', which has no causal language model in transformers"),
-        ({"model_type": "clip"}, "'clip', which has no causal language model in transformers"),
+        ({"model_type": "clip"}, "reads images, which txinspect does not"),
+        ({"model_type": "vit"}, "reads images, which txinspect does not"),
+        ({"model_type": "wav2vec2"}, "reads audio, which txinspect does not"),
+        ({"model_type": "superpoint"}, "which has no language model, encoder or encoder–decoder of text|reads images"),
         ({"model_type": "nonesuch"}, "does not know the model type 'nonesuch'"),
         ({"model_type": None}, "names no model_type"),
         ({"model_type": ["opt"]}, "names no model_type"),
@@ -453,7 +455,7 @@ def test_a_folder_without_weights(opt: Path, tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_config_that_is_no_causal_model(change: dict[str, Any], words: str, opt: Path, tmp_path: Path) -> None:
+def test_a_config_of_no_model_of_text(change: dict[str, Any], words: str, opt: Path, tmp_path: Path) -> None:
     config = json.loads((opt / "config.json").read_text()) | change
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(SourceError, match=words):

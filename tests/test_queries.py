@@ -59,6 +59,11 @@ def fields(kind: Any) -> list[str]:
 
 RIGHT: dict[str, set[str]] = {
     **{key: {"'no'"} for key in ("text", "name")},
+    **{key: {"'no'", "None"} for key in ("pair", "system", "user", "assistant", "src_lang", "tgt_lang", "decoder")},
+    "masks": {"('x',)", "()"},
+    "ids": {"(1,)", "None"},
+    **{key: {"True"} for key in ("chat", "encoder", "cross", "pooled", "pll")},
+    "new": {"5"},
     "revision": {"'no'", "None"},
     **{
         key: {"True"}
@@ -86,7 +91,7 @@ RIGHT: dict[str, set[str]] = {
     "int8_threshold": {"5", "1.5", "None"},
     **{key: {"('x',)"} for key in ("stages", "skip_modules", "params")},
     **{key: {"(1,)", "None"} for key in ("heads", "queries")},
-    **{key: {"None"} for key in ("save", "sort", "quantization", "four_bit_type", "device_map")},
+    **{key: {"None"} for key in ("save", "sort", "task", "quantization", "four_bit_type", "device_map")},
     "diff": {"'no'", "None"},
     "base": {"None"},
 }

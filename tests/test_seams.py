@@ -50,9 +50,17 @@ SEAMS: dict[str, Parameters] = {
     "transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS.get": ("key", "default"),
     "transformers.modeling_utils.PreTrainedModel.set_experts_implementation": ("self", "experts_implementation"),
     "transformers.pytorch_utils.Conv1D": (),
+    "transformers.modeling_outputs.BaseModelOutput": ("last_hidden_state",),
     # What there is.
     "transformers.models.auto.configuration_auto.CONFIG_MAPPING": None,
-    "transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": None,
+    **{
+        f"transformers.models.auto.modeling_auto.MODEL_FOR_{task}_MAPPING_NAMES": None
+        for task in (
+            *("CAUSAL_LM", "MASKED_LM", "SEQ_TO_SEQ_CAUSAL_LM", "NEXT_SENTENCE_PREDICTION", "SEQUENCE_CLASSIFICATION"),
+            *("TOKEN_CLASSIFICATION", "QUESTION_ANSWERING", "TEXT_ENCODING"),
+        )
+    },
+    "transformers.models.auto.modeling_auto.MODEL_MAPPING_NAMES": None,
     # Quantization.
     "transformers.integrations.bitsandbytes.validate_bnb_backend_availability": ("raise_exception",),
     "transformers.quantizers.auto.AUTO_QUANTIZER_MAPPING": None,
@@ -83,6 +91,9 @@ SEAMS: dict[str, Parameters] = {
     "peft.mapping.PEFT_TYPE_TO_TUNER_MAPPING": None,
     # torch.
     "torch.nn.Module()._buffers": None,
+    "torch.nn.Module()._forward_hooks": None,
+    "torch.nn.Module()._forward_pre_hooks": None,
+    "torch.nn.Module()._modules": None,
     "torch.nn.Module()._non_persistent_buffers_set": None,
     "torch.nn.Module()._parameters": None,
     "torch.overrides.TorchFunctionMode": (),

@@ -48,7 +48,8 @@ def listed() -> dict[str, AvailableModelRecord]:
 
 
 def test_the_bundled_model(hub_cache: Path) -> None:
-    (model,) = inspect(ModelsQuery()).models
+    model, other = inspect(ModelsQuery()).models
+    assert (other.name, other.origin, other.model_type, other.layers) == ("transformer-mini", "bundled", "marian", 2)
     assert (model.name, model.origin, model.model_type, model.layers) == ("opt-mini", "bundled", "opt", 4)
     assert model.bytes == (BUNDLED / "opt-mini" / "model.safetensors").stat().st_size
     assert Path(model.path) == BUNDLED / "opt-mini"
@@ -100,12 +101,14 @@ def test_what_is_broken_is_listed_with_nulls(hub_cache: Path) -> None:
     fetch(hub_cache, "a/list", {"config.json": b"[]"})
     fetch(hub_cache, "a/odd", {"config.json": config(model_type=3, num_hidden_layers="many")})
     found = listed()
-    assert {(model.model_type, model.layers) for name, model in found.items() if name != "opt-mini"} == {(None, None)}
+    assert {(model.model_type, model.layers) for name, model in found.items() if model.origin != "bundled"} == {
+        (None, None)
+    }
     sizes = {"a/empty": 0, "a/file": None, "a/adapter": 4, "a/damaged": 2, "a/list": 0, "a/odd": 0}
-    assert {name: model.bytes for name, model in found.items() if name != "opt-mini"} == sizes
+    assert {name: model.bytes for name, model in found.items()} == sizes
     assert found["a/empty"].path == str(hub_cache / "models--a--empty")
 
 
 def test_no_cache_is_no_error(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_cache / "none"))
-    assert list(listed()) == ["opt-mini"]
+    assert list(listed()) == ["opt-mini", "transformer-mini"]

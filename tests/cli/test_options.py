@@ -38,27 +38,34 @@ PRECISION_OPTIONS = {
     "--double-quant",
     "--skip-module",
 }
-LOADING = WHERE | PRECISION_OPTIONS | {"--device", "--device-map"}
+LOADING = WHERE | PRECISION_OPTIONS | {"--as", "--device", "--device-map"}
 OUTPUT = {"--json", "-q", "--quiet", "-v", "--verbose"}
 MODEL = {"-m", "--model"}
-TEXT = MODEL | {"--file", "--no-special"}
-TENSORS = {"--values", "--save", "--overwrite", "--check", "--fail-on", "--dry-run"}
+INPUT = {"--pair", "--mask", "--ids", "--chat", "--system", "--user", "--assistant", "--src-lang"}
+TEXT = MODEL | INPUT | {"--file", "--no-special"}
+DECODER = {"--decoder", "--new", "--tgt-lang"}
+TENSORS = DECODER | {"--values", "--save", "--overwrite", "--check", "--fail-on", "--dry-run"}
 EXPECTED = {
     "tokenize": WHERE | OUTPUT | TEXT,
-    "tree": WHERE | PRECISION_OPTIONS | OUTPUT | MODEL | {"--depth", "--expand", "--params"},
-    "stages": WHERE | PRECISION_OPTIONS | OUTPUT | MODEL,
+    "tree": WHERE | {"--as"} | PRECISION_OPTIONS | OUTPUT | MODEL | {"--depth", "--expand", "--params"},
+    "stages": WHERE | {"--as"} | PRECISION_OPTIONS | OUTPUT | MODEL,
     "models": OUTPUT,
     "params": OUTPUT
     | MODEL
     | {"--revision", "--offline", "--param", "--sort", "--spectral", "--diff", "--base", "--fail-on"},
-    "embed": LOADING | OUTPUT | TEXT | TENSORS,
+    "embed": LOADING | OUTPUT | TEXT | TENSORS | {"--pooled"},
     "pos": LOADING | OUTPUT | TEXT | TENSORS,
     "attn": LOADING
     | OUTPUT
     | TEXT
     | TENSORS
+    | {"--encoder", "--cross"}
     | {"--layer", "--head", "--query", "--skip-norm", "--keys", "--scale", "--theme"},
-    "logits": LOADING | OUTPUT | TEXT | TENSORS | {"--top-k", "--position", "--target", "--continuation", "--stride"},
+    "logits": LOADING
+    | OUTPUT
+    | TEXT
+    | TENSORS
+    | {"--top-k", "--position", "--target", "--continuation", "--stride", "--pll"},
     "lens": LOADING
     | OUTPUT
     | TEXT
@@ -68,7 +75,7 @@ EXPECTED = {
     | OUTPUT
     | TEXT
     | TENSORS
-    | {"--layer", "--random", "--length", "--repeats", "--seed", "--weighted", "--theme"},
+    | {"--encoder", "--layer", "--random", "--length", "--repeats", "--seed", "--weighted", "--theme"},
     "diff": LOADING
     | OUTPUT
     | TEXT
@@ -79,7 +86,7 @@ EXPECTED = {
         for way in ("8bit", "4bit", "dtype", "attn", "device", "revision", "text", "no-adapter", "file")
     },
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
-    "plan": LOADING | OUTPUT | TEXT | {"-s", "--stage"},
+    "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage"},
     "schema": set(),
     "help": set(),
 }
@@ -107,6 +114,7 @@ def test_options_of(command: str) -> None:
 
 SAID_OTHERWISE: dict[str, set[str]] = {
     "--layer": {"heads"},
+    "--encoder": {"heads"},
     "--fail-on": {"diff", "params"},
     "-s": {"diff"},
     "--stage": {"diff"},
@@ -380,8 +388,11 @@ def test_fields_become_options() -> None:
     function = command_function(command, lambda query, output, view: seen.append((query, output, view)))
     assert function.__doc__ == "Say it louder."
     names = list(inspect.signature(function).parameters)
-    assert names[:7] == ["text", "file", "no_special", "times", "only", "to", "model"]
-    assert set(names[7:]) == {"revision", "offline", "trust_remote_code", "json", "quiet", "verbose"}
+    assert names[:3] == ["text", "file", "no_special"]
+    assert names[3:6] == ["times", "only", "to"]
+    inherited = {"pair", "masks", "ids", "chat", "system", "user", "assistant", "src_lang", "task"}
+    others = {"model", "revision", "offline", "trust_remote_code", "json", "quiet", "verbose"}
+    assert set(names[6:]) == inherited | others
     default = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     assert (default["times"], default["only"], default["to"]) == ("2", [], ["all"])
     function(**default | {"text": "hi", "only": ["0,2-3"], "model": "a/b", "revision": "v1", "json": True})

@@ -211,7 +211,7 @@ class Stack:
             yield self._supply(stage, name, "output", None, reason)
         for module in modules:
             found = self._supply(stage, name, "output", module, None)
-            if part in POSITION_PARTS:
+            if item in POSITION_PARTS:
                 found = self._position_scores(found)
             elif group.endswith("attention") and item not in ("input", "output"):
                 found = replace(found, tap="attention", reason=NO_SOFTMAX.get(self.class_names[module]))

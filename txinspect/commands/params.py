@@ -45,7 +45,7 @@ SMALLEST_FIRST = ("name", "min", "stable_rank", "cosine", "sign_agreement")
 class ParamsQuery(ModelQuery["ParamsReport"]):
     """Show statistics of the parameters, read from the weight files a piece at a time; compare two checkpoints."""
 
-    idle = (*PRECISION, *PLACEMENT, "trust_remote_code")
+    idle = (*PRECISION, *PLACEMENT, "trust_remote_code", "task")
 
     params: Annotated[
         tuple[str, ...],

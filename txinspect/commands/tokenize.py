@@ -14,7 +14,7 @@ from txinspect.records import InputRecord, ModelReport, doc
 class TokenizeQuery(TextQuery["TokenizeReport"]):
     """Show how a text becomes tokens: ids, stored tokens, decoded text, character spans."""
 
-    idle = (*PRECISION, *PLACEMENT)
+    idle = (*PRECISION, *PLACEMENT, "task")
 
 
 class TokenizeReport(ModelReport, frozen=True, kw_only=True):

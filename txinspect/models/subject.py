@@ -101,6 +101,7 @@ def _built(
 ) -> Subject:
     """The model of a config; as configured where a package for what it is stored as is `missing`."""
     as_configured = skeleton.build(source, choice, config, task)
+    tasks.check_reads_text(source.name, as_configured, task)
     if source.adapter is not None:
         adapters.resize(as_configured, source)
     locating.settle(as_configured, length)

@@ -13,21 +13,23 @@ from txinspect.wording import one_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
-_FACTORIES: dict[TaskName, str] = {
-    "causal-lm": "AutoModelForCausalLM",
-    "seq2seq-lm": "AutoModelForSeq2SeqLM",
-    "masked-lm": "AutoModelForMaskedLM",
-    "next-sentence": "AutoModelForNextSentencePrediction",
-    "sequence-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "base": "AutoModel",
+_CLASSES: dict[TaskName, tuple[str, str]] = {
+    "causal-lm": ("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
+    "seq2seq-lm": ("AutoModelForSeq2SeqLM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"),
+    "masked-lm": ("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
+    "next-sentence": ("AutoModelForNextSentencePrediction", "MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES"),
+    "sequence-classification": (
+        *("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"),
+    ),
+    "token-classification": ("AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"),
+    "question-answering": ("AutoModelForQuestionAnswering", "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES"),
+    "base": ("AutoModel", "MODEL_MAPPING_NAMES"),
 }
-"""What makes the model of a task out of its config, and knows the class of every type (modeling_auto.py)."""
+"""What makes the model of a task out of its config, and the names of its classes by type (modeling_auto.py)."""
 
-_ENCODERS = "AutoModelForTextEncoding"
+_ENCODERS = ("AutoModelForTextEncoding", "MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES")
 """Bare encoders of types that have a decoder, too, such as T5EncoderModel."""
 
 _UNNAMED: tuple[TaskName, ...] = ("causal-lm", "seq2seq-lm", "masked-lm", "base")
@@ -70,7 +72,7 @@ class Task:
         """What makes the model out of its config."""
         import transformers
 
-        return getattr(transformers, _ENCODERS if self.is_encoder else _FACTORIES[self.name])
+        return getattr(transformers, (_ENCODERS if self.is_encoder else _CLASSES[self.name])[0])
 
 
 def choose(name: str, raw: Mapping[str, Any], config: PretrainedConfig, asked: TaskName | None) -> Task:
@@ -94,7 +96,7 @@ def choose(name: str, raw: Mapping[str, Any], config: PretrainedConfig, asked: T
     for each in get_args(TaskName):
         if written is not None and class_of(kind, each) == written:
             return Task(each, written)
-    if written is not None and _class_in(_ENCODERS, kind) == written:
+    if written is not None and _named(_ENCODERS[1], kind) == written:
         return Task("base", written, is_encoder=True)
     for each in _UNNAMED:
         if each == "causal-lm" and _looks_both_ways(config):
@@ -108,14 +110,14 @@ def choose(name: str, raw: Mapping[str, Any], config: PretrainedConfig, asked: T
 
 def class_of(model_type: str, task: TaskName) -> str | None:
     """The class that transformers has for a type and a task; None if it has none."""
-    return _class_in(_FACTORIES[task], model_type)
+    return _named(_CLASSES[task][1], model_type)
 
 
-def _class_in(factory: str, model_type: str) -> str | None:
-    """The class that a factory makes of a type, by the names alone: no file of the type is imported."""
-    import transformers
+def _named(table: str, model_type: str) -> str | None:
+    """The class of a type in a table of names; where there are several, the first."""
+    from transformers.models.auto import modeling_auto
 
-    found = getattr(transformers, factory)._model_mapping._model_mapping.get(model_type)
+    found = getattr(modeling_auto, table).get(model_type)
     name: str | None = found[0] if isinstance(found, tuple) else found
     return name
 
@@ -129,3 +131,18 @@ def without_head(task: Task, model_type: str) -> Task | None:
     """The bare model of a class with a head; None where there is none, or the class is bare itself."""
     bare = class_of(model_type, "base")
     return None if task.name == "base" or bare is None else Task("base", bare, headless=True)
+
+
+def check_reads_text(name: str, model: PreTrainedModel, task: Task) -> None:
+    """Raise SourceError for the class of a model called `name` that reads no text, or nothing without an image."""
+    from inspect import signature
+
+    reads = signature(model.forward).parameters
+    others = {"pixel_values": "images", "input_features": "audio", "input_values": "audio", "input_audio": "audio"}
+    other = next((what for field, what in others.items() if field in reads), None)
+    bare = task.name == "base" and not any(class_of(model.config.model_type, each) for each in _UNNAMED[:3])
+    if other is not None and ("input_ids" not in reads or bare):
+        raise SourceError(
+            f"{name!r} ({type(model).__name__}) reads {other}, which txinspect does not: give a model of text, such as "
+            f"an encoder, a decoder or both"
+        )
