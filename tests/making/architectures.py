@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, initialization
+from transformers import PreTrainedModel, initialization
 
 from tests.making.models import (
+    AUTO_CLASS,
     BUILT_FROM_PART,
+    MASKED_NOT_RUN,
     NOT_RUN,
+    NOT_TEXT,
+    Task,
     buildable_types,
     missing_package,
     registered_types,
@@ -27,6 +31,7 @@ from txinspect.anatomy import architecture, locating
 from txinspect.anatomy.architecture import Supply
 from txinspect.anatomy.families import NO_SOFTMAX
 from txinspect.forward.attention.recorder import uses_backend
+from txinspect.stages import part_of
 from txinspect.version import NEWEST_TRANSFORMERS
 
 
@@ -44,12 +49,12 @@ class Row:
     """Stages that a part of a pass has and this model does not supply, with the reason."""
 
 
-def skeleton(model_type: str) -> PreTrainedModel:
+def skeleton(model_type: str, task: Task = "causal-lm") -> PreTrainedModel:
     """The tiny model on the meta device."""
     if model_type in BUILT_FROM_PART:
         return tiny_model(model_type)
     with torch.device("meta"), initialization.meta_device_safe_creation_ops():
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(tiny_config(model_type))
+        model: PreTrainedModel = AUTO_CLASS[task].from_config(tiny_config(model_type, task))
     return model
 
 
@@ -88,6 +93,8 @@ def _positions(supplies: list[Supply]) -> str:
     note = found[0].note or ""
     if not found[0].available:
         return "none"
+    if note.startswith("buckets"):
+        return "relative buckets" + (", added to the embeddings" if len(found) > 2 else "")
     if note.startswith("a bias") or (found[0].axes or ())[1:2] == ("head",):
         return "relative bias"
     for kind in ("ALiBi", "rotary"):
@@ -142,7 +149,82 @@ def table() -> str:
         f"| {', '.join(each.absent) or '–'} |"
         for each in found
     ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *_encoders(), ""])
+
+
+@dataclass(frozen=True)
+class EncoderRow:
+    """What one type of encoder, or of encoder–decoder, has."""
+
+    model_type: str
+    class_name: str
+    attention: str
+    cross: str
+    positions: str
+    absent: str
+
+
+def encoder_row(model_type: str, task: Task) -> EncoderRow:
+    """What txinspect finds in a type."""
+    model = skeleton(model_type, task)
+    locating.settle(model, 10)
+    found = locating.locate(model)
+    layers = [layer for _, _, layer in found.numbered_layers()]
+    cross = {found.class_names[path] for layer in layers for path in layer.cross_attentions}
+    recordable = all(
+        path and found.class_names[path] not in NO_SOFTMAX
+        for layer in layers
+        for path in (layer.attentions or ("",))
+        if path or not layer.mixers
+    )
+    attention = ", ".join(sorted({found.class_names[path] for layer in layers for path in layer.attentions})) or "none"
+    places = dict.fromkeys(_positions(_of(found, stack.prefix)) for stack in found.stacks)
+    expected = ("token_embeddings", "final_norm", "mlp.output", "attention.weights")
+    lacking = {part_of(each.name): each for each in found.supplies() if each.reason}
+    return EncoderRow(
+        model_type=model_type,
+        class_name=type(model).__name__,
+        attention=attention + ("" if recordable else ", not all recordable"),
+        cross=", ".join(sorted(cross)) or "–",
+        positions=", ".join(places),
+        absent=", ".join(part for part in expected if part in lacking) or "–",
+    )
+
+
+def _of(found: architecture.Architecture, prefix: str) -> list[Supply]:
+    """The supplies of a stack, by their names without its prefix."""
+    return [replace(each, name=each.name.removeprefix(prefix)) for each in found.supplies() if each.stack == prefix]
+
+
+def _encoders() -> Iterable[str]:
+    """The part of the page about the other two kinds."""
+    kinds: tuple[tuple[Task, str, dict[str, str]], ...] = (
+        ("masked-lm", "Encoders", MASKED_NOT_RUN),
+        ("seq2seq-lm", "Encoder–decoders", NOT_TEXT),
+    )
+    for task, title, left_out in kinds:
+        types = buildable_types(task)
+        lists = "MODEL_FOR_MASKED_LM" if task == "masked-lm" else "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM"
+        yield f"## {title}"
+        yield ""
+        yield (
+            f"{len(types)} types of the list {lists}_MAPPING_NAMES are held against plain transformers in the same "
+            f"way: modules bit for bit, weights equal to eager's within 1e-5, rows that sum to 1, padding without "
+            f"weight."
+        )
+        yield ""
+        yield from (f"- left out: {name}: {reason}" for name, reason in sorted(left_out.items()))
+        yield from (
+            "",
+            "| type | class | attention | cross-attention | positions | absent |",
+            "|---|---|---|---|---|---|",
+        )
+        for each in (encoder_row(name, task) for name in types):
+            yield (
+                f"| {each.model_type} | {each.class_name} | {each.attention} | {each.cross} | {each.positions} "
+                f"| {each.absent} |"
+            )
+        yield ""
 
 
 def _intro(found: list[Row]) -> str:

@@ -16,6 +16,7 @@ from txinspect.anatomy.families import (
     NO_SOFTMAX,
     POSITION_EMBEDDINGS,
     POSITION_SCORES,
+    POSITIONS_IN_ATTENTION,
     RESIDUAL_AXES,
     ROTATED_SINUSOIDS,
     ROUTER_OUTPUTS,
@@ -177,8 +178,9 @@ class Stack:
             yield from self._rotary(stage, name)
         else:
             recurrent = any(layer.mixers for layer in self.layers)
-            looked = ", ".join(POSITION_EMBEDDINGS)
-            yield self._supply(stage, name, "output", None, NO_POSITIONS if recurrent else f"looked for {looked}")
+            looked = f"looked for {', '.join(POSITION_EMBEDDINGS)}"
+            why = POSITIONS_IN_ATTENTION.get(self.model_type, NO_POSITIONS if recurrent else looked)
+            yield self._supply(stage, name, "output", None, why)
 
     def _rotary(self, stage: Stage, name: str) -> Iterator[Supply]:
         note = "rotary: cos and sin act on q and k inside attention, nothing is added to the embeddings"

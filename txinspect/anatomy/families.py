@@ -257,6 +257,12 @@ ROUTER_OUTPUTS = {
 
 NO_POSITIONS = "the model has no positions: the order of the tokens enters through its recurrent layers"
 
+POSITIONS_IN_ATTENTION = {
+    "deberta-v2": "distances enter the scores of each layer: see layers.{i}.attention.scores.position",
+    "funnel": "distances enter the scores within each attention, and no module passes them on",
+}
+"""Types whose positions are nowhere but in the attention."""
+
 CONTAINERS = {
     "ModuleList": "it is a list of modules, which never runs itself: ask for one of them",
     "ModuleDict": "it is a dictionary of modules, which never runs itself: ask for one of them",

@@ -115,8 +115,8 @@ def settle(model: PreTrainedModel, length: int) -> None:
     """
     if model.config.model_type not in SWAPS_MODULES:
         return
-    bird: Any = next(module for module in model.modules() if hasattr(module, "set_attention_type"))
-    if bird.attention_type == "block_sparse":
+    bird: Any = next((module for module in model.modules() if hasattr(module, "set_attention_type")), None)
+    if getattr(bird, "attention_type", None) == "block_sparse":
         blocks = 5 + 2 * model.config.num_random_blocks
         if length <= blocks * model.config.block_size:
             bird.set_attention_type("original_full")

@@ -74,7 +74,7 @@ def _sentences(report: AttnReport) -> tuple[SentenceRecord, SentenceRecord]:
 
 def _title(report: AttnReport, layer: int, own: Sequence[TensorRecord], one: bool) -> Text:
     """The layer, and the module that computes its attention."""
-    cross = ", its attention to the encoder's text" if report.attention == "cross" else ""
+    cross = " to the source" if report.attention == "cross" else ""
     line = Text(f"{report.stack or ''} layer {layer}{cross}".strip(), style="bold")
     if one:
         line.append_text(plain(f" · {own[0].module} ({own[0].class_})", "not bold dim"))
@@ -101,7 +101,9 @@ def _maps(
         yield _legend(f"{len(maps)} heads, queries ↓ keys →", scale, theme)
         yield overview(maps, width, theme)
         return
-    yield _legend("queries ↓ keys →", scale, theme)
+    yield _legend("queries ↓ source →" if labels.crossed else "queries ↓ keys →", scale, theme)
+    if labels.crossed:
+        yield Text("each query stands before the token that it predicts", style="dim")
     if drawn.note:
         yield Text(drawn.note, style="dim")
     yield from drawn.parts
@@ -177,6 +179,11 @@ class _Labels:
     keys: SentenceRecord
     tensors: Sequence[TensorRecord]
     width: int = 14
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the keys are of another text than the queries."""
+        return self.keys is not self.queries
 
     def query(self, index: int) -> str:
         """A query's label."""
