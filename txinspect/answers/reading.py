@@ -85,7 +85,8 @@ def _places(asked: str, text: InputRecord, tokens: Tokens) -> list[int]:
         if not -count <= int(asked) < count:
             raise InspectError(f"{spelled('masks')} {asked} is out of range: the text has tokens 0 to {count - 1}")
         return [int(asked) % count]
-    found = _by_place(asked, text) or _by_tokens(asked, text, tokens)
+    placed = any(token.start is not None for token in text.tokens)  # tokenizers written in Python know no spans
+    found = _by_place(asked, text) if placed else _by_tokens(asked, text, tokens)
     if not found:
         raise InspectError(
             f"{spelled('masks')} {asked!r} is no word of the text: give one of it as it is written, or a token's index"

@@ -1,0 +1,229 @@
+"""Encoder–decoders: what the decoder reads, what it generates, and its attention to the source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from typer.testing import Result
+
+from tests.making.models import save_tiny
+from txinspect import (
+    AttnQuery,
+    DiffQuery,
+    HeadsQuery,
+    LogitsQuery,
+    ModelChoice,
+    PlanQuery,
+    RunQuery,
+    TokenizeQuery,
+    inspect,
+)
+from txinspect.errors import InspectError, StageError, UsageError
+from txinspect.sources.bundled_models import BUNDLED
+
+Run = Callable[..., Result]
+
+MINI = ModelChoice(name="transformer-mini", dtype="float32")
+TEXT = "the quick brown fox jumps over the lazy dog"
+TRANSLATION = "la vulpo bruna rapida super la hundo pigra saltas"
+
+
+@pytest.fixture(scope="module", params=["t5", "bart", "marian"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(request.param, tmp_path_factory.mktemp("two") / request.param, task="seq2seq-lm")
+
+
+def test_greedy_is_what_transformers_generates(folder: Path) -> None:
+    report = inspect(LogitsQuery(model=ModelChoice(name=str(folder)), text="hello you", new=9, position=None))
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    ids = AutoTokenizer.from_pretrained(folder)("hello you", return_tensors="pt")
+    generated = model.generate(
+        **ids, do_sample=False, num_beams=1, max_new_tokens=9, forced_bos_token_id=None, forced_eos_token_id=None
+    )[0]
+    ends = model.generation_config.eos_token_id
+    wanted = [token for token in generated.tolist() if token != ends or token == generated[0]]
+    assert report.input.decoder is not None
+    assert report.input.decoder.input_ids[0] == wanted[: len(report.input.decoder.input_ids[0])]
+    assert len(report.input.decoder.tokens) in (len(wanted), len(generated))
+
+
+def test_each_step_of_decoding_is_the_teacher_forced_pass(folder: Path) -> None:
+    """Every arg max agrees, and every logit to 1e-5."""
+    choice = ModelChoice(name=str(folder))
+    report = inspect(RunQuery(model=choice, text="hello you", stages=("logits",), new=6, values=True))
+    assert report.input.decoder is not None
+    ids = report.input.decoder.input_ids[0]
+    whole = torch.tensor(report.tensors[0].values)
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    source = torch.tensor(report.input.input_ids)
+    for step in range(1, len(ids) + 1):
+        with torch.no_grad():
+            logits = model(input_ids=source, decoder_input_ids=torch.tensor([ids[:step]]), use_cache=False).logits
+        assert (logits[0, -1] - whole[0, step - 1]).abs().max() <= 1e-5
+        assert int(logits[0, -1].argmax()) == int(whole[0, step - 1].argmax())
+        if step < len(ids):
+            assert int(logits[0, -1].argmax()) == ids[step]
+
+
+def test_a_text_for_the_decoder_stands_behind_its_start_token(folder: Path) -> None:
+    choice = ModelChoice(name=str(folder))
+    report = inspect(RunQuery(model=choice, text="hello", decoder="hi you", stages=("decoder.token_embeddings",)))
+    assert report.input.decoder is not None
+    config = AutoModelForSeq2SeqLM.from_pretrained(folder).config
+    own = AutoTokenizer.from_pretrained(folder)("hi you", add_special_tokens=False)["input_ids"]
+    assert report.input.decoder.input_ids == [[config.decoder_start_token_id, *own]]
+    assert report.input.decoder.text == "hi you"
+    assert report.tensors[0].shape == [1, 1 + len(own), 64]
+
+
+def test_the_translation_and_its_alignment() -> None:
+    report = inspect(AttnQuery(model=MINI, text=TEXT, layer=1, heads=(0,), cross=True))
+    assert (report.attention, report.stack, report.layers) == ("cross", "decoder", [1])
+    assert report.input.decoder is not None
+    assert report.input.decoder.text == TRANSLATION
+    source = [token.text for token in report.input.tokens]
+    looks = {query.index: source[query.keys[0].index] for query in report.heads[0].queries}
+    # A query predicts the token after it: the first one "la", the second "vulpo", …
+    assert [looks[i] for i in range(9)] == ["the", "fox", "brown", "quick", "over", "the", "dog", "lazy", "jumps"]
+    weights = next(tensor for tensor in report.tensors if tensor.name.endswith("weights"))
+    assert weights.name == "decoder.layers.1.cross_attention.weights"
+    assert weights.axes == ["batch", "head", "query", "source"]
+    assert weights.shape == [1, 1, 10, 10]
+
+
+def test_the_encoders_stages_need_no_decoder() -> None:
+    """Nothing is generated, and nothing of the decoder is read, for the encoder's own stages."""
+    report = inspect(AttnQuery(model=MINI, text=TEXT, encoder=True))
+    assert (report.stack, report.attention) == ("encoder", "self")
+    assert report.input.decoder is not None
+    assert len(report.input.decoder.tokens) == 1
+    assert report.loading.parameters < 600_000
+    plan = inspect(PlanQuery(of=AttnQuery(model=MINI, text=TEXT, cross=True)))
+    assert plan.input.decoder is None, "what it will generate is not known"
+
+
+def test_stages_of_both_stacks() -> None:
+    names = ("encoder.layers.*.output", "decoder.layers.*.output", "logits")
+    report = inspect(RunQuery(model=MINI, text=TEXT, stages=names, check=True))
+    assert [tensor.name for tensor in report.tensors] == [
+        *(f"{stack}.layers.{layer}.output" for stack in ("encoder", "decoder") for layer in range(2)),
+        "logits",
+    ]
+    assert [check.passed for check in report.checks or [] if check.passed is False] == []
+    same = inspect(RunQuery(model=MINI, text=TEXT, stages=("decoder.logits",)))
+    assert same.tensors[0].stats == report.tensors[-1].stats
+
+
+@pytest.mark.parametrize(
+    ("stage", "says"),
+    [
+        (
+            "layers.0.output",
+            "has an encoder and a decoder: give 'encoder.layers.0.output' or 'decoder.layers.0.output'",
+        ),
+        ("decoder.layers.0.input.x", "has no stage or module"),
+        ("encoder.layers.0.cross_attention.q", "layer 0 does not attend to another text"),
+        ("decoder.pooler.output", "no module pools the tokens"),
+    ],
+)
+def test_a_stage_that_is_not_there(stage: str, says: str) -> None:
+    with pytest.raises(StageError, match=says):
+        inspect(RunQuery(model=MINI, text=TEXT, stages=(stage,)))
+
+
+def test_the_decoders_tokens_are_scored() -> None:
+    """Surprisals are of the translation, behind its start token; the last row predicts the end."""
+    report = inspect(LogitsQuery(model=MINI, text=TEXT, decoder=TRANSLATION, position=None, top_k=1))
+    assert report.text_score is not None
+    assert report.text_score.tokens == 9
+    assert report.text_score.perplexity == pytest.approx(1.0, abs=0.05)
+    assert [each.top[0].text for each in report.predictions] == [*TRANSLATION.split(), "</s>"]
+    assert not report.bidirectional
+
+
+def test_the_other_side_of_a_diff_reads_the_same() -> None:
+    report = inspect(DiffQuery(model=MINI, text=TEXT, against_dtype="bfloat16"))
+    assert report.logits is not None
+    assert report.input.decoder is not None
+    assert report.input.decoder.text == TRANSLATION
+    names = {stage.name for stage in report.stages}
+    assert {"encoder.layers.0.output", "decoder.layers.1.cross_attention.weights", "logits"} <= names
+
+
+def test_heads_of_the_encoder_look_both_ways() -> None:
+    heads = inspect(HeadsQuery(model=MINI, text=TEXT, encoder=True))
+    assert heads.stack == "encoder"
+    assert all(head.next_token is not None for head in heads.heads)
+    own = inspect(HeadsQuery(model=MINI, text=TEXT))
+    assert own.stack == "decoder"
+    assert all(head.next_token is None for head in own.heads)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("attn", "--cross"), "'opt-mini' has one stack of layers, which attends to its own text: omit --cross"),
+        (("attn", "--encoder"), "'opt-mini' has one stack of layers"),
+        (("heads", "--encoder"), "'opt-mini' has one stack of layers"),
+        (("embed", "--decoder", "x"), "'opt-mini' is no encoder–decoder: --decoder is about a decoder"),
+        (("embed", "--tgt-lang", "de"), "'opt-mini' is no encoder–decoder"),
+        (("embed", "--src-lang", "de"), "has no languages to choose from: omit --src-lang de"),
+        (("attn", "--encoder", "--cross"), "--encoder and --cross cannot be combined"),
+        (("attn", "--new", "0"), "--new 0 generates nothing: give 1 or more"),
+        (
+            ("attn", "-m", "transformer-mini", "--layer", "2"),
+            "layer 2 is out of range: 'transformer-mini' has layers 0",
+        ),
+        (("attn", "-m", "transformer-mini", "--encoder", "--layer", "9"), "layer 9 is out of range"),
+        (("attn", "-m", "transformer-mini", "--query", "70"), "query 70 is out of range"),
+        (("embed", "-m", "transformer-mini", "--decoder", "a " * 70), "the decoder's text is 71 tokens long"),
+        (("embed", "a " * 70, "-m", "transformer-mini"), "the text is 71 tokens long"),
+        (("logits", "-m", "transformer-mini", "--continuation", "x"), "give --decoder"),
+        (("logits", "-m", "transformer-mini", "--pll"), "fills no masks: omit --pll"),
+        (("logits", "-m", "transformer-mini", "--as", "causal-lm"), "MarianForCausalLM|lacks|missing|could not"),
+    ],
+    ids=lambda each: " ".join(each)[:60] if isinstance(each, tuple) else None,
+)
+def test_bad_input_is_a_sentence(arguments: tuple[str, ...], says: str, run_cli: Run) -> None:
+    result = run_cli(*arguments)
+    if arguments[-1] == "causal-lm":  # the decoder alone is a causal language model of its own
+        assert result.exit_code in (0, 1)
+        return
+    assert result.exit_code in (1, 2)
+    assert result.stdout == ""
+    assert says in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_type_without_such_a_class() -> None:
+    with pytest.raises(InspectError, match="no class for as task='masked-lm': give causal-lm, sequence-class"):
+        inspect(RunQuery(model=ModelChoice(name="opt-mini", task="masked-lm"), text="x", stages=("logits",)))
+
+
+def test_pos_p_plus_k_is_a_rotation_of_pos_p() -> None:
+    """PE(p+k) = R_k·PE(p) (Vaswani et al. 2017, section 3.5), on the positions that the model adds."""
+    choice = ModelChoice(name="transformer-mini", dtype="float32")
+    report = inspect(RunQuery(model=choice, text=TEXT, stages=("encoder.position_embeddings",), values=True))
+    table = np.array(report.tensors[0].values).reshape(10, 128)
+    half = table.shape[1] // 2
+    sines, cosines = table[:, :half], table[:, half:]
+    for k in (1, 3):
+        angles = k / 10_000 ** (2 * np.arange(half) / table.shape[1])
+        np.testing.assert_allclose(sines[k:], sines[:-k] * np.cos(angles) + cosines[:-k] * np.sin(angles), atol=1e-6)
+        np.testing.assert_allclose(cosines[k:], cosines[:-k] * np.cos(angles) - sines[:-k] * np.sin(angles), atol=1e-6)
+
+
+def test_tokenize_needs_no_decoder(run_cli: Run) -> None:
+    assert run_cli("tokenize", "--decoder", "x").exit_code == 2
+    report = inspect(TokenizeQuery(model=ModelChoice(name=str(BUNDLED / "transformer-mini")), text=TEXT))
+    assert [token.token for token in report.input.tokens] == [*TEXT.split(), "</s>"]
+
+
+def test_python_refuses_what_the_shell_does() -> None:
+    with pytest.raises(UsageError, match="is no encoder–decoder: decoder is about"):
+        inspect(AttnQuery(text="x", decoder="y"))
