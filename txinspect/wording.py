@@ -11,6 +11,11 @@ def one_of(names: Sequence[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
+def predicted(task: str | None) -> str:
+    """Which tokens the logits of a model for a task are about: next ones, or likeliest ones at their places."""
+    return "likeliest" if task == "masked-lm" else "next"
+
+
 def some_of(names: Sequence[str], limit: int = 3) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

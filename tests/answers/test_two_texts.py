@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, NllbTokenizer
 from typer.testing import Result
 
 from tests.making.models import save_tiny
@@ -216,6 +216,39 @@ def test_pos_p_plus_k_is_a_rotation_of_pos_p() -> None:
         angles = k / 10_000 ** (2 * np.arange(half) / table.shape[1])
         np.testing.assert_allclose(sines[k:], sines[:-k] * np.cos(angles) + cosines[:-k] * np.sin(angles), atol=1e-6)
         np.testing.assert_allclose(cosines[k:], cosines[:-k] * np.cos(angles) - sines[:-k] * np.sin(angles), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny M2M100 with the tokenizer of NLLB, of three languages."""
+    folder = save_tiny("m2m_100", tmp_path_factory.mktemp("many") / "m2m", task="seq2seq-lm", tokenizer=False)
+    vocabulary = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "▁", *"abcdefghij"])}
+    tokenizer = NllbTokenizer(vocab=vocabulary, extra_special_tokens=["eng_Latn", "fra_Latn", "deu_Latn"])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_languages(translator: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(translator, src_lang="fra_Latn")
+    choice = ModelChoice(name=str(translator))
+    query = RunQuery(
+        model=choice, text="ab", src_lang="fra_Latn", tgt_lang="deu_Latn", stages=("decoder.token_embeddings",), new=3
+    )
+    report = inspect(query)
+    assert report.input.input_ids == [tokenizer("ab")["input_ids"]]
+    assert report.input.tokens[0].token == "fra_Latn"
+    assert report.input.decoder is not None
+    assert report.input.decoder.tokens[1].token == "deu_Latn"
+    default = inspect(RunQuery(model=choice, text="ab", stages=("encoder.layers.0.input",)))
+    assert default.input.tokens[0].token == "eng_Latn"
+
+
+@pytest.mark.parametrize("option", ["--src-lang", "--tgt-lang"])
+def test_an_unknown_language_names_the_nearest(option: str, translator: Path, run_cli: Run) -> None:
+    result = run_cli("embed", "ab", "-m", translator, option, "deu_Lat")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{option} 'deu_Lat' is none of the 3 languages of" in result.stderr
+    assert "did you mean deu_Latn" in result.stderr
 
 
 def test_tokenize_needs_no_decoder(run_cli: Run) -> None:

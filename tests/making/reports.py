@@ -16,8 +16,11 @@ from txinspect.commands.heads import HeadsReport, KindRecord, SinkRecord
 from txinspect.commands.lens import CellRecord, DecidedRecord, FollowedRecord, LensReport, LensRowRecord, LikelyRecord
 from txinspect.commands.logits import (
     ContinuationRecord,
+    LabelRecord,
     LogitsReport,
+    MaskedTokenRecord,
     PredictionRecord,
+    PseudoScoreRecord,
     ScoredRecord,
     TextScoreRecord,
 )
@@ -44,6 +47,7 @@ from txinspect.records import (
     QuantizationRecord,
     Report,
     RowRecord,
+    SentenceRecord,
     StatsRecord,
     TensorRecord,
     TensorsReport,
@@ -375,6 +379,52 @@ def attention_report(
         stack=None,
         heads=records,
     )
+
+
+def cross_report() -> AttnReport:
+    """A decoder's attention to the source: two texts, maps labelled by both."""
+    target = structs.replace(SENTENCE, decoder=SentenceRecord(**_own(SENTENCE)))
+    report = attention_report()
+    tensors = [
+        structs.replace(each, name=f"decoder.{each.name.replace('.attention.', '.cross_attention.')}")
+        for each in report.tensors
+    ]
+    return structs.replace(
+        report, model=model(task="seq2seq-lm"), input=target, tensors=tensors, attention="cross", stack="decoder"
+    )
+
+
+def _own(sentence: InputRecord) -> dict[str, Any]:
+    return {name: getattr(sentence, name) for name in ("text", "input_ids", "attention_mask", "tokens")}
+
+
+def masked_report() -> LogitsReport:
+    """What a model that fills masks gives at one, and a score of the text by masking each token."""
+    report = logits_report()
+    tokens = [
+        MaskedTokenRecord(position=token.index, token=token.text, logprob=-0.5 * token.index, rank=1 + token.index)
+        for token in SENTENCE.tokens[1:]
+    ]
+    return structs.replace(
+        report,
+        model=model(task="masked-lm"),
+        predictions=[structs.replace(each, next=None, surprisal=None) for each in report.predictions],
+        text_score=None,
+        continuations=[],
+        pseudo_score=PseudoScoreRecord(tokens=tokens, pll=-5.0, pseudo_perplexity=3.49),
+        bidirectional=True,
+    )
+
+
+def labels_report() -> LogitsReport:
+    """A head that classifies the text, one of whose labels is odd."""
+    labels = [
+        LabelRecord(position=None, id=index, label=name, logit=1.5 - index, prob=share)
+        for index, (name, share) in enumerate({"positive": 0.66, "neutral [/b]": 0.24, "negative\x1b": 0.1}.items())
+    ]
+    shown = model(task="sequence-classification")
+    nothing: dict[str, Any] = {"predictions": [], "text_score": None, "continuations": []}
+    return structs.replace(logits_report(), model=shown, **nothing, labels=labels, bidirectional=True)
 
 
 def parameter(name: str, *shape: int, tied_to: str | None = None) -> ParameterRecord:
@@ -756,8 +806,11 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
         None,
     ),
     "attn": lambda: (attention_report(), None),
+    "attn-cross": lambda: (cross_report(), None),
     "run": lambda: (run_report(), None),
     "logits": lambda: (logits_report(), None),
+    "logits-masked": lambda: (masked_report(), None),
+    "logits-labels": lambda: (labels_report(), None),
     "lens": lambda: (lens_report(), None),
     "heads": lambda: (heads_report(), None),
     "diff": lambda: (diff_report(), None),

@@ -34,7 +34,7 @@ from txinspect.queries import ModelChoice, Notify, read_by
 from txinspect.records import CheckRecord, InputRecord
 from txinspect.sources.source import resolve
 from txinspect.stages import layer_of, part_of
-from txinspect.wording import some_of
+from txinspect.wording import predicted, some_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -386,8 +386,8 @@ class _Comparison:
             where = f"The sides part at {first} ({by})"
         if self.logits is None:
             return where + "."
-        count = len(self.text.tokens)
-        change = "no next token changes" if not self.changed else f"{len(self.changed)} of {count} next tokens change"
+        count, what = len(self.text.main.tokens), predicted(self.subject.task.name)
+        change = f"no {what} token changes" if not self.changed else f"{len(self.changed)} of {count} {what} tokens change"
         mean = self.logits.kl_mean
         divergence = f", KL {mean:.2g} nats on average" if mean is not None and isfinite(mean) else ""
         return f"{where}; {change}{divergence}."

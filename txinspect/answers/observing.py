@@ -222,7 +222,7 @@ def prepare(
     if known is not None and isinstance(query, RunQuery):
         check_names(known, source.name, query.stages)
     subject = load_subject(source, query.model, notify, len(text.tokens))
-    if known is None:
+    if known is None and not subject.task.headless:
         seen.remember(source, query.model, names_of(subject.architecture))
     text = decoder_text.before_the_run(subject, query, text, decoder)
     plan = make_plan(subject, query, text)

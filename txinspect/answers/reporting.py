@@ -17,6 +17,11 @@ def loading_notes(subject: Subject) -> list[str]:
     source = subject.source
     bare = f"The checkpoint has no head: it is loaded as the bare model, {subject.task.class_name}."
     notes = [bare] if subject.task.headless else []
+    if subject.task.instead_of is not None:
+        notes.append(
+            f"config.json names {subject.task.instead_of}, which does not read text alone or has a head that is not "
+            f"known here: the model is built as {subject.task.class_name}."
+        )
     notes += [f"The adapter {source.name} is applied to {source.base}."] if source.adapter else []
     notes += [record.sentence(subject.quantization)] if subject.quantization else []
     notes += [f"The modules are those of the config: {subject.missing}."] if subject.missing else []

@@ -24,11 +24,17 @@ def load(source: Source, trust_remote_code: bool, text: str, language: str | Non
     tokens = tokenizer.load(source, trust_remote_code, text)
     if language is None:
         return tokens
-    found(source, tokens, "src_lang", language)
+    token = found(source, tokens, "src_lang", language)
     whole: Any = tokenizer.load_tokenizer(source, source.tokenizer_folder(), trust_remote_code)
     code = next((each for each in _names(language) if each in _codes_of(whole)), language)
     whole.src_lang = code
-    return tokenizer.of(whole)
+    tokens = tokenizer.of(whole)
+    if token not in [each.id for each in tokens.encode("a", True)]:
+        raise InspectError(
+            f"the tokenizer of {source.name!r}, a {type(whole).__name__}, marks no text with its language: omit "
+            f"{spelled('src_lang', language)}"
+        )
+    return tokens
 
 
 def found(source: Source, tokens: Tokens, field: str, language: str) -> int:

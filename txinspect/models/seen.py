@@ -1,8 +1,8 @@
 """The names of models that were seen before, so that a wrong one is refused without importing torch.
 
 They follow from config.json, the versions of transformers and of this program, and how the model is quantized. What
-else may change them (code of the model's own, an adapter, a stored quantization, the length of the text) keeps a model
-from being remembered.
+else may change them (code of the model's own, an adapter, a stored quantization, the length of the text, a head that
+the checkpoint lacks) keeps a model from being remembered.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _path(source: Source, choice: ModelChoice) -> Path | None:
         return None
     digest = hashlib.sha256(f"{__version__} {version('transformers')}".encode())
     # A quantization that cannot be had says so before a stage is looked for: only one that was had before is known.
-    digest.update(f"\n{choice.quantization} {choice.skip_modules}\n".encode())
+    digest.update(f"\n{choice.task} {choice.quantization} {choice.skip_modules}\n".encode())
     for file in (source.config_folder() / "config.json", *_rules()):
         content = file.read_bytes()
         digest.update(f"\n{file.name} {len(content)}\n".encode() + content)

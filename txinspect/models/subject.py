@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from txinspect.anatomy import locating
 from txinspect.errors import SourceError
-from txinspect.models import adapters, heads, skeleton, ties
+from txinspect.models import adapters, headless, skeleton, ties
 from txinspect.models import task as tasks
 from txinspect.models.config import load_config
 from txinspect.models.quantization import bitsandbytes, replacing, stored
@@ -86,7 +86,7 @@ def load_subject(
     if missing and not only_looked_at:
         raise SourceError(missing)
     subject = _built(source, choice, config, task, length, missing)
-    if choice.task is None and heads.is_missing(source, subject.as_configured):
+    if choice.task is None and headless.is_headless(source, subject.as_configured):
         task = tasks.without_head(task, config.model_type) or task
         subject = _built(source, choice, config, task, length, missing)
     if ties.are_stored_apart(source, subject.as_configured):

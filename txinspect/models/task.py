@@ -58,6 +58,8 @@ class Task:
     """The class of transformers; None where code of the model's own decides."""
     headless: bool = False
     """Whether the checkpoint lacks the head of the class that its config.json names."""
+    instead_of: str | None = None
+    """The class that config.json names, where it is another one of transformers, such as one that reads audio."""
     is_encoder: bool = False
     """Whether it is the encoder alone of a type that has a decoder, too."""
 
@@ -94,7 +96,7 @@ def choose(name: str, raw: Mapping[str, Any], config: PretrainedConfig, asked: T
     architectures = raw.get("architectures")
     written = architectures[0] if isinstance(architectures, list) and architectures else None
     for each in get_args(TaskName):
-        if written is not None and class_of(kind, each) == written:
+        if written is not None and class_of(kind, each) == written and not (each == "causal-lm" and _is_xlm(config)):
             return Task(each, written)
     if written is not None and _named(_ENCODERS[1], kind) == written:
         return Task("base", written, is_encoder=True)
@@ -102,7 +104,7 @@ def choose(name: str, raw: Mapping[str, Any], config: PretrainedConfig, asked: T
         if each == "causal-lm" and _looks_both_ways(config):
             continue
         if class_name := class_of(kind, each):
-            return Task(each, class_name)
+            return Task(each, class_name, instead_of=written if _is_class(written) else None)
     raise SourceError(
         f"{name!r} is of type {kind!r}, which has no language model, encoder or encoder–decoder of text in transformers"
     )
@@ -125,6 +127,17 @@ def _named(table: str, model_type: str) -> str | None:
 def _looks_both_ways(config: PretrainedConfig) -> bool:
     """Whether a type that can be an encoder or a decoder is told to be an encoder."""
     return class_of(config.model_type, "masked-lm") is not None and not getattr(config, "is_decoder", True)
+
+
+def _is_xlm(config: PretrainedConfig) -> bool:
+    """Whether a config is XLM's, whose one class fills masks unless it is told to be causal."""
+    return getattr(config, "causal", None) is False
+
+
+def _is_class(name: object) -> bool:
+    import transformers
+
+    return isinstance(name, str) and name.isidentifier() and hasattr(transformers, name)
 
 
 def without_head(task: Task, model_type: str) -> Task | None:

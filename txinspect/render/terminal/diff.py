@@ -11,7 +11,7 @@ from txinspect.render.terminal.frame import Frame, frame
 from txinspect.render.terminal.glyphs import bar, number, plain, token_text, visible
 from txinspect.render.terminal.heading import input_lines, model_line
 from txinspect.stages import layer_of, part_of
-from txinspect.wording import some_of
+from txinspect.wording import predicted, some_of
 
 MOST = 60
 """Stages that are listed; of more, those of the layers' outputs and outside of them."""
@@ -94,7 +94,7 @@ def _logits(report: DiffReport) -> Text:
     assert logits is not None
     ratio = logits.ln_perplexity_ratio
     of_perplexity = "" if ratio is None else f" · ln perplexity ratio {number(ratio, 3)}"
-    same = f"same next token {logits.same_top1:.0%}{of_perplexity}"
+    same = f"same {predicted(report.model.task)} token {logits.same_top1:.0%}{of_perplexity}"
     return Text(
         f"KL of the predictions in nats: mean {number(logits.kl_mean, 3)}, median {number(logits.kl_median, 3)}, "
         f"99 % {number(logits.kl_p99, 3)}, largest {number(logits.kl_max, 3)} · {same}"
@@ -102,8 +102,8 @@ def _logits(report: DiffReport) -> Text:
 
 
 def _changed(report: DiffReport) -> Frame:
-    table = frame("next tokens that change")
-    table.add_column("after")
+    table = frame(f"{predicted(report.model.task)} tokens that change")
+    table.add_column("at" if report.model.task == "masked-lm" else "after")
     table.add_column("this side")
     table.add_column("other side")
     for each in report.changed:

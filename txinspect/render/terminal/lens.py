@@ -40,11 +40,16 @@ def _layer(layer: int) -> str:
     return "enters" if layer < 0 else str(layer)
 
 
+def _where(report: LensReport) -> str:
+    """Where a prediction belongs: a model that fills masks predicts the token at its place."""
+    return "at" if report.model.task == "masked-lm" else "after"
+
+
 def _finding(report: LensReport) -> Text:
     """When the prediction after the last token was there."""
     last = report.positions[-1]
     final = report.rows[-1].cells[-1].top[0]
-    line = Text(f"after {last.position} {token_text(report.input.main.tokens[last.position])}: ", style="bold")
+    line = Text(f"{_where(report)} {last.position} {token_text(report.input.main.tokens[last.position])}: ", style="bold")
     line.append(word(final), style="bold green")
     places = ["the input" if each < 0 else f"layer {each}" for each in (last.first_at, last.decided_at)]
     read = sum(row.layer >= 0 for row in report.rows)
@@ -66,7 +71,7 @@ def _grid(report: LensReport, width: int, theme: Theme | None) -> list[Renderabl
 
 
 def _legend(report: LensReport, columns: int, rows: int, theme: Theme | None) -> Text:
-    line = Text("likeliest token after each, by its probability  ", style="dim").append_text(colours.legend(theme))
+    line = Text(f"likeliest token {_where(report)} each, by its probability  ", style="dim").append_text(colours.legend(theme))
     left_out = []
     if columns < len(report.positions):
         left_out.append(f"the last {columns} of {len(report.positions)} tokens")
@@ -95,7 +100,7 @@ def _last(report: LensReport) -> Frame:
     """Layer by layer, what comes after the last token that was asked for."""
     position = report.positions[-1]
     followed = report.rows[-1].cells[-1].targets[:FOLLOWED]
-    table = frame(f"after {position.position} {token_text(report.input.main.tokens[position.position])}")
+    table = frame(f"{_where(report)} {position.position} {token_text(report.input.main.tokens[position.position])}")
     table.add_column("layer", justify="right", no_wrap=True)
     table.add_column("likeliest")
     for name in ("probability", "entropy", "KL"):

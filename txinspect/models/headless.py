@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from txinspect.sources.source import Source
 
 
-def is_missing(source: Source, model: PreTrainedModel) -> bool:
+def is_headless(source: Source, model: PreTrainedModel) -> bool:
     """Whether a checkpoint that is here has the tensors of a model without its head, and none of its head's."""
     base = model.base_model_prefix
     if (
