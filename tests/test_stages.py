@@ -54,6 +54,9 @@ def test_stages_of_some_kinds_of_model() -> None:
     assert optional == {
         "token_type_embeddings": "batch, seq, hidden",
         "embeddings": "batch, seq, hidden",
+        "layers.{i}.attention.scores.content_to_position": "batch, head, query, key",
+        "layers.{i}.attention.scores.position_to_content": "batch, head, query, key",
+        "layers.{i}.attention.scores.position": "batch, head, query, key",
         "layers.{i}.cross_attention.input": "batch, seq, hidden",
         "layers.{i}.cross_attention.q": "batch, head, seq, head_dim",
         "layers.{i}.cross_attention.k": "batch, kv_head, source, head_dim",

@@ -100,10 +100,8 @@ def test_what_is_broken_is_listed_with_nulls(hub_cache: Path) -> None:
     fetch(hub_cache, "a/damaged", {"config.json": b"{", "model.safetensors": b"12"})
     fetch(hub_cache, "a/list", {"config.json": b"[]"})
     fetch(hub_cache, "a/odd", {"config.json": config(model_type=3, num_hidden_layers="many")})
-    found = listed()
-    assert {(model.model_type, model.layers) for name, model in found.items() if model.origin != "bundled"} == {
-        (None, None)
-    }
+    found = {name: model for name, model in listed().items() if model.origin != "bundled"}
+    assert {(model.model_type, model.layers) for model in found.values()} == {(None, None)}
     sizes = {"a/empty": 0, "a/file": None, "a/adapter": 4, "a/damaged": 2, "a/list": 0, "a/odd": 0}
     assert {name: model.bytes for name, model in found.items()} == sizes
     assert found["a/empty"].path == str(hub_cache / "models--a--empty")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+from typer.testing import Result
 
 import txinspect
 from txinspect.cli.lookalikes import ERRORS
@@ -97,11 +98,13 @@ def test_help_in_a_legacy_encoding(command: str, encoding: str, run_process: Pro
     ],
     ids=lambda each: each if isinstance(each, str) else each[0],
 )
-def test_drawings_in_a_legacy_encoding(arguments: tuple[str, ...], encoding: str, run_process: Process) -> None:
+def test_drawings_in_a_legacy_encoding(
+    arguments: tuple[str, ...], encoding: str, run_process: Process, run_cli: Callable[..., Result]
+) -> None:
     done = run_process(*arguments, **ENCODINGS[encoding])
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode("cp1252").splitlines()
-    plain = run_process(*arguments).stdout.decode().splitlines()
+    plain = run_cli(*arguments).stdout.splitlines()
     assert [cell_len(line) for line in lines] == [cell_len(line) for line in plain]
     if arguments[0] == "attn":
         assert not [line for line in lines if "?" in line]

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,6 +96,7 @@ EXPECTED = {
 Run = Callable[..., Result]
 
 
+@cache
 def parameters(command: str) -> dict[str, Any]:
     """The parameters of a command, by each of their spellings."""
     group: Any = typer.main.get_command(app)

@@ -421,7 +421,8 @@ def test_the_table_of_architectures() -> None:
 
 def test_the_representatives_are_of_every_kind() -> None:
     """The quick tier has every kind of attention, position and router of the table, and lacks each stage once."""
-    lines = [line for line in TABLE.read_text().splitlines() if line.startswith("| ")]
+    causal = TABLE.read_text().partition("## Encoders")[0]
+    lines = [line for line in causal.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[1:]]
     for column in (1, 2, 4, 5):  # attention, positions, router, what is absent
         kinds = {kind for row in rows for kind in row[column].split(", ")}
