@@ -1,4 +1,4 @@
-"""See what happens inside a Hugging Face causal language model.
+"""See what happens inside a Hugging Face transformer.
 
 `inspect(query)` answers a query record with a report record; the command line is a thin layer over it:
 

@@ -39,14 +39,9 @@ pytestmark = pytest.mark.strangers
     Bad("a file", ("tree", "./model/config.json"), ("'./model/config.json'", "is a file", "directory")),
     Bad("empty directory", ("tree", "."), ("'.'", "no config.json", "save_pretrained")),
     Bad("no weights", EMBED, ("'./model'", "no weights"), lambda folder: (folder / "model.safetensors").unlink()),
-    Bad(
-        "t5",
-        TREE,
-        ("'./model'", "'t5'", "no causal language model", "opt"),
-        lambda f: change_config(f, model_type="t5"),
-    ),
-    Bad("clip", TREE, ("'clip'", "no causal"), lambda folder: change_config(folder, model_type="clip")),
-    Bad("t5, embed", EMBED, ("'t5'", "no causal"), lambda folder: change_config(folder, model_type="t5")),
+    Bad("clip", TREE, ("'./model'", "reads images"), lambda folder: change_config(folder, model_type="clip")),
+    Bad("vit", TREE, ("'./model'", "reads images"), lambda folder: change_config(folder, model_type="vit")),
+    Bad("t5, embed", EMBED, ("'./model'", "lacks"), lambda folder: change_config(folder, model_type="t5")),
     Bad(
         "unknown type",
         TREE,

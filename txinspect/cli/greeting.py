@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 _START = """\
-See what happens inside a Hugging Face causal language model, from the shell.
+See what happens inside a Hugging Face transformer, from the shell.
 
-These run now, on the small model that comes with txinspect:
+These run now, on the small models that come with txinspect:
   txinspect attn --layer 0             where each token of the first layer looks
+  txinspect attn -m transformer-mini --cross --layer 1    which word becomes which
   txinspect tokenize "your own text"   how a text becomes tokens
   txinspect tree                       the modules, their shapes and parameters
 
