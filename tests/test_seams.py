@@ -50,7 +50,6 @@ SEAMS: dict[str, Parameters] = {
     "transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS.get": ("key", "default"),
     "transformers.modeling_utils.PreTrainedModel.set_experts_implementation": ("self", "experts_implementation"),
     "transformers.pytorch_utils.Conv1D": (),
-    "transformers.modeling_outputs.BaseModelOutput": ("last_hidden_state",),
     # What there is.
     "transformers.models.auto.configuration_auto.CONFIG_MAPPING": None,
     **{

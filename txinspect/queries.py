@@ -366,7 +366,12 @@ class TextQuery(ModelQuery[ReportType]):
     ] = None
     masks: Annotated[
         tuple[str, ...],
-        Option("--mask", "A word of the text, or the index of a token, to mask; may be repeated.", "WORD", INPUT),
+        Option(
+            "--mask",
+            "A word of the text to mask, or a token by its index, as any number is taken; may be repeated.",
+            "WORD",
+            INPUT,
+        ),
     ] = ()
     ids: Annotated[
         tuple[int, ...] | None,
@@ -484,6 +489,11 @@ class PassQuery(TextQuery[ReportType]):
         super().__post_init__()
         if self.new < 1:
             raise UsageError(f"{spelled('new')} {self.new} generates nothing: give 1 or more")
+        if self.decoder is not None and self.new != PassQuery.new:
+            raise UsageError(
+                f"{spelled('decoder')} and {spelled('new')} cannot be combined: what the decoder reads is given, and "
+                f"nothing is generated"
+            )
         if self.save is not None and not isinstance(self.save, Path):
             given = shown(self.save)
             advice = f": give Path({given})" if isinstance(self.save, str) else ""

@@ -45,7 +45,10 @@ class ModelRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"})
     class_: Annotated[str | None, doc("The transformers class, such as OPTForCausalLM.")]
     task: Annotated[TaskName | None, doc("What it is for: what its class puts out; null where no class was chosen.")]
     num_parameters: Annotated[int | None, doc("Unique parameters: tied ones count once.")]
-    num_hidden_layers: Annotated[int | None, doc("Layers found in the module tree.")]
+    num_hidden_layers: Annotated[
+        int | None, doc("Layers found in the module tree; the decoder's where there is an encoder, too.")
+    ]
+    num_encoder_layers: Annotated[int | None, doc("The encoder's layers; null where there is one stack alone.")]
     num_attention_heads: Annotated[int | None, doc("Query heads per layer, from the config.")]
     num_key_value_heads: Annotated[int | None, doc("Key and value heads per layer, from the config.")]
     hidden_size: Annotated[int | None, doc("Width of the residual stream.")]

@@ -27,7 +27,7 @@ from txinspect import (
     TokenizeQuery,
     inspect,
 )
-from txinspect.errors import InspectError, SourceError, StageError
+from txinspect.errors import InspectError, SourceError, StageError, UsageError
 
 Run = Callable[..., Result]
 
@@ -141,6 +141,14 @@ def test_a_doubled_first_token_is_a_warning(bert: Path) -> None:
     ("arguments", "code", "says"),
     [
         (("tokenize", "a", "--mask", "99"), 1, "--mask 99 is out of range: the text has tokens 0 to 2"),
+        (("tokenize", "a", "--mask", "-1"), 1, "--mask -1 is [SEP], a special token"),
+        (("tokenize", "a", "--pair", "b", "--no-special"), 1, "omit --no-special"),
+        (("tokenize", '{"role": "user"}', "--chat"), 2, "give a list of objects with role and content"),
+        (("lens", "a", "--stride", "3"), 2, "no such option"),
+        (("logits", "a", "--pll", "--stride", "3"), 2, "--pll and --stride cannot be combined"),
+        (("logits", "a", "--mask", "a", "--stride", "3"), 2, "does not read a text in windows: omit --stride"),
+        (("embed", "a", "--new", "4"), 2, "is no encoder–decoder: --new is about a decoder"),
+        (("embed", "a", "--as", "next-sentence"), 1, "has: omit --as next-sentence, or give another"),
         (("tokenize", "a", "--mask", ""), 2, "--mask '' is empty"),
         (("tokenize", "--ids", "1,x"), 2, "--ids 'x' is not a token id"),
         (("tokenize", "--ids", ""), 2, "--ids names none"),
@@ -439,3 +447,64 @@ def test_the_quick_start_of_sentence_transformers() -> None:
     ]
     found = [float(vectors[a] @ vectors[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
     assert [round(each, 4) for each in found] == [0.6660, 0.1046, 0.1411]
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({"problem_type": "multi_label_classification"}, lambda logits: logits.sigmoid()),
+        ({"num_labels": 1}, lambda _: None),
+        ({"problem_type": "regression"}, lambda _: None),
+    ],
+)
+def test_a_probability_is_what_the_head_was_trained_for(
+    config: dict[str, Any], wanted: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    folder = with_head(tmp_path / "head", "BertForSequenceClassification", **config)
+    report = inspect(LogitsQuery(model=choice(folder), text="one"))
+    shares = wanted(torch.tensor([label.logit for label in report.labels], dtype=torch.float64))
+    given = [label.prob for label in report.labels]
+    assert given == ([None] * len(given) if shares is None else pytest.approx(shares.tolist()))
+
+
+def test_an_encoder_decoder_that_classifies_reads_its_text_twice(tmp_path: Path) -> None:
+    """BARTs class shifts the input for its decoder by itself (modeling_bart.py)."""
+    save_tiny("bart", tmp_path, task="seq2seq-lm")
+    model = transformers.BartForSequenceClassification(transformers.BartConfig.from_pretrained(tmp_path)).eval()
+    model.save_pretrained(tmp_path)
+    report = inspect(LogitsQuery(model=choice(tmp_path), text="one two"))
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor(report.input.input_ids)).logits[0]
+    assert [label.logit for label in report.labels] == pytest.approx(logits.tolist())
+    with pytest.raises(UsageError, match="lets its decoder read the text itself: omit decoder"):
+        inspect(LogitsQuery(model=choice(tmp_path), text="one two", decoder="three"))
+
+
+def test_a_checkpoint_without_the_head_that_its_config_names(bert: Path, tmp_path: Path) -> None:
+    weights = {name: each for name, each in load_file(bert / "model.safetensors").items() if name.startswith("bert.")}
+    for file in bert.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    report = inspect(RunQuery(model=choice(tmp_path), text="one", stages=("layers.1.output",), values=True))
+    assert report.model.class_ == "BertModel"
+    assert report.notes[0].startswith("The checkpoint has no head, as BertForMaskedLM would")
+    whole = inspect(RunQuery(model=choice(bert), text="one", stages=("layers.1.output",), values=True))
+    assert report.tensors[0].values == whole.tensors[0].values
+    with pytest.raises(StageError, match="which has no head"):
+        inspect(LogitsQuery(model=choice(tmp_path), text="one", pll=True))
+    assert inspect(RunQuery(model=choice(bert), text="one", stages=("logits",))).tensors[0].name == "logits"
+
+
+def test_a_class_that_reads_audio_is_built_as_its_decoder(tmp_path: Path) -> None:
+    folder = save_tiny("whisper", tmp_path / "whisper")
+    config = json.loads((folder / "config.json").read_text()) | {"architectures": ["WhisperForConditionalGeneration"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    report = inspect(RunQuery(model=choice(folder), ids=(40, 41), stages=("layers.0.output",)))
+    assert report.model.class_ == "WhisperForCausalLM"
+    assert "WhisperForConditionalGeneration, which reads audio; audio is not read here" in report.notes[0]
+
+
+def test_the_lens_looks_at_the_masks(bert: Path, run_cli: Run) -> None:
+    shown = run_cli("lens", "one two", "--mask", "3", "-m", bert)
+    assert shown.exit_code == 0
+    assert "at 3 [MASK]: " in shown.stdout

@@ -65,6 +65,7 @@ def model(**changes: Any) -> ModelRecord:
         "task": "causal-lm",
         "num_parameters": 320,
         "num_hidden_layers": 3,
+        "num_encoder_layers": None,
         "num_attention_heads": 2,
         "num_key_value_heads": 2,
         "hidden_size": 4,

@@ -270,7 +270,8 @@ def test_a_missing_head_that_is_not_tied(opt_variant: Callable[[str], Path], tmp
     choice = ModelChoice(name=str(model))
     report = inspect(RunQuery(model=choice, text="hi", stages=("layers.0.output", "final_norm")))
     assert report.model.class_ == "OPTModel"
-    assert "The checkpoint has no head: it is loaded as the bare model, OPTModel." in report.notes
+    note = "The checkpoint has no head, as OPTForCausalLM would: it is loaded as the bare model, OPTModel."
+    assert note in report.notes
     with pytest.raises(StageError, match="loaded as the bare model, OPTModel, which has no head"):
         inspect(RunQuery(model=choice, text="hi", stages=("logits",)))
     with pytest.raises(SourceError, match=r"lacks lm_head\.weight"):

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.architecture import Stack
+from txinspect.answers import words
 from txinspect.answers.observing import observe
 from txinspect.commands.attn import AttnQuery, AttnReport, HeadRecord
 from txinspect.errors import InspectError, StageError, spelled
@@ -45,7 +46,7 @@ def answer(query: AttnQuery, notify: Notify) -> AttnReport:
 def plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
     """Everything about the layers' attention. Raises InspectError for a layer, stage or query that is not there."""
     name, stack = subject.source.name, _stack(subject, query)
-    asked = check_layers(name, query.layer, len(stack.layers))
+    asked = check_layers(words.whose(subject, stack), query.layer, len(stack.layers))
     kind = "cross_attention" if query.cross else "attention"
     names = {
         f"{stack.prefix}layers.{layer}.{kind}.{part}" for layer in asked for part in (*ATTENTION_PARTS, *POSITION_PARTS)
@@ -94,6 +95,6 @@ def _tokens(queries: tuple[int, ...], text: SentenceRecord) -> tuple[int, ...]:
     count = len(text.tokens)
 
     def wrong(query: int) -> InspectError:
-        return InspectError(f"query {query} is out of range: the text has tokens 0 to {count - 1}")
+        return InspectError(f"query {query} is out of range: what is read there has tokens 0 to {count - 1}")
 
     return from_start(queries, count, wrong)

@@ -29,34 +29,47 @@ def before_the_run(
     Raises UsageError for a decoder's text where there is no decoder.
     """
     if not subject.has_decoder:
-        given = next((name for name in ("decoder", "tgt_lang") if getattr(query, name) is not None), None)
+        named = {"decoder": query.decoder, "tgt_lang": query.tgt_lang, "new": query.new != PassQuery.new or None}
+        given = next((name for name, value in named.items() if value is not None), None)
         if given is not None:
             raise UsageError(
                 f"{subject.source.name!r} is no encoder–decoder: {spelled(given)} is about a decoder that reads a text "
                 f"of its own; omit it"
             )
         return text
+    if reads_the_text(subject) and query.decoder is not None:
+        raise UsageError(
+            f"{subject.source.name!r} ({subject.task.class_name}) lets its decoder read the text itself: omit "
+            f"{spelled('decoder')}"
+        )
     if known is not None:
         return structs.replace(text, decoder=known)
     tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
     start = _start(subject, query, tokens)
     if query.decoder is not None:
         return _with(text, tokens, [*start, *_ids(tokens, query.decoder)], query.decoder)
-    most = _most(subject, query) if subject.task.name == "seq2seq-lm" else len(text.tokens) - 1
-    return _with(text, tokens, [*start, *start[-1:] * most], "")
+    if subject.task.name != "seq2seq-lm":
+        return unless_generated(subject, query, text)
+    return _with(text, tokens, [*start, *start[-1:] * _most(subject, query)], "")
 
 
 def unless_generated(subject: Subject, query: PassQuery[Any], text: InputRecord) -> InputRecord:
     """The text as it is where nothing is generated: without a text of its own, the decoder reads its start token alone.
 
-    One that fills masks reads the text itself behind it, as BART does (shift_tokens_right of modeling_bart.py).
+    One that fills masks or classifies reads the text itself behind it, as BART does (shift_tokens_right of
+    modeling_bart.py).
     """
     if not subject.has_decoder or query.decoder is not None:
         return text
     tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
-    if subject.task.name == "masked-lm":
+    if reads_the_text(subject):
         return _with(text, tokens, [_start_id(subject), *text.input_ids[0][:-1]], text.text)
     return _with(text, tokens, _start(subject, query, tokens), "")
+
+
+def reads_the_text(subject: Subject) -> bool:
+    """Whether the decoder is given the encoder's text, too."""
+    return subject.has_decoder and subject.task.name not in ("seq2seq-lm", "base")
 
 
 def is_generated(subject: Subject, query: PassQuery[Any]) -> bool:
@@ -102,9 +115,10 @@ def _start_id(subject: Subject) -> int:
 
 
 def _most(subject: Subject, query: PassQuery[Any]) -> int:
-    """Tokens that are generated at most."""
+    """Tokens that are generated at most; a language that is asked for is one of them, as transformers counts."""
     limit = subject.architecture.main.max_positions
-    return query.new if limit is None else min(query.new, limit - 2)
+    count = query.new if query.tgt_lang is None else max(query.new - 1, 0)
+    return count if limit is None else min(count, limit - 2)
 
 
 def _with(text: InputRecord, tokens: Tokens, ids: Sequence[int], words: str) -> InputRecord:

@@ -387,7 +387,9 @@ class _Comparison:
         if self.logits is None:
             return where + "."
         count, what = len(self.text.main.tokens), predicted(self.subject.task.name)
-        change = f"no {what} token changes" if not self.changed else f"{len(self.changed)} of {count} {what} tokens change"
+        change = (
+            f"no {what} token changes" if not self.changed else f"{len(self.changed)} of {count} {what} tokens change"
+        )
         mean = self.logits.kl_mean
         divergence = f", KL {mean:.2g} nats on average" if mean is not None and isfinite(mean) else ""
         return f"{where}; {change}{divergence}."

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+from txinspect.answers import words
 from txinspect.answers.observing import observe
 from txinspect.answers.reading import encode
 from txinspect.commands.heads import HeadsQuery, HeadsReport, KindRecord
-from txinspect.errors import InspectError, StageError, spelled
+from txinspect.errors import InspectError, StageError, UsageError, spelled
 from txinspect.forward.projections import Projections
 from txinspect.forward.wants import Plan, Want, check_layers, plan_of
 from txinspect.measure import kinds
@@ -84,10 +85,15 @@ class _Reading:
             if not subject.has_decoder:
                 raise StageError(f"{name!r} has one stack of layers: omit {spelled('encoder', True)}")
             stack = subject.architecture.stacks[0]
+        elif query.random and subject.has_decoder:
+            raise UsageError(
+                f"{spelled('random', True)} repeats tokens of the text that the encoder reads: add "
+                f"{spelled('encoder', True)}"
+            )
         self.text, self.stack = text.read_by(stack.prefix), stack.prefix.rstrip(".") or None
         if len(self.text.tokens) < 2:
             raise InspectError("the text is one token, which can look at nothing but itself: give a longer one")
-        layers = check_layers(name, query.layers, len(stack.layers))
+        layers = check_layers(words.whose(subject, stack), query.layers, len(stack.layers))
         parts = ("v", "weights") if query.weighted else ("weights",)
         wanted = {f"{stack.prefix}layers.{layer}.attention.{part}" for layer in layers for part in parts}
         supplies = [supply for supply in subject.architecture.supplies() if supply.name in wanted]

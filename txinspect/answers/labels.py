@@ -17,15 +17,33 @@ def records(subject: Subject, logits: Tensor) -> list[LabelRecord]:
 
     exact = logits[0].detach().to("cpu", torch.float64)
     spans = subject.task.name == "question-answering"
-    probabilities = exact.softmax(dim=0 if spans else -1)
+    probabilities = _probabilities(subject, exact, spans=spans)
     names = ["start", "end"] if spans else _names(subject, exact.shape[-1])
     tokens = range(len(exact))
-    rows = [(None, exact, probabilities)] if exact.ndim == 1 else [(i, exact[i], probabilities[i]) for i in tokens]
+    rows: list[tuple[int | None, Tensor, Tensor | None]] = [(None, exact, probabilities)]
+    if exact.ndim > 1:
+        rows = [(i, exact[i], None if probabilities is None else probabilities[i]) for i in tokens]
     return [
-        LabelRecord(position=position, id=index, label=names[index], logit=float(row[index]), prob=float(share[index]))
+        LabelRecord(
+            position=position,
+            id=index,
+            label=names[index],
+            logit=float(row[index]),
+            prob=None if share is None else float(share[index]),
+        )
         for position, row, share in rows
         for index in range(len(names))
     ]
+
+
+def _probabilities(subject: Subject, exact: Tensor, *, spans: bool) -> Tensor | None:
+    """As the head was trained: one of its labels, any of them, or none, where it gives a number (problem_type)."""
+    kind = getattr(subject.config, "problem_type", None)
+    if spans:
+        return exact.softmax(dim=0)
+    if kind == "regression" or exact.shape[-1] == 1:
+        return None
+    return exact.sigmoid() if kind == "multi_label_classification" else exact.softmax(dim=-1)
 
 
 def _names(subject: Subject, count: int) -> list[str]:

@@ -88,13 +88,19 @@ class _Reading:
     def plan(self, subject: Subject, query: LensQuery, text: InputRecord) -> Plan:
         """The logits, with what every layer passes on remembered."""
         count = len(subject.architecture.layers)
+        if "vocab" not in (subject.architecture.output.axes or ("vocab",)):
+            raise StageError(
+                f"{subject.source.name!r} ({subject.task.class_name}) gives labels, not tokens: no layer predicts one"
+            )
         if not count:
             raise StageError(f"{subject.source.name!r} has no layers to read")
-        name = subject.source.name
-        self.asked = check_layers(name, query.layers_asked, count)
+        self.asked = check_layers(words.whose(subject, subject.architecture.main), query.layers_asked, count)
         self.text = text
         self.tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
         self.positions = words.positions(query.position, text.main)
+        mask = tokenizer.mask_id(subject.source, self.tokens) if subject.task.name == "masked-lm" else None
+        if query.position is None and mask is not None:
+            self.positions = [token.index for token in text.main.tokens if token.id == mask] or self.positions
         self.targets = [words.target(self.tokens, text.main, each) for each in query.targets]
         self.tail = Tail(subject.architecture.layers, inside=query.at != "output")
         return plan_of(subject.architecture, named(subject, ["logits"]).wants, (self.tail,))

@@ -96,8 +96,12 @@ class _Reading:
         if query.pll:
             self.mask = masks.needed(subject.source, self.tokens)
         self.asked = self._positions(subject, query)
+        whole = subject.task.name == "causal-lm"
         self.targets = [
-            words.target(self.tokens, self.text, each, f", or score it whole with {spelled('continuations', (each,))}")
+            words.target(
+                *(self.tokens, self.text, each),
+                f", or score it whole with {spelled('continuations', (each,))}" if whole else "",
+            )
             for each in query.targets
         ]
         self.windows = iter(windows(text, context(subject), query.window_step))
@@ -118,10 +122,13 @@ class _Reading:
         kind = subject.architecture.output.axes or ()
         name = f"{subject.source.name!r} ({subject.task.class_name})"
         asked = [each for each in ("targets", "continuations", "stride", "pll") if getattr(query, each)]
+        asked += [each for each in ("top_k", "position") if _is_given(query, each)]
         if asked and "vocab" not in kind:
             raise UsageError(f"{name} gives labels, not tokens: omit {spelled(asked[0])}")
         if query.pll and not self.fills_masks:
             raise UsageError(f"{name} fills no masks: omit {spelled('pll', True)}; it scores the text by itself")
+        if query.stride and (self.fills_masks or subject.has_decoder):
+            raise UsageError(f"{name} does not read a text in windows: omit {spelled('stride')}")
         if query.continuations and (self.fills_masks or subject.has_decoder):
             instead = f"give {spelled('decoder')}" if subject.has_decoder else f"score a text by {spelled('pll', True)}"
             raise UsageError(f"{spelled('continuations')} is about a model that reads one text onwards: {instead}")
@@ -249,6 +256,12 @@ class _Reading:
             perplexity=_exp(-total / len(logprobs)),
             bits_per_byte=-total / log(2) / size if size else None,
         )
+
+
+def _is_given(query: LogitsQuery, name: str) -> bool:
+    """Whether a field is another than where it is not given; a shell gives positions as tuples."""
+    value, default = getattr(query, name), getattr(LogitsQuery, name)
+    return value not in (default, (default,))
 
 
 def _at(caught: CaughtTensor, position: int, token_id: int) -> list[Scored]:

@@ -206,8 +206,9 @@ def prepare(
     Raises InspectError for what cannot be done.
     """
     source = resolve(query.model)
-    layers = layer_count(read_config(source))
-    if layers is not None:
+    raw = read_config(source)
+    layers = layer_count(raw)
+    if layers is not None and raw.get("is_encoder_decoder") is not True:  # else each stack has a count of its own
         check_layers(source.name, query.layers_asked, layers)
     _check_size(query, source)
     try:
@@ -222,7 +223,7 @@ def prepare(
     if known is not None and isinstance(query, RunQuery):
         check_names(known, source.name, query.stages)
     subject = load_subject(source, query.model, notify, len(text.tokens))
-    if known is None and not subject.task.headless:
+    if known is None and subject.task.headless is None:
         seen.remember(source, query.model, names_of(subject.architecture))
     text = decoder_text.before_the_run(subject, query, text, decoder)
     plan = make_plan(subject, query, text)
@@ -233,7 +234,8 @@ def prepare(
             f"{source.name!r}"
         )
     parts = windows(text, limit, query.window_step if not subject.has_decoder else None)
-    _check_text(subject, parts[0].text, query.too_long, given=query.ids is not None)
+    advice = query.too_long if subject.task.name == "causal-lm" else "shorten the text"
+    _check_text(subject, parts[0].text, advice, given=query.ids is not None)
     with quiet():
         plan, used = _rehearsed(subject, parts[0].text, plan)
     generates = (

@@ -60,6 +60,11 @@ def _segments(
     Raises InspectError for one that would put nothing in between.
     """
     apart = len(tokens.encode(query.text, query.special)) + len(tokens.encode(pair, False))
+    if len(text.tokens) <= apart and not query.special:
+        raise InspectError(
+            f"without special tokens nothing would tell where {spelled('pair')} begins: omit "
+            f"{spelled('special', False)}"
+        )
     if len(text.tokens) <= apart:
         raise InspectError(
             f"the tokenizer of {source.name!r} knows no pairs: nothing would tell where {spelled('pair')} begins; "
@@ -84,7 +89,12 @@ def _places(asked: str, text: InputRecord, tokens: Tokens) -> list[int]:
     if re.fullmatch(r"-?[0-9]{1,9}", asked):
         if not -count <= int(asked) < count:
             raise InspectError(f"{spelled('masks')} {asked} is out of range: the text has tokens 0 to {count - 1}")
-        return [int(asked) % count]
+        token = text.tokens[int(asked) % count]
+        if token.special:
+            raise InspectError(
+                f"{spelled('masks')} {asked} is {token.token}, a special token: give the index of a token of the text"
+            )
+        return [token.index]
     placed = any(token.start is not None for token in text.tokens)  # tokenizers written in Python know no spans
     found = _by_place(asked, text) if placed else _by_tokens(asked, text, tokens)
     if not found:

@@ -8,6 +8,7 @@ from typing import Any
 from txinspect.models import keys
 from txinspect.models.quantization import record
 from txinspect.models.subject import Subject
+from txinspect.models.task import other_input
 from txinspect.records import SCHEMA_VERSION
 from txinspect.version import __version__, untested
 
@@ -15,18 +16,27 @@ from txinspect.version import __version__, untested
 def loading_notes(subject: Subject) -> list[str]:
     """What to know of how the model is loaded."""
     source = subject.source
-    bare = f"The checkpoint has no head: it is loaded as the bare model, {subject.task.class_name}."
-    notes = [bare] if subject.task.headless else []
-    if subject.task.instead_of is not None:
+    task = subject.task
+    notes = []
+    if task.headless is not None:
         notes.append(
-            f"config.json names {subject.task.instead_of}, which does not read text alone or has a head that is not "
-            f"known here: the model is built as {subject.task.class_name}."
+            f"The checkpoint has no head, as {task.headless} would: it is loaded as the bare model, {task.class_name}."
+        )
+    if task.instead_of is not None:
+        notes.append(
+            f"config.json names {task.instead_of}{_reads(task.instead_of)}: the model is built as {task.class_name}."
         )
     notes += [f"The adapter {source.name} is applied to {source.base}."] if source.adapter else []
     notes += [record.sentence(subject.quantization)] if subject.quantization else []
     notes += [f"The modules are those of the config: {subject.missing}."] if subject.missing else []
     newer = untested()
     return notes + ([f"{newer}: --check compares its own pass with a plain one."] if newer else [])
+
+
+def _reads(class_name: str) -> str:
+    """What a class reads that is not read here, in a clause; empty for a class of text."""
+    other = other_input(class_name)
+    return "" if other is None else f", which reads {other}; {other} is not read here"
 
 
 def surplus_notes(subject: Subject, names: Collection[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Positions and tokens that a query names → those of the text and of the vocabulary."""
+"""What a query names → positions of the text and tokens of the vocabulary; and what a sentence calls them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from txinspect.records import SentenceRecord
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from txinspect.anatomy.architecture import Stack
+    from txinspect.models.subject import Subject
+
 
 def positions(asked: Layers, text: SentenceRecord) -> list[int]:
     """The tokens of a text that are asked for. Raises InspectError for one beyond it."""
@@ -22,6 +25,11 @@ def positions(asked: Layers, text: SentenceRecord) -> list[int]:
         return InspectError(f"position {position} is out of range: the text has tokens 0 to {count - 1}")
 
     return list(from_start(asked, count, wrong))
+
+
+def whose(subject: Subject, stack: Stack) -> str:
+    """The model, or its encoder or decoder where it has both, as a sentence calls it."""
+    return f"{stack.prefix.rstrip('.')} of {subject.source.name}" if stack.prefix else subject.source.name
 
 
 def target(tokens: Tokens, text: SentenceRecord, word: str, advice: str = "") -> int:

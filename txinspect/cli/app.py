@@ -129,6 +129,8 @@ class ErrorBoundary(TyperGroup):
         options = {each.name: max(each.opts, key=len) for each in self._options(ctx.invoked_subcommand)}
 
         def spell(name: str, value: object) -> str:
+            if name == "special":
+                return "--no-special"
             if name == "quantization":
                 return f"--{value}" if value else "--8bit or --4bit"
             option = options.get(name, "--" + name.replace("_", "-"))

@@ -111,7 +111,7 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
         fields |= dict.fromkeys(_from_width(line), door.width())
     if issubclass(line, TextQuery):
         typed = _taken(values, read_text)
-        instead = any(fields[name] for name in line.instead_of_text)
+        instead = any(fields[name] not in (None, False) for name in line.instead_of_text)
         given = Given(LESSON) if instead and not any(typed.values()) else read_text(**typed)
         fields |= {"text": given.text, "special": not values.pop("no_special")}
         door.hint(given.hint, output)

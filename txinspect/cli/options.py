@@ -71,7 +71,10 @@ def ids(typed: str, field: str) -> tuple[int, ...]:
 
     Raises UsageError, about the field of the query, for anything else.
     """
-    listed = read_text("-").text if typed.strip() == "-" else typed
+    piped = typed.strip() == "-"
+    listed = read_text("-").text if piped else typed
+    if piped and not listed.strip():
+        raise UsageError(f"{spelled(field)} - reads ids from a pipe, which holds none: give some such as 2,301,17")
     found = listed.strip().strip("[]").replace(",", " ").split()
     wrong = next((each for each in found if not re.fullmatch(r"[0-9]{1,9}", each)), None)
     if wrong is not None:

@@ -23,7 +23,12 @@ class LensQuery(TensorQuery["LensReport"]):
         Option("--layers", "Layers to read, such as 0,2-3 or -1; if not given all, and what enters them.", "N"),
     ] = None
     position: Annotated[
-        Layers, Option("--position", "Tokens to read after, such as 0,4-5 or -1; all if not given.", "N")
+        Layers,
+        Option(
+            "--position",
+            "Tokens to read after, such as 0,4-5 or -1; all if not given, or the masks where there are some.",
+            "N",
+        ),
     ] = None
     top_k: Annotated[int, Option("--top-k", "Likeliest tokens of each layer and token.", "K")] = 1
     targets: Annotated[

@@ -17,7 +17,13 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
 
     top_k: Annotated[int, Option("--top-k", "Likeliest tokens to list.", "K")] = 10
     position: Annotated[
-        Layers, Option("--position", "Tokens after which to list them, such as 0,4-5, -1 for the last, or all.", "N")
+        Layers,
+        Option(
+            "--position",
+            "Tokens after which to list them, such as 0,4-5, -1 for the last, or all; of a model that fills masks, at "
+            "which, and its masks if not given.",
+            "N",
+        ),
     ] = -1
     pll: Annotated[
         bool,
@@ -44,7 +50,7 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
     @property
     def too_long(self) -> str:
         """See TensorQuery."""
-        return f"shorten the text, or score it in windows by {spelled('stride')}"
+        return super().too_long if self.pll else f"shorten the text, or score it in windows by {spelled('stride')}"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,7 +122,13 @@ class LabelRecord(Record, frozen=True, kw_only=True):
     id: Annotated[int, doc("Column of the logits.")]
     label: Annotated[str, doc("Its name in the config's id2label; start and end where a head looks for an answer.")]
     logit: Annotated[float | None, doc("The model's output for it.")]
-    prob: Annotated[float | None, doc("The softmax over the labels, of start and end over the tokens, in float64.")]
+    prob: Annotated[
+        float | None,
+        doc(
+            "In float64: the softmax over the labels, of start and end over the tokens; the sigmoid where several "
+            "labels may hold; null where the head gives a number."
+        ),
+    ]
 
 
 class ContinuationRecord(Record, frozen=True, kw_only=True):

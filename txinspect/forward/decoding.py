@@ -20,18 +20,14 @@ def greedy(
     The encoder runs once; the decoder reads all ids anew each time, so that each step is the teacher-forced pass.
     """
     import torch
-    from transformers.modeling_outputs import BaseModelOutput
 
-    ids, encoded = list(start), dict[str, BaseModelOutput]()
+    ids = list(start)
+    others = {name: each for name, each in inputs.items() if name not in ("input_ids", "decoder_input_ids")}
     with torch.no_grad():
+        encoded = call(model.get_encoder(), inputs)
         while len(ids) < len(start) + count:
             read = torch.tensor([ids], device=inputs["input_ids"].device)
-            given = {**inputs, "decoder_input_ids": read}
-            output = call(
-                model, {name: each for name, each in given.items() if not encoded or name != "input_ids"}, **encoded
-            )
-            states = getattr(output, "encoder_last_hidden_state", None)
-            encoded = {} if states is None else {"encoder_outputs": BaseModelOutput(last_hidden_state=states)}
+            output = call(model, {**others, "decoder_input_ids": read}, encoder_outputs=encoded)
             likeliest = int(logits_of(output)[0, -1].argmax())
             if likeliest in ends:
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from msgspec import structs
@@ -40,11 +41,13 @@ def conversation(query: TextQuery[Any], source: Source) -> InputRecord:
 
 def messages_of(query: TextQuery[Any]) -> list[Message]:
     """The messages of a query: its own, or those in a text of JSON. Raises UsageError for JSON of another form."""
-    if query.text.lstrip().startswith("["):
+    if re.match(r'\s*(\[|\{\s*"(role|content)"\s*:)', query.text):
         try:
             found = json.loads(query.text)
         except ValueError as error:
             raise UsageError(f'the messages are not JSON ({error}): give [{{"role": …, "content": …}}, …]') from None
+        if not isinstance(found, list):
+            raise UsageError(f"the messages are {shown(found)}: give a list of objects with role and content")
         for each in found:
             if not isinstance(each, dict) or not all(isinstance(each.get(name), str) for name in ("role", "content")):
                 raise UsageError(f"the message {shown(each)} is not one: give a role and a content, both texts")

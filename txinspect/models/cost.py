@@ -30,7 +30,7 @@ def plan(subject: Subject, choice: ModelChoice, uses: Uses, listing: WeightListi
     """
     names = [tensor.name for tensor in listing.tensors]
     if subject.source.hub is None:  # else not all that is there is described
-        keys.check_whole(subject, names)
+        keys.check_whole(subject, names, asked=choice.task is not None)
     keys.check_shapes(subject, listing.tensors)
     places = keys.destinations(subject, names)
     used = {name for name, place in places.items() if keys.is_used(place, uses.modules)}

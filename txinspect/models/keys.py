@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from txinspect.errors import SourceError
+from txinspect.errors import SourceError, spelled
 from txinspect.models import gguf_files
 from txinspect.models.places import Destination, places
 from txinspect.models.quantization import stored
@@ -54,8 +54,9 @@ def is_used(place: Destination, uses: Mapping[str, bool]) -> bool:
     return place.module is not None and (place.module == "" or uses[place.module])
 
 
-def check_whole(subject: Subject, names: Collection[str]) -> None:
-    """Raise SourceError if a checkpoint with tensors of these names lacks one of the model's, used or not.
+def check_whole(subject: Subject, names: Collection[str], *, asked: bool = False) -> None:
+    """Raise SourceError if a checkpoint with tensors of these names lacks one of the model's, used or not; the class
+    may have been `asked` for.
 
     What a quantization is stored as has names of its own, and so has a .gguf file: these are not checked.
     """
@@ -69,6 +70,11 @@ def check_whole(subject: Subject, names: Collection[str]) -> None:
     there |= {name for group in groups if group & there for name in group}
     missing = model.state_dict().keys() - model.all_tied_weights_keys.keys() - there
     absent = [name for name in missing if not any(each.search(name) for each in excused)]
+    if absent and asked:
+        raise SourceError(
+            f"the checkpoint of {subject.source.name!r} lacks {min(absent)}{and_more(absent)}, which "
+            f"{subject.task.class_name} has: omit {spelled('task', subject.task.name)}, or give another"
+        )
     complain_of_missing(subject.source, absent, names)
 
 

@@ -59,7 +59,7 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
         stack.enter_context(quiet())
         stack.enter_context(as_source_error(f"the weights of {source.name!r} could not be loaded", found.files[0]))
         names = found.all_names()
-        keys.check_whole(subject, names)
+        keys.check_whole(subject, names, asked=choice.task is not None)
         keys.check_shapes(subject, headers.stored(found.files))  # before memory is taken for what does not fit
         if choice.quantization:
             _give_back_freed_blocks()
@@ -94,6 +94,7 @@ def _options(subject: Subject, choice: ModelChoice, found: checkpoint.WeightFile
         "local_files_only": True,
         "ignore_mismatched_sizes": True,
         "output_loading_info": True,
+        **subject.task.settings,
     }
 
 

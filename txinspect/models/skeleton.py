@@ -43,7 +43,9 @@ def build(
             if part := _part(config, task):
                 model = part.model_class._from_config(part.config, dtype=dtype)
             else:
-                model = task.factory().from_config(config, dtype=dtype, trust_remote_code=choice.trust_remote_code)
+                model = task.factory().from_config(
+                    config, dtype=dtype, trust_remote_code=choice.trust_remote_code, **task.settings
+                )
         return model
 
     def blame() -> str | None:

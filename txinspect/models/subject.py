@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from txinspect.anatomy import locating
@@ -88,6 +88,9 @@ def load_subject(
     subject = _built(source, choice, config, task, length, missing)
     if choice.task is None and headless.is_headless(source, subject.as_configured):
         task = tasks.without_head(task, config.model_type) or task
+        subject = _built(source, choice, config, task, length, missing)
+    if task.name == "base" and headless.is_poolerless(source, subject.as_configured):
+        task = replace(task, pools=False)
         subject = _built(source, choice, config, task, length, missing)
     if ties.are_stored_apart(source, subject.as_configured):
         for each in (config, config.get_text_config(decoder=True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any, get_args
 
 from txinspect.anatomy.architecture import Output
@@ -11,7 +12,7 @@ from txinspect.records import TaskName
 from txinspect.wording import one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -56,10 +57,12 @@ class Task:
     name: TaskName
     class_name: str | None
     """The class of transformers; None where code of the model's own decides."""
-    headless: bool = False
-    """Whether the checkpoint lacks the head of the class that its config.json names."""
+    headless: str | None = None
+    """The class whose head the checkpoint lacks; None if it lacks none."""
     instead_of: str | None = None
     """The class that config.json names, where it is another one of transformers, such as one that reads audio."""
+    pools: bool = True
+    """Whether a bare encoder has its pooler: some checkpoints have none."""
     is_encoder: bool = False
     """Whether it is the encoder alone of a type that has a decoder, too."""
 
@@ -69,6 +72,11 @@ class Task:
         if self.name == "base":
             return Output(None, NO_HEAD.format(name=self.class_name))
         return Output(_AXES[self.name])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its class is told beside the config."""
+        return {} if self.pools else {"add_pooling_layer": False}
 
     def factory(self) -> Any:
         """What makes the model out of its config."""
@@ -84,15 +92,18 @@ def choose(name: str, raw: Mapping[str, Any], config: PretrainedConfig, asked: T
     Raises SourceError for a type that has no such class.
     """
     kind = config.model_type
+    own = _own_classes(raw, kind)
     if asked is not None:
-        class_name = class_of(kind, asked)
+        class_name = own.get(asked) or class_of(kind, asked)
         if class_name is None:
-            having = [each for each in get_args(TaskName) if class_of(kind, each)]
+            having = [each for each in get_args(TaskName) if each in own or class_of(kind, each)]
             raise SourceError(
                 f"{name!r} is of type {kind!r}, which transformers has no class for as {spelled('task', asked)}: give "
                 f"{one_of(having)}"
             )
         return Task(asked, class_name)
+    if own:
+        return Task(*next(iter(own.items())))
     architectures = raw.get("architectures")
     written = architectures[0] if isinstance(architectures, list) and architectures else None
     for each in get_args(TaskName):
@@ -108,6 +119,17 @@ def choose(name: str, raw: Mapping[str, Any], config: PretrainedConfig, asked: T
     raise SourceError(
         f"{name!r} is of type {kind!r}, which has no language model, encoder or encoder–decoder of text in transformers"
     )
+
+
+def _own_classes(raw: Mapping[str, Any], model_type: str) -> dict[TaskName, str]:
+    """The classes in code of a model's own, by task, where transformers does not know its type."""
+    from transformers import CONFIG_MAPPING
+
+    named = raw.get("auto_map")
+    if model_type in CONFIG_MAPPING or not isinstance(named, dict):
+        return {}
+    found = {task: named.get(factory) for task, (factory, _) in _CLASSES.items()}
+    return {task: each.rpartition(".")[2] for task, each in found.items() if isinstance(each, str)}
 
 
 def class_of(model_type: str, task: TaskName) -> str | None:
@@ -143,16 +165,25 @@ def _is_class(name: object) -> bool:
 def without_head(task: Task, model_type: str) -> Task | None:
     """The bare model of a class with a head; None where there is none, or the class is bare itself."""
     bare = class_of(model_type, "base")
-    return None if task.name == "base" or bare is None else Task("base", bare, headless=True)
+    return None if task.name == "base" or bare is None else Task("base", bare, headless=task.class_name)
+
+
+def other_input(class_name: str) -> str | None:
+    """What a class of transformers reads that is no text: images, audio; None if it reads none."""
+    import transformers
+
+    return _other_than_text(signature(getattr(transformers, class_name).forward).parameters)
+
+
+def _other_than_text(fields: Collection[str]) -> str | None:
+    others = {"pixel_values": "images", "input_features": "audio", "input_values": "audio", "input_audio": "audio"}
+    return next((what for field, what in others.items() if field in fields), None)
 
 
 def check_reads_text(name: str, model: PreTrainedModel, task: Task) -> None:
     """Raise SourceError for the class of a model called `name` that reads no text, or nothing without an image."""
-    from inspect import signature
-
     reads = signature(model.forward).parameters
-    others = {"pixel_values": "images", "input_features": "audio", "input_values": "audio", "input_audio": "audio"}
-    other = next((what for field, what in others.items() if field in reads), None)
+    other = _other_than_text(reads)
     bare = task.name == "base" and not any(class_of(model.config.model_type, each) for each in _UNNAMED[:3])
     if other is not None and ("input_ids" not in reads or bare):
         raise SourceError(

@@ -16,7 +16,9 @@ from txinspect.wording import counted, short_count
 def model_line(model: ModelRecord) -> Text:
     """The model in a line: name, class, size, type, device, attention backend."""
     parameters = None if model.num_parameters is None else f"{short_count(model.num_parameters)} parameters"
-    layers = None if model.num_hidden_layers is None else f"{model.num_hidden_layers} layers"
+    layers = None if model.num_hidden_layers is None else counted(model.num_hidden_layers, "layer")
+    if layers is not None and model.num_encoder_layers is not None:
+        layers = f"{model.num_encoder_layers} + {layers}"
     place = None if model.device in (None, "meta") else f"on {model.device}"
     facts = [
         model.revision and model.revision[:8],

@@ -49,7 +49,9 @@ def _finding(report: LensReport) -> Text:
     """When the prediction after the last token was there."""
     last = report.positions[-1]
     final = report.rows[-1].cells[-1].top[0]
-    line = Text(f"{_where(report)} {last.position} {token_text(report.input.main.tokens[last.position])}: ", style="bold")
+    line = Text(
+        f"{_where(report)} {last.position} {token_text(report.input.main.tokens[last.position])}: ", style="bold"
+    )
     line.append(word(final), style="bold green")
     places = ["the input" if each < 0 else f"layer {each}" for each in (last.first_at, last.decided_at)]
     read = sum(row.layer >= 0 for row in report.rows)
@@ -71,7 +73,9 @@ def _grid(report: LensReport, width: int, theme: Theme | None) -> list[Renderabl
 
 
 def _legend(report: LensReport, columns: int, rows: int, theme: Theme | None) -> Text:
-    line = Text(f"likeliest token {_where(report)} each, by its probability  ", style="dim").append_text(colours.legend(theme))
+    line = Text(f"likeliest token {_where(report)} each, by its probability  ", style="dim").append_text(
+        colours.legend(theme)
+    )
     left_out = []
     if columns < len(report.positions):
         left_out.append(f"the last {columns} of {len(report.positions)} tokens")

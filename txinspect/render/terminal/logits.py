@@ -24,6 +24,9 @@ MOST = 40
 
 LEAST_EXPECTED = 15
 
+MASKS = 4
+"""Masks that are told in a line each."""
+
 ENDS = 5
 """Tokens that are listed for each end of an answer."""
 
@@ -65,23 +68,12 @@ def rank(place: int | None) -> str:
 
 
 def _findings(report: LogitsReport) -> Iterator[Text]:
-    """What comes after the last token that was asked for, in a line."""
+    """What comes after the last token that was asked for, or what belongs at the masks, in a line each."""
     asked = [each for each in report.predictions if each.top]
     if not asked:
         return
+    yield from (_finding(report, each) for each in (asked[:MASKS] if report.model.task == "masked-lm" else asked[-1:]))
     last = asked[-1]
-    first, *others = last.top
-    what = "likeliest at" if report.bidirectional else "next after"
-    place = _about(report).tokens[last.position]
-    line = (
-        Text(f"{what} {last.position} ", style="bold")
-        .append(token_text(place), style="bold")
-        .append(": ", style="bold")
-    )
-    line.append(f"{word(first)} {percent(first.prob)}", style="bold green")
-    if others:
-        line.append(f", then {word(others[0])} {percent(others[0].prob)}", style="bold")
-    yield line.append(f"; entropy {number(last.entropy, 3)} nats", style="dim")
     if last.targets:
         said = ", ".join(f"{word(each)} {percent(each.prob)} (rank {rank(each.rank)})" for each in last.targets)
         yield Text(said, style="bold")
@@ -91,6 +83,18 @@ def _findings(report: LogitsReport) -> Iterator[Text]:
         yield Text(
             f"{visible(best.text, spaces=True)} is likelier than {visible(second.text, spaces=True)} by ", "bold"
         ).append(f"{number(apart, 3)} nats", "bold")
+
+
+def _finding(report: LogitsReport, prediction: PredictionRecord) -> Text:
+    """What the model gives at or after one token, in a line."""
+    first, *others = prediction.top
+    what = "likeliest at" if report.bidirectional else "next after"
+    place = token_text(_about(report).tokens[prediction.position])
+    line = Text(f"{what} {prediction.position} {place}: ", style="bold")
+    line.append(f"{word(first)} {percent(first.prob)}", style="bold green")
+    if others:
+        line.append(f", then {word(others[0])} {percent(others[0].prob)}", style="bold")
+    return line.append(f"; entropy {number(prediction.entropy, 3)} nats", style="dim")
 
 
 def _about(report: LogitsReport) -> SentenceRecord:
