@@ -197,6 +197,15 @@ def stage_names(layers: int) -> list[str]:
     return names + [stage.name() for stage in after]
 
 
+def names_of_two(encoder_layers: int, decoder_layers: int) -> list[str]:
+    """Every stage name that any encoder–decoder with so many layers has, in the order of the pass."""
+    encoder = [f"{ENCODER}{name}" for name in stage_names(encoder_layers) if name not in OF_HEAD]
+    decoder = [f"{DECODER}{name}" for name in stage_names(decoder_layers) if name not in OF_HEAD]
+    crossed = [stage for stage in STAGES if ".cross_attention." in stage.template]
+    decoder += [f"{DECODER}{stage.name(layer)}" for layer in range(decoder_layers) for stage in crossed]
+    return [*encoder, *decoder, "logits"]
+
+
 _PLACE = re.compile(r"(?P<stack>encoder\.|decoder\.)?(?:layers\.(?P<layer>[0-9]+)(?:\.|\Z))?")
 
 

@@ -55,7 +55,11 @@ def main() -> None:
         BertForMaskedLM(BertConfig()).save_pretrained(bert)
         byte_tokenizer(tiny_config("bert", "masked-lm"), "masked-lm").save_pretrained(bert)
         shape: dict[str, Any] = {
-            **{"pad_token_id": 1, "eos_token_id": 0, "decoder_start_token_id": 1, "vocab_size": 58_101, "d_model": 512},
+            "pad_token_id": 1,
+            "eos_token_id": 0,
+            "decoder_start_token_id": 1,
+            "vocab_size": 58_101,
+            "d_model": 512,
             **{f"{stack}_layers": 6 for stack in ("encoder", "decoder")},
             **{f"{stack}_attention_heads": 8 for stack in ("encoder", "decoder")},
             **{f"{stack}_ffn_dim": 2048 for stack in ("encoder", "decoder")},

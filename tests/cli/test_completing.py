@@ -19,7 +19,7 @@ from tests.conftest import UPDATE_GOLDEN
 from tests.making.bad_input import sentence, usage
 from txinspect.cli import completing
 from txinspect.sources import bundled_models
-from txinspect.stages import stage_names
+from txinspect.stages import ATTENTION_PARTS, stage_names
 
 
 def context(model: object = None) -> Any:
@@ -280,3 +280,10 @@ def test_a_home_that_cannot_be_written_is_one_sentence(
     said = sentence(run_cli("--install-completion", "fish"))
     assert "completion for fish could not be installed" in said
     assert str(tmp_path / "file") in said
+
+
+def test_stages_of_an_encoder_decoder() -> None:
+    found = completing.stages(context("transformer-mini"), "decoder.layers.1.cross")
+    assert found == [f"decoder.layers.1.cross_attention.{part}" for part in ATTENTION_PARTS]
+    assert "encoder.layers.1.output" in completing.stages(context("transformer-mini"), "enc")
+    assert completing.stages(context("transformer-mini"), "lay") == []

@@ -28,10 +28,14 @@ def stages(ctx: typer.Context, incomplete: str) -> list[str]:
 
     name = ctx.params.get("model") or DEFAULT_MODEL
     try:
-        layers = number(read_config(resolve(ModelChoice(name=name, offline=True))), "num_hidden_layers")
+        config = read_config(resolve(ModelChoice(name=name, offline=True)))
     except InspectError:
-        layers = None
-    names = stage_names.stage_names(min(1 if layers is None else layers, MOST_LAYERS))
+        config = {}
+    layers = min(number(config, "num_hidden_layers") or 1, MOST_LAYERS)
+    if config.get("is_encoder_decoder") is True:
+        names = stage_names.names_of_two(min(number(config, "num_encoder_layers") or layers, MOST_LAYERS), layers)
+    else:
+        names = stage_names.stage_names(layers)
     return [name for name in names if name.startswith(incomplete)]
 
 

@@ -16,6 +16,7 @@ FIELD_NAMES: dict[str, tuple[str, ...]] = {
         *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_blocks", "decoder_layers"),
         *("num_decoder_layers", "encoder_layers"),
     ),
+    "num_encoder_layers": ("num_encoder_layers", "encoder_layers", "num_layers"),
     "num_attention_heads": (
         *("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "decoder_attention_heads"),
         *("num_decoder_attention_heads", "encoder_attention_heads"),
