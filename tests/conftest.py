@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner, Result
 
 from tests.making.checkpoints import VARIANTS, write_opt
@@ -71,14 +73,20 @@ def model(opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run_cli() -> Callable[..., Result]:
+def run_cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line in this process: run_cli("embed", "text", "-m", folder)."""
     from txinspect.cli.app import app
+
+    monkeypatch.setattr("typer.testing._get_command", _command)
 
     def run(*arguments: object, stdin: bytes | str | None = None) -> Result:
         return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
 
     return run
+
+
+_command = cache(typer.main.get_command)
+"""What Typer makes of an app: the same each time, and a thirtieth of a second to make."""
 
 
 @pytest.fixture

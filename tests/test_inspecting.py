@@ -290,7 +290,7 @@ def test_a_head_out_of_range(heads: tuple[int, ...], first: int, opt: Path) -> N
 
 @pytest.mark.usefixtures("never_loaded")
 def test_a_query_out_of_range(opt: Path) -> None:
-    with pytest.raises(InspectError, match=r"^query 4 is out of range: the text has tokens 0 to 3$"):
+    with pytest.raises(InspectError, match=r"^query 4 is out of range: what is read there has tokens 0 to 3$"):
         inspect(AttnQuery(model=choice(opt), text="abc", queries=(1, 4)))
 
 
@@ -300,7 +300,7 @@ def test_a_query_out_of_range(opt: Path) -> None:
     [
         ({"layer": -4}, "layer -4 is out of range: .* has layers 0 to 2"),
         ({"layer": (0, 3)}, "layer 3 is out of range"),
-        ({"queries": (-5,)}, "query -5 is out of range: the text has tokens 0 to 3"),
+        ({"queries": (-5,)}, "query -5 is out of range: what is read there has tokens 0 to 3"),
     ],
 )
 def test_negative_indices_count_from_the_end_and_end_there(wrong: dict[str, Any], says: str, opt: Path) -> None:

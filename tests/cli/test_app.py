@@ -146,7 +146,7 @@ def test_asked_nothing_it_says_where_to_begin(run_cli: Run) -> None:
     result = run_cli()
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert len(lines) <= 18
+    assert len(lines) <= 19
     assert max(map(len, lines)) <= 80
     assert result.stdout.isascii()
     assert lines[0].endswith(".")
@@ -158,7 +158,7 @@ def test_asked_nothing_it_says_where_to_begin(run_cli: Run) -> None:
 def test_what_it_says_to_begin_with_runs(run_cli: Run) -> None:
     lines = [line.split("   ")[0] for line in run_cli().stdout.splitlines() if line.startswith("  txinspect ")]
     *here, hub = [shlex.split(line)[1:] for line in lines]
-    assert [arguments[0] for arguments in here] == ["attn", "tokenize", "tree"]
+    assert [arguments[0] for arguments in here] == ["attn", "attn", "tokenize", "tree"]
     for arguments in here:
         assert run_cli(*arguments).exit_code == 0
     result = run_cli(*hub)

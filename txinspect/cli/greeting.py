@@ -9,7 +9,7 @@ See what happens inside a Hugging Face transformer, from the shell.
 
 These run now, on the small models that come with txinspect:
   txinspect attn --layer 0             where each token of the first layer looks
-  txinspect attn -m transformer-mini --cross --layer 1    which word becomes which
+  txinspect attn -m transformer-mini --cross --layer 1   word beside word
   txinspect tokenize "your own text"   how a text becomes tokens
   txinspect tree                       the modules, their shapes and parameters
 
