@@ -419,16 +419,35 @@ def test_pooling(flags: dict[str, Any], by_hand: Callable[[Any], Any], sentences
         ("{", "modules.json of .* is not JSON"),
         ("{}", "is no list of modules"),
         ("[]", "names no pooling"),
-        (
-            '[{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]',
-            "has a module Dense behind its encoder",
-        ),
+        ('[{"type": "sentence_transformers.models.LayerNorm"}]', "has a module LayerNorm behind its encoder"),
+        ('[{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]', "config.json in 2_Dense of"),
+        ('[{"type": "sentence_transformers.models.Pooling", "path": "../x"}]', "names a folder outside of it"),
     ],
 )
 def test_recipes_that_cannot_be_followed(modules: str, says: str, sentences: Path) -> None:
     (sentences / "modules.json").write_text(modules)
     with pytest.raises(SourceError, match=says):
         inspect(EmbedQuery(model=choice(sentences), text="one", pooled=True))
+
+
+@pytest.mark.parametrize("activation", ["torch.nn.modules.activation.Tanh", "torch.nn.modules.linear.Identity"])
+def test_a_layer_behind_the_pooling(activation: str, sentences: Path) -> None:
+    (sentences / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    modules = json.loads((sentences / "modules.json").read_text())
+    modules.insert(2, {"idx": 2, "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (sentences / "modules.json").write_text(json.dumps(modules))
+    (sentences / "2_Dense").mkdir()
+    (sentences / "2_Dense" / "config.json").write_text(json.dumps({"activation_function": activation}))
+    weight, bias = torch.randn(8, 64), torch.randn(8)
+    save_file({"linear.weight": weight, "linear.bias": bias}, sentences / "2_Dense" / "model.safetensors")
+    report = inspect(EmbedQuery(model=choice(sentences), text="one two", pooled=True, values=True))
+    model = transformers.BertModel.from_pretrained(sentences).eval()
+    with torch.no_grad():
+        mean = model(input_ids=torch.tensor(report.input.input_ids)).last_hidden_state.mean(1)
+    wanted = mean @ weight.T + bias
+    wanted = torch.nn.functional.normalize(wanted.tanh() if "Tanh" in activation else wanted)
+    torch.testing.assert_close(torch.tensor(report.tensors[0].values), wanted, atol=1e-6, rtol=1e-5)
+    assert "through a layer from 64 to 8 numbers" in report.notes[-1]
 
 
 @pytest.mark.needs_minilm
@@ -508,3 +527,18 @@ def test_the_lens_looks_at_the_masks(bert: Path, run_cli: Run) -> None:
     shown = run_cli("lens", "one two", "--mask", "3", "-m", bert)
     assert shown.exit_code == 0
     assert "at 3 [MASK]: " in shown.stdout
+
+
+def test_the_encoder_alone_of_t5(tmp_path: Path) -> None:
+    """Its tokens are looked up in the encoder: the table shared with a decoder never runs."""
+    save_tiny("t5", tmp_path, task="seq2seq-lm")
+    model = transformers.T5EncoderModel(transformers.T5Config.from_pretrained(tmp_path)).eval()
+    model.save_pretrained(tmp_path)
+    report = inspect(
+        RunQuery(model=choice(tmp_path), text="one", stages=("token_embeddings", "final_norm"), values=True)
+    )
+    assert report.model.class_ == "T5EncoderModel"
+    with torch.no_grad():
+        wanted = model(input_ids=torch.tensor(report.input.input_ids)).last_hidden_state
+    assert torch.equal(torch.tensor(report.tensors[-1].values), wanted)
+    assert report.tensors[0].module == "encoder.embed_tokens"

@@ -87,7 +87,7 @@ def _stack(model: PreTrainedModel, tree: _Tree, prefix: str, root: str) -> Stack
         root=root,
         model_type=model.config.model_type,
         class_names=tree.class_names,
-        token_embeddings=tree.path_of(embedding) or tree.beside(above, ("input_preprocessor.embeddings",)),
+        token_embeddings=tree.words(embedding, above),
         token_type_embeddings=tree.beside(above, TOKEN_TYPE_EMBEDDINGS),
         embeddings=tree.embeddings(above, norms),
         position_embeddings=position_embeddings,
@@ -285,6 +285,13 @@ class _Tree:
         return [
             item for path in paths for item in (self._items(path) if self.class_names[path] == "ModuleList" else [path])
         ]
+
+    def words(self, embedding: nn.Module, above: list[str]) -> str | None:
+        """The module that looks the tokens up: a stack's own, where one that is shared among stacks never runs."""
+        path = self.path_of(embedding)
+        if path is None or path.rpartition(".")[2] == "shared":
+            path = self.beside(above, ("embed_tokens", "input_preprocessor.embeddings")) or path
+        return path
 
     def positions(self, above: list[str]) -> str | None:
         """The module whose output is added for the positions."""

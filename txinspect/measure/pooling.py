@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from txinspect.recipe import Pooling, Recipe
+from txinspect.errors import InspectError
+from txinspect.recipe import Dense, Pooling, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,30 @@ def pooled(hidden: Tensor, recipe: Recipe) -> Tensor:
     import torch
 
     vector = torch.cat([_WAYS[way](hidden) for way in recipe.pooling], dim=-1)
-    return torch.nn.functional.normalize(vector, p=2, dim=1) if recipe.normalized else vector
+    for step in recipe.steps:
+        if isinstance(step, Dense):
+            vector = _through(vector, step)
+        else:
+            vector = torch.nn.functional.normalize(vector, p=2, dim=1)
+    return vector
+
+
+def _through(vector: Tensor, dense: Dense) -> Tensor:
+    """(batch, in) → (batch, out) (models/Dense.py of sentence-transformers)."""
+    import torch
+
+    weight, bias = (
+        None if each is None else torch.from_numpy(each).to(vector.device, vector.dtype)
+        for each in (dense.weight, dense.bias)
+    )
+    assert weight is not None
+    if weight.shape[1] != vector.shape[1]:
+        raise InspectError(
+            f"a layer behind the pooling reads {weight.shape[1]} numbers, but the pooled vector has {vector.shape[1]}: "
+            f"its files do not belong together"
+        )
+    activation: Tensor = getattr(torch.nn, dense.activation)()(torch.nn.functional.linear(vector, weight, bias))
+    return activation
 
 
 def _weighted(hidden: Tensor) -> Tensor:

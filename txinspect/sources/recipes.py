@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from math import prod
 from pathlib import Path
 from typing import Any, get_args
 
 from txinspect import opening
 from txinspect.errors import SourceError, spelled
 from txinspect.queries import shown
-from txinspect.recipe import Pooling, Recipe
+from txinspect.recipe import Activation, Dense, Normalize, Pooling, Recipe, Step
+from txinspect.sources import headers
 from txinspect.sources.source import Source
+from txinspect.sources.tensors import TensorReader
 
-FILES = ("modules.json", "*_*/config.json")
+FILES = ("modules.json", "*_*/config.json", "*_Dense/model.safetensors", "*_Dense/pytorch_model.bin")
 
 _FLAGS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
@@ -35,13 +39,15 @@ def recipe(source: Source) -> Recipe:
             f"omit {asked}"
         )
     ways: tuple[Pooling, ...] = ()
-    normalized = False
+    steps: list[Step] = []
     for module in _modules(source, folder):
         kind = str(module.get("type")).rpartition(".")[2]
         if kind == "Pooling":
-            ways = _ways(source, folder / str(module.get("path")) / "config.json")
+            ways = _ways(source, _folder(source, folder, module) / "config.json")
         elif kind == "Normalize":
-            normalized = True
+            steps.append(Normalize())
+        elif kind == "Dense":
+            steps.append(_dense(source, _folder(source, folder, module)))
         elif kind != "Transformer":
             raise SourceError(
                 f"{source.name!r} has a module {kind} behind its encoder, which {asked} does not run: omit it, and "
@@ -49,7 +55,42 @@ def recipe(source: Source) -> Recipe:
             )
     if not ways:
         raise SourceError(f"modules.json of {source.name!r} names no pooling: omit {asked}")
-    return Recipe(ways, normalized)
+    return Recipe(ways, tuple(steps))
+
+
+def _folder(source: Source, folder: Path, module: dict[str, Any]) -> Path:
+    """Where a module's files are. Raises SourceError for a place that is none of the model's own."""
+    name = str(module.get("path"))
+    if not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise SourceError(f"modules.json of {source.name!r} names a folder outside of it, {shown(name)}: it is damaged")
+    return folder / name
+
+
+def _dense(source: Source, folder: Path) -> Dense:
+    """A layer behind the pooling. Raises SourceError for one whose files do not say what it computes."""
+    what = f"{folder.name} of {source.name!r}"
+    config = opening.read_object(folder / "config.json", opening.SMALL, f"config.json in {what}")
+    named = str(config.get("activation_function")).rpartition(".")[2]
+    activation = next((each for each in get_args(Activation) if each == named), None)
+    if activation is None:
+        raise SourceError(
+            f"{what} has the activation {shown(named)}, which is none of {', '.join(get_args(Activation))}"
+        )
+    files = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
+    file = next((each for each in files if opening.is_there(each)), None)
+    if file is None:
+        raise SourceError(f"{what} has no weights: neither model.safetensors nor pytorch_model.bin is in it")
+    found = {each.name: each for each in headers.stored([file])}
+    weight, bias = found.get("linear.weight"), found.get("linear.bias")
+    if weight is None or len(weight.shape) != 2:
+        raise SourceError(f"{file.name} in {what} holds no matrix linear.weight: fetch it again")
+    with TensorReader() as reader:
+        numbers = {
+            each.name: reader.reading(each)(0, prod(each.shape)).copy().reshape(each.shape)
+            for each in (weight, bias)
+            if each is not None
+        }
+    return Dense(numbers["linear.weight"], numbers.get("linear.bias"), activation)
 
 
 def _modules(source: Source, folder: Path) -> list[dict[str, Any]]:
