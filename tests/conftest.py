@@ -26,6 +26,14 @@ ProcessRun = Callable[..., "subprocess.CompletedProcess[bytes]"]
 """The command line in a process of its own; see run_process."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before the marks choose
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts processes of its own is a tier of its own: it takes as long as all the rest of the command line."""
+    for item in items:
+        if "run_process" in getattr(item, "fixturenames", ()):
+            item.add_marker("processes")
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No Hub, no model from the environment, a cache of the test session's own, plain output of 80 columns."""

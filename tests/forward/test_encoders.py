@@ -38,8 +38,8 @@ from txinspect.sources.source import resolve
 from txinspect.stages import DECODER, ENCODER
 
 OFTEN = (
-    *("bert", "albert", "modernbert", "deberta-v2", "squeezebert", "perceiver", "funnel"),
-    *("bart", "t5", "fsmt", "longt5", "prophetnet"),
+    *("bert", "albert", "deberta-v2", "squeezebert", "funnel"),
+    *("bart", "t5", "longt5", "prophetnet"),
 )
 """The types that the tests take by default, one at least of every kind; `-m conformance` takes the others."""
 
