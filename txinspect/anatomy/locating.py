@@ -289,9 +289,9 @@ class _Tree:
     def words(self, embedding: nn.Module, above: list[str]) -> str | None:
         """The module that looks the tokens up: a stack's own, where one that is shared among stacks never runs."""
         path = self.path_of(embedding)
-        if path is None or path.rpartition(".")[2] == "shared":
-            path = self.beside(above, ("embed_tokens", "input_preprocessor.embeddings")) or path
-        return path
+        if path is None:
+            return self.beside(above, ("input_preprocessor.embeddings",))
+        return (path.rpartition(".")[2] == "shared" and self.beside(above, ("embed_tokens",))) or path
 
     def positions(self, above: list[str]) -> str | None:
         """The module whose output is added for the positions."""

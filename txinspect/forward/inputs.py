@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-_INPUT_NAMES = ("input_ids", "inputs")
-"""What a forward calls the ids that it reads."""
-
-
 def model_inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]:
     """What the model is called with; (batch, seq) each, on the CPU."""
     import torch
@@ -42,19 +38,17 @@ def lengths_of(inputs: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
 
 
 def call(model: PreTrainedModel, inputs: Mapping[str, Tensor], **options: Any) -> Any:
-    """The model's output for these inputs, of which it is given those that its forward has."""
-    accepted = signature(model.forward).parameters
-    given = {name: tensor for name, tensor in inputs.items() if name in accepted}
-    if "input_ids" not in accepted and "input_ids" in inputs:
-        given[next(name for name in _INPUT_NAMES if name in accepted)] = inputs["input_ids"]
-    if "use_cache" in accepted or not _is_encoder(model):
+    """The model's output for these inputs, of which it is given those that its forward names."""
+    fields = signature(model.forward).parameters.values()
+    named = {each.name for each in fields if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
+    if "input_ids" not in named and "inputs" not in named:  # code of its own may hand on whatever it is given
+        return model(**inputs, **options, use_cache=False)
+    given = {name: tensor for name, tensor in inputs.items() if name in named}
+    if "input_ids" not in named and "input_ids" in inputs:
+        given["inputs"] = inputs["input_ids"]
+    if "use_cache" in named or "past_key_values" in named:
         options["use_cache"] = False
     return model(**given, **options)
-
-
-def _is_encoder(model: PreTrainedModel) -> bool:
-    """Whether a model is none that could keep keys and values for a next token."""
-    return "past_key_values" not in signature(model.forward).parameters
 
 
 def logits_of(output: Any) -> Tensor:
