@@ -25,6 +25,9 @@ STRONGEST_WIDTH = 31
 UNASKED = 12
 """Queries whose strongest keys are listed where the list was not asked for by itself."""
 
+COLUMNS = 40
+"""Tokens of the source that are named by their numbers."""
+
 KEY = 9
 """Columns for a key among a query's strongest."""
 
@@ -104,6 +107,7 @@ def _maps(
     yield _legend("queries ↓ source →" if labels.crossed else "queries ↓ keys →", scale, theme)
     if labels.crossed:
         yield Text("each query stands before the token that it predicts", style="dim")
+        yield labels.columns()
     if drawn.note:
         yield Text(drawn.note, style="dim")
     yield from drawn.parts
@@ -184,6 +188,12 @@ class _Labels:
     def crossed(self) -> bool:
         """Whether the keys are of another text than the queries."""
         return self.keys is not self.queries
+
+    def columns(self) -> Text:
+        """What the keys are called, where they have only a number above the maps."""
+        shown = [f"{token.index} {token_text(token)}" for token in self.keys.tokens[:COLUMNS]]
+        more = len(self.keys.tokens) - len(shown)
+        return Text("source: " + "  ".join([*shown, *([f"and {more} more"] if more else [])]), style="dim")
 
     def query(self, index: int) -> str:
         """A query's label."""
