@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from pathlib import Path
+from typing import Literal
 
 Pooling = Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
@@ -24,13 +21,15 @@ WAYS: dict[Pooling, str] = {
 Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "Sigmoid"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Dense:
     """A layer behind the pooling: its activation of weight·x + bias."""
 
-    weight: NDArray[np.float64]
-    """(out, in)"""
-    bias: NDArray[np.float64] | None
+    file: Path
+    """Where its numbers are."""
+    out: int
+    width: int
+    """Numbers that it makes, and reads."""
     activation: Activation
 
 
@@ -59,5 +58,4 @@ class Recipe:
 def _words(step: Step) -> str:
     if isinstance(step, Normalize):
         return ", scaled to length 1"
-    out, width = step.weight.shape
-    return f", through a layer from {width} to {out} numbers ({step.activation})"
+    return f", through a layer from {step.width} to {step.out} numbers ({step.activation})"

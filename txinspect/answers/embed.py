@@ -13,6 +13,7 @@ from txinspect.forward.wants import Plan, Want, in_stacks, plan_of
 from txinspect.measure import pooling
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify
+from txinspect.recipe import Dense
 from txinspect.records import InputRecord, TensorsReport
 from txinspect.sources import recipes
 from txinspect.sources.source import resolve
@@ -29,9 +30,10 @@ def answer(query: EmbedQuery, notify: Notify) -> TensorsReport:
     if not query.pooled:
         return TensorsReport(**observe(query, notify, plan, token_rows=True).fields("embed"))
     recipe = recipes.recipe(resolve(query.model))
+    layers = [recipes.numbers(step) for step in recipe.steps if isinstance(step, Dense)]
 
     def pool(caught: CaughtTensor) -> CaughtTensor:
-        vector = pooling.pooled(caught.tensor.whole(), recipe)
+        vector = pooling.pooled(caught.tensor.whole(), recipe, layers)
         supply = replace(caught.want.supply, name=POOLED, axes=("batch", "hidden"))
         return replace(caught, want=replace(caught.want, supply=supply), tensor=TensorBlocks.of(vector))
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+
 def model_inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]:
     """What the model is called with; (batch, seq) each, on the CPU."""
     import torch

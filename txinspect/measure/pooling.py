@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from txinspect.errors import InspectError
 from txinspect.recipe import Dense, Pooling, Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    Numbers = tuple[NDArray[np.float64], NDArray[np.float64] | None]
 
-def pooled(hidden: Tensor, recipe: Recipe) -> Tensor:
+
+def pooled(hidden: Tensor, recipe: Recipe, layers: Sequence[Numbers]) -> Tensor:
     """(batch, seq, hidden) → (batch, hidden), several ways side by side where the recipe has several.
 
-    Padding is none of a text's tokens here, so that every token counts (models/Pooling.py of sentence-transformers).
+    `layers` are the numbers of the recipe's own, in their order: weight, (out, in), and bias, (out,) or None. Padding
+    is none of a text's tokens here, so that every token counts (models/Pooling.py of sentence-transformers).
     """
     import torch
 
     vector = torch.cat([_WAYS[way](hidden) for way in recipe.pooling], dim=-1)
+    numbers = iter(layers)
     for step in recipe.steps:
         if isinstance(step, Dense):
-            vector = _through(vector, step)
+            vector = _through(vector, step, next(numbers))
         else:
             vector = torch.nn.functional.normalize(vector, p=2, dim=1)
     return vector
 
 
-def _through(vector: Tensor, dense: Dense) -> Tensor:
+def _through(vector: Tensor, dense: Dense, numbers: Numbers) -> Tensor:
     """(batch, in) → (batch, out) (models/Dense.py of sentence-transformers)."""
     import torch
 
     weight, bias = (
-        None if each is None else torch.from_numpy(each).to(vector.device, vector.dtype)
-        for each in (dense.weight, dense.bias)
+        None if each is None else torch.from_numpy(each).to(vector.device, vector.dtype) for each in numbers
     )
     assert weight is not None
     if weight.shape[1] != vector.shape[1]:

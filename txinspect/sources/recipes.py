@@ -6,7 +6,7 @@ import json
 import re
 from math import prod
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from txinspect import opening
 from txinspect.errors import SourceError, spelled
@@ -27,6 +27,13 @@ _FLAGS: dict[str, Pooling] = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 """Flags of a pooling's config.json; newer ones name the way in `pooling_mode`."""
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Numbers = tuple[NDArray[np.float64], NDArray[np.float64] | None]
 
 
 def recipe(source: Source) -> Recipe:
@@ -81,16 +88,22 @@ def _dense(source: Source, folder: Path) -> Dense:
     if file is None:
         raise SourceError(f"{what} has no weights: neither model.safetensors nor pytorch_model.bin is in it")
     found = {each.name: each for each in headers.stored([file])}
-    weight, bias = found.get("linear.weight"), found.get("linear.bias")
+    weight = found.get("linear.weight")
     if weight is None or len(weight.shape) != 2:
         raise SourceError(f"{file.name} in {what} holds no matrix linear.weight: fetch it again")
+    return Dense(file, weight.shape[0], weight.shape[1], activation)
+
+
+def numbers(dense: Dense) -> Numbers:
+    """The weight of a layer, (out, in), and its bias, (out,) or None, in float64."""
+    found = {each.name: each for each in headers.stored([dense.file])}
+
+    def read(name: str) -> Any:
+        tensor = found.get(name)
+        return None if tensor is None else reader.reading(tensor)(0, prod(tensor.shape)).copy().reshape(tensor.shape)
+
     with TensorReader() as reader:
-        numbers = {
-            each.name: reader.reading(each)(0, prod(each.shape)).copy().reshape(each.shape)
-            for each in (weight, bias)
-            if each is not None
-        }
-    return Dense(numbers["linear.weight"], numbers.get("linear.bias"), activation)
+        return read("linear.weight"), read("linear.bias")
 
 
 def _modules(source: Source, folder: Path) -> list[dict[str, Any]]:
