@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,6 +129,9 @@ def test_a_conversation(tmp_path: Path, run_cli: Run) -> None:
     assert "Be kind." in said[0]
     assert "Hi" in said[1]
     assert "Hi" not in said[0]
+    shown = run_cli("tokenize", "Hi", "-m", folder, "--chat", "--system", "Be kind.").stdout
+    assert re.search(r"special +role\n", shown)
+    assert re.search(r" system\n", shown)
     piped = run_cli("tokenize", "-", "-m", folder, "--chat", "--json", stdin=json.dumps(messages))
     assert json.loads(piped.stdout)["input"]["input_ids"] == report.input.input_ids
 

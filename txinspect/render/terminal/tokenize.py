@@ -24,6 +24,9 @@ def draw(report: TokenizeReport, console: Console) -> RenderableType:
     table.add_column("text")
     table.add_column("characters", justify="right", no_wrap=True)
     table.add_column("special", no_wrap=True)
+    beside = _beside(report.input)
+    for name in beside:
+        table.add_column(name, no_wrap=True)
     tokens = report.input.tokens
     left_out = len(tokens) - 2 * ENDS if len(tokens) > 2 * ENDS else 0
     for token in (*tokens[:ENDS], *tokens[ENDS + left_out :]) if left_out else tokens:
@@ -36,9 +39,23 @@ def draw(report: TokenizeReport, console: Console) -> RenderableType:
             Text(token_text(token), style="magenta" if token.text is None else "" if token.special else "green"),
             _span(token),
             "yes" if token.special else "",
+            *(values[token.index] for values in beside.values()),
             style="dim" if token.special else "",
         )
     return Group(Text(), table, Text(), _summary(report.input))
+
+
+def _beside(input: InputRecord) -> dict[str, list[str]]:
+    """What else is known of each token, by the column's name: its segment, who says it."""
+    found = {}
+    if input.segments is not None:
+        found["segment"] = [str(segment) for segment in input.segments[0]]
+    if input.roles is not None:
+        found["role"] = [
+            next((role.role for role in input.roles if role.start <= token.index < role.end), "")
+            for token in input.tokens
+        ]
+    return found
 
 
 def _span(token: TokenRecord) -> str:
