@@ -86,7 +86,8 @@ class Names:
 
 def out_of_range(model: str, layer: int, count: int) -> str:
     """That a model with `count` layers does not have one, in a sentence."""
-    return f"layer {layer} is out of range: {model!r} has {f'layers 0 to {count - 1}' if count else 'no layers'}"
+    having = {0: "no layers", 1: "layer 0 alone"}.get(count, f"layers 0 to {count - 1}")
+    return f"layer {layer} is out of range: {model!r} has {having}"
 
 
 def names_of(architecture: Architecture) -> Names:
