@@ -127,6 +127,7 @@ def test_stages_of_both_stacks() -> None:
             "has an encoder and a decoder: give 'encoder.layers.0.output' or 'decoder.layers.0.output'",
         ),
         ("decoder.layers.0.input.x", "has no stage or module"),
+        ("encoder.layers.9.output", "layer 9 is out of range: 'encoder of transformer-mini' has layers 0 to 1"),
         ("encoder.layers.0.cross_attention.q", "layer 0 does not attend to another text"),
         ("decoder.pooler.output", "no module pools the tokens"),
     ],

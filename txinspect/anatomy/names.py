@@ -7,7 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from txinspect.stages import BY_PART, DECODER, ENCODER, OF_HEAD, elsewhere, is_glob, matching, nearest, part_of
+from txinspect.stages import (
+    BY_PART,
+    DECODER,
+    ENCODER,
+    OF_HEAD,
+    elsewhere,
+    is_glob,
+    layer_of,
+    matching,
+    nearest,
+    part_of,
+    stack_of,
+)
 from txinspect.wording import one_of
 
 if TYPE_CHECKING:
@@ -60,11 +72,19 @@ class Names:
 
     def _out_of_range(self, model: str, name: str) -> str | None:
         """A name such as layers.99.output, or a module's in layer 99, is best answered with the layers there are."""
+        stack, layer = stack_of(name), layer_of(name)
+        if stack and layer is not None and (own := self._layers_of(stack)) is not None and layer >= own:
+            return out_of_range(f"{stack.rstrip('.')} of {model}", layer, own)
         for stack in ("layers", *self.stacks):
             inside = re.match(rf"{re.escape(stack)}\.([0-9]+)(?:\.|$)", name)
             if inside and (refused := self._without_layer(model, int(inside[1]))):
                 return refused
         return None
+
+    def _layers_of(self, stack: str) -> int | None:
+        """How many layers the encoder or the decoder has; None where a model has no such stages."""
+        count = sum(1 for name in self.reasons if stack_of(name) == stack and part_of(name) == "input")
+        return count or None
 
     def _elsewhere(self, model: str, name: str) -> str | None:
         """What a name of another tool is here, or why the model has no such stage."""
