@@ -28,7 +28,7 @@ ProcessRun = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 @pytest.hookimpl(tryfirst=True)  # before the marks choose
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts processes of its own is a tier of its own: it takes as long as all the rest of the command line."""
+    """What starts processes of its own is a tier of its own."""
     for item in items:
         if "run_process" in getattr(item, "fixturenames", ()):
             item.add_marker("processes")

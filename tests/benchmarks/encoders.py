@@ -3,7 +3,7 @@
     python -m tests.benchmarks.encoders [--runs 3]
 
 Each command runs in turn with plain transformers, each a process of its own, on random weights of BERT-base's shape
-(110 million parameters) and of a Marian of six layers (60 million). Decoding is compared with `generate` without a
+(110 million parameters) and of a Marian of six layers (75 million). Decoding is compared with `generate` without a
 cache, and with the pass over the result that follows it.
 """
 

@@ -28,6 +28,7 @@ from transformers import (
 import txinspect
 from tests.conftest import UPDATE_GOLDEN
 from tests.making.architectures import is_newest_tested, table
+from tests.making.hooks import seen_by_hooks
 from tests.making.models import (
     BUILT_FROM_PART,
     NOT_RUN,
@@ -46,7 +47,6 @@ from txinspect.anatomy.families import ADDS_UP, GATED_CONTEXTS, NO_SOFTMAX
 from txinspect.forward import capture, checking, rehearsal, wants
 from txinspect.forward.attention import calls
 from txinspect.forward.capture import CaughtTensor
-from txinspect.forward.values import first_tensor, hidden_states
 from txinspect.forward.wants import Plan, Want
 from txinspect.models import cost, partial
 from txinspect.models.quiet import quiet
@@ -198,29 +198,7 @@ def test_recording_leaves_the_logits_as_they_are(observed: Observed) -> None:
 
 
 def test_module_tensors_are_what_hooks_see(observed: Observed) -> None:
-    seen: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
-
-    def before(path: str) -> Callable[..., None]:
-        def hook(_module: Any, args: Any, kwargs: Any) -> None:
-            tensor = first_tensor(hidden_states(args, kwargs))
-            seen["input", path].extend([] if tensor is None else [tensor.clone()])
-
-        return hook
-
-    def after(path: str) -> Callable[..., None]:
-        def hook(_module: Any, _args: Any, output: Any) -> None:
-            tensor = first_tensor(output)
-            seen["output", path].extend([] if tensor is None else [tensor.clone()])
-
-        return hook
-
-    handles = []
-    for path, module in observed.model.named_modules():
-        handles.append(module.register_forward_pre_hook(before(path), with_kwargs=True))
-        handles.append(module.register_forward_hook(after(path)))
-    plain_logits(observed.model, observed.inputs)
-    for handle in handles:
-        handle.remove()
+    seen = seen_by_hooks(observed.model, lambda: plain_logits(observed.model, observed.inputs))
     compared = 0
     for supply in observed.architecture.supplies() + observed.architecture.module_supplies():
         if supply.available and supply.tap in ("input", "output") and supply.pick is None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import txinspect
+from tests.making.hooks import Seen, seen_by_hooks
 from tests.making.models import AUTO_CLASS, Task, buildable_types, save_tiny
 from txinspect import InspectError, ModelChoice
 from txinspect.anatomy import locating
@@ -28,7 +29,6 @@ from txinspect.anatomy.families import NO_SOFTMAX
 from txinspect.forward import capture, checking, rehearsal, wants
 from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.inputs import call, logits_of
-from txinspect.forward.values import first_tensor, hidden_states
 from txinspect.forward.wants import Plan, Want
 from txinspect.models import partial
 from txinspect.models.quiet import quiet
@@ -61,8 +61,6 @@ SAMPLED = ("yoso", "fnet", "reformer")
 
 NOT_REHEARSED = ("nllb-moe", "switch_transformers", "xmod")
 """Types whose code branches on what only weights can tell: their modules count by their place."""
-
-Seen = dict[tuple[str, str], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -164,29 +162,7 @@ def test_recording_leaves_the_logits_as_they_are(observed: Observed) -> None:
 
 
 def test_module_tensors_are_what_hooks_see(observed: Observed) -> None:
-    seen: Seen = defaultdict(list)
-
-    def before(path: str) -> Callable[..., None]:
-        def hook(_module: Any, args: Any, kwargs: Any) -> None:
-            tensor = first_tensor(hidden_states(args, kwargs))
-            seen["input", path].extend([] if tensor is None else [tensor.clone()])
-
-        return hook
-
-    def after(path: str) -> Callable[..., None]:
-        def hook(_module: Any, _args: Any, output: Any) -> None:
-            tensor = first_tensor(output)
-            seen["output", path].extend([] if tensor is None else [tensor.clone()])
-
-        return hook
-
-    handles = []
-    for path, module in observed.model.named_modules():
-        handles.append(module.register_forward_pre_hook(before(path), with_kwargs=True))
-        handles.append(module.register_forward_hook(after(path)))
-    plain_logits(observed.model, observed.inputs)
-    for handle in handles:
-        handle.remove()
+    seen = seen_by_hooks(observed.model, lambda: plain_logits(observed.model, observed.inputs))
     compared = 0
     for supply in observed.architecture.supplies() + observed.architecture.module_supplies():
         if not supply.available or supply.tap not in ("input", "output") or supply.pick is not None:

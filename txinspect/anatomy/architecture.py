@@ -122,7 +122,7 @@ class Stack:
                 for index in range(len(self.layers)):
                     for each in per_layer:
                         for found in self._inside(each, index):
-                            yield self._placed(replace(found, run=self.layers[index].run))
+                            yield self._placed(found, self.layers[index].run)
             elif not stage.per_layer and not stage.of_head:
                 yield from map(self._placed, self._outside(stage))
 
@@ -130,8 +130,8 @@ class Stack:
         """What runs once the positions are there."""
         return self.layers[0].first if self.layers else None
 
-    def _placed(self, supply: Supply) -> Supply:
-        return replace(supply, name=self.prefix + supply.name, stack=self.prefix)
+    def _placed(self, supply: Supply, run: int | None = None) -> Supply:
+        return replace(supply, name=self.prefix + supply.name, stack=self.prefix, run=run)
 
     def _outside(self, stage: Stage) -> Iterator[Supply]:
         name = stage.template

@@ -66,16 +66,17 @@ def plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
 
 def _stack(subject: Subject, query: AttnQuery) -> Stack:
     """The stack whose attention is asked for. Raises StageError where there is none, or no attention between two."""
-    architecture, name = subject.architecture, subject.source.name
-    if not subject.has_decoder and (query.cross or query.encoder):
-        asked = spelled("cross" if query.cross else "encoder", True)
-        raise StageError(f"{name!r} has one stack of layers, which attends to its own text: omit {asked}")
-    if query.cross and not any(layer.cross_attentions for layer in architecture.layers):
-        raise StageError(
-            f"{name!r} has no module that attends to the encoder's text alone: omit {spelled('cross', True)}, and see "
-            f"'txinspect stages'"
-        )
-    return architecture.stacks[0] if query.encoder else architecture.main
+    if query.encoder:
+        return words.encoder(subject, "encoder")
+    main = subject.architecture.main
+    if query.cross:
+        words.encoder(subject, "cross")
+        if not any(layer.cross_attentions for layer in main.layers):
+            raise StageError(
+                f"{subject.source.name!r} has no module that attends to the encoder's text alone: omit "
+                f"{spelled('cross', True)}, and see 'txinspect stages'"
+            )
+    return main
 
 
 def _folded(reasons: list[str]) -> tuple[str, ...]:

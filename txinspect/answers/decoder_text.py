@@ -47,28 +47,22 @@ def before_the_run(
     tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
     start = _start(subject, query, tokens)
     if query.decoder is not None:
-        return _with(text, tokens, [*start, *_ids(tokens, query.decoder)], query.decoder)
-    if subject.task.name != "seq2seq-lm":
-        return unless_generated(subject, query, text)
-    return _with(text, tokens, [*start, *start[-1:] * _most(subject, query)], "")
-
-
-def unless_generated(subject: Subject, query: PassQuery[Any], text: InputRecord) -> InputRecord:
-    """The text as it is where nothing is generated: without a text of its own, the decoder reads its start token alone.
-
-    One that fills masks or classifies reads the text itself behind it, as BART does (shift_tokens_right of
-    modeling_bart.py).
-    """
-    if not subject.has_decoder or query.decoder is not None:
-        return text
-    tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
+        return _with(text, tokens, [*start, *tokens.ids(query.decoder)], query.decoder)
     if reads_the_text(subject):
         return _with(text, tokens, [_start_id(subject), *text.input_ids[0][:-1]], text.text)
+    missing = _most(subject, query) if is_generated(subject, query) else 0
+    return _with(text, tokens, [*start, *start[-1:] * missing], "")
+
+
+def with_start_alone(subject: Subject, query: PassQuery[Any], text: InputRecord) -> InputRecord:
+    """The text where the decoder is not reached: it is given no more than what it begins with."""
+    tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
     return _with(text, tokens, _start(subject, query, tokens), "")
 
 
 def reads_the_text(subject: Subject) -> bool:
-    """Whether the decoder is given the encoder's text, too."""
+    """Whether the decoder is given the encoder's text, too, behind its start token, as a BART that fills masks or
+    classifies is (shift_tokens_right of modeling_bart.py)."""
     return subject.has_decoder and subject.task.name not in ("seq2seq-lm", "base")
 
 
@@ -97,10 +91,6 @@ def _start(subject: Subject, query: PassQuery[Any], tokens: Tokens) -> list[int]
         return [start]
     language = languages.found(subject.source, tokens, "tgt_lang", query.tgt_lang)
     return [language] if start in languages.languages(tokens).values() else [start, language]
-
-
-def _ids(tokens: Tokens, text: str) -> list[int]:
-    return [token.id for token in tokens.encode(text, False)]
 
 
 def _start_id(subject: Subject) -> int:

@@ -82,9 +82,7 @@ class _Reading:
         """The weights of the layers asked for; before each the values where they are weighed by them."""
         name, stack = subject.source.name, subject.architecture.main
         if query.encoder:
-            if not subject.has_decoder:
-                raise StageError(f"{name!r} has one stack of layers: omit {spelled('encoder', True)}")
-            stack = subject.architecture.stacks[0]
+            stack = words.encoder(subject, "encoder")
         elif query.random and subject.has_decoder:
             raise UsageError(
                 f"{spelled('random', True)} repeats tokens of the text that the encoder reads: add "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import exp, isfinite, log
+from math import log
 from typing import TYPE_CHECKING
 
 from txinspect.answers import labels, masks, words
@@ -253,7 +253,7 @@ class _Reading:
         return TextScoreRecord(
             tokens=len(logprobs),
             logprob=total,
-            perplexity=_exp(-total / len(logprobs)),
+            perplexity=predictions.perplexity(total, len(logprobs)),
             bits_per_byte=-total / log(2) / size if size else None,
         )
 
@@ -266,10 +266,6 @@ def _is_given(query: LogitsQuery, name: str) -> bool:
 
 def _at(caught: CaughtTensor, position: int, token_id: int) -> list[Scored]:
     return predictions.scores(caught.tensor.whole()[0, position], [token_id])
-
-
-def _exp(value: float) -> float | None:
-    return exp(value) if isfinite(value) and value < 700 else None
 
 
 def _predicted(text: SentenceRecord) -> str:

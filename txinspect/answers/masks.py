@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import exp, isfinite
 
 from msgspec import structs
 
 from txinspect.commands.logits import MaskedTokenRecord, PseudoScoreRecord
 from txinspect.errors import InspectError, spelled
+from txinspect.measure.predictions import perplexity
 from txinspect.models import tokenizer
 from txinspect.models.subject import Subject
 from txinspect.models.tokenizer import Tokens
@@ -63,7 +63,4 @@ def pseudo_score(text: InputRecord, tokens: Tokens, mask: int, score: Score) -> 
     if not found:
         raise InspectError(f"the text has special tokens alone: {spelled('pll', True)} has nothing to mask")
     total = sum(each.logprob or 0.0 for each in found)
-    mean = -total / len(found)
-    return PseudoScoreRecord(
-        tokens=found, pll=total, pseudo_perplexity=exp(mean) if isfinite(mean) and mean < 700 else None
-    )
+    return PseudoScoreRecord(tokens=found, pll=total, pseudo_perplexity=perplexity(total, len(found)))

@@ -238,13 +238,10 @@ def prepare(
     _check_text(subject, parts[0].text, advice, given=query.ids is not None)
     with quiet():
         plan, used = _rehearsed(subject, parts[0].text, plan)
-    generates = (
-        decoder is None
-        and decoder_text.is_generated(subject, query)
-        and any(want.supply.stack != ENCODER for want in plan.wants)
-    )
-    if not generates and decoder is None:
-        text = decoder_text.unless_generated(subject, query, text)
+    made_here = decoder is None and decoder_text.is_generated(subject, query)
+    generates = made_here and any(want.supply.stack != ENCODER for want in plan.wants)
+    if made_here and not generates:
+        text = decoder_text.with_start_alone(subject, query, text)
         parts = windows(text, limit, query.window_step if not subject.has_decoder else None)
     if query.check or generates:  # a check runs the whole model, and so does what generates
         used = uses.whole(subject)

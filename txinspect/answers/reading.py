@@ -119,7 +119,7 @@ def _by_tokens(word: str, text: InputRecord, tokens: Tokens) -> list[int]:
     """The tokens that a word is by itself or behind a blank, where they stand one after another."""
     ids = [token.id for token in text.tokens]
     for form in (f" {word}", word):
-        own = [token.id for token in tokens.encode(form, False)]
+        own = tokens.ids(form)
         starts = [i for i in range(len(ids) - len(own) + 1) if own and ids[i : i + len(own)] == own]
         if starts:
             return [start + offset for start in starts for offset in range(len(own))]

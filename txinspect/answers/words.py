@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from txinspect.errors import InspectError, spelled
+from txinspect.errors import InspectError, StageError, spelled
 from txinspect.models.tokenizer import Tokens
 from txinspect.queries import Layers, from_start
 from txinspect.records import SentenceRecord
@@ -32,13 +31,23 @@ def whose(subject: Subject, stack: Stack) -> str:
     return f"{stack.prefix.rstrip('.')} of {subject.source.name}" if stack.prefix else subject.source.name
 
 
+def encoder(subject: Subject, asked: str) -> Stack:
+    """The encoder of a model that has a decoder, too. Raises StageError, about the option that asked, for any other."""
+    if not subject.has_decoder:
+        raise StageError(
+            f"{subject.source.name!r} has one stack of layers, which attends to its own text: omit "
+            f"{spelled(asked, True)}"
+        )
+    return subject.architecture.stacks[0]
+
+
 def target(tokens: Tokens, text: SentenceRecord, word: str, advice: str = "") -> int:
     """The id of the one token that a target is, behind the text or by itself.
 
     Raises InspectError for one that is several tokens; `advice` is what else can be done then.
     """
-    own = _ids(tokens, text.text)
-    together = _ids(tokens, text.text + word)
+    own = tokens.ids(text.text)
+    together = tokens.ids(text.text + word)
     if together[:-1] == own:
         return together[-1]
     alone = tokens.encode(word, False)
@@ -64,7 +73,3 @@ def check_logits(logits: Tensor, count: int, top_k: int) -> None:
         raise InspectError(
             f"{spelled('top_k')} {top_k} is more than the vocabulary has: give at most {logits.shape[2]}"
         )
-
-
-def _ids(tokens: Tokens, text: str) -> Sequence[int]:
-    return [token.id for token in tokens.encode(text, False)]

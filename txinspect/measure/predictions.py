@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import exp, isnan
+from math import exp, isfinite, isnan
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -85,6 +85,12 @@ def likeliest(logits: Tensor, count: int) -> list[int]:
     ids = (logits >= least).nonzero().flatten()
     ordered = ids[torch.sort(logits[ids], descending=True, stable=True).indices]
     return [int(each) for each in ordered[:count]]
+
+
+def perplexity(logprob: float, count: int) -> float | None:
+    """exp(-logprob / count), of `count` tokens; None where that is no number that can be written."""
+    mean = -logprob / count
+    return exp(mean) if isfinite(mean) and mean < 700 else None
 
 
 def _chunks(logits: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:

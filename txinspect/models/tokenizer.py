@@ -92,6 +92,10 @@ class Tokens:
     find: Callable[[str], int | None]
     """The id of a token as the vocabulary stores it; None for one that is not in it."""
 
+    def ids(self, text: str) -> list[int]:
+        """The ids of a text alone, without special tokens."""
+        return [token.id for token in self.encode(text, False)]
+
     def ordinary(self) -> list[int]:
         """The ids that stand for text of whole characters, without special ones."""
         return [each for each in range(self.size) if each not in self.special and isinstance(self.spell(each)[1], str)]
