@@ -408,6 +408,9 @@ class TextQuery(ModelQuery[ReportType]):
         check_strings("masks", self.masks)
         if self.ids == ():
             raise UsageError(f"{spelled('ids')} names none: give token ids such as 2,301,17")
+        below = [each for each in self.ids or () if each < 0]
+        if below:
+            raise UsageError(f"{spelled('ids')} {below[0]} is no token id: give 0 or more")
         if "" in self.masks:
             raise UsageError(f"{spelled('masks')} '' is empty: give a word of the text, or the index of a token")
         for name, other in (

@@ -114,6 +114,11 @@ class InputRecord(SentenceRecord, frozen=True, kw_only=True):
         """What the model's output is about: the decoder's text, or the only one."""
         return self.decoder or self
 
+    @property
+    def spoken(self) -> str:
+        """The words that the model's output follows: the decoder's, else those of the second text, or the only one."""
+        return self.main.text if self.decoder or self.pair is None else self.pair
+
     def read_by(self, stack: str) -> SentenceRecord:
         """The text of a stack, by the prefix of its stages' names."""
         return self.main if stack == "decoder." else self

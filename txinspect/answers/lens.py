@@ -101,7 +101,8 @@ class _Reading:
         mask = tokenizer.mask_id(subject.source, self.tokens) if subject.task.name == "masked-lm" else None
         if query.position is None and mask is not None:
             self.positions = [token.index for token in text.main.tokens if token.id == mask] or self.positions
-        self.targets = [words.target(self.tokens, text.main, each) for each in query.targets]
+        before = "" if subject.task.name == "masked-lm" else text.spoken
+        self.targets = [words.target(self.tokens, before, each) for each in query.targets]
         self.tail = Tail(subject.architecture.layers, inside=query.at != "output")
         return plan_of(subject.architecture, named(subject, ["logits"]).wants, (self.tail,))
 

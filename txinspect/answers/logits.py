@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import log
 from typing import TYPE_CHECKING
 
-from txinspect.answers import labels, masks, words
+from txinspect.answers import labels, masks, reading, words
 from txinspect.answers.observing import Running, observe
 from txinspect.answers.windows import Window, windows
 from txinspect.commands.logits import (
@@ -38,23 +38,25 @@ BOTH_WAYS = (
     "prediction of the next token, and the text has no score."
 )
 
+OVERLAP = "Windows of {step} tokens that are {step} apart overlap by one, which predicts the first of the next."
+
 
 def answer(query: LogitsQuery, notify: Notify) -> LogitsReport:
     """The report of `logits`."""
-    reading = _Reading(query)
-    observed = observe(query, notify, reading.plan, reading.look, then=reading.continue_on)
-    notes = observed.notes
-    if reading.both_ways and not reading.fills_masks and not reading.labels:
-        notes = [*observed.findings, BOTH_WAYS.format(name=observed.model.name), *notes[len(observed.findings) :]]
-    fields = observed.fields("logits") | {"notes": notes}
+    asked = _Reading(query)
+    observed = observe(query, notify, asked.plan, asked.look, then=asked.continue_on)
+    own, found = asked.notes, observed.findings
+    if asked.both_ways and not asked.fills_masks and not asked.labels:
+        own = [BOTH_WAYS.format(name=observed.model.name), *own]
+    fields = observed.fields("logits") | {"notes": [*found, *own, *observed.notes[len(found) :]]}
     return LogitsReport(
         **fields,
-        predictions=reading.records(),
-        text_score=reading.text_score(),
-        continuations=reading.continuations,
-        pseudo_score=reading.pseudo_score,
-        labels=reading.labels,
-        bidirectional=reading.both_ways,
+        predictions=asked.records(),
+        text_score=asked.text_score(),
+        continuations=asked.continuations,
+        pseudo_score=asked.pseudo_score,
+        labels=asked.labels,
+        bidirectional=asked.both_ways,
     )
 
 
@@ -84,6 +86,7 @@ class _Reading:
         self.pseudo_score: PseudoScoreRecord | None = None
         self.labels: list[LabelRecord] = []
         self.positions: dict[int, _Position] = {}
+        self.notes: list[str] = []
 
     def plan(self, subject: Subject, query: LogitsQuery, text: InputRecord) -> Plan:
         """The logits, and a row of attention that tells whether a token sees those after it."""
@@ -96,15 +99,19 @@ class _Reading:
         if query.pll:
             self.mask = masks.needed(subject.source, self.tokens)
         self.asked = self._positions(subject, query)
-        whole = subject.task.name == "causal-lm"
+        onwards = subject.task.name == "causal-lm"
+        before = "" if self.fills_masks else text.spoken  # a mask may stand anywhere, and nothing is known before it
         self.targets = [
             words.target(
-                *(self.tokens, self.text, each),
-                f", or score it whole with {spelled('continuations', (each,))}" if whole else "",
+                *(self.tokens, before, each),
+                f", or score it whole with {spelled('continuations', (each,))}" if onwards else "",
             )
             for each in query.targets
         ]
-        self.windows = iter(windows(text, context(subject), query.window_step))
+        parts = windows(text, context(subject), query.window_step)
+        if len(parts) > 1 and query.stride == len(parts[0].text.tokens):
+            self.notes = [OVERLAP.format(step=query.stride)]
+        self.windows = iter(parts)
         main = [each for each in subject.architecture.supplies() if each.stack == subject.architecture.main.prefix]
         first = next((each for each in main if each.name.endswith(".attention.weights") and each.available), None)
         if first is not None and len(self.text.tokens) > 1 and not self.both_ways:
@@ -182,32 +189,29 @@ class _Reading:
         return score
 
     def _continuation(self, running: Running, continuation: str) -> ContinuationRecord:
-        """Teacher forcing. Blanks at the prompt's end belong to the word that follows, as in the texts of training."""
-        prompt = self.text.text.rstrip(" ")
-        moved = self.text.text[len(prompt) :] + continuation
-        before = self.tokens.encode(prompt, self.query.special)
-        whole = tokenizer.as_input(prompt + moved, self.tokens.encode(prompt + moved, self.query.special))
-        ids, start = [token.id for token in whole.tokens], len(before)
-        if [token.id for token in before] != ids[:start] or start == len(ids) or not start:
+        """Teacher forcing, behind the tokens that were read."""
+        subject, query = running.subject, self.query
+        whole, start = reading.continued(query, subject.source, self.tokens, self.whole, continuation)
+        ids, limit = [token.id for token in whole.tokens], context(subject)
+        positions = subject.architecture.max_positions
+        if query.stride is None and positions is not None and len(ids) > positions:
             raise InspectError(
-                f"{spelled('continuations')} {continuation!r} cannot be told from the text: together they are other "
-                f"tokens than apart; begin it where a token begins, such as with a blank"
-            )
-        limit = running.subject.architecture.max_positions
-        if limit is not None and len(ids) > limit:
-            raise InspectError(
-                f"the text with {continuation!r} is {len(ids)} tokens long, but {running.subject.source.name!r} has "
-                f"{limit} positions: shorten one"
+                f"the text with {continuation!r} is {len(ids)} tokens long, but {subject.source.name!r} has "
+                f"{positions} positions: shorten one, or score it in windows by {spelled('stride')}"
             )
         scored: list[Scored] = []
         likeliest: list[int] = []
+        for window in windows(whole, limit, query.stride):
+            first = max(start, window.fresh) - window.begin  # in the window, what it is to predict first
+            following = ids[window.begin + first : window.begin + len(window.text.tokens)]
 
-        def receive(caught: CaughtTensor) -> None:
-            logits = caught.tensor.whole()[0, start - 1 : -1]
-            scored.extend(each for _, each in predictions.after_each(logits, ids[start:]) if each is not None)
-            likeliest.extend(predictions.likeliest(row, 1)[0] for row in logits)
+            def receive(caught: CaughtTensor, first: int = first, following: list[int] = following) -> None:
+                logits = caught.tensor.whole()[0, first - 1 : first - 1 + len(following)]
+                scored.extend(each for _, each in predictions.after_each(logits, following) if each is not None)
+                likeliest.extend(predictions.likeliest(row, 1)[0] for row in logits)
 
-        running.run(whole, named(running.subject, ["logits"]), receive)
+            if following:
+                running.run(window.text, named(subject, ["logits"]), receive)
         logprob = sum(each.logprob for each in scored)
         return ContinuationRecord(
             text=continuation,
@@ -249,13 +253,24 @@ class _Reading:
         if self.both_ways or not logprobs:
             return None
         total = sum(logprobs)
-        size = len(_predicted(self.text).encode())
+        size = self._predicted_bytes()
         return TextScoreRecord(
             tokens=len(logprobs),
             logprob=total,
             perplexity=predictions.perplexity(total, len(logprobs)),
             bits_per_byte=-total / log(2) / size if size else None,
         )
+
+    def _predicted_bytes(self) -> int:
+        """Bytes of the text that is predicted: all but what its first token stands for; none where words are masked."""
+        if self.query.masks and self.whole.decoder is None:
+            return 0
+        first, *others = self.text.tokens
+        if any(token.start is not None for token in self.text.tokens):
+            return len((self.text.text[first.end or 0 :] + (self.whole.pair or "")).encode())
+        if any(token.bytes for token in self.text.tokens):  # whole characters may not be in it
+            return sum(words.size(token) for token in others if not token.special)
+        return len(self.text.text.encode()) - len(self.tokens.decode([first.id]).encode())
 
 
 def _is_given(query: LogitsQuery, name: str) -> bool:
@@ -266,9 +281,3 @@ def _is_given(query: LogitsQuery, name: str) -> bool:
 
 def _at(caught: CaughtTensor, position: int, token_id: int) -> list[Scored]:
     return predictions.scores(caught.tensor.whole()[0, position], [token_id])
-
-
-def _predicted(text: SentenceRecord) -> str:
-    """The part of a text that is predicted: all but what its first token stands for."""
-    first = text.tokens[0]
-    return text.text[first.end or 0 :]

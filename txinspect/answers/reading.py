@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import structs
@@ -12,7 +14,7 @@ from txinspect.errors import InspectError, spelled
 from txinspect.models import chat, languages, tokenizer
 from txinspect.models.quiet import as_source_error
 from txinspect.models.tokenizer import Tokens, quoted
-from txinspect.queries import TextQuery
+from txinspect.queries import LESSON, TextQuery
 from txinspect.records import InputRecord, TokenRecord
 from txinspect.sources.source import Source
 
@@ -74,17 +76,63 @@ def _segments(
     return [found] if any(found) else None
 
 
+def continued(
+    query: TextQuery[Any], source: Source, tokens: Tokens, text: InputRecord, after: str
+) -> tuple[InputRecord, int]:
+    """The tokens that were read with those of another text after them, and the index of the first of these.
+
+    Blanks at a text's end belong to the word that follows, as in the texts of training; what the tokenizer puts after
+    every text, such as </s>, ends none that goes on. Ids and conversations stay as they are, to the last blank.
+
+    Raises InspectError for what cannot be told from a text: together they are other tokens than apart.
+    """
+    last = text.text if text.pair is None else text.pair
+    given = query.ids is not None or query.chat
+    before = last if given else last.rstrip(" ")
+    if before != last:
+        replace = dataclasses.replace
+        text = encode(replace(query, text=before) if text.pair is None else replace(query, pair=before), source)
+    ending = _ending(tokens, paired=text.pair is not None) if query.special and not given else 0
+    kept = len(text.tokens) - ending
+    following = tokens.after(before, last[len(before) :] + after)
+    if following is None and given:
+        following = tokens.ids(after)
+    if not following or not kept:
+        raise InspectError(
+            f"{spelled('continuations')} {after!r} cannot be told from the text: together they are other tokens than "
+            f"apart; begin it where a token begins, such as with a blank"
+        )
+    added = [tokens.record(each, kept + index) for index, each in enumerate(following)]
+    whole = tokenizer.as_input(text.text + after, [*text.tokens[:kept], *added])
+    if text.segments is not None:
+        segments = text.segments[0][:kept]
+        whole = structs.replace(whole, segments=[[*segments, *segments[-1:] * len(added)]])
+    return whole, kept
+
+
+def _ending(tokens: Tokens, *, paired: bool) -> int:
+    """How many tokens the tokenizer puts after every text, or after a second one."""
+    own = tokens.ids(LESSON)
+    ids = [token.id for token in tokens.encode(LESSON, True, LESSON if paired else None)]
+    ends = range(len(ids), len(own) - 1, -1)
+    return next((len(ids) - end for end in ends if ids[end - len(own) : end] == own), 0)
+
+
 def _masked(query: TextQuery[Any], source: Source, text: InputRecord, tokens: Tokens) -> InputRecord:
     """The text with masks where the query asks for them."""
     if not query.masks:
         return text
     mask = masks.needed(source, tokens)
-    chosen = {index for asked in query.masks for index in _places(asked, text, tokens)}
+    texts = [text.text] if text.pair is None else [text.text, text.pair]
+    of = None if text.pair is None else tokens.sequences(text.text, query.special, text.pair)
+    chosen = {index for asked in query.masks for index in _places(asked, text, texts, of, tokens)}
     return masks.with_mask(text, tokens, mask, tuple(chosen))
 
 
-def _places(asked: str, text: InputRecord, tokens: Tokens) -> list[int]:
-    """The tokens of a word wherever it stands in the text, or the one of an index."""
+def _places(
+    asked: str, text: InputRecord, texts: Sequence[str], of: Sequence[int | None] | None, tokens: Tokens
+) -> list[int]:
+    """The tokens of a word wherever it stands in one of the texts that each token is `of`, or the one of an index."""
     count = len(text.tokens)
     if re.fullmatch(r"-?[0-9]{1,9}", asked):
         if not -count <= int(asked) < count:
@@ -96,7 +144,15 @@ def _places(asked: str, text: InputRecord, tokens: Tokens) -> list[int]:
             )
         return [token.index]
     placed = any(token.start is not None for token in text.tokens)  # tokenizers written in Python know no spans
-    found = _by_place(asked, text) if placed else _by_tokens(asked, text, tokens)
+    if not placed:
+        found = _by_tokens(asked, text, tokens)
+    else:
+        spans = [_spans(asked, each) for each in texts]
+        found = [
+            token.index
+            for token in text.tokens
+            if any(_is_within(token, *span) for span in spans[of[token.index] or 0 if of else 0])
+        ]
     if not found:
         raise InspectError(
             f"{spelled('masks')} {asked!r} is no word of the text: give one of it as it is written, or a token's index"
@@ -104,11 +160,22 @@ def _places(asked: str, text: InputRecord, tokens: Tokens) -> list[int]:
     return found
 
 
-def _by_place(word: str, text: InputRecord) -> list[int]:
-    """The tokens whose characters are a word's: as it is written, not a part of a longer one."""
-    whole = rf"(?<!\w){re.escape(word)}(?!\w)"
-    spans = [match.span() for match in re.finditer(whole, text.text)]
-    return [token.index for token in text.tokens if any(_is_within(token, start, end) for start, end in spans)]
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U0001b000-\U0001b16f\U00020000-\U0003ffff"
+)
+"""Characters of scripts that put no blanks between words: Thai, Lao, Burmese, Khmer, Tai, kana, Chinese characters."""
+
+_LETTER = rf"(?:(?![{_UNSPACED}])\w)"
+"""What a word ends at where there is none of it: a letter of a script with blanks, a digit, an underscore."""
+
+
+def _spans(word: str, text: str) -> list[tuple[int, int]]:
+    """Where a word stands in a text: as it is written, and not as a part of a longer one, which shows where words have
+    blanks around them."""
+    before = rf"(?<!{_LETTER})" if re.match(_LETTER, word) else ""
+    after = rf"(?!{_LETTER})" if re.match(_LETTER, word[-1]) else ""
+    return [match.span() for match in re.finditer(f"{before}{re.escape(word)}{after}", text)]
 
 
 def _is_within(token: TokenRecord, start: int, end: int) -> bool:

@@ -24,11 +24,12 @@ def windows(text: InputRecord, limit: int | None, step: int | None) -> list[Wind
     """The text itself where it fits into `limit` positions; else windows of that length, `step` tokens apart.
 
     Each has `step` tokens that no window before it has, behind as much of the text as fits; the last may have fewer.
+    Windows overlap by one token at least, which predicts the first that is new.
     """
     count = len(text.tokens)
     if limit is None or step is None or count <= limit:
         return [Window(text, 0, 0)]
-    ends = [*range(limit, count, step), count]
+    ends = [*range(limit, count, min(step, limit - 1)), count]
     begins = [(end - limit, before) for end, before in zip(ends, [0, *ends], strict=False)]
     return [Window(_part(text, begin, begin + limit), begin, fresh) for begin, fresh in begins]
 

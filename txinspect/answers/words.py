@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from txinspect.errors import InspectError, StageError, spelled
 from txinspect.models.tokenizer import Tokens
 from txinspect.queries import Layers, from_start
-from txinspect.records import SentenceRecord
+from txinspect.records import SentenceRecord, TokenRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,20 +41,31 @@ def encoder(subject: Subject, asked: str) -> Stack:
     return subject.architecture.stacks[0]
 
 
-def target(tokens: Tokens, text: SentenceRecord, word: str, advice: str = "") -> int:
-    """The id of the one token that a target is, behind the text or by itself.
+def target(tokens: Tokens, text: str, word: str, advice: str = "") -> int:
+    """The id of the one token that a target is: after a text, by itself, or as the vocabulary stores it.
 
-    Raises InspectError for one that is several tokens; `advice` is what else can be done then.
+    Raises InspectError for one that is several tokens, or none of the vocabulary; `advice` is what else can be done.
     """
-    own = tokens.ids(text.text)
-    together = tokens.ids(text.text + word)
-    if together[:-1] == own:
-        return together[-1]
     alone = tokens.encode(word, False)
-    if len(alone) == 1:
-        return alone[0].id
+    for ids in (tokens.after(text, word), [each.id for each in alone]):
+        if ids and len(ids) == 1 and ids[0] != tokens.unknown:
+            return ids[0]
+    stored = tokens.find(word)
+    if stored is not None:
+        return stored
+    if any(each.id == tokens.unknown for each in alone):
+        known = ", ".join(str(each.token) for each in alone)
+        raise InspectError(
+            f"{spelled('targets')} {word!r} is no token of the vocabulary: the tokenizer makes {known} of it; give "
+            f"another{advice}"
+        )
     pieces = ", ".join(repr(token.text or token.token) for token in alone)
     raise InspectError(f"{spelled('targets')} {word!r} is {len(alone)} tokens, {pieces}: give one of them{advice}")
+
+
+def size(token: TokenRecord) -> int:
+    """Bytes that a token stands for, in UTF-8."""
+    return len(bytes.fromhex(token.bytes) if token.bytes else (token.text or "").encode())
 
 
 def spelling(tokens: Tokens, token_id: int) -> dict[str, Any]:

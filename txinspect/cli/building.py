@@ -111,8 +111,11 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
         fields |= dict.fromkeys(_from_width(line), door.width())
     if issubclass(line, TextQuery):
         typed = _taken(values, read_text)
-        instead = any(fields[name] not in (None, False) for name in line.instead_of_text)
-        given = Given(LESSON) if instead and not any(typed.values()) else read_text(**typed)
+        instead = next((name for name in line.instead_of_text if fields[name] not in (None, False)), None)
+        if instead is not None and any(each is not None for each in typed.values()):
+            what = "--file" if typed["file"] is not None else "a text"
+            raise UsageError(f"{what} and {spelled(instead)} cannot be combined: it stands in the text's place")
+        given = read_text(**typed) if instead is None else Given(LESSON)
         fields |= {"text": given.text, "special": not values.pop("no_special")}
         door.hint(given.hint, output)
     if not issubclass(line, ModelQuery):

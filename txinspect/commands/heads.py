@@ -71,6 +71,12 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
         if self.length < 2 or self.repeats < 2:
             name, value = ("length", self.length) if self.length < 2 else ("repeats", self.repeats)
             raise UsageError(f"{spelled(name)} {value} repeats nothing: give 2 or more")
+        read = ("ids", "pair", "masks", "chat", "src_lang")
+        others = [name for name in read if getattr(self, name) != getattr(HeadsQuery, name)]
+        if self.random and others:
+            raise UsageError(
+                f"{spelled(others[0])} and {spelled('random', True)} cannot be combined: it runs on random tokens"
+            )
         if self.random and self.text != LESSON:
             raise UsageError(f"a text and {spelled('random', True)} cannot be combined: it runs on random tokens")
         given = [name for name in _OF_RANDOM if getattr(self, name) != getattr(HeadsQuery, name)]

@@ -71,6 +71,10 @@ class Encode(Protocol):
 Segments = Callable[[str, bool, str], list[int]]
 """(text, whether to add special tokens, second text) → the segment of each token."""
 
+Sequences = Callable[[str, bool, str], list[int | None]]
+"""(text, whether to add special tokens, second text) → which of the two, 0 or 1, each token is of; None for what the
+tokenizer adds, and where it does not say."""
+
 Spell = Callable[[int], tuple[str | None, str | bytes | None]]
 """An id → the token as the vocabulary stores it, and its text, or its bytes where they are not whole characters; None
 for what is not in the vocabulary."""
@@ -82,6 +86,7 @@ class Tokens:
 
     encode: Encode
     segments: Segments
+    sequences: Sequences
     spell: Spell
     size: int
     """Ids, special ones among them."""
@@ -91,10 +96,17 @@ class Tokens:
     """The text that ids stand for, without special tokens."""
     find: Callable[[str], int | None]
     """The id of a token as the vocabulary stores it; None for one that is not in it."""
+    unknown: int | None
+    """The id that stands for what is not in the vocabulary; None where everything is."""
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text alone, without special tokens."""
         return [token.id for token in self.encode(text, False)]
+
+    def after(self, text: str, following: str) -> list[int] | None:
+        """The ids of a text that follows another one; None where together they are other tokens than apart."""
+        own, together = self.ids(text), self.ids(text + following)
+        return together[len(own) :] if together[: len(own)] == own and len(together) > len(own) else None
 
     def ordinary(self) -> list[int]:
         """The ids that stand for text of whole characters, without special ones."""
@@ -293,7 +305,8 @@ def _fast(backend: Tokenizer) -> Tokens:
     backend.no_truncation()
     backend.no_padding()
     added = backend.get_added_tokens_decoder()
-    decode = _decoder(backend)
+    state = json.loads(backend.to_str())
+    decode = _decoder(backend, state)
 
     def encode_fast(text: str, special: bool, pair: str | None = None) -> list[TokenRecord]:
         encoding = backend.encode(text, pair, add_special_tokens=special)
@@ -328,16 +341,28 @@ def _fast(backend: Tokenizer) -> Tokens:
     def segments_fast(text: str, special: bool, pair: str) -> list[int]:
         return list(backend.encode(text, pair, add_special_tokens=special).type_ids)
 
+    def sequences_fast(text: str, special: bool, pair: str) -> list[int | None]:
+        return list(backend.encode(text, pair, add_special_tokens=special).sequence_ids)
+
     special_ids = frozenset(id for id, token in added.items() if token.special)
     return Tokens(
-        encode_fast,
-        segments_fast,
-        spell_fast,
-        backend.get_vocab_size(),
-        special_ids,
-        backend.decode,
-        backend.token_to_id,
+        encode=encode_fast,
+        segments=segments_fast,
+        sequences=sequences_fast,
+        spell=spell_fast,
+        size=backend.get_vocab_size(),
+        special=special_ids,
+        decode=backend.decode,
+        find=backend.token_to_id,
+        unknown=_unknown(backend, state["model"]),
     )
+
+
+def _unknown(backend: Tokenizer, model: Mapping[str, Any]) -> int | None:
+    """The id of a model's unknown token: SentencePiece's unigrams name it by its id, the others by its text."""
+    token = model.get("unk_token")
+    found: int | None = backend.token_to_id(token) if isinstance(token, str) else model.get("unk_id")
+    return found
 
 
 def _slow(tokenizer: Any) -> Tokens:
@@ -373,8 +398,20 @@ def _slow(tokenizer: Any) -> Tokens:
         found = tokenizer.convert_tokens_to_ids(token)
         return found if isinstance(found, int) and tokenizer.convert_ids_to_tokens(found) == token else None
 
-    special_ids = frozenset(tokenizer.all_special_ids)
-    return Tokens(encode_slow, segments_slow, spell_slow, len(tokenizer), special_ids, decode_slow, find_slow)
+    def sequences_slow(text: str, special: bool, pair: str) -> list[int | None]:
+        return [None] * len(tokenizer(text, pair, add_special_tokens=special)["input_ids"])
+
+    return Tokens(
+        encode=encode_slow,
+        segments=segments_slow,
+        sequences=sequences_slow,
+        spell=spell_slow,
+        size=len(tokenizer),
+        special=frozenset(tokenizer.all_special_ids),
+        decode=decode_slow,
+        find=find_slow,
+        unknown=tokenizer.unk_token_id,
+    )
 
 
 def _whole(decoded: str) -> str | None:
@@ -382,12 +419,13 @@ def _whole(decoded: str) -> str | None:
     return None if not decoded or "\ufffd" in decoded else decoded
 
 
-def _decoder(backend: Tokenizer) -> Callable[[int, str], str | bytes]:
-    """What turns one token into its text, or into its bytes where they are not whole characters.
+def _decoder(backend: Tokenizer, state: Mapping[str, Any]) -> Callable[[int, str], str | bytes]:
+    """What turns one token into its text, or into its bytes where they are not whole characters; `state` is the
+    tokenizer as JSON.
 
     The decoder of a whole sequence does not do: it drops a leading space and replaces broken characters.
     """
-    kind = json.dumps(json.loads(backend.to_str()).get("decoder"), ensure_ascii=False)
+    kind = json.dumps(state.get("decoder"), ensure_ascii=False)
     if '"ByteLevel"' in kind:
         alphabet = _byte_level_alphabet()
         return lambda _id, token: _text_or_bytes(_bytes_of(token, alphabet))
