@@ -125,7 +125,8 @@ def test_a_conversation(tmp_path: Path, run_cli: Run) -> None:
     assert report.input.input_ids == [tokenizer(rendered, add_special_tokens=False)["input_ids"]]
     assert report.input.roles is not None
     said = ["".join(t.text or "" for t in report.input.tokens[r.start : r.end]) for r in report.input.roles]
-    assert [role.role for role in report.input.roles] == ["system", "user"]
+    assert [role.role for role in report.input.roles] == ["system", "user", "template"]
+    assert said[2] == "<|assistant|>"
     assert "Be kind." in said[0]
     assert "Hi" in said[1]
     assert "Hi" not in said[0]

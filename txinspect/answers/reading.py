@@ -26,7 +26,7 @@ def encode(query: TextQuery[Any], source: Source) -> InputRecord:
     """
     trusted = query.model.trust_remote_code
     if query.chat:
-        return _masked(query, source, chat.conversation(query, source), tokenizer.load(source, trusted))
+        return _masked(query, source, chat.read(query, source), tokenizer.load(source, trusted))
     tokens = languages.load(source, trusted, query.text, query.src_lang)
     if query.ids is not None:
         return _masked(query, source, _of_ids(query.ids, tokens), tokens)

@@ -4,89 +4,139 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import structs
 
 from txinspect.errors import InspectError, UsageError, spelled
-from txinspect.models import tokenizer
+from txinspect.models import speakers, tokenizer
 from txinspect.models.quiet import quiet
+from txinspect.models.speakers import Message, Span
+from txinspect.models.tokenizer import Tokens
 from txinspect.queries import TextQuery, shown
 from txinspect.records import InputRecord, RoleRecord
 from txinspect.sources.source import Source
 
-Message = dict[str, str]
+BESIDE = ("tools", "documents", "chat_template_kwargs")
+"""What an object of JSON may hold beside its messages: what a template reads beside them."""
 
 
-def conversation(query: TextQuery[Any], source: Source) -> InputRecord:
+@dataclass(frozen=True)
+class Conversation:
+    """What a chat template is given."""
+
+    messages: list[Message]
+    beside: dict[str, Any] = field(default_factory=dict)
+    """Tools, documents, and what else a template may ask for, such as enable_thinking."""
+
+
+def read(query: TextQuery[Any], source: Source) -> InputRecord:
     """The tokens of a conversation, and whose they are.
 
     The template is rendered, and tokenized without special tokens, which it holds itself. Raises InspectError for a
     tokenizer without a template, and for messages that the template refuses.
     """
     trusted = query.model.trust_remote_code
-    messages = messages_of(query)
+    given = conversation(query)
     whole: Any = tokenizer.load_tokenizer(source, source.tokenizer_folder(), trusted)
     if not whole.chat_template:
         raise InspectError(
             f"the tokenizer of {source.name!r} has no chat template: it was not made for conversations; omit "
             f"{spelled('chat', True)}"
         )
-    rendered = _rendered(whole, messages, source, answering=messages[-1]["role"] != "assistant")
+
+    def render(messages: list[Message], answering: bool) -> str:
+        try:
+            with quiet():
+                return str(
+                    whole.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering, **given.beside)
+                )
+        except Exception as error:
+            raise InspectError(
+                f"the chat template of {source.name!r} refuses these messages ({type(error).__name__}: {error})"
+            ) from error
+
+    answering = given.messages[-1]["role"] != "assistant"
+    rendered = render(given.messages, answering)
     tokens = tokenizer.load(source, trusted, rendered)
     text = tokenizer.as_input(rendered, tokens.encode(rendered, False))
-    starts = [_start(whole, messages, index, rendered, source) for index in range(len(messages))]
-    return structs.replace(text, roles=_roles(text, messages, starts))
+    spans = speakers.spans(render, given.messages, rendered, answering=answering)
+    return structs.replace(text, roles=_roles(text, tokens, spans))
 
 
-def messages_of(query: TextQuery[Any]) -> list[Message]:
+def conversation(query: TextQuery[Any]) -> Conversation:
     """The messages of a query: its own, or those in a text of JSON. Raises UsageError for JSON of another form."""
-    if re.match(r'\s*(\[|\{\s*"(role|content)"\s*:)', query.text):
-        try:
-            found = json.loads(query.text)
-        except ValueError as error:
+    found = _json(query.text)
+    if found is None:
+        given = (("system", query.system), ("user", query.user or query.text), ("assistant", query.assistant))
+        return Conversation([{"role": role, "content": content} for role, content in given if content is not None])
+    beside = {}
+    if isinstance(found, dict) and "messages" in found:
+        beside, found = {name: each for name, each in found.items() if name != "messages"}, found["messages"]
+    unknown = next((name for name in beside if name not in BESIDE), None)
+    if unknown is not None:
+        raise UsageError(f"no template reads {shown(unknown)} beside the messages: give messages, {', '.join(BESIDE)}")
+    options = beside.pop("chat_template_kwargs", None) or {}
+    if not isinstance(options, dict):
+        raise UsageError(f"chat_template_kwargs {shown(options)} is no object: give names and values")
+    if not isinstance(found, list):
+        raise UsageError(f"the messages are {shown(found)}: give a list of objects with role and content")
+    for each in found:
+        _check_message(each)
+    if not found:
+        raise UsageError("the messages are an empty list: give at least one")
+    return Conversation(found, {**options, **beside})
+
+
+def _json(text: str) -> Any:
+    """What a text of JSON holds that is meant as messages; None for any other text, be it in brackets.
+
+    Raises UsageError for messages that are not JSON.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        if re.match(r'\s*(\[\s*(\{|$)|\{\s*"(role|content|messages)"\s*:)', text):
             raise UsageError(f'the messages are not JSON ({error}): give [{{"role": …, "content": …}}, …]') from None
-        if not isinstance(found, list):
-            raise UsageError(f"the messages are {shown(found)}: give a list of objects with role and content")
-        for each in found:
-            if not isinstance(each, dict) or not all(isinstance(each.get(name), str) for name in ("role", "content")):
-                raise UsageError(f"the message {shown(each)} is not one: give a role and a content, both texts")
-        if not found:
-            raise UsageError("the messages are an empty list: give at least one")
-        return [{"role": each["role"], "content": each["content"]} for each in found]
-    given = (("system", query.system), ("user", query.user or query.text), ("assistant", query.assistant))
-    return [{"role": role, "content": content} for role, content in given if content is not None]
+        return None
+    meant = isinstance(found, list) or (isinstance(found, dict) and not found.keys().isdisjoint(_NAMES))
+    return found if meant else None
 
 
-def _rendered(whole: Any, messages: list[Message], source: Source, *, answering: bool) -> str:
-    try:
-        with quiet():
-            return str(whole.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering))
-    except Exception as error:
-        raise InspectError(
-            f"the chat template of {source.name!r} refuses these messages ({type(error).__name__}: {error})"
-        ) from error
+_NAMES = ("role", "content", "messages")
+"""Keys of a message, and of an object that holds several."""
 
 
-def _start(whole: Any, messages: list[Message], index: int, rendered: str, source: Source) -> int:
-    """Where a message begins in the whole: behind what the messages before it come to, where that is how it begins."""
-    try:
-        before = _rendered(whole, messages[:index], source, answering=False) if index else ""
-    except InspectError:  # some templates refuse a conversation that ends there
-        before = "\0"
-    if rendered.startswith(before):
-        return len(before)
-    return max(rendered.find(messages[index]["content"]), 0)
+def _check_message(message: Any) -> None:
+    """Raise UsageError for what is no message: it has a role, and says something or calls a tool."""
+    content = message.get("content") if isinstance(message, dict) else None
+    parts = content if isinstance(content, list) else []
+    says = isinstance(message, dict) and len(message) > 1 and isinstance(message.get("role"), str)
+    if not says or not isinstance(content, (str, list, type(None))):
+        raise UsageError(
+            f"the message {shown(message)} is not one: give a role, and a content that is a text, a list of parts, or "
+            f"null beside tool_calls"
+        )
+    for part in parts:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise UsageError(
+                f'the message has the part {shown(part)}, which is no text: give {{"type": "text", "text": …}}'
+            )
 
 
-def _roles(text: InputRecord, messages: list[Message], starts: list[int]) -> list[RoleRecord]:
-    """The tokens of each message: from its start to the next one's; the prompt of the answer is the assistant's."""
-    firsts = [
-        next((token.index for token in text.tokens if token.end is not None and token.end > start), len(text.tokens))
-        for start in starts
-    ]
-    ends = [*firsts[1:], len(text.tokens)]
-    return [
-        RoleRecord(role=message["role"], start=first, end=end)
-        for message, first, end in zip(messages, firsts, ends, strict=True)
-    ]
+def _roles(text: InputRecord, tokens: Tokens, spans: Sequence[Span]) -> list[RoleRecord]:
+    """The tokens of each span; one that stands in two is the first one's."""
+    ends, last = list[int](), 0
+    for token in text.tokens:
+        last = max(last, token.end or 0)
+        ends.append(last)
+
+    def index(place: int) -> int:
+        if not last:  # tokenizers written in Python know no spans
+            return min(len(tokens.ids(text.text[:place])), len(text.tokens)) if place else 0
+        return bisect_right(ends, place) if place < last else len(ends)
+
+    return [RoleRecord(role=each.role, start=index(each.start), end=index(each.end)) for each in spans]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
 from msgspec import structs
+from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from txinspect.records import InputRecord, ModelRecord, SentenceRecord
@@ -37,11 +40,41 @@ def model_line(model: ModelRecord) -> Text:
     return line
 
 
-def input_lines(input: InputRecord) -> list[Text]:
+def input_lines(input: InputRecord) -> list[RenderableType]:
     """What the model reads: the text, what is joined to it behind a bar, and the decoder's under it."""
     read = input.decoder  # a start token alone is none of its text
+    if input.roles is not None:
+        turns = [(role, text if len(text) <= 200 else text[:199] + "…") for role, text in said(input)]
+        return [beside(turns, TURNS, "message"), Text(counted(len(input.tokens), "token"), style="dim")]
     joined = input if input.pair is None else structs.replace(input, text=f"{input.text} | {input.pair}")
     return [_sentence(joined), *([_sentence(read, "→ ")] if read and len(read.tokens) > 1 else [])]
+
+
+def said(input: InputRecord) -> list[tuple[str, str]]:
+    """A conversation as it was rendered: who says what, one after the other."""
+    tokens, turns = input.tokens, []
+    for role in input.roles or ():
+        own = tokens[role.start : role.end]
+        placed = [token for token in own if token.start is not None and token.end is not None]
+        text = input.text[placed[0].start : placed[-1].end] if placed else "".join(token.text or "" for token in own)
+        turns.append((role.role, text))
+    return turns
+
+
+TURNS = 3
+"""Messages of each end of a conversation that are shown above numbers."""
+
+
+def beside(rows: Sequence[tuple[str, str]], most: int, what: str) -> Table:
+    """Texts, who says them beside; of more than twice `most` both ends, and how many of `what` are in between."""
+    grid = Table.grid("", "", padding=(0, 2))
+    left_out = max(0, len(rows) - 2 * most)
+    for index, (role, text) in enumerate(rows):
+        if left_out and index == most:
+            grid.add_row("", Text(f"… {counted(left_out, what)} in between", style="dim"))
+        if not left_out or not most <= index < most + left_out:
+            grid.add_row(Text(visible(role), style="dim"), Text(visible(text), style="italic"))
+    return grid
 
 
 def _sentence(input: SentenceRecord, before: str = "") -> Text:

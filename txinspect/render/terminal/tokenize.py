@@ -9,6 +9,7 @@ from txinspect.commands.tokenize import TokenizeReport
 from txinspect.records import InputRecord, TokenRecord
 from txinspect.render.terminal.frame import frame
 from txinspect.render.terminal.glyphs import plain, token_text
+from txinspect.render.terminal.heading import beside, said
 from txinspect.wording import counted
 
 ENDS = 5_000
@@ -24,8 +25,8 @@ def draw(report: TokenizeReport, console: Console) -> RenderableType:
     table.add_column("text")
     table.add_column("characters", justify="right", no_wrap=True)
     table.add_column("special", no_wrap=True)
-    beside = _beside(report.input)
-    for name in beside:
+    facts = _beside(report.input)
+    for name in facts:
         table.add_column(name, no_wrap=True)
     tokens = report.input.tokens
     left_out = len(tokens) - 2 * ENDS if len(tokens) > 2 * ENDS else 0
@@ -39,10 +40,20 @@ def draw(report: TokenizeReport, console: Console) -> RenderableType:
             Text(token_text(token), style="magenta" if token.text is None else "" if token.special else "green"),
             _span(token),
             "yes" if token.special else "",
-            *(values[token.index] for values in beside.values()),
+            *(values[token.index] for values in facts.values()),
             style="dim" if token.special else "",
         )
-    return Group(Text(), table, Text(), _summary(report.input))
+    return Group(*_conversation(report.input), Text(), table, Text(), _summary(report.input))
+
+
+def _conversation(input: InputRecord) -> list[RenderableType]:
+    """The text that a template made of messages, line by line, who says it beside."""
+    lines = [
+        (role if index == 0 else "", line)
+        for role, text in said(input)
+        for index, line in enumerate(text.removesuffix("\n").split("\n"))
+    ]
+    return [Text(), beside(lines, ENDS, "line")] if lines else []
 
 
 def _beside(input: InputRecord) -> dict[str, list[str]]:
