@@ -422,6 +422,11 @@ class TextQuery(ModelQuery[ReportType]):
         ):
             if getattr(self, name) and getattr(self, other):
                 raise UsageError(f"{spelled(name)} and {spelled(other)} cannot be combined: each says what is read")
+        if self.src_lang is not None and not self.special:
+            raise UsageError(
+                f"{spelled('src_lang')} and {spelled('special', False)} cannot be combined: the language is marked by "
+                f"a special token"
+            )
         if (self.ids is not None or self.user is not None) and self.text != LESSON:
             instead = spelled("ids" if self.ids is not None else "user")
             raise UsageError(f"a text and {instead} cannot be combined: it stands in the text's place")

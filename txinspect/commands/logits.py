@@ -61,6 +61,12 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
         if self.pll and (self.continuations or self.stride):
             other = spelled("continuations" if self.continuations else "stride")
             raise UsageError(f"{spelled('pll', True)} and {other} cannot be combined: each token is masked by itself")
+        listed = [each for each in ("targets", "top_k") if getattr(self, each) != getattr(LogitsQuery, each)]
+        if self.pll and listed and self.position in (-1, (-1,)):
+            raise UsageError(
+                f"{spelled('pll', True)} and {spelled(listed[0])} cannot be combined: it lists nothing at a position; "
+                f"add {spelled('position')} for one"
+            )
         if self.stride is not None and self.stride < 1:
             raise UsageError(f"{spelled('stride')} {self.stride} is no distance of windows: give 1 or more")
         for name, texts in (("targets", self.targets), ("continuations", self.continuations)):
