@@ -45,10 +45,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Tiny matrices are slower on two threads than on one when the cores are busy."""
+def threads() -> Iterator[None]:
+    """Tiny matrices are slower on two threads than on one when the cores are busy; TEST_THREADS asks for more, since
+    sums in another order have other last bits."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
     yield
     torch.set_num_threads(before)
 

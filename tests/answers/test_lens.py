@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,49 @@ def test_the_stream_after_attention_is_input_plus_attention(model_type: str, tmp
     probs = torch.softmax(logits[0].double(), -1)
     for cell in report.rows[0].cells:
         assert cell.top[0].prob == pytest.approx(float(probs[cell.position].max()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "norm", "settings"),
+    [
+        ("gemma2", "pre_feedforward_layernorm", {}),
+        ("gemma3_text", "pre_feedforward_layernorm", {}),
+        ("granite", "post_attention_layernorm", {"residual_multiplier": 0.3, "logits_scaling": 8.0}),
+    ],
+)
+def test_the_stream_that_the_second_norm_reads(
+    model_type: str, norm: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """With a norm behind attention, too, or a factor on what it adds."""
+    folder = save_tiny(model_type, tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    report = inspect(LensQuery(model=choice_of(folder), text="abc", at="attention"))
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    read: list[torch.Tensor] = []
+    for layer in model.model.layers:
+        getattr(layer, norm).register_forward_pre_hook(lambda _m, given: read.append(given[0].clone()))
+    with torch.no_grad():
+        model(torch.tensor(report.input.input_ids))
+        for row, stream in zip(report.rows, list(read), strict=False):
+            logits = model.lm_head(model.model.norm(stream))[0].double() / settings.get("logits_scaling", 1.0)
+            cap = getattr(model.config, "final_logit_softcapping", None)
+            probs = torch.softmax(cap * torch.tanh(logits / cap) if cap else logits, -1)
+            for cell in row.cells:
+                assert cell.top[0].prob == pytest.approx(float(probs[cell.position].max()), abs=1e-5)
+
+
+def choice_of(folder: Path) -> ModelChoice:
+    return ModelChoice(name=str(folder))
+
+
+def test_the_grid_stands_in_columns(run_cli: Run) -> None:
+    lines = run_cli("lens", PROMPT).stdout.splitlines()
+    first = next(index for index, line in enumerate(lines) if line.startswith("layer  "))
+    assert [line[6] for line in lines[first : first + 6]] == [" "] * 6
+    assert [len(line[:6].strip()) for line in lines[first : first + 6]] == [5, 6, 1, 1, 1, 1]
+    assert all(line[7] != " " for line in lines[first : first + 6])
 
 
 @pytest.mark.parametrize("model_type", ["falcon", "gptj"])

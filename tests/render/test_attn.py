@@ -192,3 +192,10 @@ def test_strongest_keys_are_listed_where_they_are_asked_for() -> None:
     assert "strongest keys of the last 12 of 30 queries" in chosen
     assert not re.search(r"^ *17 ␣w17", chosen.split("strongest keys")[1], re.MULTILINE)
     assert re.search(r"^ *18 ␣w18", chosen.split("strongest keys")[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_letters_on_colours_are_black_or_white(theme: Theme) -> None:
+    """Not what a terminal calls so: white is grey in many palettes."""
+    letters = {colours.on_colour("a", step / 20, theme).style.color for step in range(21)}  # type: ignore[union-attr]
+    assert {each.name for each in letters if each is not None} == {"#000000", "#ffffff"}

@@ -143,6 +143,8 @@ class _Comparison:
     changed: list[ChangedRecord] = field(default_factory=list)
     only_other: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    widths: str | None = None
+    """How wide each side's logits are, where that differs; in words."""
 
     def plan(self, subject: Subject, query: RunQuery, text: InputRecord) -> Plan:
         """What this side records."""
@@ -207,11 +209,13 @@ class _Comparison:
 
     def _compare(self, name: str, other: Tensor) -> None:
         this = self.this.get(name)
+        if this is not None and name == "logits" and this.shape[:-1] == other.shape[:-1]:
+            this, other = self._in_common(this, other)
         if this is None or this.shape != other.shape:
             self.only_other.append(name)
             return
         part = part_of(name.partition("#")[0])
-        is_weights = part == "attention.weights" and this.ndim == 4
+        is_weights = part in ("attention.weights", "cross_attention.weights") and this.ndim == 4
         apart = difference.difference(this, other)
         self.apart[name] = StageDiffRecord(
             name=name,
@@ -224,6 +228,20 @@ class _Comparison:
         )
         if name == "logits":
             self._compare_predictions(this, other)
+
+    def _in_common(self, this: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits of the tokens that both sides have, where a vocabulary grew, and a note of it."""
+        widths = this.shape[-1], other.shape[-1]
+        common = min(widths)
+        if widths[0] != widths[1]:
+            wider = max((this, other), key=lambda each: each.shape[-1])
+            beyond = int((wider.argmax(-1) >= common).sum())
+            self.widths = f"the logits are {widths[0]} and {widths[1]} wide"
+            self.notes.append(
+                f"{self.widths.capitalize()}: the {common} that both have are compared, as if there were no others; "
+                f"{beyond} of {wider[..., 0].numel()} times the likeliest is one of the others."
+            )
+        return this[..., :common], other[..., :common]
 
     def _compare_predictions(self, this: Tensor, other: Tensor) -> None:
         """Compare what the logits predict, where they are a prediction after each token."""
@@ -374,7 +392,7 @@ class _Comparison:
     def _finding(self, stages: Sequence[StageDiffRecord], first: str | None, tolerance: float) -> str:
         """Where the sides part, and what it changes."""
         if all(not each.max_abs and not each.nan for each in stages):
-            return "The two sides are equal to the last bit."
+            return f"The two sides are equal to the last bit{f' where both are: {self.widths}' if self.widths else ''}."
         where = f"No stage is farther apart than the tolerance, {tolerance:.2g}"
         if first is not None:
             stage = next(each for each in stages if each.name == first)

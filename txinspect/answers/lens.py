@@ -182,8 +182,9 @@ class _Reading:
         if between is None:
             name = self.running.subject.source.name
             raise StageError(
-                f"{spelled('at', self.query.at)} is not to be had in layer {layer} of {name!r}: its attention and MLP "
-                f"do not follow each other with a norm before each, so no stream lies between them; read its output"
+                f"{spelled('at', self.query.at)} is not to be had in layer {layer} of {name!r}: no module of it reads "
+                f"what attention adds to the stream before its MLP adds to it, so no stream lies between them; read "
+                f"its output"
             )
         return between if self.query.at == "attention" else self.tail.outputs(layer)
 

@@ -210,7 +210,10 @@ class DiffReport(ModelReport, frozen=True, kw_only=True):
     ]
     logits: Annotated[LogitsDiffRecord | None, doc("The predictions; null where logits were not compared.")]
     changed: Annotated[list[ChangedRecord], doc("Tokens after which the predictions differ.")]
-    only_this: Annotated[list[str], doc("Stages that the other side does not have, or in another shape.")]
+    only_this: Annotated[
+        list[str],
+        doc("Stages that the other side does not have, or in another shape; of logits what both have is compared."),
+    ]
     only_other: Annotated[list[str], doc("Stages that only the other side has.")]
     saved: Annotated[str | None, doc("The file that --save wrote, the other side's tensors with other. in front.")]
     replaced: Annotated[bool, doc("Whether --save wrote over a file that was there.")]

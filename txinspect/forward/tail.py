@@ -37,12 +37,14 @@ class Tail:
     read: dict[int, list[Tensor]] = field(default_factory=dict)
     """By layer: what its direct modules read, in their order."""
     added: dict[int, list[Tensor]] = field(default_factory=dict)
-    """By layer: what its attention added to the stream."""
+    """By layer: what its attention passed on."""
+    normed: dict[int, list[Tensor]] = field(default_factory=dict)
+    """By layer: what a direct module made of that, such as a norm behind attention."""
 
     @contextmanager
     def made(self, model: PreTrainedModel) -> Iterator[None]:
         """While open, what the layers pass on is remembered."""
-        self.passed, self.entered, self.read, self.added = {}, [], {}, {}
+        self.passed, self.entered, self.read, self.added, self.normed = {}, [], {}, {}, {}
         with ExitStack() as stack:
             first = model.get_submodule(self.layers[0].first)
             stack.callback(first.register_forward_pre_hook(self._keep_input, with_kwargs=True).remove)
@@ -81,22 +83,20 @@ class Tail:
         return logits if positions is None or spared else logits[:, list(positions)]
 
     def between(self, layer: int) -> Tensor | None:
-        """The stream after a layer's attention and before its MLP, which a norm reads; None where none does.
+        """The stream after a layer's attention and before its MLP, as a module of it reads it; None where none does.
 
-        So it is in sequential blocks with a norm before each part; where the two run side by side, or norms stand
-        behind them, there is no such stream.
+        What attention adds is what it passes on, or what a norm behind it makes of that (Gemma 2), times a factor
+        (Granite's residual_multiplier). Where attention and MLP run side by side there is no such stream.
         """
-        import torch
-
         before = self.outputs(layer - 1) if layer else self.entered[-1] if self.entered else None
         added = self.added.get(layer)
         if before is None or not added or any(each.shape != before.shape for each in added):
             return None
-        stream = before.double() + sum(each.double() for each in added)
-        near = 8 * torch.finfo(before.dtype).eps * float(stream.abs().max())
+        moved = [sum((each.double() for each in added[1:]), added[0].double())]
+        moved += [each.double() for each in self.normed.get(layer, ()) if each.shape == before.shape]
         # Some modules see their tokens in one row: (batch·seq, hidden).
-        own = [each.reshape(stream.shape) for each in self.read.get(layer, ()) if each.numel() == stream.numel()]
-        return next((each for each in own if float((each.double() - stream).abs().max()) <= near), None)
+        own = [each.reshape(before.shape) for each in self.read.get(layer, ()) if each.numel() == before.numel()]
+        return next((stream for way in moved for stream in own if _is_sum(stream, before, way)), None)
 
     @contextmanager
     def _inside(self, model: PreTrainedModel, index: int) -> Iterator[None]:
@@ -105,9 +105,23 @@ class Tail:
         with ExitStack() as stack:
             for child in model.get_submodule(layer.first).children():
                 stack.callback(child.register_forward_pre_hook(self._reader(index), with_kwargs=True).remove)
+                stack.callback(child.register_forward_hook(self._follower(index), with_kwargs=True).remove)
             for path in (*layer.attention_outputs, *layer.mixers):
                 stack.callback(model.get_submodule(path).register_forward_hook(self._adder(index)).remove)
             yield
+
+    def _follower(self, index: int) -> Callable[..., None]:
+        """Keeps what a module makes of what attention passed on."""
+        import torch
+
+        def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            read, made = first_tensor(hidden_states(args, kwargs)), first_tensor(output)
+            if read is None or made is None:
+                return
+            if any(each.shape == read.shape and torch.equal(each, read) for each in self.added.get(index, ())):
+                self.normed.setdefault(index, []).append(made.detach().clone())
+
+        return keep
 
     def _adder(self, index: int) -> Callable[..., None]:
         def keep(_module: nn.Module, _args: Any, output: Any) -> None:
@@ -159,6 +173,18 @@ class Tail:
                 stack.enter_context(patched(module, "forward", lambda *_, **__: _copied(next(ends))))
             stack.callback(module.register_forward_hook(replace).remove)
             yield
+
+
+def _is_sum(stream: Tensor, before: Tensor, moved: Tensor) -> bool:
+    """Whether a stream is what was there before it and what was moved into it, times any factor but 0."""
+    import torch
+
+    apart = stream.double() - before.double()
+    near = 8 * torch.finfo(before.dtype).eps * float(stream.double().abs().max())
+    factor = float((apart * moved).sum() / (moved * moved).sum().clamp(min=1e-300))
+    if float((apart - moved).abs().max()) <= near:
+        return True
+    return float(apart.abs().max()) > near and float((apart - factor * moved).abs().max()) <= near
 
 
 def _copied(value: Any) -> Any:

@@ -126,6 +126,7 @@ def dtype_name(source: Source, choice: ModelChoice, config: PretrainedConfig) ->
     if dtype is not None:
         return str(dtype).removeprefix("torch.")
     if source.path is not None:
-        stored = [headers.stored_dtype(file) for file in sorted(source.path.glob("model*.safetensors"))[:1]]
+        kinds = (source.named_weights or "model*.safetensors").removesuffix(".index.json")
+        stored = [headers.stored_dtype(file) for file in sorted(source.path.glob(kinds))[:1]]
         return next((name for name in stored if name), "float32")
     return "float32"

@@ -12,12 +12,9 @@ from txinspect.errors import SourceError
 from txinspect.queries import shown
 from txinspect.sources import torch_files
 from txinspect.sources.headers import StoredTensor, of_header, stored
-from txinspect.sources.names import INDEX_FILES, SAFETENSORS_FILES, TORCH_FILES
+from txinspect.sources.names import INDEX_FILES
 from txinspect.sources.source import Source
 from txinspect.wording import some_of
-
-_NAMES = SAFETENSORS_FILES + TORCH_FILES
-"""What transformers looks for, in its order."""
 
 _PICKLE = b"\x80"
 
@@ -49,10 +46,10 @@ def find(source: Source, choose: Choose | None = None) -> WeightFiles:
     if source.gguf_file:
         return WeightFiles(source.config_folder(), [source.config_folder() / source.gguf_file])
     folder = source.weights_folder()
-    index = first_file(folder)
-    if source.hub is None or index is None or index.name not in INDEX_FILES:
-        readable = index is None or index.name not in INDEX_FILES or _has_metadata(index)
-        return WeightFiles(folder, weight_files(folder, source.name), None if readable else index)
+    index = first_file(source, folder)
+    if source.hub is None or index is None or not _is_index(index):
+        readable = index is None or not _is_index(index) or _has_metadata(index)
+        return WeightFiles(folder, weight_files(source, folder), None if readable else index)
     weight_map = _weight_map(index)
     wanted = shards_of(weight_map, choose)
     folder = source.folder(tuple(wanted))
@@ -84,23 +81,29 @@ def write_index(found: WeightFiles, folder: Path) -> None:
     (folder / found.index.name).write_text(json.dumps({"metadata": {}, "weight_map": full}), encoding="utf-8")
 
 
-def weight_files(folder: Path, name: str) -> list[Path]:
-    """The weight files of a checkpoint, every one there and readable as what it claims to be.
+def weight_files(source: Source, folder: Path) -> list[Path]:
+    """The weight files of a checkpoint in a folder, every one there and readable as what it claims to be.
 
-    Raises SourceError, for the model called `name`, where there are none, a shard is missing or a file is damaged.
+    Raises SourceError where there are none, a shard is missing or a file is damaged.
     """
-    first = first_file(folder)
+    first = first_file(source, folder)
     if first is None:
-        raise SourceError(f"{name!r} has no weights: none of {', '.join(_NAMES)} is in {folder}")
-    files = _shards(first) if first.name.endswith(".index.json") else [first]
+        named = " (transformers_weights in its config.json)" if source.named_weights else ""
+        names = ", ".join(source.weight_names)
+        raise SourceError(f"{source.name!r} has no weights: none of {names}{named} is in {folder}")
+    files = _shards(first) if _is_index(first) else [first]
     for file in files:
         check_file(file)
     return files
 
 
-def first_file(folder: Path) -> Path | None:
-    """The weight file, or the index of shards, that transformers takes; None if there are no weights."""
-    return next((folder / file for file in _NAMES if opening.is_there(folder / file)), None)
+def first_file(source: Source, folder: Path) -> Path | None:
+    """The weight file in a folder, or the index of shards, that transformers takes; None if there are no weights."""
+    return next((folder / file for file in source.weight_names if opening.is_there(folder / file)), None)
+
+
+def _is_index(file: Path) -> bool:
+    return file.name.endswith(".index.json")
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ def offered(source: Source) -> WeightListing:
     if source.hub is None:
         here = find(source).files
         return WeightListing({str(file): file.stat().st_size for file in here}, stored(here), {}, {})
-    remote = source.hub.weights()
+    named = _named_shards(source)
+    remote = source.hub.weights(named)
     files = {str(file.path or file.name): file.size for file in remote}
     tensors = []
     for file in remote:
@@ -142,9 +146,23 @@ def offered(source: Source) -> WeightListing:
     return WeightListing(files, tensors, to_fetch, _weight_map(index) if index else {})
 
 
+def _named_shards(source: Source) -> list[str]:
+    """The files that config.json itself names, on the Hub, by their index where it names one; empty if it does not."""
+    named = source.named_weights
+    if named is None or not named.endswith(".index.json"):
+        return [] if named is None else [named]
+    index = source.folder((named,)) / named
+    if not opening.is_there(index):
+        raise SourceError(f"{source.name!r} has no file {named}, whose weights its config.json names: fetch it again")
+    return shards_of(_weight_map(index))
+
+
 def _index_of(files: list[str], source: Source) -> Path | None:
     """The index of weight files in shards on the Hub; None where they are one file."""
-    if not files or files[0] in _NAMES:
+    named = source.named_weights
+    if named is not None:
+        return source.folder((named,)) / named if named.endswith(".index.json") else None
+    if not files or files[0] in source.weight_names:
         return None
     name = INDEX_FILES[0] if files[0].endswith(".safetensors") else INDEX_FILES[1]
     index = source.folder((name,)) / name
@@ -156,8 +174,8 @@ def here(source: Source) -> list[Path]:
     folder = source.config_folder()
     if source.gguf_file:
         return [folder / source.gguf_file]
-    first = first_file(folder)
-    if first is None or not first.name.endswith(".index.json"):
+    first = first_file(source, folder)
+    if first is None or not _is_index(first):
         return [first] if first else []
     return [folder / shard for shard in shards_of(_weight_map(first)) if opening.is_there(folder / shard)]
 
@@ -182,8 +200,8 @@ def indexed(source: Source) -> list[str]:
     """The names of a checkpoint's tensors in shards, here or not; empty for one that is not in shards."""
     if source.gguf_file:
         return []
-    first = first_file(source.config_folder())
-    return list(_weight_map(first)) if first is not None and first.name in INDEX_FILES else []
+    first = first_file(source, source.config_folder())
+    return list(_weight_map(first)) if first is not None and _is_index(first) else []
 
 
 def _weight_map(index: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from txinspect import opening
 from txinspect.errors import SourceError, spelled
 from txinspect.sources.bundled_models import alternatives, bundled_models, cached_models, hub_cache
 from txinspect.sources.names import CONFIG_FILES
+from txinspect.wording import some_of
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,14 @@ class Repository:
         with _as_source_error(self):
             return sorted(HfApi().list_repo_files(self.id, revision=folder.name))
 
-    def weights(self) -> list[HubFile]:
-        """The weight files, without fetching any: safetensors where there are any, else pytorch_model.bin.
+    def weights(self, named: Sequence[str] = ()) -> list[HubFile]:
+        """The weight files, without fetching any: those `named`, else safetensors where there are any, else
+        pytorch_model.bin.
 
         Raises SourceError if there are none, the Hub cannot be reached, or offline where they are not in the cache.
         """
         folder = self.folder(CONFIG_FILES)
-        return _cached_weights(self, folder) if self.offline else _listed_weights(self, commit=folder.name)
+        return _cached_weights(self, folder, named) if self.offline else _listed_weights(self, named, folder.name)
 
 
 def offline_variable() -> str | None:
@@ -90,8 +92,9 @@ def offline_variable() -> str | None:
     return f"{name}={os.environ[name]}"
 
 
-def _cached_weights(repository: Repository, folder: Path) -> list[HubFile]:
-    here = [folder / name for name in _taken([path.name for path in folder.iterdir()])]
+def _cached_weights(repository: Repository, folder: Path, named: Sequence[str]) -> list[HubFile]:
+    names = [path.name for path in folder.iterdir()]
+    here = [folder / name for name in (named or _taken(names)) if name in names]
     if not here:
         raise SourceError(f"the weights of {repository.id!r} are not in the local cache, and {repository.to_go_online}")
     return [HubFile(path.name, opening.check(path, None), path, None) for path in here]
@@ -107,16 +110,17 @@ def _taken(names: Collection[str]) -> list[str]:
     return next((each for each in found if each), [])
 
 
-def _listed_weights(repository: Repository, commit: str) -> list[HubFile]:
+def _listed_weights(repository: Repository, named: Sequence[str], commit: str) -> list[HubFile]:
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     api = HfApi()
     with _as_source_error(repository):
         listed = api.model_info(repository.id, revision=commit, files_metadata=True).siblings or []
     sizes = {file.rfilename: file.size for file in listed}
-    names = _taken(list(sizes))
+    names = [name for name in named if name in sizes] if named else _taken(list(sizes))
     if not names:
-        raise SourceError(f"{repository.id!r} has no weights on the Hub: no model.safetensors and no pytorch_model.bin")
+        wanted = f"no {some_of(list(named))}" if named else "no model.safetensors and no pytorch_model.bin"
+        raise SourceError(f"{repository.id!r} has no weights on the Hub: {wanted}")
 
     def header_of(name: str) -> Callable[[], dict[str, Any]]:
         def fetch() -> dict[str, Any]:

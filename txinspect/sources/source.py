@@ -76,8 +76,38 @@ class Source:
         """The fast tokenizer that comes with a bundled model; None for any other model."""
         return self.path / "tokenizer.json" if self.kind == "bundled" and self.path is not None else None
 
+    @property
+    def named_weights(self) -> str | None:
+        """The weight file, or the index of shards, that config.json itself names and transformers takes before others;
+        None where it names none.
+
+        Raises SourceError for what is no safetensors file of the model's own (modeling_utils._get_resolved_checkpoint_
+        files).
+        """
+        config = self.config_folder() / "config.json"
+        if self.gguf_file or not opening.is_there(config):
+            return None
+        what = f"config.json of {self.name!r}"
+        named = opening.read_object(config, opening.SMALL, what).get("transformers_weights")
+        if named is None:
+            return None
+        if not isinstance(named, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors(\.index\.json)?", named):
+            raise SourceError(
+                f"{what} says transformers_weights is {shown(named)}: give the name of a file beside it that ends in "
+                f".safetensors or, for shards, in .safetensors.index.json; or take the key out"
+            )
+        return named
+
+    @property
+    def weight_names(self) -> tuple[str, ...]:
+        """What transformers looks for, in its order."""
+        named = self.named_weights
+        return SAFETENSORS_FILES + TORCH_FILES if named is None else (named,)
+
     def weights_folder(self) -> Path:
         """The folder that holds weights in one file, or the index of shards: safetensors where there are any."""
+        if self.named_weights is not None:
+            return self.folder(self.weight_names)
         folder = self.folder(SAFETENSORS_FILES)
         if self.hub is not None and not any((folder / name).is_file() for name in SAFETENSORS_FILES):
             folder = self.folder(TORCH_FILES)

@@ -64,9 +64,9 @@ def cell(part: float | None, width: int, theme: Theme | None) -> Text:
 
 
 def on_colour(text: str, part: float, theme: Theme) -> Text:
-    """Letters that can be read on the colour of a part between 0 and 1."""
+    """Letters that can be read on the colour of a part between 0 and 1: what a terminal calls white may be grey."""
     ground = colour(part, theme)
-    return Text(text, style=Style(color="black" if is_bright(ground) else "white", bgcolor=ground, bold=False))
+    return Text(text, style=Style(color="#000000" if is_bright(ground) else "#ffffff", bgcolor=ground, bold=False))
 
 
 def halves(upper: float | None, lower: float | None, theme: Theme) -> Text:

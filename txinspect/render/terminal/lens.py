@@ -17,8 +17,8 @@ from txinspect.wording import counted
 CELL = 10
 """Columns of a terminal for a cell of the grid."""
 
-LABEL = 6
-"""Columns for a layer's name."""
+LABEL = 7
+"""Columns for a layer's name and a blank."""
 
 LAYERS = 26
 """Layers in the grid at most."""
