@@ -17,7 +17,7 @@ _FILES = tuple(
     f"sentence_{each}_config.json"
     for each in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-"""What the encoder's settings are called: older releases had a name for each type. The first that says anything is it."""
+"""What the encoder's settings are called: older releases had a name for each type. The first with content is it."""
 
 _NEWER = {"model_args": "model_kwargs", "tokenizer_args": "processor_kwargs", "config_args": "config_kwargs"}
 """Older names of settings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -49,45 +50,42 @@ def recipe(source: Source) -> Recipe:
     place = modules.encoder(folder, source.name)
     if place and source.modules is None:  # else the model was loaded from there
         raise SourceError(
-            f"modules.json of {source.name!r} says that its encoder is in {place}, but a config.json is beside that, of "
-            f"another model: move it away, or omit {asked}"
+            f"modules.json of {source.name!r} says that its encoder is in {place}, but a config.json is beside that, "
+            f"of another model: move it away, or omit {asked}"
         )
+    found = modules.read(folder, source.name)
+    _check_kinds(source, [modules.kind(module) for module in found])
     ways: tuple[Pooling, ...] = ()
-    with_prompt = True
-    steps: list[Step] = []
-    for module in modules.read(folder, source.name):
+    with_prompt, steps = True, list[Step]()
+    for module in found:
         kind, own = modules.kind(module), folder / modules.place(module, source.name)
-        if kind in ("Transformer", "Pooling") and (ways or steps):
-            raise SourceError(
-                f"modules.json of {source.name!r} has a {kind} behind its pooling, which {asked} does not run: omit "
-                f"it, and take the last hidden states"
-            )
         if kind == "Pooling":
             ways, with_prompt = _ways(source, own / "config.json")
-        elif kind == "Normalize":
-            _check_names(source, own)
-            steps.append(Normalize())
-        elif kind == "Dense":
-            steps.append(_dense(source, own))
-        elif kind == "LayerNorm":
-            steps.append(_layer_norm(source, own))
-        elif kind not in ("Transformer", "Dropout"):  # dropout is of training alone
-            raise SourceError(
-                f"{source.name!r} has a module {kind} behind its encoder, which {asked} does not run: omit it, and "
-                f"take the last hidden states"
-            )
-        if steps and not ways:
-            raise SourceError(
-                f"modules.json of {source.name!r} has a {kind} before its pooling, which {asked} does not run: omit "
-                f"it, and take the last hidden states"
-            )
-    if not ways:
+        elif kind in _STEPS:
+            steps.append(_STEPS[kind](source, own))
+    settings = readings.settings(source.name, folder, folder / place)
+    return Recipe(settings.reading, ways, tuple(steps), with_prompt, settings.first, settings.notes)
+
+
+def _check_kinds(source: Source, kinds: list[str]) -> None:
+    """Raise SourceError for modules other than an encoder, a pooling, and behind it what is followed here."""
+    asked = spelled("pooled", True)
+    otherwise = f"which {asked} does not run: omit it, and take the last hidden states"
+    unknown = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Dropout", *_STEPS)]
+    if unknown:
+        raise SourceError(f"{source.name!r} has a module {unknown[0]} behind its encoder, {otherwise}")
+    if "Pooling" not in kinds:
         raise SourceError(f"modules.json of {source.name!r} names no pooling: omit {asked}")
-    found = readings.settings(source.name, folder, folder / place)
-    return Recipe(found.reading, ways, tuple(steps), with_prompt, found.first, found.notes)
+    at = kinds.index("Pooling")
+    for place, misplaced in (
+        ("before", [kind for kind in kinds[:at] if kind != "Transformer"]),
+        ("behind", [kind for kind in kinds[at + 1 :] if kind in ("Transformer", "Pooling")]),
+    ):
+        if misplaced:
+            raise SourceError(f"{source.name!r} has a module {misplaced[0]} {place} its pooling, {otherwise}")
 
 
-def _check_names(source: Source, folder: Path) -> dict[str, Any]:
+def _checked(source: Source, folder: Path) -> dict[str, Any]:
     """The config.json of a module behind the pooling; empty for none.
 
     Raises SourceError for a module that reads or makes another thing than the sentence's vector.
@@ -109,7 +107,7 @@ def _dense(source: Source, folder: Path) -> Dense:
     """A layer behind the pooling. Raises SourceError for one whose files do not say what it computes."""
     what = f"{folder.name} of {source.name!r}"
     opening.read_object(folder / "config.json", opening.SMALL, f"config.json in {what}")
-    config = _check_names(source, folder)
+    config = _checked(source, folder)
     if config.get("use_residual"):
         raise SourceError(
             f"{what} says use_residual is {shown(config['use_residual'])}, which is not followed here: omit "
@@ -144,6 +142,19 @@ def _weight(what: str, folder: Path, name: str, axes: int) -> tuple[Path, tuple[
         kind = "matrix" if axes == 2 else "vector"
         raise SourceError(f"{file.name} in {what} holds no {kind} {name}: fetch it again")
     return file, tuple(weight.shape)
+
+
+def _normalize(source: Source, folder: Path) -> Normalize:
+    _checked(source, folder)
+    return Normalize()
+
+
+_STEPS: dict[str, Callable[[Source, Path], Step]] = {
+    "Normalize": _normalize,
+    "Dense": _dense,
+    "LayerNorm": _layer_norm,
+}
+"""What may follow the pooling; a Dropout may, too: it is of training alone."""
 
 
 def numbers(step: Dense | LayerNorm) -> Numbers:
