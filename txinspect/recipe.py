@@ -62,8 +62,8 @@ class Reading:
     """Whether it is lowercased."""
     most: int | None = None
     """Tokens beyond which it is cut; None for those of the tokenizer or the model."""
-    most_name: str = "max_seq_length"
-    """The setting that says so."""
+    most_by: str = ""
+    """The setting that says so; "" for max_seq_length."""
     side: str | None = None
     """The side on which it is cut; None for the tokenizer's."""
 

@@ -44,18 +44,18 @@ def read(query: EmbedQuery, source: Source, recipe: Recipe) -> Read:
         return _as_it_is(given, as_is)
     whole = wanted.prompt + query.text
     text = given.lowered(whole)
-    changes = [f"the prompt {quoted(wanted.prompt)} ({wanted.prompt_name}) was put before the text"]
-    changes = changes if wanted.prompt else []
+    changes = [f"{_prompt(wanted)} was put before the text"] if wanted.prompt else []
     changes += ["the text was lowercased (do_lower_case)"] if text != whole else []
     masks = tuple(given.lowered(each) for each in query.masks)
     found = encode(replace(query, text=text, masks=masks), source)
     kept = given.cut(found)
     if len(kept.tokens) < len(found.tokens):
-        most, name = given.most
-        changes.append(f"{len(kept.tokens):,} of {counted(len(found.tokens), 'token')} were kept ({name} {most:,})")
+        last = ", the text's last ones," if given.tokenizer.truncation_side == "left" else ""
+        count = f"{len(kept.tokens):,} of {counted(len(found.tokens), 'token')}{last}"
+        changes.append(f"{count} were kept ({given.most_said})")
     if query.masks and (wanted.prompt or kept is not found):
         raise InspectError(
-            f"{spelled('masks')} and {spelled('pooled', True)} cannot be combined here, where {' and '.join(changes)}: "
+            f"{spelled('masks')} and {spelled('pooled', True)} cannot be combined here, where {_series(changes)}: "
             f"a mask's place would be another one; omit one of the two"
         )
     left_out = given.prompt_length() if wanted.prompt and not recipe.with_prompt else 0
@@ -64,7 +64,7 @@ def read(query: EmbedQuery, source: Source, recipe: Recipe) -> Read:
             f"the prompt of {source.name!r} alone is {counted(left_out, 'token')} long, and include_prompt is false: "
             f"no token is left to pool; omit {spelled('pooled', True)}"
         )
-    return Read(kept, left_out, (f"Before that {' and '.join(changes)}.",) if changes else ())
+    return Read(kept, left_out, (f"Before that {_series(changes)}.",) if changes else ())
 
 
 def _as_it_is(given: _Settings, name: str) -> Read:
@@ -73,18 +73,27 @@ def _as_it_is(given: _Settings, name: str) -> Read:
     Raises InspectError for more ids, or more of a conversation, than the encoder reads.
     """
     text, wanted = encode(given.query, given.source), given.reading
-    most, setting = given.most
+    most = given.most
     if most is not None and len(text.tokens) > most and name != "pair":
         raise InspectError(
-            f"{spelled(name)} gives {counted(len(text.tokens), 'token')}, more than the {most:,} of {setting} that "
-            f"{given.source.name!r} reads with {spelled('pooled', True)}: give at most {most:,}"
+            f"{spelled(name)} gives {counted(len(text.tokens), 'token')}, more than {given.source.name!r} reads with "
+            f"{spelled('pooled', True)} ({given.most_said}): give at most {most:,}"
         )
-    missing = [f"without the prompt {quoted(wanted.prompt)} ({wanted.prompt_name})"] if wanted.prompt else []
+    missing = [f"without {_prompt(wanted)}"] if wanted.prompt else []
     missing += ["not lowercased (do_lower_case)"] if wanted.lower else []
     if most is not None and len(text.tokens) > most:
-        missing.append(f"not cut after {counted(most, 'token')} ({setting})")
+        missing.append(f"not cut after {counted(most, 'token')} ({given.most_said})")
     what = {"ids": "The ids were", "chat": "The conversation was", "pair": "The pair was"}[name]
     return Read(text, notes=(f"{what} read as given: {', '.join(missing)}.",) if missing else ())
+
+
+def _prompt(reading: Reading) -> str:
+    return f"the prompt {quoted(reading.prompt)} (default_prompt_name {reading.prompt_name})"
+
+
+def _series(changes: list[str]) -> str:
+    *others, last = changes
+    return f"{', '.join(others)}, and {last}" if others else last
 
 
 @dataclass
@@ -105,21 +114,31 @@ class _Settings:
         return whole
 
     @cached_property
-    def most(self) -> tuple[int | None, str]:
-        """How many tokens the encoder reads at most, None for any number, and the setting that says so.
-
-        Without a setting of its own it is the tokenizer's, or the model's where that is less.
-        """
+    def _most(self) -> tuple[int | None, str]:
+        """How many tokens the encoder reads at most, None for any number, and the setting that says so."""
         if self.reading.most is not None:
-            return self.reading.most, self.reading.most_name
+            return self.reading.most, self.reading.most_by
         positions = getattr(load_config(self.source, self.query.model), "max_position_embeddings", None)
-        stated = {"model_max_length": self.tokenizer.model_max_length}
-        if isinstance(positions, int) and positions != -1:
+        stated = {"model_max_length of the tokenizer": self.tokenizer.model_max_length}
+        if isinstance(positions, int) and positions != -1:  # XLNet has -1 for any number
             stated["max_position_embeddings"] = positions
-        name = min(stated, key=lambda each: stated[each])
-        found = stated[name]
-        # What says nothing of it has a length of 10³⁰.
-        return (int(found) if found < 10**20 else None), f"max_seq_length, here {name},"
+        by = min(stated, key=lambda each: stated[each])
+        # A tokenizer that says nothing of it has a length of 10³⁰.
+        return (int(stated[by]) if stated[by] < 10**20 else None), by
+
+    @property
+    def most(self) -> int | None:
+        """How many tokens the encoder reads at most; None for any number.
+
+        Without a setting of its own it is the tokenizer's length, or the model's positions where those are fewer.
+        """
+        return self._most[0]
+
+    @property
+    def most_said(self) -> str:
+        """It in words."""
+        most, by = self._most
+        return f"max_seq_length {most}{f', by {by}' if by else ''}"
 
     def lowered(self, text: str) -> str:
         """A text in lower case where the settings ask for it, all but the special tokens in it.
@@ -138,7 +157,7 @@ class _Settings:
 
     def cut(self, text: InputRecord) -> InputRecord:
         """A text's tokens without those beyond the most: which ones, the tokenizer itself says."""
-        most, _ = self.most
+        most = self.most
         if most is None or len(text.tokens) <= most:
             return text
         ids = self._ids(text.text)
@@ -159,7 +178,7 @@ class _Settings:
 
     def _ids(self, text: str) -> list[int]:
         """What the tokenizer of transformers makes of a text, cut."""
-        most, _ = self.most
+        most = self.most
         options = {"truncation": "longest_first", "max_length": most} if most is not None else {}
         what = f"the tokenizer of {self.source.name!r} could not cut {quoted(text)}"
         with quiet(), as_source_error(what):

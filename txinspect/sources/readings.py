@@ -56,17 +56,17 @@ def settings(name: str, folder: Path, encoder: Path) -> Settings:
     what = f"{file} of {name!r}"
     _check_task(config, what)
     tokenizer, processing = _group(config, "processor_kwargs", what), _processing(config, what)
-    most_name, most = next(
+    most_by, most = next(
         (
-            (label, _positive(value, label, what))
-            for label, value in (
-                ("processing_kwargs max_length", processing.pop("max_length", None)),
-                ("tokenizer_args model_max_length", tokenizer.pop("model_max_length", None)),
-                ("max_seq_length", config.get("max_seq_length")),
+            (by, _positive(value, by or "max_seq_length", what))
+            for by, value in (
+                ("max_length of processing_kwargs", processing.pop("max_length", None)),
+                ("model_max_length of processor_kwargs", tokenizer.pop("model_max_length", None)),
+                ("", config.get("max_seq_length")),
             )
             if value is not None
         ),
-        ("max_seq_length", None),
+        ("", None),
     )
     side = tokenizer.pop("truncation_side", None)
     if side not in (None, "left", "right"):
@@ -83,7 +83,7 @@ def settings(name: str, folder: Path, encoder: Path) -> Settings:
     if lower not in (None, False, True):
         raise _unknown(what, "do_lower_case", lower, "it is true or false")
     notes = (f"{what} asks for {shown(rounding)}, {_BUT}: it changes how numbers are rounded.",) if rounding else ()
-    return Settings(Reading(prompt, prompt_name, bool(lower), most, most_name, side), first, notes)
+    return Settings(Reading(prompt, prompt_name, bool(lower), most, most_by, side), first, notes)
 
 
 def _of_model(name: str, folder: Path) -> tuple[str, str, int | None]:
