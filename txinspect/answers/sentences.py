@@ -46,8 +46,7 @@ def read(query: EmbedQuery, source: Source, recipe: Recipe) -> Read:
     text = given.lowered(whole)
     changes = [f"{_prompt(wanted)} was put before the text"] if wanted.prompt else []
     changes += ["the text was lowercased (do_lower_case)"] if text != whole else []
-    masks = tuple(given.lowered(each) for each in query.masks)
-    found = encode(replace(query, text=text, masks=masks), source)
+    found = encode(replace(query, text=text, masks=()), source)
     kept = given.cut(found)
     if len(kept.tokens) < len(found.tokens):
         last = ", the text's last ones," if given.tokenizer.truncation_side == "left" else ""
@@ -58,6 +57,8 @@ def read(query: EmbedQuery, source: Source, recipe: Recipe) -> Read:
             f"{spelled('masks')} and {spelled('pooled', True)} cannot be combined here, where {_series(changes)}: "
             f"a mask's place would be another one; omit one of the two"
         )
+    if query.masks:
+        kept = encode(replace(query, text=text, masks=tuple(map(given.lowered, query.masks))), source)
     left_out = given.prompt_length() if wanted.prompt and not recipe.with_prompt else 0
     if left_out >= len(kept.tokens):
         raise InspectError(
