@@ -431,7 +431,7 @@ def test_what_is_checked_and_saved_is_what_ran(make: Make, tmp_path: Path) -> No
     folder = make({}, sentence_bert_config={"max_seq_length": 8})
     report = embed(folder, "one two three", check=True, save=tmp_path / "saved.npz")
     assert report.checks
-    assert all(check.passed for check in report.checks)
+    assert all(check.passed is not False for check in report.checks)
     with np.load(tmp_path / "saved.npz") as saved:
         close(saved["pooled"][0], hidden(folder, "one tw").mean(0))
 
