@@ -344,7 +344,7 @@ def sentence_files(encoder: Mapping[str, bytes], inner: str = "") -> dict[str, b
         "1_Pooling/config.json": {"pooling_mode": "mean", "include_prompt": False},
         "config_sentence_transformers.json": {"prompts": {"q": "Find: "}, "default_prompt_name": "q"},
     }
-    within = {"sentence_bert_config.json": b'{"max_seq_length": 8}', **encoder}
+    within = {"sentence_bert_config.json": b'{"max_seq_length": 12}', **encoder}
     files = {name: json.dumps(each).encode() for name, each in content.items()}
     return files | {f"{inner}/{name}" if inner else name: each for name, each in within.items()}
 
@@ -365,7 +365,7 @@ def test_a_sentence_encoder_on_the_hub(online: LoopbackHub, bert: Path, tmp_path
     found = report(run_cli(*asked, REPO))
     assert found["tensors"] == wanted["tensors"]
     assert found["notes"] == wanted["notes"]
-    assert "8 of " in found["notes"][-1]
+    assert "12 of " in found["notes"][-1]
     assert "'Find: '" in found["notes"][-1]
     assert report(run_cli(*asked, REPO, "--offline"))["tensors"] == wanted["tensors"]
 
@@ -391,14 +391,12 @@ def test_an_adapter_of_a_sentence_encoder(online: LoopbackHub, bert: Path, tmp_p
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": REPO}))
     online.add(REPO, files_of(bert))
-    tokenizer = {
-        name: each for name, each in files_of(bert).items() if name not in ("config.json", "model.safetensors")
-    }
+    tokenizer = {name: each for name, each in files_of(bert).items() if name.startswith("tokenizer")}
     online.add("team/adapter", sentence_files(files_of(tmp_path / "adapter") | tokenizer))
     found = report(run_cli("embed", "one two", "--pooled", "--json", "--values", "-m", "team/adapter"))
     text = "Find: one two"
-    ids = AutoTokenizer.from_pretrained(bert)(text, truncation=True, max_length=8)["input_ids"]
-    prompt = len(AutoTokenizer.from_pretrained(bert)("Find: ")["input_ids"])
+    ids = AutoTokenizer.from_pretrained(bert)(text, truncation=True, max_length=12)["input_ids"]
+    prompt = len(AutoTokenizer.from_pretrained(bert)("Find: ")["input_ids"]) - 1  # without its [SEP]
     with torch.no_grad():
         states = model.eval()(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0]
     assert found["tensors"][0]["values"][0] == pytest.approx(states[prompt:].mean(0).tolist(), abs=1e-5)
