@@ -27,6 +27,8 @@ from txinspect.records import TensorsReport
 
 Array = NDArray[np.float64]
 
+MEAN = {"pooling_mode": "mean"}
+
 PROMPT = {"prompts": {"search": "Find This: ", "none": ""}, "default_prompt_name": "search"}
 
 
@@ -106,7 +108,7 @@ def close(found: Array, wanted: Array) -> None:
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "camembert", "albert", "xlm_roberta", "xlnet"])
 def test_a_text_is_cut_at_max_seq_length(kind: str, make: Make) -> None:
     """By whichever name an older release gave the file; [SEP] is kept."""
-    folder = make({}, **{f"sentence_{kind}_config": {"max_seq_length": 8}})
+    folder = make(MEAN, **{f"sentence_{kind}_config": {"max_seq_length": 8}})
     report = embed(folder, "one two three")
     close(vector(report), hidden(folder, "one two", truncation=True, max_length=8).mean(0))
     assert [token.token for token in report.input.tokens] == ["[CLS]", *"oneĠtw", "[SEP]"]
@@ -116,7 +118,7 @@ def test_a_text_is_cut_at_max_seq_length(kind: str, make: Make) -> None:
 
 
 def test_without_a_setting_the_lesser_of_tokenizer_and_positions_counts(make: Make) -> None:
-    folder = make({}, sentence_bert_config={"max_seq_length": None})
+    folder = make(MEAN, sentence_bert_config={"max_seq_length": None})
     change(folder / "tokenizer_config.json", model_max_length=10**30)
     positions = json.loads((folder / "config.json").read_text())["max_position_embeddings"]
     report = embed(folder, "a" * 2 * positions)
@@ -137,7 +139,7 @@ def test_without_a_setting_the_lesser_of_tokenizer_and_positions_counts(make: Ma
     ],
 )
 def test_arguments_of_the_tokenizer(settings: dict[str, Any], kept: str, make: Make) -> None:
-    folder = make({}, sentence_bert_config=settings)
+    folder = make(MEAN, sentence_bert_config=settings)
     report = embed(folder, "abcdefghijkl")
     close(vector(report), hidden(folder, kept).mean(0))
     assert f"{len(kept) + 2} of 14 tokens" in report.notes[-1]
@@ -145,12 +147,12 @@ def test_arguments_of_the_tokenizer(settings: dict[str, Any], kept: str, make: M
 
 
 def test_a_text_far_beyond_the_positions_is_cut_as_any(make: Make) -> None:
-    folder = make({}, sentence_bert_config={"max_seq_length": 8})
+    folder = make(MEAN, sentence_bert_config={"max_seq_length": 8})
     close(vector(embed(folder, "ab" * 20_000)), hidden(folder, "ababab").mean(0))
 
 
 def test_a_text_is_lowercased_but_for_special_tokens(make: Make) -> None:
-    folder = make({}, sentence_bert_config={"do_lower_case": True})
+    folder = make(MEAN, sentence_bert_config={"do_lower_case": True})
     report = embed(folder, "OnE [SEP] ΟΔΟΣ")
     close(vector(report), hidden(folder, "one [SEP] οδοσ").mean(0))
     assert report.input.text == "one [SEP] οδοσ"
@@ -159,7 +161,7 @@ def test_a_text_is_lowercased_but_for_special_tokens(make: Make) -> None:
 
 
 def test_the_default_prompt_is_before_the_text(make: Make) -> None:
-    folder = make({}, config_sentence_transformers=PROMPT)
+    folder = make(MEAN, config_sentence_transformers=PROMPT)
     report = embed(folder, "one")
     close(vector(report), hidden(folder, "Find This: one").mean(0))
     assert report.input.text == "Find This: one"
@@ -172,7 +174,7 @@ def test_the_default_prompt_is_before_the_text(make: Make) -> None:
 
 @pytest.mark.parametrize("chosen", [None, "none", "query", "document"])
 def test_no_prompt_is_put_before_a_text(chosen: str | None, make: Make) -> None:
-    folder = make({}, config_sentence_transformers={**PROMPT, "default_prompt_name": chosen})
+    folder = make(MEAN, config_sentence_transformers={**PROMPT, "default_prompt_name": chosen})
     report = embed(folder, "one")
     close(vector(report), hidden(folder, "one").mean(0))
     assert report.notes[-1] == "Pooled as modules.json says: the mean over the tokens."
@@ -220,7 +222,7 @@ def test_ways_side_by_side_have_an_order(make: Make) -> None:
 
 
 def test_a_layer_norm_and_what_dropout_does_not_do(make: Make) -> None:
-    folder = make({}, "Dropout", "LayerNorm", "Normalize", config_sentence_transformers={"truncate_dim": 10})
+    folder = make(MEAN, "Dropout", "LayerNorm", "Normalize", config_sentence_transformers={"truncate_dim": 10})
     weight, bias = torch.randn(64), torch.randn(64)
     save_file({"norm.weight": weight, "norm.bias": bias}, folder / "3_LayerNorm" / "model.safetensors")
     mean = hidden(folder, "one two").mean(0)
@@ -231,7 +233,7 @@ def test_a_layer_norm_and_what_dropout_does_not_do(make: Make) -> None:
 
 
 def test_a_dense_layer_has_tanh_where_it_names_none(make: Make) -> None:
-    folder = make({}, "Dense")
+    folder = make(MEAN, "Dense")
     write(folder / "2_Dense" / "config.json", {"in_features": 64, "out_features": 8})
     weight = torch.randn(8, 64) / 8
     save_file({"linear.weight": weight}, folder / "2_Dense" / "model.safetensors")
@@ -245,7 +247,7 @@ def test_a_dense_layer_has_tanh_where_it_names_none(make: Make) -> None:
 def test_an_encoder_in_a_folder_of_its_own(make: Make) -> None:
     """The encoder's settings are beside it, the model's are not."""
     folder = make(
-        {}, inner="0_Transformer", sentence_bert_config={"max_seq_length": 8}, config_sentence_transformers=PROMPT
+        MEAN, inner="0_Transformer", sentence_bert_config={"max_seq_length": 8}, config_sentence_transformers=PROMPT
     )
     close(vector(embed(folder, "one two")), hidden(folder / "0_Transformer", "Find T").mean(0))
     plain = inspect(EmbedQuery(model=ModelChoice(name=str(folder)), text="one two"))
@@ -256,7 +258,7 @@ def test_an_encoder_in_a_folder_of_its_own(make: Make) -> None:
 
 
 def test_a_damaged_folder_of_an_encoder(make: Make) -> None:
-    folder = make({}, inner="0_Transformer")
+    folder = make(MEAN, inner="0_Transformer")
     modules = json.loads((folder / "modules.json").read_text())
     modules[0]["path"] = "../0_Transformer"
     write(folder / "modules.json", modules)
@@ -288,7 +290,7 @@ def test_a_damaged_folder_of_an_encoder(make: Make) -> None:
     ],
 )
 def test_settings_of_the_encoder(settings: dict[str, Any], says: str | None, make: Make) -> None:
-    folder = make({}, sentence_bert_config=settings)
+    folder = make(MEAN, sentence_bert_config=settings)
     if says is None:
         close(vector(embed(folder, "one")), hidden(folder, "one").mean(0))
         return
@@ -307,13 +309,13 @@ def test_settings_of_the_encoder(settings: dict[str, Any], says: str | None, mak
     ],
 )
 def test_settings_of_the_model(settings: dict[str, Any], says: str, make: Make) -> None:
-    folder = make({}, config_sentence_transformers=settings)
+    folder = make(MEAN, config_sentence_transformers=settings)
     with pytest.raises(SourceError, match=says):
         embed(folder, "one")
 
 
 def test_what_only_rounds_is_said(make: Make) -> None:
-    folder = make({}, sentence_bert_config={"model_args": {"torch_dtype": "float16"}})
+    folder = make(MEAN, sentence_bert_config={"model_args": {"torch_dtype": "float16"}})
     assert "asks for {'torch_dtype': 'float16'}, which is not followed here" in embed(folder, "one").notes[-2]
 
 
@@ -329,7 +331,7 @@ def test_what_only_rounds_is_said(make: Make) -> None:
     ],
 )
 def test_settings_of_other_modules(place: str, config: dict[str, Any], says: str, make: Make) -> None:
-    folder = make({}, "Dense", "Normalize")
+    folder = make(MEAN, "Dense", "Normalize")
     write(folder / "2_Dense" / "config.json", {})
     save_file({"linear.weight": torch.randn(8, 64)}, folder / "2_Dense" / "model.safetensors")
     write(folder / place / "config.json", config)
@@ -346,7 +348,7 @@ def test_settings_of_other_modules(place: str, config: dict[str, Any], says: str
     ],
 )
 def test_modules_in_another_order(kinds: tuple[str, ...], says: str, make: Make) -> None:
-    folder = make({})
+    folder = make(MEAN)
     modules = [{"path": "", "type": f"sentence_transformers.models.{kind}"} for kind in kinds]
     write(folder / "modules.json", modules)
     with pytest.raises(SourceError, match=says):
@@ -354,7 +356,7 @@ def test_modules_in_another_order(kinds: tuple[str, ...], says: str, make: Make)
 
 
 def test_a_module_of_code_of_its_own(make: Make) -> None:
-    folder = make({})
+    folder = make(MEAN)
     modules = json.loads((folder / "modules.json").read_text())
     modules[0]["type"] = "custom_st.Transformer"
     write(folder / "modules.json", modules)
@@ -363,7 +365,7 @@ def test_a_module_of_code_of_its_own(make: Make) -> None:
 
 
 def test_a_decoder_makes_no_sentence(make: Make) -> None:
-    folder = make({})
+    folder = make(MEAN)
     config = tiny_config("t5", "seq2seq-lm")
     kinds: tuple[Any, ...] = (transformers.T5ForConditionalGeneration, transformers.T5EncoderModel)
     for kind in kinds:
@@ -386,7 +388,7 @@ def test_a_decoder_makes_no_sentence(make: Make) -> None:
 
 def test_ids_are_read_as_they_are(make: Make) -> None:
     folder = make(
-        {"include_prompt": False},
+        {**MEAN, "include_prompt": False},
         config_sentence_transformers=PROMPT,
         sentence_bert_config={"max_seq_length": 6, "do_lower_case": True},
     )
@@ -402,14 +404,14 @@ def test_ids_are_read_as_they_are(make: Make) -> None:
 
 
 def test_a_pair_is_read_as_it_is(make: Make) -> None:
-    folder = make({}, sentence_bert_config={"max_seq_length": 6})
+    folder = make(MEAN, sentence_bert_config={"max_seq_length": 6})
     report = embed(folder, "one", pair="two")
     close(vector(report), hidden(folder, "one", text_pair="two").mean(0))
     assert report.notes[-1].endswith("The pair was read as given: not cut after 6 tokens (max_seq_length 6).")
 
 
 def test_masks_are_of_a_text_as_given(make: Make) -> None:
-    folder = make({}, sentence_bert_config={"max_seq_length": 8, "do_lower_case": True})
+    folder = make(MEAN, sentence_bert_config={"max_seq_length": 8, "do_lower_case": True})
     report = embed(folder, "A two", masks=("A",))
     close(vector(report), hidden(folder, "[MASK] two").mean(0))
     for masks in (("two",), ("2",), ("-2",)):
@@ -418,7 +420,7 @@ def test_masks_are_of_a_text_as_given(make: Make) -> None:
 
 
 def test_without_special_tokens(make: Make) -> None:
-    folder = make({}, sentence_bert_config={"max_seq_length": 6})
+    folder = make(MEAN, sentence_bert_config={"max_seq_length": 6})
     close(vector(embed(folder, "one two", special=False)), hidden(folder, "one tw", add_special_tokens=False).mean(0))
 
 
@@ -428,7 +430,7 @@ def test_a_language_is_not_chosen() -> None:
 
 
 def test_what_is_checked_and_saved_is_what_ran(make: Make, tmp_path: Path) -> None:
-    folder = make({}, sentence_bert_config={"max_seq_length": 8})
+    folder = make(MEAN, sentence_bert_config={"max_seq_length": 8})
     report = embed(folder, "one two three", check=True, save=tmp_path / "saved.npz")
     assert report.checks
     assert all(check.passed is not False for check in report.checks)
