@@ -489,6 +489,11 @@ class PassQuery(TextQuery[ReportType]):
         return "shorten the text"
 
     @property
+    def fits(self) -> bool:
+        """Whether the model has to have positions for the whole text."""
+        return True
+
+    @property
     def layers_asked(self) -> Layers:
         """The layers asked for, so that one the model does not have is known before anything is built."""
         return ()

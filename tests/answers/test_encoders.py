@@ -424,13 +424,18 @@ def test_pooling(flags: dict[str, Any], by_hand: Callable[[Any], Any], sentences
         ("{", "modules.json of .* is not JSON"),
         ("{}", "is no list of modules"),
         ("[]", "names no pooling"),
-        ('[{"type": "sentence_transformers.models.LayerNorm"}]', "has a module LayerNorm behind its encoder"),
-        ('[{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]', "config.json in 2_Dense of"),
+        ('[{"type": "sentence_transformers.models.WordWeights"}]', "has a module WordWeights behind its encoder"),
+        (
+            '[{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},'
+            ' {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]',
+            "config.json in 2_Dense of",
+        ),
         ('[{"type": "sentence_transformers.models.Pooling", "path": "../x"}]', "names a folder outside of it"),
     ],
 )
 def test_recipes_that_cannot_be_followed(modules: str, says: str, sentences: Path) -> None:
     (sentences / "modules.json").write_text(modules)
+    (sentences / "1_Pooling" / "config.json").write_text("{}")
     with pytest.raises(SourceError, match=says):
         inspect(EmbedQuery(model=choice(sentences), text="one", pooled=True))
 

@@ -19,6 +19,7 @@ from typer.testing import Result
 
 from tests.making.checkpoints import change_config, change_weights, sharded_bin, to_shards
 from tests.making.hub import BROKEN, GATED, PRIVATE, LoopbackHub, Refusal, files_of
+from tests.making.models import save_tiny
 from tests.making.strangers import gguf
 from txinspect.errors import SourceError, UsageError
 from txinspect.queries import ModelChoice
@@ -328,6 +329,78 @@ def test_an_adapter_alone_on_the_hub(online: LoopbackHub, opt: Path, tmp_path: P
     assert found["tensors"][0]["values"] == report(run_cli(*asked, tmp_path / "adapter"))["tensors"][0]["values"]
     assert found["tensors"][0]["values"] != report(run_cli(*asked, opt))["tensors"][0]["values"]
     assert report(run_cli(*asked, "team/adapter", "--offline"))["tensors"] == found["tensors"]
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    return save_tiny("bert", tmp_path / "bert", task="masked-lm")
+
+
+def sentence_files(encoder: Mapping[str, bytes], inner: str = "") -> dict[str, bytes]:
+    """A sentence-transformers model of an encoder's files, by default in its own folder."""
+    modules = [(inner, "Transformer"), ("1_Pooling", "Pooling")]
+    content: dict[str, Any] = {
+        "modules.json": [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in modules],
+        "1_Pooling/config.json": {"pooling_mode": "mean", "include_prompt": False},
+        "config_sentence_transformers.json": {"prompts": {"q": "Find: "}, "default_prompt_name": "q"},
+    }
+    within = {"sentence_bert_config.json": b'{"max_seq_length": 12}', **encoder}
+    files = {name: json.dumps(each).encode() for name, each in content.items()}
+    return files | {f"{inner}/{name}" if inner else name: each for name, each in within.items()}
+
+
+def in_folder(files: Mapping[str, bytes], folder: Path) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_a_sentence_encoder_on_the_hub(online: LoopbackHub, bert: Path, tmp_path: Path, run_cli: Run) -> None:
+    """What is beside the model is fetched with it."""
+    files = sentence_files(files_of(bert))
+    online.add(REPO, files)
+    asked = ("embed", "one two three four", "--pooled", "--json", "--values", "-m")
+    wanted = report(run_cli(*asked, in_folder(files, tmp_path / "local")))
+    found = report(run_cli(*asked, REPO))
+    assert found["tensors"] == wanted["tensors"]
+    assert found["notes"] == wanted["notes"]
+    assert "12 of " in found["notes"][-1]
+    assert "'Find: '" in found["notes"][-1]
+    assert report(run_cli(*asked, REPO, "--offline"))["tensors"] == wanted["tensors"]
+
+
+def test_an_encoder_in_a_folder_of_a_repository(online: LoopbackHub, bert: Path, tmp_path: Path, run_cli: Run) -> None:
+    files = sentence_files(files_of(bert), "0_Transformer")
+    online.add(REPO, files)
+    said = sentence(run_cli("embed", "hi", "-m", REPO, "--pooled"))
+    assert f"{REPO!r} on the Hub has its encoder in a folder of its own, 0_Transformer" in said
+    assert f"'hf download {REPO} --local-dir FOLDER'" in said
+    local = in_folder(files, tmp_path / "local")
+    assert report(run_cli("embed", "hi", "-m", local, "--pooled", "--json"))["tensors"][0]["name"] == "pooled"
+
+
+def test_an_adapter_of_a_sentence_encoder(online: LoopbackHub, bert: Path, tmp_path: Path, run_cli: Run) -> None:
+    """The modules are the adapter's, not those of its base."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    config = LoraConfig(r=2, target_modules=["query"], init_lora_weights=False)
+    model = get_peft_model(AutoModelForMaskedLM.from_pretrained(bert), config)
+    model.save_pretrained(str(tmp_path / "adapter"))
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": REPO}))
+    online.add(REPO, files_of(bert))
+    tokenizer = {name: each for name, each in files_of(bert).items() if name.startswith("tokenizer")}
+    online.add("team/adapter", sentence_files(files_of(tmp_path / "adapter") | tokenizer))
+    found = report(run_cli("embed", "one two", "--pooled", "--json", "--values", "-m", "team/adapter"))
+    text = "Find: one two"
+    ids = AutoTokenizer.from_pretrained(bert)(text, truncation=True, max_length=12)["input_ids"]
+    prompt = len(AutoTokenizer.from_pretrained(bert)("Find: ")["input_ids"]) - 1  # without its [SEP]
+    with torch.no_grad():
+        states = model.eval()(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0]
+    assert found["tensors"][0]["values"][0] == pytest.approx(states[prompt:].mean(0).tolist(), abs=1e-5)
+    assert "does not say how it pools" in sentence(run_cli("embed", "one", "--pooled", "-m", REPO))
 
 
 def test_gguf_files_alone_on_the_hub(online: LoopbackHub, model: Path, run_cli: Run) -> None:

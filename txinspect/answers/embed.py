@@ -6,17 +6,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from txinspect.anatomy.architecture import Supply
+from txinspect.answers import sentences
 from txinspect.answers.observing import observe
+from txinspect.answers.reading import encode
 from txinspect.commands.embed import EmbedQuery
+from txinspect.errors import InspectError, spelled
 from txinspect.forward.recorded import TensorBlocks
 from txinspect.forward.wants import Plan, Want, in_stacks, plan_of
 from txinspect.measure import pooling
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify
-from txinspect.recipe import Dense
+from txinspect.recipe import Normalize
 from txinspect.records import InputRecord, TensorsReport
 from txinspect.sources import recipes
-from txinspect.sources.source import resolve
+from txinspect.sources.source import Source, resolve
 
 if TYPE_CHECKING:
     from txinspect.forward.capture import CaughtTensor
@@ -30,16 +33,27 @@ def answer(query: EmbedQuery, notify: Notify) -> TensorsReport:
     if not query.pooled:
         return TensorsReport(**observe(query, notify, plan, token_rows=True).fields("embed"))
     recipe = recipes.recipe(resolve(query.model))
-    layers = [recipes.numbers(step) for step in recipe.steps if isinstance(step, Dense)]
+    layers = [recipes.numbers(step) for step in recipe.steps if not isinstance(step, Normalize)]
+    reads: list[sentences.Read] = []
+
+    def make_text(query: EmbedQuery, source: Source) -> InputRecord:
+        reads.append(sentences.read(query, source, recipe))
+        return reads[-1].text
 
     def pool(caught: CaughtTensor) -> CaughtTensor:
-        vector = pooling.pooled(caught.tensor.whole(), recipe, layers)
+        vector = pooling.pooled(caught.tensor.whole(), recipe, layers, reads[-1].left_out)
         supply = replace(caught.want.supply, name=POOLED, axes=("batch", "hidden"))
         return replace(caught, want=replace(caught.want, supply=supply), tensor=TensorBlocks.of(vector))
 
-    observed = observe(query, notify, plan, made=pool)
-    notes = [*observed.notes, recipe.sentence()]
+    observed = observe(query, notify, plan, made=pool, make_text=make_text)
+    pooled = " ".join((recipe.sentence(reads[-1].left_out), *reads[-1].notes))
+    notes = [*observed.notes, *recipe.notes, pooled]
     return TensorsReport(**observed.fields("embed") | {"notes": notes})
+
+
+def text(query: EmbedQuery, source: Source) -> InputRecord:
+    """What the model reads: of what is pooled, what the settings of a sentence encoder make of the text."""
+    return sentences.read(query, source, recipes.recipe(source)).text if query.pooled else encode(query, source)
 
 
 def plan(subject: Subject, query: EmbedQuery, text: InputRecord) -> Plan:
@@ -47,6 +61,12 @@ def plan(subject: Subject, query: EmbedQuery, text: InputRecord) -> Plan:
     if not query.pooled:
         return in_stacks(subject, "token_embeddings")
     recipes.recipe(subject.source)
+    if subject.has_decoder:
+        raise InspectError(
+            f"{subject.source.name!r} is built with a decoder, whose hidden states are no sentence's: "
+            f"{spelled('pooled', True)} needs an encoder alone, such as a T5EncoderModel, in its config.json's "
+            f"architectures; or omit it"
+        )
     model = subject.as_loaded
     base = model.base_model_prefix if subject.task.name != "base" else ""
     module = base if base and hasattr(model, base) else ""

@@ -273,7 +273,7 @@ def _check_size(query: PassQuery[Any], source: Source) -> None:
     """Raise InspectError for a text that is far too long for the model, before it is even tokenized."""
     positions = number(read_config(source), "max_position_embeddings")
     most = (positions or UNSTATED) * LONGEST_TOKENS
-    if query.window_step is None and len(query.text) > most:
+    if query.fits and query.window_step is None and len(query.text) > most:
         raise InspectError(
             f"the text has {len(query.text):,} characters, far more than {source.name!r} has positions"
             f"{f', {positions:,}' if positions else ''}: {query.too_long}"

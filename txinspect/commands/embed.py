@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from txinspect.commands.command import Command
+from txinspect.errors import UsageError, spelled
 from txinspect.queries import Option, TensorQuery
 from txinspect.records import TensorsReport
 
@@ -16,8 +17,23 @@ class EmbedQuery(TensorQuery[TensorsReport]):
 
     pooled: Annotated[
         bool,
-        Option("--pooled", "Of a sentence-transformers model: the sentence's vector, pooled as its modules.json says."),
+        Option(
+            "--pooled", "Of a sentence-transformers model: the sentence's vector, read and pooled as its files say."
+        ),
     ] = False
+
+    @property
+    def fits(self) -> bool:
+        """What is pooled is cut where it is too long."""
+        return not self.pooled
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pooled and self.src_lang is not None:
+            raise UsageError(
+                f"{spelled('pooled', True)} and {spelled('src_lang')} cannot be combined: a sentence encoder "
+                f"reads a text in the language that its tokenizer's files say; omit one of the two"
+            )
 
 
 COMMAND = Command(

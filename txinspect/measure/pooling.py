@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from txinspect.errors import InspectError
-from txinspect.recipe import Dense, Pooling, Recipe
+from txinspect.recipe import Dense, LayerNorm, Normalize, Pooling, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,54 +16,60 @@ if TYPE_CHECKING:
     Numbers = tuple[NDArray[np.float64], NDArray[np.float64] | None]
 
 
-def pooled(hidden: Tensor, recipe: Recipe, layers: Sequence[Numbers]) -> Tensor:
+def pooled(hidden: Tensor, recipe: Recipe, layers: Sequence[Numbers], left_out: int = 0) -> Tensor:
     """(batch, seq, hidden) → (batch, hidden), several ways side by side where the recipe has several.
 
-    `layers` are the numbers of the recipe's own, in their order: weight, (out, in), and bias, (out,) or None. Padding
-    is none of a text's tokens here, so that every token counts (models/Pooling.py of sentence-transformers).
+    `layers` are the numbers of the recipe's own, in their order: weight and bias, (out,) or None. The first `left_out`
+    tokens do not count. Padding is none of a text's tokens here, so that every other one does. Half precisions are
+    summed in float32, and rounded then (modules/pooling.py of sentence-transformers).
     """
     import torch
 
-    vector = torch.cat([_WAYS[way](hidden) for way in recipe.pooling], dim=-1)
+    summed = hidden.float() if hidden.dtype in (torch.float16, torch.bfloat16) else hidden
+    ways = [_WAYS[way](summed, left_out) for way in recipe.pooling]
+    vector = torch.cat(ways, dim=-1).to(hidden.dtype)
     numbers = iter(layers)
     for step in recipe.steps:
-        if isinstance(step, Dense):
-            vector = _through(vector, step, next(numbers))
-        else:
+        if isinstance(step, Normalize):
             vector = torch.nn.functional.normalize(vector, p=2, dim=1)
-    return vector
+        else:
+            vector = _through(vector, step, next(numbers))
+    return vector[:, : recipe.first]
 
 
-def _through(vector: Tensor, dense: Dense, numbers: Numbers) -> Tensor:
-    """(batch, in) → (batch, out) (models/Dense.py of sentence-transformers)."""
+def _through(vector: Tensor, step: Dense | LayerNorm, numbers: Numbers) -> Tensor:
+    """(batch, in) → (batch, out). Raises InspectError for a step of another width."""
     import torch
 
     weight, bias = (
         None if each is None else torch.from_numpy(each).to(vector.device, vector.dtype) for each in numbers
     )
     assert weight is not None
-    if weight.shape[1] != vector.shape[1]:
+    width = weight.shape[-1]
+    if width != vector.shape[1]:
         raise InspectError(
-            f"a layer behind the pooling reads {weight.shape[1]} numbers, but the pooled vector has {vector.shape[1]}: "
+            f"a layer behind the pooling reads {width} numbers, but the pooled vector has {vector.shape[1]}: "
             f"its files do not belong together"
         )
-    activation: Tensor = getattr(torch.nn, dense.activation)()(torch.nn.functional.linear(vector, weight, bias))
+    if isinstance(step, LayerNorm):
+        return torch.nn.functional.layer_norm(vector, (width,), weight, bias)
+    activation: Tensor = getattr(torch.nn, step.activation)()(torch.nn.functional.linear(vector, weight, bias))
     return activation
 
 
-def _weighted(hidden: Tensor) -> Tensor:
-    """Token i counts i times, from 1 (Muennighoff 2022, SGPT)."""
+def _weighted(hidden: Tensor, left_out: int) -> Tensor:
+    """Token i counts i times, from 1 (Muennighoff 2022, SGPT), those before it that do not count among them."""
     import torch
 
-    weights = torch.arange(1, hidden.shape[1] + 1, device=hidden.device, dtype=hidden.dtype)[None, :, None]
-    return (hidden * weights).sum(1) / weights.sum()
+    weights = torch.arange(1, hidden.shape[1] + 1, device=hidden.device, dtype=hidden.dtype)[None, left_out:, None]
+    return (hidden[:, left_out:] * weights).sum(1) / weights.sum()
 
 
-_WAYS: dict[Pooling, Callable[[Tensor], Tensor]] = {
-    "cls": lambda hidden: hidden[:, 0],
-    "mean": lambda hidden: hidden.mean(1),
-    "max": lambda hidden: hidden.max(1).values,
-    "mean_sqrt_len_tokens": lambda hidden: hidden.sum(1) / hidden.shape[1] ** 0.5,
+_WAYS: dict[Pooling, Callable[[Tensor, int], Tensor]] = {
+    "cls": lambda hidden, left_out: hidden[:, left_out],
+    "mean": lambda hidden, left_out: hidden[:, left_out:].mean(1),
+    "max": lambda hidden, left_out: hidden[:, left_out:].max(1).values,
+    "mean_sqrt_len_tokens": lambda hidden, left_out: hidden[:, left_out:].sum(1) / (hidden.shape[1] - left_out) ** 0.5,
     "weightedmean": _weighted,
-    "lasttoken": lambda hidden: hidden[:, -1],
+    "lasttoken": lambda hidden, _: hidden[:, -1],
 }

@@ -13,6 +13,7 @@ from typing import Literal
 from txinspect import opening
 from txinspect.errors import SourceError, UsageError, spelled
 from txinspect.queries import ModelChoice, shown
+from txinspect.sources import modules
 from txinspect.sources.adapter_checks import check_adapter
 from txinspect.sources.bundled_models import alternatives, bundled_folder, bundled_models
 from txinspect.sources.gguf_header import read_header
@@ -22,6 +23,7 @@ from txinspect.sources.names import (
     ADAPTER_FILES,
     CONFIG_FILES,
     SAFETENSORS_FILES,
+    SENTENCE_FILES,
     TAKEN_FILES,
     TOKENIZER_FILES,
     TORCH_FILES,
@@ -45,6 +47,8 @@ class Source:
     """The folder of a PEFT adapter that is applied to the model."""
     base: str | None = None
     """The name of the model that the adapter is applied to."""
+    modules: Path | None = None
+    """The folder of a sentence-transformers model whose encoder is in a folder of it, which `path` then is."""
 
     def folder(self, patterns: Sequence[str]) -> Path:
         """The local folder that holds the files these glob patterns name, fetched from the Hub if need be.
@@ -122,7 +126,9 @@ class Source:
 
     def owns(self, file: Path) -> bool:
         """Whether a path, all links followed, is a file of the model or of its adapter, or would be taken for one."""
-        folders = [folder for folder in (self.path, self.adapter) if folder is not None and folder.is_dir()]
+        folders = [
+            folder for folder in (self.path, self.adapter, self.modules) if folder is not None and folder.is_dir()
+        ]
         if any(fnmatch(file.name, kind) and file.parent == each.resolve() for each in folders for kind in TAKEN_FILES):
             return True
         own = [each for folder in folders for each in folder.iterdir() if not each.is_dir()]
@@ -167,7 +173,7 @@ def resolve(choice: ModelChoice) -> Source:
             f"into a folder of its own"
         )
     if path.is_dir():
-        return _adapted(choice, path) if is_adapter(path) else Source(name, "directory", path)
+        return _adapted(choice, path) if is_adapter(path) else _in_directory(name, path)
     if here:
         opening.check(path, None, repr(name))
         if is_gguf(path):
@@ -182,6 +188,12 @@ def resolve(choice: ModelChoice) -> Source:
     return _on_hub(choice, repository, file)
 
 
+def _in_directory(name: str, path: Path) -> Source:
+    """A folder of a model, or of a sentence-transformers model that has it in a folder of its own, such as 0_BERT."""
+    inner = "" if opening.is_there(path / "config.json") else modules.encoder(path, name)
+    return Source(name, "directory", path / inner, modules=path) if inner else Source(name, "directory", path)
+
+
 def _on_hub(choice: ModelChoice, repository: str, file: str) -> Source:
     """A repository on the Hub: of a model, of an adapter alone, or of .gguf files, of which `file` may name one."""
     offline_by = None if choice.offline else offline_variable()
@@ -189,8 +201,13 @@ def _on_hub(choice: ModelChoice, repository: str, file: str) -> Source:
     if not file:
         if (hub.folder(CONFIG_FILES) / "config.json").is_file():
             return Source(choice.name, "hub", None, hub)
-        if is_adapter(folder := hub.folder((ADAPTER_CONFIG, *ADAPTER_FILES, *TOKENIZER_FILES))):
+        if is_adapter(folder := hub.folder((ADAPTER_CONFIG, *ADAPTER_FILES, *TOKENIZER_FILES, *SENTENCE_FILES))):
             return _adapted(choice, folder)
+        if inner := modules.encoder(folder, choice.name):
+            raise SourceError(
+                f"{choice.name!r} on the Hub has its encoder in a folder of its own, {inner}, which is read from a "
+                f"local folder alone: fetch it with 'hf download {repository} --local-dir FOLDER', and give that folder"
+            )
         offered = [each for each in hub.names() if is_gguf(Path(each)) and "/" not in each]
         if not offered:
             return Source(choice.name, "hub", None, hub)  # whoever reads its config says that there is none
