@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import torch
 import typer
+from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
 from tests.making.checkpoints import VARIANTS, write_opt
+from tests.making.hub import LoopbackHub
 
 UPDATE_GOLDEN = os.environ.get("UPDATE_GOLDEN") == "1"
 """Whether to write expected outputs anew instead of comparing with them."""
@@ -79,6 +81,25 @@ def model(opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(opt, tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    """A Hub on 127.0.0.1."""
+    with LoopbackHub() as running:
+        yield running
+
+
+@pytest.fixture
+def online(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoopbackHub:
+    """The Hub of this process, with an empty cache: huggingface_hub reads its environment once, at import."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    monkeypatch.setenv("TXINSPECT_CACHE", str(tmp_path / "txinspect-cache"))
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return hub
 
 
 @pytest.fixture
