@@ -55,11 +55,6 @@ class Subject:
         """The id that its decoder begins with, where its config names one."""
         return next(iter(self._ids("decoder_start_token_id") or self._ids("bos_token_id")), None)
 
-    @property
-    def end_ids(self) -> list[int]:
-        """The ids that end what its decoder generates."""
-        return self._ids("eos_token_id")
-
     def _ids(self, field: str) -> list[int]:
         """The ids in a field of the config, or of its decoder's own."""
         for config in (self.config, getattr(self.config, "decoder", None)):
