@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -32,8 +34,31 @@ ProcessRun = Callable[..., "subprocess.CompletedProcess[bytes]"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts processes of its own is a tier of its own."""
     for item in items:
-        if "run_process" in getattr(item, "fixturenames", ()):
+        if isinstance(item, pytest.Function) and _starts_processes(item):
             item.add_marker("processes")
+
+
+_STARTING = {"subprocess", "Popen", "openpty", "run_process"}
+
+
+def _starts_processes(item: pytest.Function) -> bool:
+    """Whether a test, a fixture that it asks for, or a function of its module that it calls starts a process."""
+    names = _names(item.function)
+    called = {name: each for name, each in vars(item.module).items() if name in {*names, *item.fixturenames}}
+    return not _STARTING.isdisjoint({*names, *item.fixturenames, *itertools.chain(*map(_names, called.values()))})
+
+
+def _names(function: object) -> set[str]:
+    """The names that a function's code refers to, and those of functions within it."""
+    plain = getattr(function, "_get_wrapped_function", lambda: function)()  # a fixture's
+    code = getattr(getattr(plain, "__wrapped__", plain), "__code__", None)
+    inner = [code] if code is not None else []
+    found: set[str] = set()
+    while inner:
+        each = inner.pop()
+        found |= {*each.co_names, *each.co_freevars}
+        inner += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+    return found
 
 
 @pytest.fixture(autouse=True)
