@@ -30,8 +30,6 @@ from txinspect.inspecting import inspect
 from txinspect.queries import LESSON, ModelChoice, Query
 from txinspect.stages import stage_names
 
-pytestmark = pytest.mark.half
-
 TEXT = "naïve fox"
 
 

@@ -21,8 +21,6 @@ from txinspect.commands.tree import TreeQuery
 from txinspect.inspecting import inspect
 from txinspect.queries import ModelChoice
 
-pytestmark = pytest.mark.half
-
 Run = Callable[..., Result]
 
 

@@ -35,8 +35,6 @@ from txinspect.queries import LESSON, ModelChoice, TensorQuery
 from txinspect.records import LoadingRecord, TensorsReport
 from txinspect.sources.source import resolve
 
-pytestmark = pytest.mark.half
-
 LAYERS = 24
 
 PRECISIONS: dict[str, dict[str, Any]] = {
