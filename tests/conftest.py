@@ -71,6 +71,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def untried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tried in processes of its own, which would be started anew beside the test runner's threads; but by
+    the tests of just that, which ask for `tried`."""
+    if "tried" not in request.fixturenames:
+        monkeypatch.setattr("txinspect.models.trial.attempt", lambda *_: "well")
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of the test runner are none of ours: what is tried is forked."""
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def threads() -> Iterator[None]:
     """Tiny matrices are slower on two threads than on one when the cores are busy; TEST_THREADS asks for more, since

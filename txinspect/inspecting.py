@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from txinspect import answers
+from txinspect.errors import InspectError, first_line
 from txinspect.queries import Notify, Query, ReportType
 
 
@@ -12,5 +13,14 @@ def inspect(query: Query[ReportType], notify: Notify = lambda _: None) -> Report
     `notify` is told what is going on, such as 'loading opt-mini'. Raises InspectError, with one sentence, for what
     cannot be done, and TypeError for what is not a query.
     """
-    report: ReportType = answers.room(query).answer(query, notify)
+    try:
+        report: ReportType = answers.room(query).answer(query, notify)
+    except Exception:
+        raise
+    except BaseException as error:  # what pyo3 makes of a panic in Rust is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InspectError(
+            f"a library panicked over a file of the model, or over the text ({first_line(error)}): fetch the file again"
+        ) from error
     return report

@@ -10,13 +10,10 @@ import pytest
 
 from txinspect.models import trial
 
-pytestmark = pytest.mark.skipif(not trial.IS_SAFE, reason="nothing is tried here")
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads of the test runner are none of ours."""
-    monkeypatch.setattr("threading.active_count", lambda: 1)
+pytestmark = [
+    pytest.mark.skipif(not trial.IS_SAFE, reason="nothing is forked here"),
+    pytest.mark.usefixtures("tried"),
+]
 
 
 class PanicException(BaseException):

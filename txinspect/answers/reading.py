@@ -13,7 +13,7 @@ from txinspect.answers import masks
 from txinspect.errors import InspectError, spelled
 from txinspect.models import chat, languages, tokenizer
 from txinspect.models.quiet import as_source_error
-from txinspect.models.tokenizer import Tokens, quoted
+from txinspect.models.tokenizer import Text, Tokens, quoted
 from txinspect.queries import LESSON, TextQuery
 from txinspect.records import InputRecord, TokenRecord
 from txinspect.sources.source import Source
@@ -24,10 +24,10 @@ def encode(query: TextQuery[Any], source: Source) -> InputRecord:
 
     Raises InspectError for what yields no token, and SourceError for a tokenizer that cannot be loaded.
     """
-    trusted = query.model.trust_remote_code
+    trusted, texts = query.model.trust_remote_code, texts_of(query)
     if query.chat:
-        return _masked(query, source, chat.read(query, source), tokenizer.load(source, trusted))
-    tokens = languages.load(source, trusted, query.text, query.src_lang)
+        return _masked(query, source, chat.read(query, source), tokenizer.load(source, trusted, *texts))
+    tokens = languages.load(source, trusted, texts, query.src_lang)
     if query.ids is not None:
         return _masked(query, source, _of_ids(query.ids, tokens), tokens)
     with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {quoted(query.text)}"):
@@ -36,6 +36,15 @@ def encode(query: TextQuery[Any], source: Source) -> InputRecord:
             segments = _segments(query, source, tokens, text, query.pair)
             text = structs.replace(text, pair=query.pair, segments=segments)
     return _masked(query, source, text, tokens)
+
+
+def texts_of(query: TextQuery[Any]) -> list[Text]:
+    """All texts that a query asks the tokenizer about, so that it is tried on them at once."""
+    last = query.text if query.pair is None else query.pair
+    after = [each for name in ("targets", "continuations") for each in getattr(query, name, ())]
+    own = [query.text, getattr(query, "decoder", None), *after, *(last + each for each in after)]
+    texts: list[Text] = [each for each in own if each is not None]
+    return texts if query.pair is None else [*texts, (query.text, query.pair)]
 
 
 def notes(text: InputRecord) -> list[str]:

@@ -130,10 +130,19 @@ def progress(output: Output) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.text import Text
 
-    # The stream itself: loading turns sys.stderr away from what transformers says.
-    with Console(file=sys.stderr).status("") as status:
+    # The stream itself: loading turns sys.stderr away from what transformers says. Nothing is drawn, and no thread
+    # draws, before there is something to tell: a tokenizer is tried in a process that is forked before.
+    status = Console(file=sys.stderr).status("")
+
+    def notify(message: str) -> None:
         # Naming the spinner anew draws at once: a short step is seen, too.
-        yield lambda message: status.update(Text(message + " …"), spinner="dots")
+        status.update(Text(message + " …"), spinner="dots")
+        status.start()
+
+    try:
+        yield notify
+    finally:
+        status.stop()
 
 
 def complain(sentence: str, style: str = "red") -> None:

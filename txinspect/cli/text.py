@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from select import select
 from shlex import quote
 from threading import Thread
 from typing import IO, Annotated
@@ -116,12 +117,21 @@ def _piped() -> Given:
 
 def _arrived(stream: IO[bytes]) -> bytes | None:
     """All that a pipe brings, if it begins in time; None if it is silent."""
+    first = _first(stream.fileno())
+    return None if first is None else first + _all(stream) if first else b""
+
+
+def _first(descriptor: int) -> bytes | None:
+    """What a pipe brings first; None if it brings nothing in time."""
+    if os.name == "posix":  # without a thread, beside which no process can be forked
+        ready, _, _ = select([descriptor], [], [], PATIENCE)
+        return os.read(descriptor, 1 << 16) if ready else None
     first: list[bytes] = []
     # Not through the stream itself: the interpreter cannot end while a thread holds its lock.
-    reader = Thread(target=lambda: first.append(os.read(stream.fileno(), 1 << 16)), daemon=True)
+    reader = Thread(target=lambda: first.append(os.read(descriptor, 1 << 16)), daemon=True)
     reader.start()
     reader.join(PATIENCE)
-    return None if not first else first[0] + _all(stream) if first[0] else b""
+    return first[0] if first else None
 
 
 def _check_is_text(text: str) -> None:

@@ -7,21 +7,29 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from msgspec import structs
 
-from txinspect.errors import InspectError, UsageError, spelled
-from txinspect.models import speakers, tokenizer
+from txinspect.errors import InspectError, SourceError, UsageError, spelled
+from txinspect.models import speakers, tokenizer, trial
 from txinspect.models.quiet import quiet
 from txinspect.models.speakers import Message, Span
 from txinspect.models.tokenizer import Tokens
-from txinspect.queries import TextQuery, shown
+from txinspect.queries import MOST_CHARACTERS, TextQuery, shown
 from txinspect.records import InputRecord, RoleRecord
 from txinspect.sources.source import Source
 
 BESIDE = ("tools", "documents", "chat_template_kwargs")
 """What an object of JSON may hold beside its messages: what a template reads beside them."""
+
+
+MESSAGES_A_SECOND = 1_000
+"""What a template may take over many."""
+
+TRIED = 100
+"""Messages on which a tokenizer is tried before a template makes a text of all."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,11 @@ class Conversation:
     beside: dict[str, Any] = field(default_factory=dict)
     """Tools, documents, and what else a template may ask for, such as enable_thinking."""
 
+    @property
+    def answering(self) -> bool:
+        """Whether the assistant's turn is opened: the last message is not its own."""
+        return self.messages[-1].get("role") != "assistant"
+
 
 def read(query: TextQuery[Any], source: Source) -> InputRecord:
     """The tokens of a conversation, and whose they are.
@@ -41,6 +54,7 @@ def read(query: TextQuery[Any], source: Source) -> InputRecord:
     """
     trusted = query.model.trust_remote_code
     given = conversation(query)
+    tokenizer.load(source, trusted, *_words(given.messages))  # tried before transformers makes one of its own
     whole: Any = tokenizer.load_tokenizer(source, source.tokenizer_folder(), trusted)
     if not whole.chat_template:
         raise InspectError(
@@ -51,20 +65,64 @@ def read(query: TextQuery[Any], source: Source) -> InputRecord:
     def render(messages: list[Message], answering: bool) -> str:
         try:
             with quiet():
-                return str(
-                    whole.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering, **given.beside)
-                )
+                return _rendered(whole, messages, given.beside, answering=answering)
         except Exception as error:
             raise InspectError(
                 f"the chat template of {source.name!r} refuses these messages ({type(error).__name__}: {error})"
             ) from error
 
-    answering = given.messages[-1]["role"] != "assistant"
+    _try(whole, given, source)
+    answering = given.answering
     rendered = render(given.messages, answering)
     tokens = tokenizer.load(source, trusted, rendered)
     text = tokenizer.as_input(rendered, tokens.encode(rendered, False))
     spans = speakers.spans(render, given.messages, rendered, answering=answering)
     return structs.replace(text, roles=_roles(text, tokens, spans))
+
+
+def _rendered(whole: Any, messages: list[Message], beside: dict[str, Any], *, answering: bool) -> str:
+    return str(whole.apply_chat_template(messages, tokenize=False, add_generation_prompt=answering, **beside))
+
+
+def _words(messages: list[Message]) -> list[str]:
+    """What the messages say, as a tokenizer is tried on it."""
+    return list(dict.fromkeys(each["content"] for each in messages if isinstance(each.get("content"), str)))[:TRIED]
+
+
+def is_bounded(folder: str, template: str, messages: list[Message], beside: dict[str, Any], *, answering: bool) -> bool:
+    """Whether a template makes no more of messages than a text may have. Tried in a process of its own."""
+    from transformers import AutoTokenizer
+
+    with quiet():
+        whole = AutoTokenizer.from_pretrained(folder, local_files_only=True, chat_template=template)
+        return len(_rendered(whole, messages, beside, answering=answering)) <= MOST_CHARACTERS
+
+
+def _try(whole: Any, given: Conversation, source: Source) -> None:
+    """Raise SourceError for a template that never gets done with messages, or fills the memory."""
+    messages, beside, answering = given.messages, given.beside, given.answering
+
+    def is_bounded_here() -> bool:
+        return len(_rendered(whole, messages, beside, answering=answering)) <= MOST_CHARACTERS
+
+    outcome = trial.attempt(
+        is_bounded_here,
+        tokenizer.PATIENCE + len(messages) / MESSAGES_A_SECOND,
+        partial(
+            is_bounded, *(str(source.tokenizer_folder()), whole.chat_template, messages, beside), answering=answering
+        ),
+    )
+    how = {
+        "too long": f"does not get done in {tokenizer.PATIENCE:.0f} seconds",
+        "too much": f"makes more than {MOST_CHARACTERS:,} characters",
+        "crashed": "takes more memory than there may be",
+        "panicked": "takes more memory than there may be",
+    }
+    if outcome in how:
+        raise SourceError(
+            f"the chat template of {source.name!r} {how[outcome]} of these messages: it is damaged; fetch it again, or "
+            f"give fewer messages"
+        )
 
 
 def conversation(query: TextQuery[Any]) -> Conversation:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from txinspect.errors import InspectError, spelled
 from txinspect.models import tokenizer
-from txinspect.models.tokenizer import Tokens
+from txinspect.models.tokenizer import Text, Tokens
 from txinspect.sources.source import Source
 from txinspect.stages import nearest
 from txinspect.wording import one_of
@@ -16,12 +17,12 @@ _CODE = re.compile(r"__([a-z]{2,8})__|([a-z]{2,3}_[A-Z]{2}|[a-z]{3}_[A-Z][a-z]{3
 """A token of a language: __en__ (M2M100), en_XX (mBART), eng_Latn (NLLB)."""
 
 
-def load(source: Source, trust_remote_code: bool, text: str, language: str | None) -> Tokens:
+def load(source: Source, trust_remote_code: bool, texts: Sequence[Text], language: str | None) -> Tokens:
     """A model's tokenizer, which marks a text as one of a language. See tokenizer.load.
 
     Raises InspectError for a language that it does not have.
     """
-    tokens = tokenizer.load(source, trust_remote_code, text)
+    tokens = tokenizer.load(source, trust_remote_code, *texts)
     if language is None:
         return tokens
     token = found(source, tokens, "src_lang", language)

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -52,6 +52,9 @@ LARGEST_ID = 10_000_000
 MOST_ADDED = 80_000
 """Tokens that may be added to a vocabulary."""
 
+CHARACTERS_A_LETTER = 8
+"""Characters that a letter of a stored token may become at most in the text that it stands for."""
+
 CHARACTERS_A_SECOND = 50_000
 """What the slowest may take over a long one."""
 
@@ -67,6 +70,9 @@ class Encode(Protocol):
     def __call__(self, text: str, special: bool, pair: str | None = None) -> list[TokenRecord]:
         """The tokens; a span is one of the text that its token is of."""
 
+
+Text = str | tuple[str, str]
+"""A text, or two that are joined."""
 
 Segments = Callable[[str, bool, str], list[int]]
 """(text, whether to add special tokens, second text) → the segment of each token."""
@@ -143,31 +149,33 @@ def as_input(text: str, tokens: list[TokenRecord]) -> InputRecord:
     )
 
 
-def load(source: Source, trust_remote_code: bool, text: str = LESSON) -> Tokens:
-    """A model's tokenizer, which gives for `text`, and for the lesson's, what transformers gives.
+def load(source: Source, trust_remote_code: bool, *texts: Text) -> Tokens:
+    """A model's tokenizer, which gives for these texts, and for the lesson's, what transformers gives.
 
-    Raises SourceError if it cannot be loaded.
+    Raises SourceError if it cannot be loaded, or does not get done with one of the texts.
     """
     from tokenizers import Tokenizer
 
     if source.bundled_tokenizer is not None:
         return _fast(Tokenizer.from_file(str(source.bundled_tokenizer)))
     folder = source.tokenizer_folder()
-    cached = cached_at("tokenizers", f"{_key(folder, source)}.json")
+    key = _key(folder, source)
+    cached = cached_at("tokenizers", f"{key}.json")
     known = _read_cached(cached)
-    if known is not None:
-        _try(source, text, lambda: known)
+    if known is not None and cached is not None:
+        _try(source, key, cached, texts, kept=True)
         return _fast(known)
     if not source.gguf_file:
         _check_files(source, folder)
     file = folder / "tokenizer.json"
     if not source.gguf_file and opening.is_there(file):
-        _try(source, text, lambda: Tokenizer.from_file(str(file)))
+        _try(source, key, file, texts, kept=False)
     tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
     whole = getattr(tokenizer, "backend_tokenizer", None)
     # What is kept of it, and no more: transformers sets more on the tokenizer itself, such as what it splits.
     backend = Tokenizer.from_str(whole.to_str()) if whole is not None else None
-    if backend is None or not _same(tokenizer, backend, text):
+    alone = [each for each in texts if isinstance(each, str)]
+    if backend is None or not _same(tokenizer, backend, alone):
         return _slow(tokenizer)
     _write_cached(cached, backend)
     return _fast(backend)
@@ -243,34 +251,62 @@ def _check_ids(found: dict[str, Any], what: str) -> None:
             raise SourceError(f"{what} gives the token {shown(token)} the id {id}: ids are from 0 to {LARGEST_ID:,}")
 
 
-def _try(source: Source, text: str, make: Callable[[], Tokenizer]) -> None:
+def is_bounded(file: str, kept: bool, texts: Sequence[Text]) -> bool:
+    """Whether a tokenizer makes no more of some texts than it may: tokens of each, and a text of these.
+
+    It is in its own file, or `kept` in the cache. Tried in a process of its own.
+    """
+    from tokenizers import Tokenizer
+
+    known = _read_cached(Path(file)) if kept else None
+    tokenizer = known or Tokenizer.from_file(file)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    for each in texts:
+        text, pair = (each, None) if isinstance(each, str) else each
+        found = tokenizer.encode(text, pair)
+        if len(found) > MOST_TOKENS + TOKENS_A_BYTE * len((text + (pair or "")).encode()):
+            return False
+        most = MOST_TOKENS + CHARACTERS_A_LETTER * sum(map(len, found.tokens))
+        if len(tokenizer.decode(found.ids, skip_special_tokens=False)) > most:
+            return False
+        for token_id, token in {*zip(found.ids, found.tokens, strict=True)}:
+            own = tokenizer.decode([token_id], skip_special_tokens=False)
+            if len(own) > MOST_TOKENS + CHARACTERS_A_LETTER * len(token):
+                return False
+    return True
+
+
+_TRIED: dict[str, set[Text]] = {}
+"""The texts that each tokenizer, by the digest of its files, got done with in this process."""
+
+
+def _try(source: Source, key: str, file: Path, texts: Sequence[Text], *, kept: bool) -> None:
     """Raise SourceError for a tokenizer that never gets done with a text, or brings the process down."""
-
-    def is_bounded() -> bool:
-        tokenizer = make()
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return all(
-            len(tokenizer.encode(each, add_special_tokens=True)) <= MOST_TOKENS + TOKENS_A_BYTE * len(each.encode())
-            for each in (text, LESSON)
-        )
-
-    outcome = trial.attempt(is_bounded, PATIENCE + len(text) / CHARACTERS_A_SECOND)
+    tried = _TRIED.setdefault(key, set())
+    new = [each for each in dict.fromkeys((*texts, LESSON)) if each not in tried]
+    if not new:
+        return
+    length = sum(len(each) if isinstance(each, str) else sum(map(len, each)) for each in new)
+    first = new[0] if isinstance(new[0], str) else new[0][0]
+    said = quoted(first) if len(new) <= 2 else f"{quoted(first)} and other texts"
+    outcome = trial.attempt(partial(is_bounded, str(file), kept, new), PATIENCE + length / CHARACTERS_A_SECOND)
     if outcome == "too much":
         raise SourceError(
-            f"the tokenizer of {source.name!r} makes many times more tokens of {quoted(text)} than it has bytes: its "
-            f"rules are damaged; fetch or write it again"
+            f"the tokenizer of {source.name!r} makes many times more of {said} than there is: its rules are damaged; "
+            f"fetch or write it again"
         )
     if outcome == "too long":
         raise SourceError(
-            f"the tokenizer of {source.name!r} takes more than {PATIENCE:.0f} seconds over {quoted(text)}: its rules "
-            f"do not come to an end; fetch or write it again"
+            f"the tokenizer of {source.name!r} takes more than {PATIENCE:.0f} seconds over {said}: its rules do not "
+            f"come to an end; fetch or write it again"
         )
     if outcome != "well":
         raise SourceError(
             f"the tokenizer of {source.name!r} {outcome} in the tokenizers library: it is damaged; fetch or write it "
             f"again"
         )
+    tried.update(new)
 
 
 def _read_cached(path: Path | None) -> Tokenizer | None:
@@ -289,14 +325,14 @@ def _write_cached(path: Path | None, backend: Tokenizer) -> None:
     write_cached(path, backend.to_str().encode())
 
 
-def _same(tokenizer: Any, backend: Tokenizer, text: str) -> bool:
-    """Whether the fast tokenizer alone gives what the whole one gives: on this text, on the lesson's, and on special
+def _same(tokenizer: Any, backend: Tokenizer, texts: Sequence[str]) -> bool:
+    """Whether the fast tokenizer alone gives what the whole one gives: on these texts, on the lesson's, and on special
     tokens within a text, which some split."""
     specials = f" {' x'.join(map(str, tokenizer.all_special_tokens))} Ünder  the\n\tSea 42 🦊 "
     return all(
         tokenizer(sample, add_special_tokens=special)["input_ids"]
         == backend.encode(sample, add_special_tokens=special).ids
-        for sample in (text, LESSON, specials)
+        for sample in (*texts, LESSON, specials)
         for special in (True, False)
     )
 

@@ -1,16 +1,24 @@
-"""Trying in a process of its own what may never return, or bring this one down: a library in another language."""
+"""Trying in a process of its own what may never return, or bring this one down: a library in another language.
+
+The process is forked, which takes a millisecond; beside threads, whose locks a fork would copy as they are, and where
+nothing can be forked, it is started anew.
+"""
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 Outcome = Literal["well", "panicked", "crashed", "too long", "too much"]
 """How it ended. An ordinary exception is an end that is well: here it is raised again."""
@@ -18,23 +26,28 @@ Outcome = Literal["well", "panicked", "crashed", "too long", "too much"]
 IS_SAFE = hasattr(os, "fork") and sys.platform != "darwin"
 """Whether a process can be forked: on a Mac its own frameworks may bring the child down."""
 
-ROOM = 4 << 30
+ROOM = 3 << 29
 """Bytes that the trial may take beyond what this process has."""
 
 _PANICKED, _EXPLODED = 3, 4
+
+START = 10.0
+"""Seconds that a process may take to start, beyond those of its work."""
 
 
 _OUTCOMES: dict[int, Outcome] = {_PANICKED: "panicked", _EXPLODED: "too much"}
 
 
-def attempt(work: Callable[[], bool], seconds: float) -> Outcome:
+def attempt(work: Callable[[], bool], seconds: float, told: partial[bool] | None = None) -> Outcome:
     """How some work ends, which returns whether it made no more than it may; what it prints is gone, and what it makes.
 
-    Where a process cannot be forked in safety (on Windows, on a Mac, beside threads), the work is not tried and taken
-    to end well.
+    Beside threads, and where nothing can be forked in safety (on Windows, on a Mac), the same work is `told` to a process
+    that is started: a module's own function with plain values. It is the work itself, unless that is told otherwise.
     """
     if not IS_SAFE or threading.active_count() > 1:
-        return "well"
+        told = told or (work if isinstance(work, partial) else None)
+        assert told is not None, "a process that is started can be told plain values alone"
+        return _started(told, seconds)
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():
@@ -43,6 +56,32 @@ def attempt(work: Callable[[], bool], seconds: float) -> Outcome:
     if not child:
         _work(work)
     return _outcome(child, time.monotonic() + seconds)
+
+
+_CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from txinspect.models import trial; trial.serve()"
+"""In a process that is started, isolated from its directory and environment until it has this one's own path."""
+
+
+def _started(work: partial[bool], seconds: float) -> Outcome:
+    """How some work ends in a process of its own making."""
+    told = json.dumps([work.func.__module__, work.func.__qualname__, work.args, work.keywords])
+    command = [sys.executable, "-I", "-c", _CODE, json.dumps(sys.path)]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    try:
+        done = subprocess.run(
+            command, input=told.encode(), timeout=seconds + START, check=False, close_fds=True, **quiet
+        )
+    except subprocess.TimeoutExpired:
+        return "too long"
+    except OSError:  # no interpreter of its own, as where Python is embedded
+        return "well"
+    return "crashed" if done.returncode < 0 else _OUTCOMES.get(done.returncode, "well")
+
+
+def serve() -> None:
+    """In a process that was started: do what standard input tells."""
+    module, name, arguments, options = json.loads(sys.stdin.buffer.read())
+    _work(partial(getattr(importlib.import_module(module), name), *arguments, **options))
 
 
 def _work(work: Callable[[], bool]) -> None:
