@@ -33,8 +33,8 @@ class Conversation:
     """Tools, documents, and what else a template may ask for, such as enable_thinking."""
 
 
-def read(query: TextQuery[Any], source: Source) -> InputRecord:
-    """The tokens of a conversation, and whose they are.
+def read(query: TextQuery[Any], source: Source) -> tuple[InputRecord, list[tuple[int, int]]]:
+    """The tokens of a conversation, whose they are, and where the messages' own words stand in the text.
 
     The template is rendered, and tokenized without special tokens, which it holds itself. Raises InspectError for a
     tokenizer without a template, and for messages that the template refuses.
@@ -63,16 +63,20 @@ def read(query: TextQuery[Any], source: Source) -> InputRecord:
     rendered = render(given.messages, answering)
     tokens = tokenizer.load(source, trusted, rendered)
     text = tokenizer.as_input(rendered, tokens.encode(rendered, False))
-    spans = speakers.spans(render, given.messages, rendered, answering=answering)
-    return structs.replace(text, roles=_roles(text, tokens, spans))
+    found = speakers.speakers(render, given.messages, rendered, answering=answering)
+    return structs.replace(text, roles=_roles(text, tokens, found.spans)), found.said
 
 
 def conversation(query: TextQuery[Any]) -> Conversation:
     """The messages of a query: its own, or those in a text of JSON. Raises UsageError for JSON of another form."""
     found = _json(query.text)
     if found is None:
-        given = (("system", query.system), ("user", query.user or query.text), ("assistant", query.assistant))
+        user = query.text if query.user is None else query.user
+        given = (("system", query.system), ("user", user), ("assistant", query.assistant))
         return Conversation([{"role": role, "content": content} for role, content in given if content is not None])
+    other = next((name for name in ("system", "user", "assistant") if getattr(query, name) is not None), None)
+    if other is not None:
+        raise UsageError(f"messages in JSON and {spelled(other)} cannot be combined: write that one among them")
     beside = {}
     if isinstance(found, dict) and "messages" in found:
         beside, found = {name: each for name, each in found.items() if name != "messages"}, found["messages"]
@@ -80,6 +84,9 @@ def conversation(query: TextQuery[Any]) -> Conversation:
     if unknown is not None:
         raise UsageError(f"no template reads {shown(unknown)} beside the messages: give messages, {', '.join(BESIDE)}")
     options = beside.pop("chat_template_kwargs", None) or {}
+    for name, each in beside.items():
+        if not isinstance(each, list) or not all(isinstance(item, dict) for item in each):
+            raise UsageError(f"{name} {shown(each)} beside the messages is no list of objects: give one, or omit it")
     if not isinstance(options, dict):
         raise UsageError(f"chat_template_kwargs {shown(options)} is no object: give names and values")
     if not isinstance(found, list):
@@ -98,6 +105,8 @@ def _json(text: str) -> Any:
     """
     try:
         found = json.loads(text)
+    except RecursionError:
+        raise UsageError("the messages are nested too deeply: give a list of objects with role and content") from None
     except ValueError as error:
         if re.match(r'\s*(\[\s*(\{|$)|\{\s*"(role|content|messages)"\s*:)', text):
             raise UsageError(f'the messages are not JSON ({error}): give [{{"role": …, "content": …}}, …]') from None
@@ -114,6 +123,12 @@ def _check_message(message: Any) -> None:
     """Raise UsageError for what is no message: it has a role, and says something or calls a tool."""
     content = message.get("content") if isinstance(message, dict) else None
     parts = content if isinstance(content, list) else []
+    try:
+        json.dumps(message, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the message {shown(message)} holds half a surrogate pair, which is no character: write it as text"
+        ) from None
     says = isinstance(message, dict) and len(message) > 1 and isinstance(message.get("role"), str)
     if not says or not isinstance(content, (str, list, type(None))):
         raise UsageError(
