@@ -3,14 +3,18 @@
 A tensor arrives as blocks, a factory of iterators, so that one too large to hold (attention weights of a long text)
 is measured without ever being whole. One round takes everything; of blocks that are computed anew each time, only those
 before the range grew for the last time are counted into bins again.
+
+Only sums need float64. A bin is what lies between two edges, so that the edges, found once for a tensor, count its
+values in float32 as exactly.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from itertools import islice
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Any
 
 from txinspect.records import HistogramRecord, RowRecord, StatsRecord
 
@@ -20,15 +24,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Values = NDArray[float64]
+    Held = NDArray[Any]
+    """Numbers in float32 where it holds all of a tensor's, else in float64."""
 
 BINS = 16
 """Bins of a histogram."""
 
-_CHUNK = 1 << 15
-"""Elements turned into float64 at a time: 256 KB, which stay in the cache of a core while they are reduced."""
+_CHUNK = 1 << 16
+"""Elements reduced at a time: 512 KB in float64, which stay in the cache of a core meanwhile."""
 
 _SQUARABLE = (1e-100, 1e100)
 """Between these, squares neither overflow nor vanish beside the square of the largest magnitude."""
+
+_NORMAL = 1e-290
+"""Above this, a float64 is exact to 2⁻⁵³ of itself, and so is a small part of it."""
 
 Blocks = Callable[[], Iterator["Tensor"]]
 
@@ -42,22 +51,21 @@ def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
 
     with np.errstate(all="ignore"):
         moments, bins, uncounted = _Moments(), _Bins(), 0
+        measured: list[list[_Moments]] = []
         for index, block in enumerate(blocks()):
-            for values in _chunks(block):
-                moments.add(values)
+            measured.append(_moments_of(block))
+            for each in measured[-1]:
+                moments.add(each)
             if bins.range != moments.range:
                 bins, uncounted = _Bins(*moments.range), index
-            for values in _chunks(block):
-                bins.add(values, all_finite=moments.all_finite)
-        for block in islice(blocks(), uncounted):
-            for values in _chunks(block):
-                bins.add(values, all_finite=moments.all_finite)
-        scale = moments.scale
-        if scale != 1:
-            moments = _Moments(scale)
+            bins.add(block, measured[-1])
+        for block, known in zip(islice(blocks(), uncounted), measured, strict=False):
+            bins.add(block, known)
+        if moments.scale != 1:
+            moments = _Moments(scale := moments.scale)
             for block in blocks():
-                for values in _chunks(block):
-                    moments.add(values)
+                for each in _moments_of(block, scale):
+                    moments.add(each)
     return moments.record(), bins.record()
 
 
@@ -93,39 +101,48 @@ def _row_statistics(vectors: Tensor) -> tuple[Values, ...]:
         return counts, *(np.ldexp(column, exponents) for column in (l2, means, std))
 
 
-def _chunks(block: Tensor) -> Iterator[Values]:
-    """A block's numbers as float64 on the CPU, a few at a time, each time in the same memory."""
+def _chunks(block: Tensor) -> Iterator[Held]:
+    """A block's numbers on the CPU, a few at a time."""
     import torch
 
     flat = torch.view_as_real(block.detach()) if block.is_complex() else block.detach()
-    flat = flat.reshape(-1)
-    widened = torch.empty(min(_CHUNK, flat.numel()), dtype=torch.float64)
-    values: Values = widened.numpy()
-    for piece in flat.split(_CHUNK << 5):
-        for chunk in piece.cpu().split(_CHUNK):
-            count = len(chunk)
-            widened[:count].copy_(chunk)
-            yield values[:count]
+    narrow = flat.dtype in (torch.float32, torch.float16, torch.bfloat16)
+    for piece in flat.reshape(-1).split(_CHUNK << 4):
+        values: Held = piece.to("cpu", torch.float32 if narrow else torch.float64).numpy()
+        yield from (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
 
 
+def _moments_of(block: Tensor, divisor: float = 1.0) -> list[_Moments]:
+    """The moments of each chunk of a block."""
+    import numpy as np
+
+    found, wide = [], np.empty(_CHUNK)
+    for values in _chunks(block):
+        found.append(_Moments(divisor))
+        found[-1].take(values, wide[: len(values)])
+    return found
+
+
+@dataclass
 class _Moments:
-    """Counts, range, mean and squared deviations of the values added so far, each divided by `scale`."""
+    """Counts, range, mean and squared deviations of some values; the last two of values divided by `divisor`."""
 
-    def __init__(self, scale: float = 1.0) -> None:
-        self.divisor = scale
-        self.numel = self.finite = self.zeros = self.nan = self.posinf = self.neginf = 0
-        self.low, self.high = math.inf, -math.inf
-        self.mean = self.deviations = 0.0
+    divisor: float = 1.0
+    numel: int = 0
+    finite: int = 0
+    zeros: int = 0
+    nan: int = 0
+    posinf: int = 0
+    neginf: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+    mean: float = 0.0
+    deviations: float = 0.0
 
     @property
     def range(self) -> tuple[float, float]:
         """The smallest and the largest finite value."""
         return self.low, self.high
-
-    @property
-    def all_finite(self) -> bool:
-        """Whether no value was NaN or infinite."""
-        return self.finite == self.numel
 
     @property
     def scale(self) -> float:
@@ -135,44 +152,47 @@ class _Moments:
             return 1.0
         return math.ldexp(1.0, math.frexp(largest)[1] - 1)
 
-    def add(self, values: Values) -> None:
-        """Take in some values; their memory is used for the deviations."""
+    def take(self, values: Held, wide: Values) -> None:
+        """Become the moments of some values; `wide` is memory for as many in float64."""
         import numpy as np
 
-        self.numel += len(values)
-        total = float(np.add.reduce(values))
-        if not math.isfinite(total):  # as it is wherever one value is not
-            values, total = self._finite(values)
-        count = len(values)
-        if not count:
-            return
-        low, high = float(values.min()), float(values.max())
+        self.numel = len(values)
+        low, high = values.min(), values.max()
+        if not (np.isfinite(low) and np.isfinite(high)):  # as they are not wherever one value is not
+            values = self._finite(values)
+            if not len(values):
+                return
+            low, high = values.min(), values.max()
+        self.finite, self.low, self.high = len(values), float(low), float(high)
         if low <= 0 <= high:
-            self.zeros += int(np.count_nonzero(values == 0))
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        if self.divisor != 1:
-            values = values / self.divisor
-            total = float(np.add.reduce(values))
-        # Each chunk about its own mean, and the chunks about each other's (Chan, Golub and LeVeque 1979).
-        mean, before = total / count, self.finite
-        apart = np.subtract(values, mean, out=values)
-        self.finite += count
-        # A product, where a power would raise: what does not fit is measured once more, scaled.
-        step = mean - self.mean
-        self.deviations += float(np.add.reduce(np.square(apart, out=apart)))
-        self.deviations += step * step * (before / self.finite * count)
-        self.mean += step * (count / self.finite)
+            self.zeros = int(np.count_nonzero(values == 0))
+        wide = wide[: self.finite]
+        np.divide(values, self.divisor, out=wide) if self.divisor != 1 else np.copyto(wide, values)
+        self.mean = float(np.add.reduce(wide)) / self.finite
+        np.subtract(wide, self.mean, out=wide)
+        self.deviations = float(np.add.reduce(np.square(wide, out=wide)))
 
-    def _finite(self, values: Values) -> tuple[Values, float]:
-        """The finite ones of some values, and their sum; counts the others."""
+    def _finite(self, values: Held) -> Held:
+        """The finite ones of some values; counts the others."""
         import numpy as np
 
-        finite = values[np.isfinite(values)]
-        if len(finite) < len(values):
-            self.nan += int(np.count_nonzero(np.isnan(values)))
-            self.posinf += int(np.count_nonzero(values == math.inf))
-            self.neginf += int(np.count_nonzero(values == -math.inf))
-        return finite, float(np.add.reduce(finite))
+        self.nan = int(np.count_nonzero(np.isnan(values)))
+        self.posinf = int(np.count_nonzero(values == math.inf))
+        self.neginf = int(np.count_nonzero(values == -math.inf))
+        return values[np.isfinite(values)]
+
+    def add(self, other: _Moments) -> None:
+        """Take in the moments of other values (Chan, Golub and LeVeque 1979)."""
+        for name in ("numel", "zeros", "nan", "posinf", "neginf"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if not other.finite:
+            return
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        before, step = self.finite, other.mean - self.mean
+        self.finite += other.finite
+        # A product, where a power would raise: what does not fit is measured once more, scaled.
+        self.deviations += other.deviations + step * step * (before / self.finite * other.finite)
+        self.mean += step * (other.finite / self.finite)
 
     def record(self) -> StatsRecord:
         """The statistics of all values added."""
@@ -197,31 +217,59 @@ class _Bins:
         self.range = low, high
         self.counts = [0] * BINS
 
-    def add(self, values: Values, *, all_finite: bool) -> None:
-        """Count some values, which lie in the range; those that are not finite are left out. Uses their memory."""
+    def add(self, block: Tensor, known: Sequence[_Moments]) -> None:
+        """Count a block's values, which lie in the range or are not finite; `known` are the moments of its chunks."""
         import numpy as np
-        import torch
 
-        low, high = self.range
-        if not all_finite:
-            values = values[np.isfinite(values)]
-        # Divided by the largest magnitude, so that no range overflows.
-        scale = max(abs(low), abs(high)) or 1.0
-        low, width = low / scale, high / scale - low / scale
-        if width == 0 or not len(values):
-            self.counts[0] += len(values)
-            return
-        if scale != 1:
-            np.divide(values, scale, out=values)
-        if low != 0:
-            np.subtract(values, low, out=values)
-        np.divide(values, width / BINS, out=values)
-        bins = torch.from_numpy(values.astype(np.uint8))
-        counts = torch.bincount(bins, minlength=BINS + 1).tolist()
-        # The largest value is at the end of the last bin.
-        self.counts = [sum(pair) for pair in zip(self.counts, [*counts[:-2], counts[-2] + counts[-1]], strict=True)]
+        marks = np.empty(_CHUNK, dtype=bool)
+        edges: Held | None = None
+        for values, moments in zip(_chunks(block), known, strict=True):
+            edges = _edges(*self.range, values.dtype) if edges is None else edges
+            # Only edges within the chunk's own range divide it.
+            first, last = np.searchsorted(edges, (moments.low, moments.high), side="right")
+            beyond = [moments.finite]
+            for edge in edges[first:last]:
+                count = np.count_nonzero(np.greater_equal(values, edge, out=marks[: len(values)]))
+                beyond.append(int(count) - moments.posinf)
+            for place, (here, further) in enumerate(pairwise([*beyond, 0]), start=int(first)):
+                self.counts[place] += here - further
 
     def record(self) -> HistogramRecord | None:
         """The counts; None if there was no finite value."""
         low, high = self.range
         return HistogramRecord(low=low, high=high, counts=self.counts) if low <= high else None
+
+
+def _edges(low: float, high: float, dtype: Any) -> Held:
+    """Of every bin of a range but the first, the smallest number of a type that lies in it; infinite if there is none.
+
+    The bin of a number is `place`, every step of it in float64.
+    """
+    import numpy as np
+
+    # Divided by the largest magnitude, so that no range overflows.
+    scale = max(abs(low), abs(high)) or 1.0
+    start, width = low / scale, (high / scale - low / scale) / BINS
+    bins = np.arange(1, BINS)
+    if not width > 0:
+        return np.full(len(bins), math.inf, dtype)
+
+    def place(values: Values) -> Values:
+        """Which bin, as a float, with the part of it."""
+        return (values / scale - start) / width
+
+    def least(values: Values) -> Held:
+        """The smallest number of the type that is not below each."""
+        rounded = values.astype(dtype)
+        return np.where(rounded < values, np.nextafter(rounded, dtype.type(math.inf)), rounded)
+
+    # Rounding moves an edge by a few 2⁻⁵³ of the scale.
+    about, near = (start + bins * width) * scale, scale * 2.0**-50 if scale > _NORMAL else math.inf
+    below, above = np.clip(about - near, low, high), np.clip(about + near, low, high)
+    while True:
+        middle = below / 2 + above / 2
+        undecided = (below < middle) & (middle < above) & (least(below) != least(above))
+        if not undecided.any():
+            return least(above)
+        reached = place(middle) >= bins
+        below, above = np.where(undecided & ~reached, middle, below), np.where(undecided & reached, middle, above)
