@@ -11,14 +11,18 @@ values in float32 as exactly.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from txinspect.records import HistogramRecord, RowRecord, StatsRecord
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from numpy import float64
     from numpy.typing import NDArray
     from torch import Tensor
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     Values = NDArray[float64]
     Held = NDArray[Any]
     """Numbers in float32 where it holds all of a tensor's, else in float64."""
+
+Found = TypeVar("Found")
 
 BINS = 16
 """Bins of a histogram."""
@@ -101,25 +107,53 @@ def _row_statistics(vectors: Tensor) -> tuple[Values, ...]:
         return counts, *(np.ldexp(column, exponents) for column in (l2, means, std))
 
 
-def _chunks(block: Tensor) -> Iterator[Held]:
-    """A block's numbers on the CPU, a few at a time."""
+def _pieces(block: Tensor) -> Iterator[list[Held]]:
+    """A block's numbers on the CPU, a million at a time, in an even number of chunks unless they are few."""
     import torch
 
     flat = torch.view_as_real(block.detach()) if block.is_complex() else block.detach()
     narrow = flat.dtype in (torch.float32, torch.float16, torch.bfloat16)
-    for piece in flat.reshape(-1).split(_CHUNK << 4):
+    for piece in flat.reshape(-1).split(_CHUNK << 4) if flat.numel() else ():
         values: Held = piece.to("cpu", torch.float32 if narrow else torch.float64).numpy()
-        yield from (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
+        pairs = math.ceil(len(values) / (2 * _CHUNK))
+        size = _CHUNK if len(values) <= _CHUNK else math.ceil(len(values) / (2 * pairs))
+        yield [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _shared(reduce: Callable[..., Found], *items: Sequence[Any]) -> list[Found]:
+    """What `reduce` makes of the items, in their order; torch's number of threads share many.
+
+    numpy lets go of the interpreter while it reduces.
+    """
+    import numpy as np
+    import torch
+
+    def work(share: slice) -> list[Found]:
+        with np.errstate(all="ignore"):  # which holds for one thread
+            return list(map(reduce, *(each[share] for each in items)))
+
+    count = len(items[0])
+    threads = min(torch.get_num_threads(), count // 2)
+    if threads < 2:
+        return work(slice(None))
+    step = math.ceil(count / threads)
+    shares = _pool(os.getpid(), threads).map(work, [slice(start, start + step) for start in range(0, count, step)])
+    return [found for share in shares for found in share]
+
+
+@cache
+def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads that last as long as the process; one that was forked off has none of its parent's."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(threads)
 
 
 def _moments_of(block: Tensor, divisor: float = 1.0) -> list[_Moments]:
     """The moments of each chunk of a block."""
-    import numpy as np
-
-    found, wide = [], np.empty(_CHUNK)
-    for values in _chunks(block):
-        found.append(_Moments(divisor))
-        found[-1].take(values, wide[: len(values)])
+    found: list[_Moments] = []
+    for chunks in _pieces(block):
+        found += _shared(lambda values: _Moments(divisor).of(values), chunks)
     return found
 
 
@@ -152,8 +186,8 @@ class _Moments:
             return 1.0
         return math.ldexp(1.0, math.frexp(largest)[1] - 1)
 
-    def take(self, values: Held, wide: Values) -> None:
-        """Become the moments of some values; `wide` is memory for as many in float64."""
+    def of(self, values: Held) -> _Moments:
+        """These, made to be those of some values."""
         import numpy as np
 
         self.numel = len(values)
@@ -161,16 +195,18 @@ class _Moments:
         if not (np.isfinite(low) and np.isfinite(high)):  # as they are not wherever one value is not
             values = self._finite(values)
             if not len(values):
-                return
+                return self
             low, high = values.min(), values.max()
         self.finite, self.low, self.high = len(values), float(low), float(high)
         if low <= 0 <= high:
             self.zeros = int(np.count_nonzero(values == 0))
-        wide = wide[: self.finite]
-        np.divide(values, self.divisor, out=wide) if self.divisor != 1 else np.copyto(wide, values)
+        wide = values.astype(np.float64)
+        if self.divisor != 1:
+            wide /= self.divisor
         self.mean = float(np.add.reduce(wide)) / self.finite
-        np.subtract(wide, self.mean, out=wide)
+        wide -= self.mean
         self.deviations = float(np.add.reduce(np.square(wide, out=wide)))
+        return self
 
     def _finite(self, values: Held) -> Held:
         """The finite ones of some values; counts the others."""
@@ -219,20 +255,11 @@ class _Bins:
 
     def add(self, block: Tensor, known: Sequence[_Moments]) -> None:
         """Count a block's values, which lie in the range or are not finite; `known` are the moments of its chunks."""
-        import numpy as np
-
-        marks = np.empty(_CHUNK, dtype=bool)
-        edges: Held | None = None
-        for values, moments in zip(_chunks(block), known, strict=True):
-            edges = _edges(*self.range, values.dtype) if edges is None else edges
-            # Only edges within the chunk's own range divide it.
-            first, last = np.searchsorted(edges, (moments.low, moments.high), side="right")
-            beyond = [moments.finite]
-            for edge in edges[first:last]:
-                count = np.count_nonzero(np.greater_equal(values, edge, out=marks[: len(values)]))
-                beyond.append(int(count) - moments.posinf)
-            for place, (here, further) in enumerate(pairwise([*beyond, 0]), start=int(first)):
-                self.counts[place] += here - further
+        remaining = iter(known)
+        for chunks in _pieces(block):
+            edges = _edges(*self.range, chunks[0].dtype)
+            for counts in _shared(partial(_counted, edges), chunks, list(islice(remaining, len(chunks)))):
+                self.counts = [sum(pair) for pair in zip(self.counts, counts, strict=True)]
 
     def record(self) -> HistogramRecord | None:
         """The counts; None if there was no finite value."""
@@ -240,10 +267,23 @@ class _Bins:
         return HistogramRecord(low=low, high=high, counts=self.counts) if low <= high else None
 
 
-def _edges(low: float, high: float, dtype: Any) -> Held:
-    """Of every bin of a range but the first, the smallest number of a type that lies in it; infinite if there is none.
+def _counted(edges: Held, values: Held, moments: _Moments) -> list[int]:
+    """How many values lie before, between and beyond edges, given their moments; those that are not finite nowhere."""
+    import numpy as np
 
-    The bin of a number is `place`, every step of it in float64.
+    # Only edges within the values' own range divide them.
+    first, last = np.searchsorted(edges, (moments.low, moments.high), side="right")
+    marks = np.greater_equal(values, edges[first:last, None])
+    beyond = [moments.finite, *(int(np.count_nonzero(row)) - moments.posinf for row in marks), 0]
+    counts = [0] * BINS
+    counts[first : first + len(marks) + 1] = [here - further for here, further in pairwise(beyond)]
+    return counts
+
+
+def _edges(low: float, high: float, dtype: Any) -> Held:
+    """Of every bin of a range but the first, the smallest number of a type in it or beyond; infinite in an empty range.
+
+    What rounding in float64 makes of the bins' borders is found by bisection.
     """
     import numpy as np
 
@@ -254,22 +294,16 @@ def _edges(low: float, high: float, dtype: Any) -> Held:
     if not width > 0:
         return np.full(len(bins), math.inf, dtype)
 
-    def place(values: Values) -> Values:
-        """Which bin, as a float, with the part of it."""
-        return (values / scale - start) / width
-
-    def least(values: Values) -> Held:
-        """The smallest number of the type that is not below each."""
-        rounded = values.astype(dtype)
-        return np.where(rounded < values, np.nextafter(rounded, dtype.type(math.inf)), rounded)
-
     # Rounding moves an edge by a few 2⁻⁵³ of the scale.
-    about, near = (start + bins * width) * scale, scale * 2.0**-50 if scale > _NORMAL else math.inf
-    below, above = np.clip(about - near, low, high), np.clip(about + near, low, high)
+    near = scale * 2.0**-50 if scale > _NORMAL else math.inf
+    ends = ((start + bins * width) * scale + [[-near], [near]]).astype(dtype)
+    outwards = np.array([[-math.inf], [math.inf]], dtype)
+    ends = np.maximum(np.minimum(np.nextafter(ends, outwards).astype(np.float64), high), low)
     while True:
-        middle = below / 2 + above / 2
-        undecided = (below < middle) & (middle < above) & (least(below) != least(above))
-        if not undecided.any():
-            return least(above)
-        reached = place(middle) >= bins
-        below, above = np.where(undecided & ~reached, middle, below), np.where(undecided & reached, middle, above)
+        below, above = ends
+        middle = (below / 2 + above / 2).astype(dtype).astype(np.float64)
+        if ((middle == below) | (middle == above)).all():
+            found: Held = above.astype(dtype)
+            return found
+        reached = (middle / scale - start) / width >= bins
+        ends = np.where([~reached, reached], middle, ends)
