@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from itertools import islice, pairwise
+from operator import add
+from threading import local
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from txinspect.records import HistogramRecord, RowRecord, StatsRecord
@@ -23,6 +25,7 @@ from txinspect.records import HistogramRecord, RowRecord, StatsRecord
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    import numpy as np
     from numpy import float64
     from numpy.typing import NDArray
     from torch import Tensor
@@ -39,6 +42,9 @@ BINS = 16
 _CHUNK = 1 << 16
 """Elements reduced at a time: 512 KB in float64, which stay in the cache of a core meanwhile."""
 
+_ALONE = 1 << 15
+"""Numbers that torch converts without waking threads of its own."""
+
 _SQUARABLE = (1e-100, 1e100)
 """Between these, squares neither overflow nor vanish beside the square of the largest magnitude."""
 
@@ -46,6 +52,27 @@ _NORMAL = 1e-290
 """Above this, a float64 is exact to 2⁻⁵³ of itself, and so is a small part of it."""
 
 Blocks = Callable[[], Iterator["Tensor"]]
+
+
+class _Memory(local):
+    """What a thread reduces chunks in: memory that is taken anew has yet to be mapped, which takes as long."""
+
+    @cached_property
+    def wide(self) -> Values:
+        """A chunk in float64."""
+        import numpy as np
+
+        return np.empty(_CHUNK)
+
+    @cached_property
+    def marks(self) -> NDArray[np.bool_]:
+        """For each edge, of which values of a chunk something holds."""
+        import numpy as np
+
+        return np.empty((BINS - 1, _CHUNK), dtype=bool)
+
+
+_MEMORY = _Memory()
 
 
 def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
@@ -59,19 +86,18 @@ def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
         moments, bins, uncounted = _Moments(), _Bins(), 0
         measured: list[list[_Moments]] = []
         for index, block in enumerate(blocks()):
-            measured.append(_moments_of(block))
-            for each in measured[-1]:
-                moments.add(each)
+            chunks = _chunks(block)
+            measured.append(_shared(_moments_of, chunks))
+            moments.add(measured[-1])
             if bins.range != moments.range:
                 bins, uncounted = _Bins(*moments.range), index
-            bins.add(block, measured[-1])
+            bins.add(chunks, measured[-1])
         for block, known in zip(islice(blocks(), uncounted), measured, strict=False):
-            bins.add(block, known)
-        if moments.scale != 1:
-            moments = _Moments(scale := moments.scale)
+            bins.add(_chunks(block), known)
+        if (scale := moments.scale) != 1:
+            moments = _Moments(scale)
             for block in blocks():
-                for each in _moments_of(block, scale):
-                    moments.add(each)
+                moments.add(_shared(partial(_moments_of, divisor=scale), _chunks(block)))
     return moments.record(), bins.record()
 
 
@@ -107,17 +133,34 @@ def _row_statistics(vectors: Tensor) -> tuple[Values, ...]:
         return counts, *(np.ldexp(column, exponents) for column in (l2, means, std))
 
 
-def _pieces(block: Tensor) -> Iterator[list[Held]]:
-    """A block's numbers on the CPU, a million at a time, in an even number of chunks unless they are few."""
+def _chunks(block: Tensor) -> list[Tensor]:
+    """A block's numbers, a few in each chunk; the chunks of a million are even in number, unless there is but one."""
     import torch
 
-    flat = torch.view_as_real(block.detach()) if block.is_complex() else block.detach()
-    narrow = flat.dtype in (torch.float32, torch.float16, torch.bfloat16)
-    for piece in flat.reshape(-1).split(_CHUNK << 4) if flat.numel() else ():
-        values: Held = piece.to("cpu", torch.float32 if narrow else torch.float64).numpy()
-        pairs = math.ceil(len(values) / (2 * _CHUNK))
-        size = _CHUNK if len(values) <= _CHUNK else math.ceil(len(values) / (2 * pairs))
-        yield [values[start : start + size] for start in range(0, len(values), size)]
+    flat = (torch.view_as_real(block.detach()) if block.is_complex() else block.detach()).reshape(-1)
+    if len(flat) <= _CHUNK:
+        return [flat] if len(flat) else []
+    pieces = flat.split(_CHUNK << 4)
+    return [chunk for piece in pieces for chunk in piece.split(_even(len(piece)))]
+
+
+def _even(count: int) -> int:
+    """The size of chunks of so many numbers."""
+    return _CHUNK if count <= _CHUNK else math.ceil(count / (2 * math.ceil(count / (2 * _CHUNK))))
+
+
+def _held(chunk: Tensor) -> Held:
+    """A chunk's numbers on the CPU, in a type of numpy's that holds them."""
+    import torch
+
+    chunk = chunk.cpu()
+    wide = torch.float32 if chunk.dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.float64
+    held = chunk if chunk.dtype == wide else torch.empty(len(chunk), dtype=wide)
+    if held is not chunk:
+        for part, numbers in zip(held.split(_ALONE), chunk.split(_ALONE), strict=True):
+            part.copy_(numbers)
+    found: Held = held.numpy()
+    return found
 
 
 def _shared(reduce: Callable[..., Found], *items: Sequence[Any]) -> list[Found]:
@@ -149,14 +192,6 @@ def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-def _moments_of(block: Tensor, divisor: float = 1.0) -> list[_Moments]:
-    """The moments of each chunk of a block."""
-    found: list[_Moments] = []
-    for chunks in _pieces(block):
-        found += _shared(lambda values: _Moments(divisor).of(values), chunks)
-    return found
-
-
 @dataclass
 class _Moments:
     """Counts, range, mean and squared deviations of some values; the last two of values divided by `divisor`."""
@@ -186,49 +221,22 @@ class _Moments:
             return 1.0
         return math.ldexp(1.0, math.frexp(largest)[1] - 1)
 
-    def of(self, values: Held) -> _Moments:
-        """These, made to be those of some values."""
-        import numpy as np
-
-        self.numel = len(values)
-        low, high = values.min(), values.max()
-        if not (np.isfinite(low) and np.isfinite(high)):  # as they are not wherever one value is not
-            values = self._finite(values)
-            if not len(values):
-                return self
-            low, high = values.min(), values.max()
-        self.finite, self.low, self.high = len(values), float(low), float(high)
-        if low <= 0 <= high:
-            self.zeros = int(np.count_nonzero(values == 0))
-        wide = values.astype(np.float64)
-        if self.divisor != 1:
-            wide /= self.divisor
-        self.mean = float(np.add.reduce(wide)) / self.finite
-        wide -= self.mean
-        self.deviations = float(np.add.reduce(np.square(wide, out=wide)))
-        return self
-
-    def _finite(self, values: Held) -> Held:
-        """The finite ones of some values; counts the others."""
-        import numpy as np
-
-        self.nan = int(np.count_nonzero(np.isnan(values)))
-        self.posinf = int(np.count_nonzero(values == math.inf))
-        self.neginf = int(np.count_nonzero(values == -math.inf))
-        return values[np.isfinite(values)]
-
-    def add(self, other: _Moments) -> None:
-        """Take in the moments of other values (Chan, Golub and LeVeque 1979)."""
-        for name in ("numel", "zeros", "nan", "posinf", "neginf"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        if not other.finite:
-            return
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        before, step = self.finite, other.mean - self.mean
-        self.finite += other.finite
-        # A product, where a power would raise: what does not fit is measured once more, scaled.
-        self.deviations += other.deviations + step * step * (before / self.finite * other.finite)
-        self.mean += step * (other.finite / self.finite)
+    def add(self, others: Iterable[_Moments]) -> None:
+        """Take in the moments of other values, in this order (Chan, Golub and LeVeque 1979)."""
+        for other in others:
+            self.numel += other.numel
+            self.zeros += other.zeros
+            self.nan += other.nan
+            self.posinf += other.posinf
+            self.neginf += other.neginf
+            if not other.finite:
+                continue
+            self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+            before, step = self.finite, other.mean - self.mean
+            self.finite += other.finite
+            # A product, where a power would raise: what does not fit is measured once more, scaled.
+            self.deviations += other.deviations + step * step * (before / self.finite * other.finite)
+            self.mean += step * (other.finite / self.finite)
 
     def record(self) -> StatsRecord:
         """The statistics of all values added."""
@@ -246,6 +254,33 @@ class _Moments:
         )
 
 
+def _moments_of(chunk: Tensor, divisor: float = 1.0) -> _Moments:
+    """The moments of a chunk's numbers."""
+    import numpy as np
+
+    values, found = _held(chunk), _Moments(divisor, len(chunk))
+    low, high = values.min(), values.max()
+    if not (math.isfinite(low) and math.isfinite(high)):  # as they are not wherever one value is not
+        found.nan = int(np.count_nonzero(np.isnan(values)))
+        found.posinf = int(np.count_nonzero(values == math.inf))
+        found.neginf = int(np.count_nonzero(values == -math.inf))
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return found
+        low, high = values.min(), values.max()
+    found.finite, found.low, found.high = len(values), float(low), float(high)
+    if low <= 0 <= high:
+        found.zeros = int(np.count_nonzero(values == 0))
+    wide = _MEMORY.wide[: len(values)]
+    np.copyto(wide, values)
+    if divisor != 1:
+        wide /= divisor
+    found.mean = float(np.add.reduce(wide)) / len(wide)
+    wide -= found.mean
+    found.deviations = float(np.add.reduce(np.square(wide, out=wide)))
+    return found
+
+
 class _Bins:
     """How many of the values added lie in each of BINS equal bins; all of a constant tensor's in the first."""
 
@@ -253,13 +288,12 @@ class _Bins:
         self.range = low, high
         self.counts = [0] * BINS
 
-    def add(self, block: Tensor, known: Sequence[_Moments]) -> None:
-        """Count a block's values, which lie in the range or are not finite; `known` are the moments of its chunks."""
-        remaining = iter(known)
-        for chunks in _pieces(block):
-            edges = _edges(*self.range, chunks[0].dtype)
-            for counts in _shared(partial(_counted, edges), chunks, list(islice(remaining, len(chunks)))):
-                self.counts = [sum(pair) for pair in zip(self.counts, counts, strict=True)]
+    def add(self, chunks: Sequence[Tensor], known: Sequence[_Moments]) -> None:
+        """Count numbers that lie in the range or are not finite; `known` are the moments of the chunks."""
+        if chunks:
+            edges = _edges(*self.range, _held(chunks[0][:0]).dtype)
+            for counts in _shared(partial(_counted, edges), chunks, known):
+                self.counts = list(map(add, self.counts, counts))
 
     def record(self) -> HistogramRecord | None:
         """The counts; None if there was no finite value."""
@@ -267,13 +301,14 @@ class _Bins:
         return HistogramRecord(low=low, high=high, counts=self.counts) if low <= high else None
 
 
-def _counted(edges: Held, values: Held, moments: _Moments) -> list[int]:
-    """How many values lie before, between and beyond edges, given their moments; those that are not finite nowhere."""
+def _counted(edges: Held, chunk: Tensor, moments: _Moments) -> list[int]:
+    """How many of a chunk's numbers lie before, between and beyond edges; those that are not finite nowhere."""
     import numpy as np
 
-    # Only edges within the values' own range divide them.
-    first, last = np.searchsorted(edges, (moments.low, moments.high), side="right")
-    marks = np.greater_equal(values, edges[first:last, None])
+    # Only edges within the chunk's own range divide it.
+    first, last = (int(edges.searchsorted(end, side="right")) for end in (moments.low, moments.high))
+    marks = _MEMORY.marks[: max(0, last - first), : len(chunk)]
+    np.greater_equal(_held(chunk), edges[first:last, None], out=marks)
     beyond = [moments.finite, *(int(np.count_nonzero(row)) - moments.posinf for row in marks), 0]
     counts = [0] * BINS
     counts[first : first + len(marks) + 1] = [here - further for here, further in pairwise(beyond)]
