@@ -5,8 +5,8 @@
 Numbers are measured beside the rule of float64 copies that this package had before. A pass is measured in one process
 with the model loaded: plain, with all stages recorded, and with their statistics, in turn; the ratios are over the
 plain pass. All weights are a command beside plain transformers with eager attention, each a process of its own; ratios
-are over what is left of both without the floor, a process that imports and loads. Seconds and megabytes are medians,
-ratios the medians of each round's. The model is a GGUF file or a folder; if none is given, a llama of SmolLM2-135M's
+are of what both medians are above the floor's, a process that imports and loads. Other ratios are the medians of each
+round's. The model is a GGUF file or a folder; if none is given, a llama of SmolLM2-135M's
 shape with random weights.
 """
 
@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tests.benchmarks.lesson import measure
+from tests.benchmarks.lesson import above, measure
 from txinspect import ModelChoice, RunQuery
 from txinspect.answers import observing, run, tensors
 from txinspect.forward.capture import CaughtTensor
@@ -179,10 +179,9 @@ def compare(name: str, ours: list[str], plain: list[str], floor: list[str], runs
     costs = [(taken(ours), taken(plain), taken(floor)) for _ in range(runs)]
     said = []
     for unit, digits in (("seconds", 1), ("processor seconds", 1), ("megabytes", 0)):
-        rounds = [(a[unit], b[unit], c[unit]) for a, b, c in costs]
-        first, second, least = (statistics.median(side) for side in zip(*rounds, strict=True))
-        ratio = statistics.median((a - c) / (b - c) if b > c else math.inf for a, b, c in rounds)
-        said.append(f"{first:.{digits}f} against {second:.{digits}f} {unit}, floor {least:.{digits}f}: {ratio:.2f} x")
+        first, second, least = (statistics.median(each[side][unit] for each in costs) for side in range(3))
+        shown = f"{first:.{digits}f} against {second:.{digits}f} {unit}, floor {least:.{digits}f}"
+        said.append(f"{shown}: {above(least, first, second)} x")
     print(f"{name}: {'; '.join(said)}", flush=True)
 
 

@@ -81,6 +81,35 @@ def test_bins_of_odd_numbers(name: str) -> None:
         assert histogram.counts == old_bins(values[np.isfinite(values)])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ends", [(-1.0, 1.0), (0.0, 1.0), (-4.25, 4.5), (1e6, 1e6 + 3), (-1e-30, 3e20), (0.0, 1e-44)])
+def test_numbers_beside_the_edges(ends: tuple[float, float], dtype: type[np.floating]) -> None:
+    borders = np.linspace(*ends, stats.BINS + 1).astype(dtype)
+    beside = [np.nextafter(borders, dtype(away)) for away in (-math.inf, math.inf)]
+    values = np.concatenate([borders, *beside]).clip(borders[0], borders[-1])
+    _, histogram = stats.measure(lambda: iter((torch.from_numpy(values),)))
+    assert histogram is not None
+    assert histogram.counts == old_bins(values.astype(np.float64))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_threads_change_nothing(dtype: str) -> None:
+    values = sample(dtype, 40 * PIECE + 3, seed=4)
+    values[7 * PIECE :: 1001] = math.nan
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(stats.measure(lambda: iter((values,))))
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
+    exact = as_float64(values)
+    assert_stats(found[0][0], expected(exact))
+    assert found[0][1] is not None
+    assert found[0][1].counts == old_bins(exact[np.isfinite(exact)])
+
+
 @pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e-100, 1e100, 1e200, 1e307])
 def test_magnitudes_whose_squares_do_not_fit(scale: float) -> None:
     values = (sample("float64", 2 * PIECE + 9, seed=3) / 3 + 2) * scale
