@@ -42,6 +42,9 @@ BINS = 16
 _CHUNK = 1 << 16
 """Elements reduced at a time: 512 KB in float64, which stay in the cache of a core meanwhile."""
 
+_SHARE = 4
+"""Chunks that a thread has at least: fewer take less time than waking it."""
+
 _ALONE = 1 << 15
 """Numbers that torch converts without waking threads of its own."""
 
@@ -63,6 +66,13 @@ class _Memory(local):
         import numpy as np
 
         return np.empty(_CHUNK)
+
+    @cached_property
+    def held(self) -> Tensor:
+        """A chunk in a type that numpy has."""
+        import torch
+
+        return torch.empty(_CHUNK, dtype=torch.float64)
 
     @cached_property
     def marks(self) -> NDArray[np.bool_]:
@@ -133,29 +143,22 @@ def _row_statistics(vectors: Tensor) -> tuple[Values, ...]:
         return counts, *(np.ldexp(column, exponents) for column in (l2, means, std))
 
 
-def _chunks(block: Tensor) -> list[Tensor]:
-    """A block's numbers, a few in each chunk; the chunks of a million are even in number, unless there is but one."""
+def _chunks(block: Tensor) -> Sequence[Tensor]:
+    """A block's numbers, some in each chunk; a complex one is two."""
     import torch
 
-    flat = (torch.view_as_real(block.detach()) if block.is_complex() else block.detach()).reshape(-1)
-    if len(flat) <= _CHUNK:
-        return [flat] if len(flat) else []
-    pieces = flat.split(_CHUNK << 4)
-    return [chunk for piece in pieces for chunk in piece.split(_even(len(piece)))]
-
-
-def _even(count: int) -> int:
-    """The size of chunks of so many numbers."""
-    return _CHUNK if count <= _CHUNK else math.ceil(count / (2 * math.ceil(count / (2 * _CHUNK))))
+    real = torch.view_as_real(block.detach()) if block.is_complex() else block.detach()
+    flat = real.reshape(-1).resolve_neg()
+    return flat.split(_CHUNK) if len(flat) else ()
 
 
 def _held(chunk: Tensor) -> Held:
-    """A chunk's numbers on the CPU, in a type of numpy's that holds them."""
+    """A chunk's numbers on the CPU, in a type of numpy's that holds them; good until the thread's next chunk."""
     import torch
 
     chunk = chunk.cpu()
     wide = torch.float32 if chunk.dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.float64
-    held = chunk if chunk.dtype == wide else torch.empty(len(chunk), dtype=wide)
+    held = chunk if chunk.dtype == wide else _MEMORY.held.view(wide)[: len(chunk)]
     if held is not chunk:
         for part, numbers in zip(held.split(_ALONE), chunk.split(_ALONE), strict=True):
             part.copy_(numbers)
@@ -176,7 +179,7 @@ def _shared(reduce: Callable[..., Found], *items: Sequence[Any]) -> list[Found]:
             return list(map(reduce, *(each[share] for each in items)))
 
     count = len(items[0])
-    threads = min(torch.get_num_threads(), count // 2)
+    threads = min(torch.get_num_threads(), count // _SHARE)
     if threads < 2:
         return work(slice(None))
     step = math.ceil(count / threads)
