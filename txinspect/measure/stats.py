@@ -11,20 +11,17 @@ values in float32 as exactly.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property
 from itertools import islice, pairwise
 from operator import add
 from threading import local
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from txinspect.records import HistogramRecord, RowRecord, StatsRecord
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
     import numpy as np
     from numpy import float64
     from numpy.typing import NDArray
@@ -34,16 +31,11 @@ if TYPE_CHECKING:
     Held = NDArray[Any]
     """Numbers in float32 where it holds all of a tensor's, else in float64."""
 
-Found = TypeVar("Found")
-
 BINS = 16
 """Bins of a histogram."""
 
 _CHUNK = 1 << 16
 """Elements reduced at a time: 512 KB in float64, which stay in the cache of a core meanwhile."""
-
-_SHARE = 4
-"""Chunks that a thread has at least: fewer take less time than waking it."""
 
 _ALONE = 1 << 15
 """Numbers that torch converts without waking threads of its own."""
@@ -76,10 +68,10 @@ class _Memory(local):
 
     @cached_property
     def marks(self) -> NDArray[np.bool_]:
-        """For each edge, of which values of a chunk something holds."""
+        """Of which values of a chunk something holds."""
         import numpy as np
 
-        return np.empty((BINS - 1, _CHUNK), dtype=bool)
+        return np.empty(_CHUNK, dtype=bool)
 
 
 _MEMORY = _Memory()
@@ -97,7 +89,7 @@ def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
         measured: list[list[_Moments]] = []
         for index, block in enumerate(blocks()):
             chunks = _chunks(block)
-            measured.append(_shared(_moments_of, chunks))
+            measured.append(list(map(_moments_of, chunks)))
             moments.add(measured[-1])
             if bins.range != moments.range:
                 bins, uncounted = _Bins(*moments.range), index
@@ -107,7 +99,7 @@ def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
         if (scale := moments.scale) != 1:
             moments = _Moments(scale)
             for block in blocks():
-                moments.add(_shared(partial(_moments_of, divisor=scale), _chunks(block)))
+                moments.add(_moments_of(chunk, scale) for chunk in _chunks(block))
     return moments.record(), bins.record()
 
 
@@ -164,35 +156,6 @@ def _held(chunk: Tensor) -> Held:
             part.copy_(numbers)
     found: Held = held.numpy()
     return found
-
-
-def _shared(reduce: Callable[..., Found], *items: Sequence[Any]) -> list[Found]:
-    """What `reduce` makes of the items, in their order; torch's number of threads share many.
-
-    numpy lets go of the interpreter while it reduces.
-    """
-    import numpy as np
-    import torch
-
-    def work(share: slice) -> list[Found]:
-        with np.errstate(all="ignore"):  # which holds for one thread
-            return list(map(reduce, *(each[share] for each in items)))
-
-    count = len(items[0])
-    threads = min(torch.get_num_threads(), count // _SHARE)
-    if threads < 2:
-        return work(slice(None))
-    step = math.ceil(count / threads)
-    shares = _pool(os.getpid(), threads).map(work, [slice(start, start + step) for start in range(0, count, step)])
-    return [found for share in shares for found in share]
-
-
-@cache
-def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that last as long as the process; one that was forked off has none of its parent's."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(threads)
 
 
 @dataclass
@@ -295,8 +258,8 @@ class _Bins:
         """Count numbers that lie in the range or are not finite; `known` are the moments of the chunks."""
         if chunks:
             edges = _edges(*self.range, _held(chunks[0][:0]).dtype)
-            for counts in _shared(partial(_counted, edges), chunks, known):
-                self.counts = list(map(add, self.counts, counts))
+            for chunk, moments in zip(chunks, known, strict=True):
+                self.counts = list(map(add, self.counts, _counted(edges, chunk, moments)))
 
     def record(self) -> HistogramRecord | None:
         """The counts; None if there was no finite value."""
@@ -310,11 +273,12 @@ def _counted(edges: Held, chunk: Tensor, moments: _Moments) -> list[int]:
 
     # Only edges within the chunk's own range divide it.
     first, last = (int(edges.searchsorted(end, side="right")) for end in (moments.low, moments.high))
-    marks = _MEMORY.marks[: max(0, last - first), : len(chunk)]
-    np.greater_equal(_held(chunk), edges[first:last, None], out=marks)
-    beyond = [moments.finite, *(int(np.count_nonzero(row)) - moments.posinf for row in marks), 0]
+    values, marks = _held(chunk), _MEMORY.marks[: len(chunk)]
+    beyond = [moments.finite]
+    for edge in edges[first:last]:
+        beyond.append(int(np.count_nonzero(np.greater_equal(values, edge, out=marks))) - moments.posinf)
     counts = [0] * BINS
-    counts[first : first + len(marks) + 1] = [here - further for here, further in pairwise(beyond)]
+    counts[first : first + len(beyond)] = [here - further for here, further in pairwise([*beyond, 0])]
     return counts
 
 
