@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -9,14 +10,17 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
 import torch
 import typer
+from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
 from tests.making.checkpoints import VARIANTS, write_opt
+from tests.making.hub import LoopbackHub
 
 UPDATE_GOLDEN = os.environ.get("UPDATE_GOLDEN") == "1"
 """Whether to write expected outputs anew instead of comparing with them."""
@@ -30,8 +34,31 @@ ProcessRun = Callable[..., "subprocess.CompletedProcess[bytes]"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts processes of its own is a tier of its own."""
     for item in items:
-        if "run_process" in getattr(item, "fixturenames", ()):
+        if isinstance(item, pytest.Function) and _starts_processes(item):
             item.add_marker("processes")
+
+
+_STARTING = {"subprocess", "Popen", "openpty", "run_process"}
+
+
+def _starts_processes(item: pytest.Function) -> bool:
+    """Whether a test, a fixture that it asks for, or a function of its module that it calls starts a process."""
+    names = _names(item.function)
+    called = {name: each for name, each in vars(item.module).items() if name in {*names, *item.fixturenames}}
+    return not _STARTING.isdisjoint({*names, *item.fixturenames, *itertools.chain(*map(_names, called.values()))})
+
+
+def _names(function: object) -> set[str]:
+    """The names that a function's code refers to, and those of functions within it."""
+    plain = getattr(function, "_get_wrapped_function", lambda: function)()  # a fixture's
+    code = getattr(getattr(plain, "__wrapped__", plain), "__code__", None)
+    inner = [code] if code is not None else []
+    found: set[str] = set()
+    while inner:
+        each = inner.pop()
+        found |= {*each.co_names, *each.co_freevars}
+        inner += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +106,25 @@ def model(opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(opt, tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    """A Hub on 127.0.0.1."""
+    with LoopbackHub() as running:
+        yield running
+
+
+@pytest.fixture
+def online(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoopbackHub:
+    """The Hub of this process, with an empty cache: huggingface_hub reads its environment once, at import."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    monkeypatch.setenv("TXINSPECT_CACHE", str(tmp_path / "txinspect-cache"))
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return hub
 
 
 @pytest.fixture

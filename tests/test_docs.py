@@ -24,6 +24,8 @@ from tests.conftest import UPDATE_GOLDEN
 from txinspect import AttnQuery
 from txinspect.render.terminal import render
 
+pytestmark = pytest.mark.half
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -21,6 +21,8 @@ from txinspect.inspecting import inspect
 from txinspect.queries import LESSON, ModelChoice
 from txinspect.records import TensorsReport
 
+pytestmark = pytest.mark.half
+
 HIDDEN = 64
 
 

@@ -38,6 +38,7 @@ SEAMS: dict[str, Parameters] = {
     "transformers.modeling_utils.PreTrainedModel._load_pretrained_model": ("model",),
     "transformers.modeling_utils.PreTrainedModel._finalize_model_loading": ("model",),
     "transformers.modeling_utils.PreTrainedModel._adjust_missing_and_unexpected_keys": ("self", "loading_info"),
+    "transformers.modeling_utils.PreTrainedModel.tie_weights": ("self", "missing_keys", "recompute_mapping"),
     "transformers.modeling_utils.PreTrainedModel._from_config": ("config",),
     "transformers.modeling_utils.PreTrainedModel._keep_in_fp32_modules": None,
     "transformers.modeling_utils.PreTrainedModel._keys_to_ignore_on_load_missing": None,

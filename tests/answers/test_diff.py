@@ -25,6 +25,8 @@ from txinspect.commands.plan import PlanQuery
 from txinspect.measure import difference
 from txinspect.sources.bundled_models import bundled_folder
 
+pytestmark = pytest.mark.half
+
 Run = Callable[..., Result]
 FLOAT = ModelChoice(dtype="float32")
 OUTPUTS = [*(f"model.decoder.layers.{index}" for index in range(4)), "lm_head"]

@@ -15,6 +15,8 @@ from tests.making.models import FEW, buildable_types, by_type, save_tiny
 from txinspect import AttnQuery, HeadsQuery, InspectError, ModelChoice, inspect
 from txinspect.models.quiet import quiet
 
+pytestmark = pytest.mark.half
+
 Run = Callable[..., Result]
 
 

@@ -19,6 +19,8 @@ from txinspect import InspectError, LensQuery, ModelChoice, inspect
 from txinspect.anatomy import locating
 from txinspect.models.quiet import quiet
 
+pytestmark = pytest.mark.half
+
 PROMPT = "The quick brown fox jumps over the lazy"
 FLOAT = ModelChoice(dtype="float32")
 BUNDLED = Path(__file__).parents[2] / "txinspect/bundled/opt-mini"

@@ -20,6 +20,8 @@ from txinspect import InspectError, LensQuery, LogitsQuery, ModelChoice, inspect
 from txinspect.models.quiet import quiet
 from txinspect.sources.bundled_models import bundled_folder
 
+pytestmark = pytest.mark.half
+
 PROMPT = "The quick brown fox jumps over the lazy"
 FLOAT = ModelChoice(dtype="float32")
 Run = Callable[..., Result]

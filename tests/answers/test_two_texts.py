@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, NllbTokenizer
 from typer.testing import Result
 
+from tests.making.checkpoints import change_config
 from tests.making.models import save_tiny
 from txinspect import (
     AttnQuery,
@@ -26,6 +30,8 @@ from txinspect import (
 from txinspect.errors import InspectError, StageError, UsageError
 from txinspect.sources.bundled_models import BUNDLED
 
+pytestmark = pytest.mark.half
+
 Run = Callable[..., Result]
 
 MINI = ModelChoice(name="transformer-mini", dtype="float32")
@@ -38,13 +44,17 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return save_tiny(request.param, tmp_path_factory.mktemp("two") / request.param, task="seq2seq-lm")
 
 
+def set_generation(folder: Path, **settings: Any) -> None:
+    """Set values of a checkpoint's generation_config.json."""
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
 def test_greedy_is_what_transformers_generates(folder: Path) -> None:
     report = inspect(LogitsQuery(model=ModelChoice(name=str(folder)), text="hello you", new=9, position=None))
     model = AutoModelForSeq2SeqLM.from_pretrained(folder)
     ids = AutoTokenizer.from_pretrained(folder)("hello you", return_tensors="pt")
-    generated = model.generate(
-        **ids, do_sample=False, num_beams=1, max_new_tokens=9, forced_bos_token_id=None, forced_eos_token_id=None
-    )[0]
+    generated = model.generate(**ids, do_sample=False, num_beams=1, max_new_tokens=9)[0]
     ends = model.generation_config.eos_token_id
     wanted = generated.tolist()
     assert report.input.decoder is not None
@@ -52,7 +62,8 @@ def test_greedy_is_what_transformers_generates(folder: Path) -> None:
 
 
 def test_each_step_of_decoding_is_the_teacher_forced_pass(folder: Path) -> None:
-    """Every arg max agrees, and every logit to 1e-5."""
+    """Every arg max agrees, and every logit to 1e-5, where nothing is forced."""
+    set_generation(folder, forced_bos_token_id=None, forced_eos_token_id=None)
     choice = ModelChoice(name=str(folder))
     report = inspect(RunQuery(model=choice, text="hello you", stages=("logits",), new=6, values=True))
     assert report.input.decoder is not None
@@ -67,6 +78,67 @@ def test_each_step_of_decoding_is_the_teacher_forced_pass(folder: Path) -> None:
         assert int(logits[0, -1].argmax()) == int(whole[0, step - 1].argmax())
         if step < len(ids):
             assert int(logits[0, -1].argmax()) == ids[step]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"forced_bos_token_id": 50},
+        {"forced_eos_token_id": 60, "eos_token_id": 60},
+        {"suppress_tokens": [*range(100, 200)]},
+        {"begin_suppress_tokens": [*range(100, 264)]},
+        {"bad_words_ids": [[each] for each in range(20, 120)]},
+        {"no_repeat_ngram_size": 1},
+        {"encoder_no_repeat_ngram_size": 1},
+        {"repetition_penalty": 5.0},
+        {"min_new_tokens": 8, "eos_token_id": [*range(8, 200)]},
+        {"exponential_decay_length_penalty": [2, 30.0]},
+        {"num_beams": 4, "do_sample": True, "temperature": 0.1, "top_k": 3, "max_length": 5, "length_penalty": 2.0},
+    ],
+    ids=lambda settings: "+".join(settings),
+)
+def test_generation_config_is_followed(settings: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    set_generation(tmp_path / "m", **settings)
+    report = inspect(LogitsQuery(model=ModelChoice(name=str(tmp_path / "m")), text="hello you", new=9))
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "m")
+    ids = AutoTokenizer.from_pretrained(folder)("hello you", return_tensors="pt")
+    wanted = model.generate(**ids, do_sample=False, num_beams=1, max_new_tokens=9)[0].tolist()
+    ends = model.generation_config.eos_token_id
+    assert report.input.decoder is not None
+    shown = report.input.decoder.input_ids[0]
+    assert shown == (wanted[:-1] if wanted[-1] in (ends if isinstance(ends, list) else [ends]) else wanted)
+    assert not any("not followed" in each for each in report.notes)
+
+
+def test_settings_in_config_json_count_where_there_is_no_other_file(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    (tmp_path / "m" / "generation_config.json").unlink()
+    change_config(tmp_path / "m", suppress_tokens=[*range(100, 200)], no_repeat_ngram_size=1)
+    report = inspect(LogitsQuery(model=ModelChoice(name=str(tmp_path / "m")), text="hello you", new=9))
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "m")
+    ids = AutoTokenizer.from_pretrained(folder)("hello you", return_tensors="pt")
+    wanted = model.generate(**ids, do_sample=False, num_beams=1, max_new_tokens=9)[0].tolist()
+    assert report.input.decoder is not None
+    assert report.input.decoder.input_ids[0] == (wanted[:-1] if wanted[-1] == model.config.eos_token_id else wanted)
+
+
+def test_what_is_not_followed_is_named(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    set_generation(tmp_path / "m", stop_strings=["e"], penalty_alpha=0.6, top_k=4)
+    report = inspect(LogitsQuery(model=ModelChoice(name=str(tmp_path / "m")), text="hello you", new=4))
+    assert "Of generation_config.json this is not followed: stop_strings, penalty_alpha." in report.notes
+
+
+def test_settings_that_cannot_be(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    query = LogitsQuery(model=ModelChoice(name=str(tmp_path / "m")), text="hello you", new=4)
+    set_generation(tmp_path / "m", bad_words_ids="x")
+    with pytest.raises(InspectError, match="generat"):
+        inspect(query)
+    (tmp_path / "m" / "generation_config.json").write_text("[")
+    with pytest.raises(InspectError, match=r"generation_config.json of .* is not JSON"):
+        inspect(query)
 
 
 def test_a_text_for_the_decoder_stands_behind_its_start_token(folder: Path) -> None:

@@ -37,6 +37,8 @@ from txinspect.queries import ModelChoice
 from txinspect.records import TensorRecord, TensorsReport
 from txinspect.stages import stage_names
 
+pytestmark = pytest.mark.half
+
 TEXT = "naïve fox"
 IMPLEMENTATIONS = ("sdpa", "eager")
 

@@ -15,6 +15,8 @@ from tests.measure.test_heads import causal
 from tests.measure.test_stats import ODD, as_float64, assert_stats, expected, measured, sample
 from txinspect.measure import heads, stats
 
+pytestmark = pytest.mark.half
+
 PIECE = 1 << 15
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from txinspect.measure import stats
 from txinspect.records import HistogramRecord, StatsRecord
 
+pytestmark = pytest.mark.half
+
 NAN, INF = math.nan, math.inf
 CHUNK = 1 << 20
 

@@ -23,6 +23,7 @@ from txinspect.inspecting import inspect
 from txinspect.models import config, partial, skeleton, uses
 from txinspect.models.subject import load_subject
 from txinspect.models.task import Task
+from txinspect.models.ties import Ties
 from txinspect.queries import DType, ModelChoice, Quantization
 from txinspect.records import TensorsReport
 from txinspect.sources.source import resolve
@@ -236,7 +237,7 @@ def test_the_skeleton_is_the_model_without_weights(variant: str, opt_variant: Ca
     choice = ModelChoice(name=str(opt_variant(variant)))
     source = resolve(choice)
     loaded_config = config.load_config(source, choice)
-    built = skeleton.build(source, choice, loaded_config, Task("causal-lm", "OPTForCausalLM"))
+    built = skeleton.build(source, choice, loaded_config, Task("causal-lm", "OPTForCausalLM"), Ties(source).tie)
     model = loaded(choice)
     assert [name for name, _ in built.named_modules()] == [name for name, _ in model.named_modules()]
     for (name, empty), (_, full) in zip(built.named_parameters(), model.named_parameters(), strict=True):

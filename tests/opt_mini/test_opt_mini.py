@@ -21,6 +21,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.opt_mini.stories import THE_SENTENCE, first_stories
 
+pytestmark = pytest.mark.half
+
 FOLDER = Path(__file__).parents[2] / "txinspect" / "bundled" / "opt-mini"
 LENGTHS = (25, 50, 100, 127)
 FIRST_STORIES = "ab62ddc1b36dd35eafa2a3202ede62511a1a19b7df3480c4426f4944654a141f"

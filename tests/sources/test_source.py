@@ -6,14 +6,14 @@ import json
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import close_session, constants
+from huggingface_hub import close_session
 from safetensors.torch import load_file
 from typer.testing import Result
 
@@ -25,29 +25,11 @@ from txinspect.errors import SourceError, UsageError
 from txinspect.queries import ModelChoice
 from txinspect.sources import bundled_models, checkpoint
 from txinspect.sources.hub import Repository
-from txinspect.sources.names import SAFETENSORS_FILES
+from txinspect.sources.names import CONFIG_FILES, SAFETENSORS_FILES
 from txinspect.sources.source import Source, resolve
 
 REPO = "team/tiny-opt"
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def hub() -> Iterator[LoopbackHub]:
-    with LoopbackHub() as running:
-        yield running
-
-
-@pytest.fixture
-def online(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LoopbackHub:
-    """The Hub of this process, with an empty cache: huggingface_hub reads its environment once, at import."""
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
-    monkeypatch.setenv("TXINSPECT_CACHE", str(tmp_path / "txinspect-cache"))
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return hub
 
 
 @pytest.fixture
@@ -587,7 +569,7 @@ def test_shards_that_are_not_in_the_cache(offline_by: str | None, next_step: str
     to_shards(model)
     shards = sorted(model.glob("model-*.safetensors"))
     shards[1].unlink()
-    patterns = (SAFETENSORS_FILES, tuple(shard.name for shard in shards))
+    patterns = (CONFIG_FILES, SAFETENSORS_FILES, tuple(shard.name for shard in shards))
     hub = Repository(REPO, None, True, offline_by, snapshots=dict.fromkeys(patterns, model))
     with pytest.raises(SourceError) as raised:
         checkpoint.find(Source(REPO, "hub", None, hub))

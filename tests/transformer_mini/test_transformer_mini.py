@@ -24,6 +24,8 @@ from transformers.models.auto import tokenization_auto
 
 from tests.transformer_mini.grammar import THE_SENTENCE, THE_TRANSLATION, Pair, pairs, vocabulary
 
+pytestmark = pytest.mark.half
+
 FOLDER = Path(__file__).parents[2] / "txinspect" / "bundled" / "transformer-mini"
 FIRST_PAIRS = "2db7f23d74e857b7bc9e8d2985108c2e8e796c68f7d985484926c4195ab2c17d"
 """SHA-256 of the first 200 training pairs: when it changes, transformer-mini must be made again."""

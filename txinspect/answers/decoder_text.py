@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from txinspect.errors import InspectError, UsageError, spelled
+from txinspect.errors import InspectError, UsageError, first_line, spelled
 from txinspect.forward import decoding
-from txinspect.models import languages, tokenizer
+from txinspect.models import generation, languages, tokenizer
 from txinspect.models.subject import Subject
 from txinspect.models.tokenizer import Tokens
 from txinspect.queries import PassQuery
@@ -73,12 +73,23 @@ def is_generated(subject: Subject, query: PassQuery[Any]) -> bool:
 
 def generated(
     subject: Subject, query: PassQuery[Any], text: InputRecord, model: PreTrainedModel, inputs: Mapping[str, Tensor]
-) -> InputRecord:
-    """The text with what the model generates from it, behind the start token."""
-    tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
-    start = _start(subject, query, tokens)
-    ids = decoding.greedy(model, inputs, start, _most(subject, query), subject.end_ids)
-    return _with(text, tokens, [*start, *ids], tokens.decode(ids))
+) -> tuple[InputRecord, list[str]]:
+    """The text with what the model generates from it, behind the start token; and what to know of how.
+
+    Raises InspectError for settings that transformers cannot generate by.
+    """
+    tokens, name = tokenizer.load(subject.source, query.model.trust_remote_code, text.text), subject.source.name
+    start, settings = _start(subject, query, tokens), generation.settings(subject.source, model)
+    try:
+        ids = decoding.greedy(model, inputs, start, _most(subject, query), settings)
+    except Exception as error:
+        raise InspectError(
+            f"{name!r} could not generate what its decoder reads ({type(error).__name__}: {first_line(error)}): give "
+            f"{spelled('decoder')}, or mend its {generation.FILE}"
+        ) from error
+    others = generation.left_out(settings)
+    notes = [f"Of {generation.FILE} this is not followed: {', '.join(others)}."] if others else []
+    return _with(text, tokens, [*start, *ids], tokens.decode(ids)), notes
 
 
 def _start(subject: Subject, query: PassQuery[Any], tokens: Tokens) -> list[int]:

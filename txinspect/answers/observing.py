@@ -255,8 +255,9 @@ def _with_generated(prepared: Preparation, query: PassQuery[Any], running: Runni
     subject = prepared.subject
     with quiet():
         inputs = running.inputs(prepared.text)
-        text = decoder_text.generated(subject, query, prepared.text, running.model, inputs)
-    plan = replace(make_plan(subject, query, text), runs=prepared.plan.runs)
+        text, notes = decoder_text.generated(subject, query, prepared.text, running.model, inputs)
+    plan = make_plan(subject, query, text)
+    plan = replace(plan, runs=prepared.plan.runs, notes=(*plan.notes, *notes))
     return replace(prepared, text=text, plan=plan, windows=windows(text, None, None))
 
 

@@ -50,7 +50,8 @@ def _as_stored(subject: Subject, stored: dict[str, Size], choice: ModelChoice) -
     """Of how parameters are stored what stays so: not where the choice quantizes them."""
     if choice.quantization is None:
         return stored
-    kept = {name for name, each in subject.as_loaded.named_parameters() if type(each).__name__ == "Parameter"}
+    named = subject.as_loaded.named_parameters(remove_duplicate=False)
+    kept = {name for name, each in named if type(each).__name__ == "Parameter"}
     return {name: size for name, size in stored.items() if name in kept}
 
 

@@ -1,35 +1,47 @@
-"""Greedy decoding by an encoder–decoder: the likeliest token each time, read from the start again."""
+"""Greedy decoding by an encoder–decoder: the likeliest token each time, of those that its settings leave."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from txinspect.forward.inputs import call, logits_of
+from txinspect.models.generation import LEFT_OUT
+from txinspect.patching import patched
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import GenerationConfig, PreTrainedModel
 
 
 def greedy(
-    model: PreTrainedModel, inputs: Mapping[str, Tensor], start: Sequence[int], count: int, ends: Collection[int]
+    model: PreTrainedModel,
+    inputs: Mapping[str, Tensor],
+    start: Sequence[int],
+    count: int,
+    settings: GenerationConfig,
 ) -> list[int]:
-    """The ids that follow `start`, at most `count`, up to one of `ends` and without it.
+    """The ids that follow `start`, at most `count`, up to the one that ends the text and without it.
 
-    The encoder runs once; the decoder reads all ids anew each time, so that each step is the teacher-forced pass.
+    They are those of generate(num_beams=1, do_sample=False) with these settings, without a cache: so each step is the
+    teacher-forced pass.
     """
     import torch
 
-    ids = list(start)
-    others = {name: each for name, each in inputs.items() if name not in ("input_ids", "decoder_input_ids")}
-    with torch.no_grad():
-        encoded = call(model.get_encoder(), inputs)
-        while len(ids) < len(start) + count:
-            read = torch.tensor([ids], device=inputs["input_ids"].device)
-            output = call(model, {**others, "decoder_input_ids": read}, encoder_outputs=encoded)
-            likeliest = int(logits_of(output)[0, -1].argmax())
-            if likeliest in ends:
-                break
-            ids.append(likeliest)
-    return ids[len(start) :]
+    given = {name: each for name, each in inputs.items() if name in ("input_ids", "attention_mask")}
+    read = torch.tensor([list(start)], device=inputs["input_ids"].device)
+    generate: Any = model.generate
+    with torch.no_grad(), patched(model, "generation_config", settings):
+        found = generate(
+            **given,
+            **dict.fromkeys(LEFT_OUT),
+            decoder_input_ids=read,
+            max_new_tokens=count,
+            num_beams=1,
+            num_return_sequences=1,
+            do_sample=False,
+            use_cache=False,
+            return_dict_in_generate=False,
+        )
+    ids = [int(each) for each in found[0][len(start) :]]
+    ends = settings.eos_token_id
+    return ids[:-1] if ids and ids[-1] in (ends if isinstance(ends, list) else [ends]) else ids

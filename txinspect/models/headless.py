@@ -7,30 +7,41 @@ from typing import TYPE_CHECKING
 
 from txinspect.models.places import places
 from txinspect.models.quantization.stored import stored_method
+from txinspect.models.ties import lacking
 from txinspect.sources import checkpoint
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
     from txinspect.sources.source import Source
 
 
 def is_headless(source: Source, model: PreTrainedModel) -> bool:
-    """Whether a checkpoint that is here has the tensors of a model without its head, and none of its head's."""
-    base = model.base_model_prefix
-    if not base or not hasattr(model, base):
+    """Whether a checkpoint that is here has all tensors of a model without its head, and none of its head's.
+
+    The body's pooler may be lacking, too, where the bare model can be built without one.
+    """
+    base, held = model.base_model_prefix, _held(source, model)
+    if not base or not hasattr(model, base) or not held:
         return False
-    tied, held = model.all_tied_weights_keys, _held(source, model)
-    head = {name for name in model.state_dict() if not name.startswith(f"{base}.") and name not in tied}
-    return bool(head) and bool(held) and not head & held
+    body = {name for name in model.state_dict() if name.startswith(f"{base}.")}
+    lacks = lacking(model, held)
+    if _may_lack_pooler(getattr(model, base)):
+        lacks = {name for name in lacks if not name.startswith(f"{base}.pooler.")}
+    # What is tied to the body is no head of its own.
+    return bool(lacks) and lacks == lacking(model, body)
 
 
 def is_poolerless(source: Source, model: PreTrainedModel) -> bool:
     """Whether a checkpoint that is here lacks the pooler of a bare encoder, which can be built without one."""
-    if not hasattr(model, "pooler") or "add_pooling_layer" not in signature(type(model).__init__).parameters:
-        return False
     held = _held(source, model)
-    return bool(held) and not any(name.startswith("pooler.") for name in held)
+    return _may_lack_pooler(model) and bool(held) and not any(name.startswith("pooler.") for name in held)
+
+
+def _may_lack_pooler(bare: nn.Module) -> bool:
+    """Whether a bare model has a pooler and can be built without one."""
+    return hasattr(bare, "pooler") and "add_pooling_layer" in signature(type(bare).__init__).parameters
 
 
 def _held(source: Source, model: PreTrainedModel) -> set[str]:

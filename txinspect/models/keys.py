@@ -5,7 +5,6 @@ Transformers knows how (conversion_mapping.py, integrations/gguf); nothing is ma
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from txinspect.errors import SourceError, spelled
 from txinspect.models import gguf_files
 from txinspect.models.places import Destination, places
 from txinspect.models.quantization import stored
+from txinspect.models.ties import lacking
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
@@ -62,14 +62,8 @@ def check_whole(subject: Subject, names: Collection[str], *, asked: bool = False
     """
     if subject.source.gguf_file or stored.stored_method(subject.config) is not None:
         return
-    model = subject.as_configured
     there = {name for place in destinations(subject, list(names)).values() for name in place.tensors}
-    excused = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_missing or ()]
-    # Of tensors that are tied, one is enough, whichever it is.
-    groups = [{target, origin} for target, origin in model.all_tied_weights_keys.items()]
-    there |= {name for group in groups if group & there for name in group}
-    missing = model.state_dict().keys() - model.all_tied_weights_keys.keys() - there
-    absent = [name for name in missing if not any(each.search(name) for each in excused)]
+    absent = lacking(subject.as_configured, there)
     if absent and asked:
         raise SourceError(
             f"the checkpoint of {subject.source.name!r} lacks {min(absent)}{and_more(absent)}, which "

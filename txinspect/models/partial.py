@@ -155,7 +155,15 @@ def _partial(model_class: type[PreTrainedModel], uses: Mapping[str, bool], *, dr
 
         @staticmethod
         def _finalize_model_loading(model: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
-            found = model_class._finalize_model_loading(model, *args, **kwargs)
+            unused = _unused_tensors(model, uses)
+            tied = {
+                target: origin
+                for target, origin in model.all_tied_weights_keys.items()
+                if target not in unused and origin not in unused
+            }
+            # Of two that are one, both are in use or none is; what was not read cannot be compared.
+            with patched(model, "all_tied_weights_keys", tied):
+                found = model_class._finalize_model_loading(model, *args, **kwargs)
             if drop:
                 _drop(model, uses)
             return found

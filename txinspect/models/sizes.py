@@ -47,12 +47,15 @@ def quantizable(model: PreTrainedModel) -> list[str]:
 
 
 def parameter_sizes(model: nn.Module, stored: Mapping[str, Size]) -> dict[int, Size]:
-    """The size of every parameter, by its identity: as it is stored, where that is known."""
-    found: dict[int, Size] = {}
+    """The size of every parameter, by its identity: as it is stored, under whichever of its names, if that is known."""
+    found, otherwise = dict[int, Size](), dict[int, Size]()
     for path, module in model.named_modules():
         for name, tensor in module.named_parameters(recurse=False):
-            found.setdefault(id(tensor), stored.get(f"{path}.{name}" if path else name, size(module, tensor)))
-    return found
+            full = f"{path}.{name}" if path else name
+            if full in stored:
+                found.setdefault(id(tensor), stored[full])
+            otherwise.setdefault(id(tensor), size(module, tensor))
+    return otherwise | found
 
 
 def sums(module: nn.Module, sizes: Mapping[int, Size]) -> tuple[int, int]:

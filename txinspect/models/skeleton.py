@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 
 def build(
-    source: Source, choice: ModelChoice, config: PretrainedConfig, task: Task, *, tied: bool = True
+    source: Source,
+    choice: ModelChoice,
+    config: PretrainedConfig,
+    task: Task,
+    tie: Callable[[PreTrainedModel], None] | None = None,
 ) -> PreTrainedModel:
     """The modules of a model for a task on the meta device: shapes and types, no weights, no memory.
 
-    Not yet `tied`, every module has tensors of its own, as while transformers decides what it quantizes.
+    Without a `tie`, every module has tensors of its own, as while transformers decides what it quantizes.
     """
     import torch
     from transformers import initialization
@@ -37,7 +41,7 @@ def build(
         with (
             torch.device("meta"),
             initialization.meta_device_safe_creation_ops(),
-            nullcontext() if tied else initialization.no_tie_weights(),
+            initialization.no_tie_weights(),
         ):
             model: PreTrainedModel
             if part := _part(config, task):
@@ -54,6 +58,8 @@ def build(
     what = f"no model can be built from config.json of {source.name!r}"
     with quiet(), as_source_error(what, blame=blame):
         model = made(config)
+        if tie is not None:
+            tie(model)
     model.eval()
     return model
 

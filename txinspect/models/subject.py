@@ -11,6 +11,7 @@ from txinspect.models import adapters, headless, skeleton, ties
 from txinspect.models import task as tasks
 from txinspect.models.config import load_config
 from txinspect.models.quantization import bitsandbytes, replacing, stored
+from txinspect.models.quiet import quiet
 from txinspect.models.task import Task
 from txinspect.queries import ModelChoice, Notify
 from txinspect.sources.config import read_config
@@ -54,11 +55,6 @@ class Subject:
         """The id that its decoder begins with, where its config names one."""
         return next(iter(self._ids("decoder_start_token_id") or self._ids("bos_token_id")), None)
 
-    @property
-    def end_ids(self) -> list[int]:
-        """The ids that end what its decoder generates."""
-        return self._ids("eos_token_id")
-
     def _ids(self, field: str) -> list[int]:
         """The ids in a field of the config, or of its decoder's own."""
         for config in (self.config, getattr(self.config, "decoder", None)):
@@ -85,25 +81,28 @@ def load_subject(
     missing = stored.check_stored(source, config, choice)
     if missing and not only_looked_at:
         raise SourceError(missing)
-    subject = _built(source, choice, config, task, length, missing)
+    tying = ties.Ties(source)
+    subject = _built(source, choice, config, task, length, missing, tying)
     if choice.task is None and headless.is_headless(source, subject.as_configured):
         task = tasks.without_head(task, config.model_type) or task
-        subject = _built(source, choice, config, task, length, missing)
+        subject = _built(source, choice, config, task, length, missing, tying)
     if task.name == "base" and headless.is_poolerless(source, subject.as_configured):
         task = replace(task, pools=False)
-        subject = _built(source, choice, config, task, length, missing)
-    if ties.are_stored_apart(source, subject.as_configured):
-        for each in (config, config.get_text_config(decoder=True)):
-            each.tie_word_embeddings = False
-        subject = _built(source, choice, config, task, length, missing)
+        subject = _built(source, choice, config, task, length, missing, tying)
     return subject
 
 
 def _built(
-    source: Source, choice: ModelChoice, config: PretrainedConfig, task: Task, length: int, missing: str | None
+    source: Source,
+    choice: ModelChoice,
+    config: PretrainedConfig,
+    task: Task,
+    length: int,
+    missing: str | None,
+    tying: ties.Ties,
 ) -> Subject:
     """The model of a config; as configured where a package for what it is stored as is `missing`."""
-    as_configured = skeleton.build(source, choice, config, task)
+    as_configured = skeleton.build(source, choice, config, task, tying.tie)
     tasks.check_reads_text(source.name, as_configured, task)
     if source.adapter is not None:
         adapters.resize(as_configured, source)
@@ -111,11 +110,12 @@ def _built(
     as_loaded, quantization, quantizing_as = as_configured, None, None
     method = stored.stored_method(config)
     if not missing and (choice.quantization or method or source.adapter):
-        as_loaded = skeleton.build(source, choice, config, task, tied=False)
+        as_loaded = skeleton.build(source, choice, config, task)
         locating.settle(as_loaded, length)
         quantizing_as = bitsandbytes.config_for(choice, as_loaded)
         quantization = replacing.quantize(as_loaded, choice, source, config, quantizing_as)
-        as_loaded.tie_weights()
+        with quiet():
+            tying.tie(as_loaded)
         if source.adapter is not None:
             adapters.resize(as_loaded, source)
             adapters.inject(as_loaded, source)

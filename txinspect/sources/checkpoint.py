@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from txinspect.errors import SourceError
 from txinspect.queries import shown
 from txinspect.sources import torch_files
 from txinspect.sources.headers import StoredTensor, of_header, stored
-from txinspect.sources.names import INDEX_FILES
+from txinspect.sources.names import INDEX_FILES, SAFETENSORS_FILES, TORCH_FILES
 from txinspect.sources.source import Source
 from txinspect.wording import some_of
 
@@ -46,10 +46,10 @@ def find(source: Source, choose: Choose | None = None) -> WeightFiles:
     if source.gguf_file:
         return WeightFiles(source.config_folder(), [source.config_folder() / source.gguf_file])
     folder = source.weights_folder()
-    index = first_file(source, folder)
+    index = first_file(folder, source.weight_names)
     if source.hub is None or index is None or not _is_index(index):
         readable = index is None or not _is_index(index) or _has_metadata(index)
-        return WeightFiles(folder, weight_files(source, folder), None if readable else index)
+        return WeightFiles(folder, weight_files(folder, source.name, source.weight_names), None if readable else index)
     weight_map = _weight_map(index)
     wanted = shards_of(weight_map, choose)
     folder = source.folder(tuple(wanted))
@@ -81,25 +81,28 @@ def write_index(found: WeightFiles, folder: Path) -> None:
     (folder / found.index.name).write_text(json.dumps({"metadata": {}, "weight_map": full}), encoding="utf-8")
 
 
-def weight_files(source: Source, folder: Path) -> list[Path]:
-    """The weight files of a checkpoint in a folder, every one there and readable as what it claims to be.
+def weight_files(folder: Path, name: str, looked_for: Sequence[str] = SAFETENSORS_FILES + TORCH_FILES) -> list[Path]:
+    """The weight files of a checkpoint, every one there and readable as what it claims to be.
 
-    Raises SourceError where there are none, a shard is missing or a file is damaged.
+    Raises SourceError, for the model called `name`, where there are none, a shard is missing or a file is damaged.
     """
-    first = first_file(source, folder)
+    first = first_file(folder, looked_for)
+    if first is None and len(looked_for) == 1:
+        raise SourceError(
+            f"{name!r} has no file {looked_for[0]}, which its config.json names as its weights (transformers_weights): "
+            f"fetch it again, or take the key out"
+        )
     if first is None:
-        named = " (transformers_weights in its config.json)" if source.named_weights else ""
-        names = ", ".join(source.weight_names)
-        raise SourceError(f"{source.name!r} has no weights: none of {names}{named} is in {folder}")
+        raise SourceError(f"{name!r} has no weights: none of {', '.join(looked_for)} is in {folder}")
     files = _shards(first) if _is_index(first) else [first]
     for file in files:
         check_file(file)
     return files
 
 
-def first_file(source: Source, folder: Path) -> Path | None:
-    """The weight file in a folder, or the index of shards, that transformers takes; None if there are no weights."""
-    return next((folder / file for file in source.weight_names if opening.is_there(folder / file)), None)
+def first_file(folder: Path, looked_for: Sequence[str]) -> Path | None:
+    """The weight file, or the index of shards, that transformers takes; None if there are no weights."""
+    return next((folder / file for file in looked_for if opening.is_there(folder / file)), None)
 
 
 def _is_index(file: Path) -> bool:
@@ -174,7 +177,7 @@ def here(source: Source) -> list[Path]:
     folder = source.config_folder()
     if source.gguf_file:
         return [folder / source.gguf_file]
-    first = first_file(source, folder)
+    first = first_file(folder, source.weight_names)
     if first is None or not _is_index(first):
         return [first] if first else []
     return [folder / shard for shard in shards_of(_weight_map(first)) if opening.is_there(folder / shard)]
@@ -200,7 +203,7 @@ def indexed(source: Source) -> list[str]:
     """The names of a checkpoint's tensors in shards, here or not; empty for one that is not in shards."""
     if source.gguf_file:
         return []
-    first = first_file(source, source.config_folder())
+    first = first_file(source.config_folder(), source.weight_names)
     return list(_weight_map(first)) if first is not None and _is_index(first) else []
 
 
