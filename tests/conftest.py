@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -75,7 +76,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
 def untried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is tried in processes of its own, which would be started anew beside the test runner's threads; but by
     the tests of just that, which ask for `tried`."""
-    if "tried" not in request.fixturenames:
+    if not {"tried", "started"} & {*request.fixturenames}:
         monkeypatch.setattr("txinspect.models.trial.attempt", lambda *_: "well")
 
 
@@ -83,6 +84,17 @@ def untried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads of the test runner are none of ours: what is tried is forked."""
     monkeypatch.setattr("threading.active_count", lambda: 1)
+
+
+@pytest.fixture
+def started() -> Iterator[None]:
+    """Beside a thread: what is tried is started anew."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    yield
+    end.set()
+    thread.join()
 
 
 @pytest.fixture(autouse=True, scope="session")

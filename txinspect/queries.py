@@ -494,6 +494,11 @@ class PassQuery(TextQuery[ReportType]):
         return True
 
     @property
+    def too_long_unread(self) -> str:
+        """What to do about it where a model reads no text onwards, and so none in windows."""
+        return self.too_long
+
+    @property
     def layers_asked(self) -> Layers:
         """The layers asked for, so that one the model does not have is known before anything is built."""
         return ()

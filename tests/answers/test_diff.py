@@ -351,20 +351,24 @@ def grown(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize("turned", [False, True])
 def test_where_a_vocabulary_grew_the_rows_in_common_are_compared(turned: bool, grown: tuple[Path, Path]) -> None:
     here, there = grown[::-1] if turned else grown
-    report = inspect(DiffQuery(model=ModelChoice(name=str(here)), against=str(there), text="abcdef"))
+    options: Any = {"model": ModelChoice(name=str(here)), "against": str(there), "text": "abcdef"}
+    report = inspect(DiffQuery(**options))
     widths = [AutoModelForCausalLM.from_pretrained(each).config.vocab_size for each in (here, there)]
     wide = AutoModelForCausalLM.from_pretrained(grown[1]).eval()
     with torch.no_grad():
         logits = wide(torch.tensor(report.input.input_ids)).logits[0]
     beyond = int((logits.argmax(-1) >= min(widths)).sum())
     assert report.logits is not None
-    assert (report.logits.kl_max, report.logits.same_top1) == (0.0, 1.0)
+    assert (report.logits.kl_max, report.logits.same_top1) == (0.0, 1 - beyond / len(logits))
     assert report.stages[-1].shape == [1, len(logits), min(widths)]
     assert (report.only_this, report.only_other) == ([], [])
-    said = f"the logits are {widths[0]} and {widths[1]} wide"
+    said = f"the logits are {widths[0]} and {widths[1]} wide; {beyond} of {len(logits)} next tokens change"
     assert report.findings == [f"The two sides are equal to the last bit where both are: {said}."]
-    assert f"{beyond} of {len(logits)} times the likeliest is one of the others." in report.notes[1]
+    new = [(each.from_ if turned else each.to) for each in report.changed]
+    assert new == [f"token {int(row.argmax())}" for row in logits if row.argmax() >= min(widths)]
     assert beyond
+    failing = inspect(DiffQuery(**options, fail_on=("changed>0",)))
+    assert [each.passed for each in failing.checks or ()] == [False]
 
 
 def test_cross_attention_has_a_total_variation() -> None:

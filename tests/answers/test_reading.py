@@ -77,9 +77,22 @@ def test_bits_per_byte_of_ids_that_are_parts_of_characters(decoder: Path) -> Non
     assert report.text_score.bits_per_byte == near(-(report.text_score.logprob or 0) / math.log(2))
 
 
+def test_bits_per_byte_of_a_text_that_begins_with_a_part_of_a_character(decoder: Path) -> None:
+    report = inspect(LogitsQuery(model=ModelChoice(name=str(decoder)), text="é bad", special=False))
+    assert report.input.tokens[0].text is None
+    assert report.text_score is not None
+    size = len("é bad".encode()) - 1
+    assert report.text_score.bits_per_byte == near(-(report.text_score.logprob or 0) / math.log(2) / size)
+
+
 def test_an_id_below_zero_is_none() -> None:
     with pytest.raises(UsageError, match="ids -1 is no token id: give 0 or more"):
         LogitsQuery(ids=(0, -1))
+
+
+def test_random_tokens_beyond_the_positions_are_told(encoder: Path) -> None:
+    with pytest.raises(InspectError, match="lower length or repeats"):
+        inspect(HeadsQuery(model=ModelChoice(name=str(encoder)), random=True))
 
 
 def test_random_tokens_are_not_others() -> None:
@@ -100,6 +113,12 @@ def test_what_ends_every_text_ends_none_that_goes_on(tmp_path: Path) -> None:
         following = blanks["input_ids"] if text else after
         assert ids[-1] == 1
         assert found == near(score(folder, [*own, *following], len(own)))
+
+
+def test_blanks_that_move_are_told(decoder: Path) -> None:
+    for text, after in (("a bad ", "cab"), ("a bad", " cab")):
+        report = inspect(LogitsQuery(model=ModelChoice(name=str(decoder)), text=text, continuations=(after,)))
+        assert any("blanks at the text's end" in note for note in report.notes) == text.endswith(" ")
 
 
 def test_a_continuation_that_is_part_of_a_token_is_refused(decoder: Path) -> None:
@@ -150,6 +169,11 @@ def test_a_target_that_is_no_token_is_refused_with_its_pieces(encoder: Path) -> 
             inspect(query(model=ModelChoice(name=str(encoder)), text="a [MASK]", targets=("zebra",)))
         with pytest.raises(InspectError, match="targets 'cabs' is 2 tokens, 'cab', '##s'"):
             inspect(query(model=ModelChoice(name=str(encoder)), text="a [MASK]", targets=("cabs",)))
+
+
+def test_a_target_of_nothing_is_none(encoder: Path) -> None:
+    with pytest.raises(InspectError, match="targets ' ' is no token: the tokenizer makes nothing of it"):
+        inspect(LogitsQuery(model=ModelChoice(name=str(encoder)), text="a [MASK]", targets=(" ",)))
 
 
 @pytest.mark.parametrize("target", ["##s", "[UNK]", "cab", "北"])

@@ -30,8 +30,6 @@ from txinspect import (
 from txinspect.errors import InspectError, StageError, UsageError
 from txinspect.sources.bundled_models import BUNDLED
 
-pytestmark = pytest.mark.half
-
 Run = Callable[..., Result]
 
 MINI = ModelChoice(name="transformer-mini", dtype="float32")
@@ -111,6 +109,33 @@ def test_generation_config_is_followed(settings: dict[str, Any], folder: Path, t
     assert not any("not followed" in each for each in report.notes)
 
 
+@pytest.mark.parametrize("start", [33, [33], None])
+@pytest.mark.parametrize("stated", [44, None])
+def test_the_start_is_what_generate_begins_with(start: Any, stated: Any, folder: Path, tmp_path: Path) -> None:
+    """Whatever config.json says."""
+    shutil.copytree(folder, tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    del config["decoder_start_token_id"]
+    given = {} if stated is None else {"decoder_start_token_id": stated}
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config | given))
+    set_generation(tmp_path / "m", decoder_start_token_id=start, bos_token_id=50)
+    report = inspect(LogitsQuery(model=ModelChoice(name=str(tmp_path / "m")), text="hello you", new=5))
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "m")
+    ids = AutoTokenizer.from_pretrained(folder)("hello you", return_tensors="pt")
+    wanted = model.generate(**ids, do_sample=False, num_beams=1, max_new_tokens=5)[0].tolist()
+    assert report.input.decoder is not None
+    ends = model.generation_config.eos_token_id
+    assert report.input.decoder.input_ids[0] == (wanted[:-1] if wanted[-1] == ends else wanted)
+
+
+@pytest.mark.parametrize("start", [True, "x", -1])
+def test_a_start_that_is_no_id(start: Any, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    set_generation(tmp_path / "m", decoder_start_token_id=start)
+    with pytest.raises(InspectError, match=r"generation_config.json of .* says decoder_start_token_id is"):
+        inspect(LogitsQuery(model=ModelChoice(name=str(tmp_path / "m")), text="hello you", new=5))
+
+
 def test_settings_in_config_json_count_where_there_is_no_other_file(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "m")
     (tmp_path / "m" / "generation_config.json").unlink()
@@ -125,9 +150,9 @@ def test_settings_in_config_json_count_where_there_is_no_other_file(folder: Path
 
 def test_what_is_not_followed_is_named(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "m")
-    set_generation(tmp_path / "m", stop_strings=["e"], penalty_alpha=0.6, top_k=4)
+    set_generation(tmp_path / "m", stop_strings=["e"], penalty_alpha=0.6, top_k=4, max_time=0.0)
     report = inspect(LogitsQuery(model=ModelChoice(name=str(tmp_path / "m")), text="hello you", new=4))
-    assert "Of generation_config.json this is not followed: stop_strings, penalty_alpha." in report.notes
+    assert "Of generation_config.json this is not followed: stop_strings, max_time, penalty_alpha." in report.notes
 
 
 def test_settings_that_cannot_be(folder: Path, tmp_path: Path) -> None:
@@ -259,6 +284,10 @@ def test_heads_of_the_encoder_look_both_ways() -> None:
         (("embed", "-m", "transformer-mini", "--decoder", "a " * 70), "the decoder's text is 71 tokens long"),
         (("embed", "a " * 70, "-m", "transformer-mini"), "the text is 71 tokens long"),
         (("logits", "-m", "transformer-mini", "--continuation", "x"), "give --decoder"),
+        (
+            ("logits", "-m", "transformer-mini", "--continuation", "x", "--decoder", "la"),
+            "write it behind --decoder's text",
+        ),
         (("logits", "-m", "transformer-mini", "--pll"), "fills no masks: omit --pll"),
         (("logits", "-m", "transformer-mini", "--as", "causal-lm"), "MarianForCausalLM has: omit --as causal-lm"),
     ],

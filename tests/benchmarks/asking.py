@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.asking [--model PATH] [--runs 3] [--tokens 64]
 
-Each command runs in turn with plain transformers, each a process of its own; the model is a folder of safetensors, or
-a llama of SmolLM2-135M's shape with random weights.
+Each command runs in turn with plain transformers, and with the floor of both: plain transformers that import and load
+and run no pass. Each is a process of its own, and ratios are of what is above the floor. The model is a folder of
+safetensors, or a llama of SmolLM2-135M's shape with random weights.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def main() -> None:
                 str(text),
                 "--json",
             ]
-            plain = [sys.executable, "-c", PLAIN, str(model), str(text), str(passes)]
-            compare(f"{name}, {options.tokens} tokens", ours, plain, options.runs)
+            plain, floor = ([sys.executable, "-c", PLAIN, str(model), str(text), str(count)] for count in (passes, 0))
+            compare(f"{name}, {options.tokens} tokens", ours, plain, floor, options.runs)
 
 
 if __name__ == "__main__":

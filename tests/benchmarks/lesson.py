@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.lesson [--runs 5] [--checkpoint FOLDER]
 
-Every command and its plain counterpart run in turn, each as a process of its own on an OPT-1.3b-shaped checkpoint
-with random weights (2.6 GB, float16), written to a temporary folder unless one is given. Seconds and megabytes are
-medians; the ratios are the medians of each pair's.
+Every command, its plain counterpart and their floor run in turn, each as a process of its own on an OPT-1.3b-shaped
+checkpoint with random weights (2.6 GB, float16), written to a temporary folder unless one is given. The floor is a bare
+interpreter beside an empty Typer program, else a process that only imports what the plain script imports: what is
+loaded is what is compared. Seconds and megabytes are medians; the ratios are of what these are above the floor's.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 TEXT = "The quick brown fox jumps over the lazy dog"
+
+IMPORTS = """
+import sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, OPTForCausalLM
+"""
+"""All that plain transformers imports to run the model."""
 
 _MODEL = """
 import sys, torch
@@ -73,6 +80,14 @@ print(output.size(), output)
 }
 """The same work as the lesson does it, by hand."""
 
+FLOORS = {
+    "tokenize": "import sys\nfrom transformers import AutoTokenizer",
+    "tree": IMPORTS,
+    "embed": IMPORTS,
+    "attn": IMPORTS,
+}
+"""What it imports."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -89,17 +104,22 @@ class Pair:
     name: str
     ours: Sequence[str]
     theirs: Sequence[str]
+    floor: Sequence[str]
 
 
 def pairs(checkpoint: Path) -> list[Pair]:
     """The comparisons, on a checkpoint."""
     ours = [sys.executable, "-m", "txinspect"]
-    empty = [sys.executable, "-c", EMPTY]
+    empty, bare = [sys.executable, "-c", EMPTY], [sys.executable, "-c", ""]
+    one = [*empty, "one", "--count", "1"]
     start = [
-        Pair(f"{flag} | empty Typer --help", [*ours, flag], [*empty, "--help"]) for flag in ("--help", "--version")
+        *(
+            Pair(f"{flag} | empty Typer --help", [*ours, flag], [*empty, "--help"], bare)
+            for flag in ("--help", "--version")
+        ),
+        Pair("schema attn | empty Typer command", [*ours, "schema", "attn"], one, bare),
+        Pair("tokenize opt-mini | empty Typer command", [*ours, "tokenize"], one, bare),
     ]
-    start.append(Pair("schema attn | empty Typer command", [*ours, "schema", "attn"], [*empty, "one", "--count", "1"]))
-    start.append(Pair("tokenize opt-mini | empty Typer command", [*ours, "tokenize"], [*empty, "one", "--count", "1"]))
     model = ["-m", str(checkpoint)]
     commands = {
         "tokenize": ["tokenize", TEXT, *model],
@@ -112,6 +132,7 @@ def pairs(checkpoint: Path) -> list[Pair]:
             f"{' '.join(arguments[:1])}{' --layer 0' if name == 'attn' else ''} | plain transformers",
             [*ours, *arguments],
             [sys.executable, "-c", PLAIN[name], str(checkpoint), TEXT],
+            [sys.executable, "-c", FLOORS[name]],
         )
         for name, arguments in commands.items()
     ]
@@ -128,6 +149,11 @@ def measure(command: Sequence[str]) -> Cost:
             said.seek(0)
             raise RuntimeError(f"{' '.join(command)} failed: {said.read().decode()}")
     return Cost(seconds, usage.ru_maxrss / 1024 if sys.platform != "darwin" else usage.ru_maxrss / 1024**2)
+
+
+def above(floor: float, ours: float, plain: float) -> str:
+    """How many times as much ours is above a floor as plain is; a dash where plain is no more than the floor."""
+    return f"{max(0, ours - floor) / (plain - floor):.2f}" if plain > floor else "-"
 
 
 def write_checkpoint(folder: Path) -> None:
@@ -165,20 +191,21 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--checkpoint", type=Path)
     options = parser.parse_args()
-    table = Table("ours | compared with", "s", "s", "time ratio", "MB", "MB", "memory ratio")
+    table = Table("ours | compared with", *("s", "s", "floor", "time ratio"), *("MB", "MB", "floor", "memory ratio"))
     with tempfile.TemporaryDirectory() as temporary:
         checkpoint = options.checkpoint or Path(temporary)
         if not options.checkpoint:
             write_checkpoint(checkpoint)
         for pair in pairs(checkpoint):
-            measure(pair.ours), measure(pair.theirs)  # the files are in the page cache from here on
-            costs = [(measure(pair.ours), measure(pair.theirs)) for _ in range(options.runs)]
+            sides = (pair.ours, pair.theirs, pair.floor)
+            [measure(side) for side in sides]  # the files are in the page cache from here on
+            costs = [[measure(side) for side in sides] for _ in range(options.runs)]
             row = []
-            for unit in ("seconds", "megabytes"):
-                ours, theirs = [[getattr(cost[side], unit) for cost in costs] for side in (0, 1)]
-                ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-                digits = 2 if unit == "seconds" else 0
-                row += [f"{statistics.median(values):.{digits}f}" for values in (ours, theirs)] + [f"{ratio:.2f}"]
+            for unit, digits in (("seconds", 2), ("megabytes", 0)):
+                ours, theirs, floor = (
+                    statistics.median(getattr(cost[side], unit) for cost in costs) for side in range(3)
+                )
+                row += [f"{value:.{digits}f}" for value in (ours, theirs, floor)] + [above(floor, ours, theirs)]
             table.add_row(pair.name, *row)
     Console(width=120).print(table)
 

@@ -4,7 +4,8 @@
 
 Each command and its plain counterpart run in turn, each as a process of its own on an OPT-1.3b-shaped checkpoint with
 random weights (2.6 GB, float16), written to a temporary folder unless one is given; before each pair a process
-only imports what plain transformers imports for it. Figures are medians. `--write` puts the table into loading.md,
+only imports what plain transformers imports for it. Figures are medians, ratios of what is above these imports:
+loading is what is measured. `--write` puts the table into loading.md,
 beside this file.
 """
 
@@ -18,14 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.lesson import TEXT, Cost, measure, write_checkpoint
+from tests.benchmarks.lesson import IMPORTS, TEXT, Cost, above, measure, write_checkpoint
 
 TABLE = Path(__file__).with_suffix(".md")
 
-IMPORTS = """
-import sys, torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, OPTForCausalLM
-"""
 QUANTIZED_IMPORTS = IMPORTS + "from transformers import BitsAndBytesConfig\nimport bitsandbytes\n"
 
 STAGES = {
@@ -109,10 +106,9 @@ def table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         shown = [f"{c.seconds:.1f} s, {c.megabytes / 1000:.2f} GB" for c in (row.imports, row.ours, row.plain)]
-        ratios = row.ours.seconds / row.plain.seconds, row.ours.megabytes / row.plain.megabytes
-        lines.append(
-            f"| {row.precision} | `{row.stages}` | {' | '.join(shown)} | {ratios[0]:.2f} × | {ratios[1]:.2f} × |"
-        )
+        sides = (row.imports, row.ours, row.plain)
+        ratios = above(*(side.seconds for side in sides)), above(*(side.megabytes for side in sides))
+        lines.append(f"| {row.precision} | `{row.stages}` | {' | '.join(shown)} | {ratios[0]} × | {ratios[1]} × |")
     return "\n".join(lines) + "\n"
 
 

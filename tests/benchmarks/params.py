@@ -4,7 +4,8 @@
 
 Files of 250 MB and 2.6 GB of random float32, and of 2.6 GB of bfloat16, are written to a temporary folder, and so are
 in the page cache as far as they fit. Each side runs in turn as a process of its own; seconds are counted after the
-imports, memory is the process's peak, imports included. Torch takes one tensor at a time, in float64.
+imports, and so is their ratio; memory is the process's peak, imports included. Torch takes one tensor at a time, in
+float64.
 """
 
 from __future__ import annotations
@@ -104,14 +105,18 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="the smallest file alone")
     options = parser.parse_args()
-    table = Table("file", "params, s", "torch, s", "params, MB", "torch, MB")
+    table = Table("file", "params, s", "torch, s", "ratio", "params, MB", "torch, MB")
     for name, (dtype, count) in list(SIZES.items())[: 1 if options.small else None]:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             write(folder, dtype, count)
             runs = [(measure(OURS, folder), measure(THEIRS, folder)) for _ in range(options.runs)]
             medians = [[statistics.median(run[side][unit] for run in runs) for side in (0, 1)] for unit in (0, 1)]
-            table.add_row(name, *(f"{each:.2f}" for each in medians[0]), *(f"{each:.0f}" for each in medians[1]))
+            table.add_row(
+                name,
+                *(f"{each:.2f}" for each in (*medians[0], medians[0][0] / medians[0][1])),
+                *(f"{each:.0f}" for each in medians[1]),
+            )
     Console(width=100).print(table)
 
 

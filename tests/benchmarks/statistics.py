@@ -2,14 +2,18 @@
 
     python -m tests.benchmarks.statistics [--model PATH] [--runs 3] [--threads N] [--only numbers,stages,weights]
 
-Numbers are measured beside the rule of float64 copies that this package had before. Commands run in turn with plain
-transformers, each as a process of its own; seconds and megabytes are medians, ratios the medians of each pair's. The
-model is a GGUF file or a folder; if none is given, a llama of SmolLM2-135M's shape with random weights.
+Numbers are measured beside the rule of float64 copies that this package had before. A pass is measured in one process
+with the model loaded: plain, with all stages recorded, and with their statistics, in turn; the ratios are over the
+plain pass. All weights are a command beside plain transformers with eager attention, each a process of its own; ratios
+are of what both medians are above the floor's, a process that imports and loads. Other ratios are the medians of each
+round's. The model is a GGUF file or a folder; if none is given, a llama of SmolLM2-135M's
+shape with random weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import resource
 import statistics
@@ -22,18 +26,29 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tests.benchmarks.lesson import measure
+from tests.benchmarks.lesson import above, measure
+from txinspect import ModelChoice, RunQuery
+from txinspect.answers import observing, run, tensors
+from txinspect.forward.capture import CaughtTensor
 from txinspect.measure import stats
+from txinspect.models import partial
+from txinspect.records import TensorRecord
 
-PLAIN = """
+LOADING = """
 import sys, torch
 from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
-path, attention, text = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]).read_text()
+path, text = Path(sys.argv[1]), Path(sys.argv[2]).read_text()
 where = (path.parent, {"gguf_file": path.name}) if path.is_file() else (path, {})
 tokenizer = AutoTokenizer.from_pretrained(where[0], **where[1])
-model = AutoModelForCausalLM.from_pretrained(where[0], attn_implementation=attention, dtype=torch.float32, **where[1])
+model = AutoModelForCausalLM.from_pretrained(where[0], attn_implementation="eager", dtype=torch.float32, **where[1])
 ids = tokenizer(text, return_tensors="pt")
+"""
+"""Plain transformers: imports and loading."""
+
+PLAIN = (
+    LOADING
+    + """
 def reduced(x):
     finite = x[torch.isfinite(x)] if not torch.isfinite(x.sum()) else x
     low, high = torch.aminmax(finite)
@@ -42,28 +57,24 @@ def reduced(x):
     std = (norm**2 / finite.numel() - mean**2).clamp_(0).sqrt()
     return low, high, mean, norm, std, finite.numel() - finite.count_nonzero(), torch.histc(finite, 16, low, high)
 with torch.no_grad():
-    output = model(**ids, use_cache=False, output_attentions=attention == "eager")
-    if attention == "eager":
-        print([reduced(weights) for weights in output.attentions])
+    output = model(**ids, use_cache=False, output_attentions=True)
+    print([reduced(weights) for weights in output.attentions])
 """
-"""Plain transformers: a forward pass, and with eager attention all weights and their statistics."""
+)
+"""A pass with eager attention, all weights and their statistics."""
 
 
 STAGES = {
     "stages": ("token_embeddings", "position_embeddings.*", "layers.**", "final_norm", "logits"),
     "stages and modules": ("**",),
-    "weights": ("layers.*.attention.weights",),
 }
 """What is asked for; modules' outputs are most stages once more."""
 
-MEASURED = (
-    ("stages", 64),
-    ("stages", 512),
-    ("stages and modules", 64),
-    ("stages and modules", 512),
-    ("weights", 1024),
-    ("weights", 2048),
-)
+LENGTHS = (64, 512)
+"""Tokens of a pass."""
+
+WEIGHTS = (1024, 2048)
+"""Tokens, about, of the texts whose attention weights are measured."""
 
 
 def by_copies(tensor: Tensor) -> Tensor:
@@ -109,6 +120,48 @@ def numbers(runs: int) -> None:
         print(f"{name}: {ours:.1f} ns a number, {before:.1f} by float64 copies: {ours / before:.2f} x", flush=True)
 
 
+def seconds(call: Callable[[], object]) -> float:
+    """How long something takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def passes(model: Path, what: str, count: int, runs: int) -> None:
+    """Print what recording all stages of so many tokens costs beside a plain pass, and what their statistics cost."""
+    ids = tuple(index % 251 for index in range(count))
+    query = RunQuery(model=ModelChoice(name=str(model), dtype="float32"), ids=ids, stages=STAGES[what])
+    prepared = observing.prepare(query, lambda _: None, run.plan)
+    subject, text, plan = prepared.subject, prepared.text, prepared.plan
+    running = observing.Running(subject, partial.load(subject, query.model, prepared.uses.modules).model)
+    numbers: list[int] = []
+
+    def plain() -> None:
+        with torch.no_grad():
+            running.model(**running.inputs(text), use_cache=False)
+
+    def recorded() -> None:
+        running.run(text, plan, lambda caught: numbers.append(math.prod(caught.tensor.shape)))
+
+    def measured() -> None:
+        running.run(text, plan, lambda caught: numbers.append(record(caught).stats.numel))
+
+    def record(caught: CaughtTensor) -> TensorRecord:
+        return tensors.tensor_record(caught, subject, text, values=False, token_rows=False)
+
+    recorded()
+    total = sum(numbers)
+    rounds = [[seconds(side) for side in (plain, recorded, measured)] for _ in range(runs + 1)][1:]  # one warms up
+    shown = [statistics.median(side) for side in zip(*rounds, strict=True)]
+    ratios = [statistics.median(each[side] / each[0] for each in rounds) for side in (1, 2)]
+    rate = statistics.median((each[2] - each[1]) / total for each in rounds) * 1e9
+    print(
+        f"all {what}, {count} tokens: plain pass {shown[0]:.2f} s, recorded {shown[1]:.2f} s ({ratios[0]:.2f} x), "
+        f"with statistics {shown[2]:.2f} s ({ratios[1]:.2f} x); {total:,} numbers, {rate:.1f} ns each",
+        flush=True,
+    )
+
+
 def taken(command: list[str]) -> dict[str, float]:
     """What a process took; processor time tells more where other processes run beside it."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -118,32 +171,31 @@ def taken(command: list[str]) -> dict[str, float]:
     return {"seconds": cost.seconds, "processor seconds": processor, "megabytes": cost.megabytes}
 
 
-def compare(name: str, ours: list[str], plain: list[str], runs: int) -> None:
-    """Print time, processor time and peak memory of a command beside plain transformers."""
-    costs = [(taken(ours), taken(plain)) for _ in range(runs)]
+def compare(name: str, ours: list[str], plain: list[str], floor: list[str], runs: int) -> None:
+    """Print time, processor time and peak memory of a command beside plain transformers, all above a floor.
+
+    The floor is a process that does what both must, imports and loading, and no more; it runs in turn with them.
+    """
+    costs = [(taken(ours), taken(plain), taken(floor)) for _ in range(runs)]
     said = []
     for unit, digits in (("seconds", 1), ("processor seconds", 1), ("megabytes", 0)):
-        pairs = [(a[unit], b[unit]) for a, b in costs]
-        first, second = (statistics.median(side) for side in zip(*pairs, strict=True))
-        ratio = statistics.median(a / b for a, b in pairs)
-        said.append(f"{first:.{digits}f} against {second:.{digits}f} {unit}, {ratio:.2f} x")
+        first, second, least = (statistics.median(each[side][unit] for each in costs) for side in range(3))
+        shown = f"{first:.{digits}f} against {second:.{digits}f} {unit}, floor {least:.{digits}f}"
+        said.append(f"{shown}: {above(least, first, second)} x")
     print(f"{name}: {'; '.join(said)}", flush=True)
 
 
-def commands(model: Path, runs: int, only: list[str]) -> None:
-    """Print what all stages and all layers' weights cost."""
+def all_weights(model: Path, runs: int) -> None:
+    """Print what all layers' weights cost."""
     with tempfile.TemporaryDirectory() as folder:
-        for what, count in MEASURED:
-            if what not in only:
-                continue
+        for count in WEIGHTS:
             text = Path(folder) / f"{count}.txt"
             text.write_text("the cat sat on " * (count // 4), encoding="utf-8")
-            stages = [word for glob in STAGES[what] for word in ("-s", glob)]
+            stages = ["-s", "layers.*.attention.weights"]
             ours = ["run", *stages, "-m", str(model), "--file", str(text), "--dtype", "float32", "--json"]
-            attention = "eager" if what == "weights" else "sdpa"
-            plain = ["-c", PLAIN, str(model), attention, str(text)]
-            name = f"all {what}, {count} tokens"
-            compare(name, [sys.executable, "-m", "txinspect", *ours], [sys.executable, *plain], runs)
+            plain, floor = (["-c", script, str(model), str(text)] for script in (PLAIN, LOADING))
+            sides = ([sys.executable, "-m", "txinspect", *ours], [sys.executable, *plain], [sys.executable, *floor])
+            compare(f"all weights, {count} tokens", *sides, runs)
 
 
 def write_checkpoint(folder: Path) -> None:
@@ -187,7 +239,11 @@ def main() -> None:
         model = options.model or Path(temporary)
         if not options.model:
             write_checkpoint(model)
-        commands(model, options.runs, only)
+        for what in STAGES:
+            for count in LENGTHS if what in only else ():
+                passes(model, what, count, options.runs)
+        if "weights" in only:
+            all_weights(model, options.runs)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,6 @@ from txinspect.queries import ModelChoice
 from txinspect.records import TensorRecord, TensorsReport
 from txinspect.stages import stage_names
 
-pytestmark = pytest.mark.half
-
 TEXT = "naïve fox"
 IMPLEMENTATIONS = ("sdpa", "eager")
 
@@ -207,6 +205,7 @@ def test_logits_with_all_hooks_on_are_bit_identical(
     assert_same(by_name(run_all(folder, "logits"))["logits"], plain.logits)
 
 
+@pytest.mark.half
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("variant", ["pre_norm", "opt_350m"])
 def test_half_precision_checkpoints(

@@ -205,4 +205,4 @@ def _etag(content: bytes) -> str:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """The files of a folder as a repository holds them."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.measure.test_heads import causal
-from tests.measure.test_stats import ODD, as_float64, assert_stats, expected, sample
+from tests.measure.test_stats import ODD, as_float64, assert_stats, expected, measured, sample
 from txinspect.measure import heads, stats
 
 pytestmark = pytest.mark.half
@@ -81,6 +82,24 @@ def test_bins_of_odd_numbers(name: str) -> None:
     assert histogram is not None
     with np.errstate(all="ignore"):
         assert histogram.counts == old_bins(values[np.isfinite(values)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ends", [(-1.0, 1.0), (0.0, 1.0), (-4.25, 4.5), (1e6, 1e6 + 3), (-1e-30, 3e20), (0.0, 1e-44)])
+def test_numbers_beside_the_edges(ends: tuple[float, float], dtype: type[np.floating]) -> None:
+    borders = np.linspace(*ends, stats.BINS + 1).astype(dtype)
+    beside = [np.nextafter(borders, dtype(away)) for away in (-math.inf, math.inf)]
+    values = np.concatenate([borders, *beside]).clip(borders[0], borders[-1])
+    _, histogram = stats.measure(lambda: iter((torch.from_numpy(values),)))
+    assert histogram is not None
+    assert histogram.counts == old_bins(values.astype(np.float64))
+
+
+def test_several_threads_at_once() -> None:
+    tensors = [sample("bfloat16", 9 * PIECE + 3, seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(measured, tensors))
+    assert found == list(map(measured, tensors))
 
 
 @pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e-100, 1e100, 1e200, 1e307])

@@ -11,9 +11,10 @@ import pytest
 from transformers import AutoTokenizer
 from typer.testing import Result
 
+from tests.making.kinds import encoder_in
 from tests.making.models import save_tiny
 from txinspect import InspectError, ModelChoice, TokenizeQuery, inspect
-from txinspect.models.speakers import spans
+from txinspect.models.speakers import speakers
 
 Run = Callable[..., Result]
 
@@ -50,6 +51,28 @@ LOOKING = (
     "{% else %}{{ m.content }}{% endif %}<end>{% endfor %}"
 )
 """It looks at what is said, so that nothing can be marked in it."""
+
+
+CHATML_AS_IS = CHATML.replace(" | trim", "")
+
+WITH_CALLS = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content or '' }}{% for c in m.tool_calls or [] %}<call>"
+    "{{ c.function.arguments | tojson }}</call>{% endfor %}<end>{% endfor %}"
+)
+
+CALLING = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}],
+}
+
+SUNNY = {"role": "tool", "content": "sunny"}
+
+SYSTEM_LAST = (
+    "{% set system = messages[0].content %}{% for m in messages[1:] %}{% if m.role == 'user' %}["
+    "{% if loop.last %}{{ system }}|{% endif %}{{ m.content }}]{% else %}{{ m.content }}.{% endif %}{% endfor %}"
+)
+"""As Mistral's: the system's message stands before the last of the user's."""
 
 
 def turns(*contents: str, first: str = "user") -> list[dict[str, Any]]:
@@ -137,6 +160,42 @@ def told(llama: Path, messages: Any, **others: Any) -> list[tuple[str, str]]:
             ],
         ),
         (
+            *(CHATML_AS_IS, turns("What is 2+2?\n", "4\n", "Why?")),
+            [
+                ("template", "<|im_start|>system\nBe of use.<|im_end|>\n"),
+                ("user", "<|im_start|>user\nWhat is 2+2?\n<|im_end|>\n"),
+                ("assistant", "<|im_start|>assistant\n4\n<|im_end|>\n"),
+                ("user", "<|im_start|>user\nWhy?<|im_end|>\n"),
+                ("template", "<|im_start|>assistant\n"),
+            ],
+        ),
+        (
+            *(CHATML_AS_IS, turns("hi", "", "z")),
+            [
+                ("template", "<|im_start|>system\nBe of use.<|im_end|>\n"),
+                ("user", "<|im_start|>user\nhi<|im_end|>\n"),
+                ("assistant", "<|im_start|>assistant\n<|im_end|>\n"),
+                ("user", "<|im_start|>user\nz<|im_end|>\n"),
+                ("template", "<|im_start|>assistant\n"),
+            ],
+        ),
+        (
+            *(
+                WITH_CALLS,
+                [*turns("Weather?"), CALLING, {"role": "tool", "content": "sunny"}, *turns("", "It is.")[1:]],
+            ),
+            [
+                ("user", "<user>Weather?<end>"),
+                ("assistant", '<assistant><call>{"city": "Paris"}</call><end>'),
+                ("tool", "<tool>sunny<end>"),
+                ("assistant", "<assistant>It is.<end>"),
+            ],
+        ),
+        (
+            *(SYSTEM_LAST, turns("be kind", "hello", "hi", "bye", first="system")),
+            [("user", "[hello]"), ("assistant", "hi."), ("system", "[be kind"), ("user", "|bye]")],
+        ),
+        (
             *(LOOKING, turns("user", "<tool>so", "hi")),
             [("user", "<|user|>user<end>"), ("assistant", "<|assistant|>so<end>"), ("user", "<|user|>hi<end>")],
         ),
@@ -209,6 +268,9 @@ def test_a_text_in_brackets_is_a_text(text: str, llama: Path, run_cli: Run) -> N
         ('{"messages": []}', "the messages are an empty list"),
         ('{"messages": {}}', "give a list of objects with role and content"),
         ('{"messages": [{"role": "user", "content": "a"}], "model": "m"}', "no template reads 'model' beside"),
+        ('{"messages": [{"role": "user", "content": "a"}], "tools": 3}', "tools 3 beside the messages is no list"),
+        ('[{"role": "user", "content": "\\ud800"}]', "holds half a surrogate pair"),
+        ("[" * 100_000, "the messages are nested too deeply"),
         (
             '{"messages": [{"role": "user", "content": "a"}], "chat_template_kwargs": 3}',
             "chat_template_kwargs 3 is no object",
@@ -231,12 +293,38 @@ def test_renderings_do_not_grow_with_the_messages() -> None:
         return "".join(f"<{each['role']}>{each['content']}" for each in messages) + "<assistant>" * answering
 
     few, many = turns(*"abcd"), turns(*["a", "b"] * 1000)
-    spans(render, few, render(few, False), answering=False)
+    speakers(render, few, render(few, False), answering=False)
     once, count = count, 0
-    found = spans(render, many, render(many, False), answering=False)
+    found = speakers(render, many, render(many, False), answering=False).spans
     assert count == once
     assert len(found) == 2000
     assert [each.end - each.start for each in found[:2]] == [7, 12]
+
+
+@pytest.mark.parametrize(("word", "masked"), [("a", []), ("bad", ["bad"]), ("user", [])])
+def test_a_word_is_masked_in_what_messages_say(word: str, masked: list[str], tmp_path: Path) -> None:
+    folder = encoder_in(tmp_path / "encoder")  # its template puts "a" before a user's message
+    query = TokenizeQuery(model=ModelChoice(name=str(folder)), chat=True, text="bad cab", masks=(word,))
+    if not masked:
+        with pytest.raises(InspectError, match="is no word of the text"):
+            inspect(query)
+        return
+    plain = inspect(TokenizeQuery(model=query.model, chat=True, text="bad cab")).input.tokens
+    found = inspect(query).input.tokens
+    assert [each.token for each, other in zip(plain, found, strict=True) if each.id != other.id] == masked
+
+
+def test_other_messages_beside_json_are_refused(llama: Path, run_cli: Run) -> None:
+    with_template(llama, CHATML)
+    piped = '[{"role": "user", "content": "x"}]'
+    result = run_cli("tokenize", "-", "--chat", "--system", "S", "-m", llama, stdin=piped)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "messages in JSON and --system cannot be combined" in result.stderr
+
+
+def test_an_empty_message_is_one(llama: Path) -> None:
+    with_template(llama, BARE)
+    assert told(llama, "The quick brown fox jumps over the lazy dog", user="")[1] == ("user", "<|user|>")
 
 
 def test_a_template_that_fails_is_a_sentence(llama: Path) -> None:

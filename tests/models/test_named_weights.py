@@ -27,6 +27,7 @@ def named(model: Path, name: str) -> dict[str, torch.Tensor]:
         {key: torch.zeros_like(each) for key, each in tensors.items()}, model / "model.safetensors", {"format": "pt"}
     )
     change_config(model, transformers_weights=name)
+    (model / name).parent.mkdir(exist_ok=True)
     if not name.endswith(".json"):
         save_file(tensors, model / name, {"format": "pt"})
         return tensors
@@ -38,7 +39,7 @@ def named(model: Path, name: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
-NAMES = ["other.safetensors", "other.safetensors.index.json"]
+NAMES = [f"{folder}other.safetensors{index}" for folder in ("", "sub/") for index in ("", ".index.json")]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,7 +53,8 @@ def test_what_config_json_names_is_read(name: str, model: Path) -> None:
         logits = plain(torch.tensor(report.input.input_ids)).logits
     assert logits.abs().max() > 0
     assert torch.equal(torch.tensor(report.tensors[0].values), logits)
-    expected = {"other.safetensors"} if name in NAMES[:1] else {"part-0.safetensors", "part-1.safetensors"}
+    shards = {"part-0.safetensors", "part-1.safetensors"}
+    expected = shards if name.endswith(".json") else {"other.safetensors"}
     for loading in (report.loading, inspect(PlanQuery(model=choice, of=query)).loading):
         assert {Path(each.path).name for each in loading.files} == expected
     assert {each.name for each in inspect(ParamsQuery(model=choice)).tensors} == tensors.keys()
@@ -64,7 +66,9 @@ def test_on_the_hub(name: str, model: Path, online: LoopbackHub, run_cli: Run) -
     named(model, name)
     online.add("lab/named", files_of(model))
     arguments = ("run", "ab", "-s", "logits", "-m", "lab/named", "--json")
-    planned = json.loads(run_cli(*arguments, "--dry-run").stdout)["loading"]
+    dry = run_cli(*arguments, "--dry-run")
+    assert dry.exit_code == 0, dry.stderr
+    planned = json.loads(dry.stdout)["loading"]
     assert "model.safetensors" not in {each["path"] for each in planned["files"]}
     assert planned["download_bytes"]
     here = json.loads(run_cli("run", "ab", "-s", "logits", "-m", model, "--json").stdout)
@@ -78,10 +82,10 @@ def test_on_the_hub(name: str, model: Path, online: LoopbackHub, run_cli: Run) -
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("../x.safetensors", r"transformers_weights is '../x.safetensors': give the name of a file beside it"),
-        ("/etc/x.safetensors", "give the name of a file beside it"),
-        ("pytorch_model.bin", "give the name of a file beside it"),
-        (3, "transformers_weights is 3: give the name of a file beside it"),
+        ("../x.safetensors", r"transformers_weights is '../x.safetensors': give the name of a file in its folder"),
+        ("/etc/x.safetensors", "give the name of a file in its folder"),
+        ("pytorch_model.bin", "give the name of a file in its folder"),
+        (3, "transformers_weights is 3: give the name of a file in its folder"),
         ("gone.safetensors", "has no file gone.safetensors, which its config.json names as its weights"),
     ],
 )

@@ -33,8 +33,6 @@ from txinspect.queries import ModelChoice
 from txinspect.records import QuantizationRecord, TensorsReport
 from txinspect.sources.source import resolve
 
-pytestmark = pytest.mark.half
-
 Run = Callable[..., Result]
 
 

@@ -49,7 +49,7 @@ def before_the_run(
     if query.decoder is not None:
         return _with(text, tokens, [*start, *tokens.ids(query.decoder)], query.decoder)
     if reads_the_text(subject):
-        return _with(text, tokens, [_start_id(subject), *text.input_ids[0][:-1]], text.text)
+        return _with(text, tokens, [_known(subject, subject.start_id), *text.input_ids[0][:-1]], text.text)
     missing = _most(subject, query) if is_generated(subject, query) else 0
     return _with(text, tokens, [*start, *start[-1:] * missing], "")
 
@@ -79,7 +79,7 @@ def generated(
     Raises InspectError for settings that transformers cannot generate by.
     """
     tokens, name = tokenizer.load(subject.source, query.model.trust_remote_code, text.text), subject.source.name
-    start, settings = _start(subject, query, tokens), generation.settings(subject.source, model)
+    start, settings = _start(subject, query, tokens), generation.settings(subject.source, subject.config)
     try:
         ids = decoding.greedy(model, inputs, start, _most(subject, query), settings)
     except Exception as error:
@@ -93,26 +93,27 @@ def generated(
 
 
 def _start(subject: Subject, query: PassQuery[Any], tokens: Tokens) -> list[int]:
-    """What a decoder begins with: its start token, and the language that it is asked for.
+    """What a decoder begins with where it generates or is given a text: its start token, and the language that it is
+    asked for.
 
     Some begin with the language itself (mBART's first models). Raises InspectError for an unknown language.
     """
-    start = _start_id(subject)
+    source = subject.source
+    start = _known(subject, generation.start(source, generation.settings(source, subject.config)))
     if query.tgt_lang is None:
         return [start]
-    language = languages.found(subject.source, tokens, "tgt_lang", query.tgt_lang)
+    language = languages.found(source, tokens, "tgt_lang", query.tgt_lang)
     return [language] if start in languages.languages(tokens).values() else [start, language]
 
 
-def _start_id(subject: Subject) -> int:
-    """The id that a decoder begins with. Raises InspectError where the config names none."""
-    found = subject.start_id
-    if found is None:
+def _known(subject: Subject, start: int | None) -> int:
+    """The id that a decoder begins with. Raises InspectError where nothing names one."""
+    if start is None:
         raise InspectError(
-            f"config.json of {subject.source.name!r} names no decoder_start_token_id: what its decoder begins with is "
-            f"not known"
+            f"neither config.json nor {generation.FILE} of {subject.source.name!r} names a decoder_start_token_id: "
+            f"what its decoder begins with is not known"
         )
-    return found
+    return start
 
 
 def _most(subject: Subject, query: PassQuery[Any]) -> int:

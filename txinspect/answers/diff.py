@@ -209,6 +209,7 @@ class _Comparison:
 
     def _compare(self, name: str, other: Tensor) -> None:
         this = self.this.get(name)
+        whole = this, other
         if this is not None and name == "logits" and this.shape[:-1] == other.shape[:-1]:
             this, other = self._in_common(this, other)
         if this is None or this.shape != other.shape:
@@ -226,20 +227,18 @@ class _Comparison:
             changed_share=difference.changed_share(this, other) if part == "mlp.router.experts" else None,
             isolated_rel_l2=None,
         )
-        if name == "logits":
-            self._compare_predictions(this, other)
+        if name == "logits" and whole[0] is not None:
+            self._compare_predictions(whole[0], whole[1])
 
     def _in_common(self, this: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of the tokens that both sides have, where a vocabulary grew, and a note of it."""
         widths = this.shape[-1], other.shape[-1]
         common = min(widths)
         if widths[0] != widths[1]:
-            wider = max((this, other), key=lambda each: each.shape[-1])
-            beyond = int((wider.argmax(-1) >= common).sum())
             self.widths = f"the logits are {widths[0]} and {widths[1]} wide"
             self.notes.append(
-                f"{self.widths.capitalize()}: the {common} that both have are compared, as if there were no others; "
-                f"{beyond} of {wider[..., 0].numel()} times the likeliest is one of the others."
+                f"{self.widths.capitalize()}: the {common} that both have are compared, and KL is of these, as if "
+                f"there were no others; which tokens are the likeliest is of all."
             )
         return this[..., :common], other[..., :common]
 
@@ -259,7 +258,8 @@ class _Comparison:
         import torch
 
         ids = [token.id for token in self.text.main.tokens]
-        divergences = torch.tensor([kl for _, kl in predictions.compared(other, this)], dtype=torch.float64)
+        ours, theirs = (each[:, : min(this.shape[-1], other.shape[-1])] for each in (this, other))
+        divergences = torch.tensor([kl for _, kl in predictions.compared(theirs, ours)], dtype=torch.float64)
         pairs = zip(this, other, strict=True)
         tops = [(predictions.likeliest(left, 1)[0], predictions.likeliest(right, 1)[0]) for left, right in pairs]
         scores = [
@@ -279,8 +279,8 @@ class _Comparison:
         vocabulary = tokenizer.load(self.subject.source, self.query.model.trust_remote_code, self.text.text)
 
         def spell(token_id: int) -> str | None:
-            token = vocabulary.record(token_id)
-            return token.text or token.token
+            token = vocabulary.record(token_id)  # a vocabulary that grew has others
+            return token.text or token.token or f"token {token_id}"
 
         self.changed = [
             ChangedRecord(
@@ -392,7 +392,9 @@ class _Comparison:
     def _finding(self, stages: Sequence[StageDiffRecord], first: str | None, tolerance: float) -> str:
         """Where the sides part, and what it changes."""
         if all(not each.max_abs and not each.nan for each in stages):
-            return f"The two sides are equal to the last bit{f' where both are: {self.widths}' if self.widths else ''}."
+            if self.widths is None:
+                return "The two sides are equal to the last bit."
+            return f"The two sides are equal to the last bit where both are: {self.widths}; {self._changes()}."
         where = f"No stage is farther apart than the tolerance, {tolerance:.2g}"
         if first is not None:
             stage = next(each for each in stages if each.name == first)
@@ -404,13 +406,16 @@ class _Comparison:
             where = f"The sides part at {first} ({by})"
         if self.logits is None:
             return where + "."
-        count, what = len(self.text.main.tokens), predicted(self.subject.task.name)
-        change = (
-            f"no {what} token changes" if not self.changed else f"{len(self.changed)} of {count} {what} tokens change"
-        )
         mean = self.logits.kl_mean
         divergence = f", KL {mean:.2g} nats on average" if mean is not None and isfinite(mean) else ""
-        return f"{where}; {change}{divergence}."
+        return f"{where}; {self._changes()}{divergence}."
+
+    def _changes(self) -> str:
+        """How many predictions change, in words."""
+        count, what = len(self.text.main.tokens), predicted(self.subject.task.name)
+        return (
+            f"no {what} token changes" if not self.changed else f"{len(self.changed)} of {count} {what} tokens change"
+        )
 
     def _checks(
         self, stages: Sequence[StageDiffRecord], this: Observation, other: Observation | None

@@ -38,6 +38,11 @@ BOTH_WAYS = (
     "prediction of the next token, and the text has no score."
 )
 
+MOVED = (
+    "The blanks at the text's end are scored as the beginning of each continuation: there they belong to the word that "
+    "follows."
+)
+
 OVERLAP = "Windows of {step} tokens that are {step} apart overlap by one, which predicts the first of the next."
 
 
@@ -137,7 +142,10 @@ class _Reading:
         if query.stride and (self.fills_masks or subject.has_decoder):
             raise UsageError(f"{name} does not read a text in windows: omit {spelled('stride')}")
         if query.continuations and (self.fills_masks or subject.has_decoder):
-            instead = f"give {spelled('decoder')}" if subject.has_decoder else f"score a text by {spelled('pll', True)}"
+            instead = f"score a text by {spelled('pll', True)}"
+            if subject.has_decoder:
+                known = query.decoder is not None
+                instead = f"write it behind {spelled('decoder')}'s text" if known else f"give {spelled('decoder')}"
             raise UsageError(f"{spelled('continuations')} is about a model that reads one text onwards: {instead}")
 
     def look(self, caught: CaughtTensor) -> None:
@@ -173,6 +181,8 @@ class _Reading:
             return
         if self.query.continuations and self.both_ways:
             raise InspectError(BOTH_WAYS.format(name=running.subject.source.name) + " Leave the continuations out.")
+        if self.query.continuations and reading.moves_blanks(self.query):
+            self.notes.append(MOVED)
         found = [self._continuation(running, each) for each in self.query.continuations]
         self.continuations = sorted(found, key=lambda each: each.logprob if each.logprob is not None else -1e999)[::-1]
 
@@ -266,6 +276,8 @@ class _Reading:
         if self.query.masks and self.whole.decoder is None:
             return 0
         first, *others = self.text.tokens
+        if first.bytes and first.start is not None:  # what it stands for is only a part of the character at its place
+            return sum(words.size(token) for token in others if token.start is not None or not token.special)
         if any(token.start is not None for token in self.text.tokens):
             return len((self.text.text[first.end or 0 :] + (self.whole.pair or "")).encode())
         if any(token.bytes for token in self.text.tokens):  # whole characters may not be in it

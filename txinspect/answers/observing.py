@@ -234,7 +234,7 @@ def prepare(
             f"{source.name!r}"
         )
     parts = windows(text, limit, query.window_step if not subject.has_decoder else None)
-    advice = query.too_long if subject.task.name == "causal-lm" else "shorten the text"
+    advice = query.too_long if subject.task.name == "causal-lm" else query.too_long_unread
     _check_text(subject, parts[0].text, advice, given=query.ids is not None)
     with quiet():
         plan, used = _rehearsed(subject, parts[0].text, plan)

@@ -26,7 +26,8 @@ def encode(query: TextQuery[Any], source: Source) -> InputRecord:
     """
     trusted, texts = query.model.trust_remote_code, texts_of(query)
     if query.chat:
-        return _masked(query, source, chat.read(query, source), tokenizer.load(source, trusted, *texts))
+        text, said = chat.read(query, source)
+        return _masked(query, source, text, tokenizer.load(source, trusted, *texts), said)
     tokens = languages.load(source, trusted, texts, query.src_lang)
     if query.ids is not None:
         return _masked(query, source, _of_ids(query.ids, tokens), tokens)
@@ -97,7 +98,7 @@ def continued(
     """
     last = text.text if text.pair is None else text.pair
     given = query.ids is not None or query.chat
-    before = last if given else last.rstrip(" ")
+    before = last.rstrip(" ") if moves_blanks(query) else last
     if before != last:
         replace = dataclasses.replace
         text = encode(replace(query, text=before) if text.pair is None else replace(query, pair=before), source)
@@ -119,6 +120,12 @@ def continued(
     return whole, kept
 
 
+def moves_blanks(query: TextQuery[Any]) -> bool:
+    """Whether blanks at the end of what is read are taken for the beginning of what follows it."""
+    last = query.text if query.pair is None else query.pair
+    return query.ids is None and not query.chat and last.endswith(" ")
+
+
 def _ending(tokens: Tokens, *, paired: bool) -> int:
     """How many tokens the tokenizer puts after every text, or after a second one."""
     own = tokens.ids(LESSON)
@@ -127,46 +134,69 @@ def _ending(tokens: Tokens, *, paired: bool) -> int:
     return next((len(ids) - end for end in ends if ids[end - len(own) : end] == own), 0)
 
 
-def _masked(query: TextQuery[Any], source: Source, text: InputRecord, tokens: Tokens) -> InputRecord:
-    """The text with masks where the query asks for them."""
+def _masked(
+    query: TextQuery[Any],
+    source: Source,
+    text: InputRecord,
+    tokens: Tokens,
+    said: Sequence[tuple[int, int]] | None = None,
+) -> InputRecord:
+    """The text with masks where the query asks for them; words of a conversation only in what its messages `said`."""
     if not query.masks:
         return text
     mask = masks.needed(source, tokens)
-    texts = [text.text] if text.pair is None else [text.text, text.pair]
-    of = None if text.pair is None else tokens.sequences(text.text, query.special, text.pair)
-    chosen = {index for asked in query.masks for index in _places(asked, text, texts, of, tokens)}
+    chosen = {index for asked in query.masks for index in _indexed(asked, text)}
+    words = [asked for asked in query.masks if not _INDEX.fullmatch(asked)]
+    if any(token.start is not None for token in text.tokens):
+        texts = [text.text] if text.pair is None else [text.text, text.pair]
+        of = [0] * len(text.tokens) if text.pair is None else tokens.sequences(text.text, query.special, text.pair)
+        found = [_by_place(word, text, texts, of, said) for word in words]
+    else:  # tokenizers written in Python know no spans, nor do ids
+        found = [_by_tokens(word, text, tokens) for word in words]
+    for word, own in zip(words, found, strict=True):
+        if not own:
+            raise InspectError(
+                f"{spelled('masks')} {word!r} is no word of the text: give one of it as it is written, or a token's "
+                f"index"
+            )
+        chosen.update(own)
     return masks.with_mask(text, tokens, mask, tuple(chosen))
 
 
-def _places(
-    asked: str, text: InputRecord, texts: Sequence[str], of: Sequence[int | None] | None, tokens: Tokens
-) -> list[int]:
-    """The tokens of a word wherever it stands in one of the texts that each token is `of`, or the one of an index."""
+_INDEX = re.compile(r"-?[0-9]{1,9}")
+
+
+def _indexed(asked: str, text: InputRecord) -> list[int]:
+    """The token of an index; none for a word. Raises InspectError for one that cannot be masked."""
+    if not _INDEX.fullmatch(asked):
+        return []
     count = len(text.tokens)
-    if re.fullmatch(r"-?[0-9]{1,9}", asked):
-        if not -count <= int(asked) < count:
-            raise InspectError(f"{spelled('masks')} {asked} is out of range: the text has tokens 0 to {count - 1}")
-        token = text.tokens[int(asked) % count]
-        if token.special:
-            raise InspectError(
-                f"{spelled('masks')} {asked} is {token.token}, a special token: give the index of a token of the text"
-            )
-        return [token.index]
-    placed = any(token.start is not None for token in text.tokens)  # tokenizers written in Python know no spans
-    if not placed:
-        found = _by_tokens(asked, text, tokens)
-    else:
-        spans = [_spans(asked, each) for each in texts]
-        found = [
-            token.index
-            for token in text.tokens
-            if any(_is_within(token, *span) for span in spans[of[token.index] or 0 if of else 0])
-        ]
-    if not found:
+    if not -count <= int(asked) < count:
+        raise InspectError(f"{spelled('masks')} {asked} is out of range: the text has tokens 0 to {count - 1}")
+    token = text.tokens[int(asked) % count]
+    if token.special:
         raise InspectError(
-            f"{spelled('masks')} {asked!r} is no word of the text: give one of it as it is written, or a token's index"
+            f"{spelled('masks')} {asked} is {token.token}, a special token: give the index of a token of the text"
         )
-    return found
+    return [token.index]
+
+
+def _by_place(
+    word: str,
+    text: InputRecord,
+    texts: Sequence[str],
+    of: Sequence[int | None],
+    said: Sequence[tuple[int, int]] | None,
+) -> list[int]:
+    """The tokens whose characters are a word's, in the one of the texts that each token is `of`."""
+    spans = [_spans(word, each) for each in texts]
+    if said is not None:
+        spans = [[span for span in spans[0] if any(start <= span[0] and span[1] <= end for start, end in said)]]
+    return [
+        token.index
+        for token, which in zip(text.tokens, of, strict=True)
+        if which is not None and any(_is_within(token, *span) for span in spans[which])
+    ]
 
 
 _UNSPACED = (

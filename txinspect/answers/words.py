@@ -59,6 +59,10 @@ def target(tokens: Tokens, text: str, word: str, advice: str = "") -> int:
             f"{spelled('targets')} {word!r} is no token of the vocabulary: the tokenizer makes {known} of it; give "
             f"another{advice}"
         )
+    if not alone:
+        raise InspectError(
+            f"{spelled('targets')} {word!r} is no token: the tokenizer makes nothing of it; give another"
+        )
     pieces = ", ".join(repr(token.text or token.token) for token in alone)
     raise InspectError(f"{spelled('targets')} {word!r} is {len(alone)} tokens, {pieces}: give one of them{advice}")
 

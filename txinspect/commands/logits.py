@@ -52,6 +52,11 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
         """See TensorQuery."""
         return super().too_long if self.pll else f"shorten the text, or score it in windows by {spelled('stride')}"
 
+    @property
+    def too_long_unread(self) -> str:
+        """See TensorQuery."""
+        return "shorten the text"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.top_k < 1:

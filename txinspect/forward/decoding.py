@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from txinspect.models.generation import LEFT_OUT
@@ -22,15 +23,16 @@ def greedy(
 ) -> list[int]:
     """The ids that follow `start`, at most `count`, up to the one that ends the text and without it.
 
-    They are those of generate(num_beams=1, do_sample=False) with these settings, without a cache: so each step is the
-    teacher-forced pass.
+    They are those of generate(num_beams=1, do_sample=False) with these settings.
     """
     import torch
 
     given = {name: each for name, each in inputs.items() if name in ("input_ids", "attention_mask")}
     read = torch.tensor([list(start)], device=inputs["input_ids"].device)
     generate: Any = model.generate
-    with torch.no_grad(), patched(model, "generation_config", settings):
+    own = deepcopy(settings)
+    own.decoder_start_token_id = start[0]  # else it puts its own before a language that a decoder begins with
+    with torch.no_grad(), patched(model, "generation_config", own):
         found = generate(
             **given,
             **dict.fromkeys(LEFT_OUT),
@@ -39,7 +41,6 @@ def greedy(
             num_beams=1,
             num_return_sequences=1,
             do_sample=False,
-            use_cache=False,
             return_dict_in_generate=False,
         )
     ids = [int(each) for each in found[0][len(start) :]]

@@ -3,34 +3,78 @@
 A tensor arrives as blocks, a factory of iterators, so that one too large to hold (attention weights of a long text)
 is measured without ever being whole. One round takes everything; of blocks that are computed anew each time, only those
 before the range grew for the last time are counted into bins again.
+
+Only sums need float64. A bin is what lies between two edges, so that the edges, found once for a tensor, count its
+values in float32 as exactly.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from itertools import islice
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, pairwise
+from operator import add
+from threading import local
+from typing import TYPE_CHECKING, Any
 
 from txinspect.records import HistogramRecord, RowRecord, StatsRecord
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy import float64
     from numpy.typing import NDArray
     from torch import Tensor
 
     Values = NDArray[float64]
+    Held = NDArray[Any]
+    """Numbers in float32 where it holds all of a tensor's, else in float64."""
 
 BINS = 16
 """Bins of a histogram."""
 
-_CHUNK = 1 << 15
-"""Elements turned into float64 at a time: 256 KB, which stay in the cache of a core while they are reduced."""
+_CHUNK = 1 << 16
+"""Elements reduced at a time: 512 KB in float64, which stay in the cache of a core meanwhile."""
+
+_ALONE = 1 << 15
+"""Numbers that torch converts without waking threads of its own."""
 
 _SQUARABLE = (1e-100, 1e100)
 """Between these, squares neither overflow nor vanish beside the square of the largest magnitude."""
 
+_NORMAL = 1e-290
+"""Above this, a float64 is exact to 2⁻⁵³ of itself, and so is a small part of it."""
+
 Blocks = Callable[[], Iterator["Tensor"]]
+
+
+class _Memory(local):
+    """What a thread reduces chunks in: memory that is taken anew has yet to be mapped, which takes as long."""
+
+    @cached_property
+    def wide(self) -> Values:
+        """A chunk in float64."""
+        import numpy as np
+
+        return np.empty(_CHUNK)
+
+    @cached_property
+    def held(self) -> Tensor:
+        """A chunk in a type that numpy has."""
+        import torch
+
+        return torch.empty(_CHUNK, dtype=torch.float64)
+
+    @cached_property
+    def marks(self) -> NDArray[np.bool_]:
+        """Of which values of a chunk something holds."""
+        import numpy as np
+
+        return np.empty(_CHUNK, dtype=bool)
+
+
+_MEMORY = _Memory()
 
 
 def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
@@ -42,22 +86,20 @@ def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
 
     with np.errstate(all="ignore"):
         moments, bins, uncounted = _Moments(), _Bins(), 0
+        measured: list[list[_Moments]] = []
         for index, block in enumerate(blocks()):
-            for values in _chunks(block):
-                moments.add(values)
+            chunks = _chunks(block)
+            measured.append(list(map(_moments_of, chunks)))
+            moments.add(measured[-1])
             if bins.range != moments.range:
                 bins, uncounted = _Bins(*moments.range), index
-            for values in _chunks(block):
-                bins.add(values, all_finite=moments.all_finite)
-        for block in islice(blocks(), uncounted):
-            for values in _chunks(block):
-                bins.add(values, all_finite=moments.all_finite)
-        scale = moments.scale
-        if scale != 1:
+            bins.add(chunks, measured[-1])
+        for block, known in zip(islice(blocks(), uncounted), measured, strict=False):
+            bins.add(_chunks(block), known)
+        if (scale := moments.scale) != 1:
             moments = _Moments(scale)
             for block in blocks():
-                for values in _chunks(block):
-                    moments.add(values)
+                moments.add(_moments_of(chunk, scale) for chunk in _chunks(block))
     return moments.record(), bins.record()
 
 
@@ -93,39 +135,49 @@ def _row_statistics(vectors: Tensor) -> tuple[Values, ...]:
         return counts, *(np.ldexp(column, exponents) for column in (l2, means, std))
 
 
-def _chunks(block: Tensor) -> Iterator[Values]:
-    """A block's numbers as float64 on the CPU, a few at a time, each time in the same memory."""
+def _chunks(block: Tensor) -> Sequence[Tensor]:
+    """A block's numbers, some in each chunk; a complex one is two."""
     import torch
 
-    flat = torch.view_as_real(block.detach()) if block.is_complex() else block.detach()
-    flat = flat.reshape(-1)
-    widened = torch.empty(min(_CHUNK, flat.numel()), dtype=torch.float64)
-    values: Values = widened.numpy()
-    for piece in flat.split(_CHUNK << 5):
-        for chunk in piece.cpu().split(_CHUNK):
-            count = len(chunk)
-            widened[:count].copy_(chunk)
-            yield values[:count]
+    real = torch.view_as_real(block.detach()) if block.is_complex() else block.detach()
+    flat = real.reshape(-1).resolve_neg()
+    return flat.split(_CHUNK) if len(flat) else ()
 
 
+def _held(chunk: Tensor) -> Held:
+    """A chunk's numbers on the CPU, in a type of numpy's that holds them; good until the thread's next chunk."""
+    import torch
+
+    chunk = chunk.cpu()
+    wide = torch.float32 if chunk.dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.float64
+    held = chunk if chunk.dtype == wide else _MEMORY.held.view(wide)[: len(chunk)]
+    if held is not chunk:
+        for part, numbers in zip(held.split(_ALONE), chunk.split(_ALONE), strict=True):
+            part.copy_(numbers)
+    found: Held = held.numpy()
+    return found
+
+
+@dataclass
 class _Moments:
-    """Counts, range, mean and squared deviations of the values added so far, each divided by `scale`."""
+    """Counts, range, mean and squared deviations of some values; the last two of values divided by `divisor`."""
 
-    def __init__(self, scale: float = 1.0) -> None:
-        self.divisor = scale
-        self.numel = self.finite = self.zeros = self.nan = self.posinf = self.neginf = 0
-        self.low, self.high = math.inf, -math.inf
-        self.mean = self.deviations = 0.0
+    divisor: float = 1.0
+    numel: int = 0
+    finite: int = 0
+    zeros: int = 0
+    nan: int = 0
+    posinf: int = 0
+    neginf: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+    mean: float = 0.0
+    deviations: float = 0.0
 
     @property
     def range(self) -> tuple[float, float]:
         """The smallest and the largest finite value."""
         return self.low, self.high
-
-    @property
-    def all_finite(self) -> bool:
-        """Whether no value was NaN or infinite."""
-        return self.finite == self.numel
 
     @property
     def scale(self) -> float:
@@ -135,44 +187,22 @@ class _Moments:
             return 1.0
         return math.ldexp(1.0, math.frexp(largest)[1] - 1)
 
-    def add(self, values: Values) -> None:
-        """Take in some values; their memory is used for the deviations."""
-        import numpy as np
-
-        self.numel += len(values)
-        total = float(np.add.reduce(values))
-        if not math.isfinite(total):  # as it is wherever one value is not
-            values, total = self._finite(values)
-        count = len(values)
-        if not count:
-            return
-        low, high = float(values.min()), float(values.max())
-        if low <= 0 <= high:
-            self.zeros += int(np.count_nonzero(values == 0))
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        if self.divisor != 1:
-            values = values / self.divisor
-            total = float(np.add.reduce(values))
-        # Each chunk about its own mean, and the chunks about each other's (Chan, Golub and LeVeque 1979).
-        mean, before = total / count, self.finite
-        apart = np.subtract(values, mean, out=values)
-        self.finite += count
-        # A product, where a power would raise: what does not fit is measured once more, scaled.
-        step = mean - self.mean
-        self.deviations += float(np.add.reduce(np.square(apart, out=apart)))
-        self.deviations += step * step * (before / self.finite * count)
-        self.mean += step * (count / self.finite)
-
-    def _finite(self, values: Values) -> tuple[Values, float]:
-        """The finite ones of some values, and their sum; counts the others."""
-        import numpy as np
-
-        finite = values[np.isfinite(values)]
-        if len(finite) < len(values):
-            self.nan += int(np.count_nonzero(np.isnan(values)))
-            self.posinf += int(np.count_nonzero(values == math.inf))
-            self.neginf += int(np.count_nonzero(values == -math.inf))
-        return finite, float(np.add.reduce(finite))
+    def add(self, others: Iterable[_Moments]) -> None:
+        """Take in the moments of other values, in this order (Chan, Golub and LeVeque 1979)."""
+        for other in others:
+            self.numel += other.numel
+            self.zeros += other.zeros
+            self.nan += other.nan
+            self.posinf += other.posinf
+            self.neginf += other.neginf
+            if not other.finite:
+                continue
+            self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+            before, step = self.finite, other.mean - self.mean
+            self.finite += other.finite
+            # A product, where a power would raise: what does not fit is measured once more, scaled.
+            self.deviations += other.deviations + step * step * (before / self.finite * other.finite)
+            self.mean += step * (other.finite / self.finite)
 
     def record(self) -> StatsRecord:
         """The statistics of all values added."""
@@ -190,6 +220,33 @@ class _Moments:
         )
 
 
+def _moments_of(chunk: Tensor, divisor: float = 1.0) -> _Moments:
+    """The moments of a chunk's numbers."""
+    import numpy as np
+
+    values, found = _held(chunk), _Moments(divisor, len(chunk))
+    low, high = values.min(), values.max()
+    if not (math.isfinite(low) and math.isfinite(high)):  # as they are not wherever one value is not
+        found.nan = int(np.count_nonzero(np.isnan(values)))
+        found.posinf = int(np.count_nonzero(values == math.inf))
+        found.neginf = int(np.count_nonzero(values == -math.inf))
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return found
+        low, high = values.min(), values.max()
+    found.finite, found.low, found.high = len(values), float(low), float(high)
+    if low <= 0 <= high:
+        found.zeros = int(np.count_nonzero(values == 0))
+    wide = _MEMORY.wide[: len(values)]
+    np.copyto(wide, values)
+    if divisor != 1:
+        wide /= divisor
+    found.mean = float(np.add.reduce(wide)) / len(wide)
+    wide -= found.mean
+    found.deviations = float(np.add.reduce(np.square(wide, out=wide)))
+    return found
+
+
 class _Bins:
     """How many of the values added lie in each of BINS equal bins; all of a constant tensor's in the first."""
 
@@ -197,31 +254,58 @@ class _Bins:
         self.range = low, high
         self.counts = [0] * BINS
 
-    def add(self, values: Values, *, all_finite: bool) -> None:
-        """Count some values, which lie in the range; those that are not finite are left out. Uses their memory."""
-        import numpy as np
-        import torch
-
-        low, high = self.range
-        if not all_finite:
-            values = values[np.isfinite(values)]
-        # Divided by the largest magnitude, so that no range overflows.
-        scale = max(abs(low), abs(high)) or 1.0
-        low, width = low / scale, high / scale - low / scale
-        if width == 0 or not len(values):
-            self.counts[0] += len(values)
-            return
-        if scale != 1:
-            np.divide(values, scale, out=values)
-        if low != 0:
-            np.subtract(values, low, out=values)
-        np.divide(values, width / BINS, out=values)
-        bins = torch.from_numpy(values.astype(np.uint8))
-        counts = torch.bincount(bins, minlength=BINS + 1).tolist()
-        # The largest value is at the end of the last bin.
-        self.counts = [sum(pair) for pair in zip(self.counts, [*counts[:-2], counts[-2] + counts[-1]], strict=True)]
+    def add(self, chunks: Sequence[Tensor], known: Sequence[_Moments]) -> None:
+        """Count numbers that lie in the range or are not finite; `known` are the moments of the chunks."""
+        if chunks:
+            edges = _edges(*self.range, _held(chunks[0][:0]).dtype)
+            for chunk, moments in zip(chunks, known, strict=True):
+                self.counts = list(map(add, self.counts, _counted(edges, chunk, moments)))
 
     def record(self) -> HistogramRecord | None:
         """The counts; None if there was no finite value."""
         low, high = self.range
         return HistogramRecord(low=low, high=high, counts=self.counts) if low <= high else None
+
+
+def _counted(edges: Held, chunk: Tensor, moments: _Moments) -> list[int]:
+    """How many of a chunk's numbers lie before, between and beyond edges; those that are not finite nowhere."""
+    import numpy as np
+
+    # Only edges within the chunk's own range divide it.
+    first, last = (int(edges.searchsorted(end, side="right")) for end in (moments.low, moments.high))
+    values, marks = _held(chunk), _MEMORY.marks[: len(chunk)]
+    beyond = [moments.finite]
+    for edge in edges[first:last]:
+        beyond.append(int(np.count_nonzero(np.greater_equal(values, edge, out=marks))) - moments.posinf)
+    counts = [0] * BINS
+    counts[first : first + len(beyond)] = [here - further for here, further in pairwise([*beyond, 0])]
+    return counts
+
+
+def _edges(low: float, high: float, dtype: Any) -> Held:
+    """Of every bin of a range but the first, the smallest number of a type in it or beyond; infinite in an empty range.
+
+    What rounding in float64 makes of the bins' borders is found by bisection.
+    """
+    import numpy as np
+
+    # Divided by the largest magnitude, so that no range overflows.
+    scale = max(abs(low), abs(high)) or 1.0
+    start, width = low / scale, (high / scale - low / scale) / BINS
+    bins = np.arange(1, BINS)
+    if not width > 0:
+        return np.full(len(bins), math.inf, dtype)
+
+    # Rounding moves an edge by a few 2⁻⁵³ of the scale.
+    near = scale * 2.0**-50 if scale > _NORMAL else math.inf
+    ends = ((start + bins * width) * scale + [[-near], [near]]).astype(dtype)
+    outwards = np.array([[-math.inf], [math.inf]], dtype)
+    ends = np.maximum(np.minimum(np.nextafter(ends, outwards).astype(np.float64), high), low)
+    while True:
+        below, above = ends
+        middle = (below / 2 + above / 2).astype(dtype).astype(np.float64)
+        if ((middle == below) | (middle == above)).all():
+            found: Held = above.astype(dtype)
+            return found
+        reached = (middle / scale - start) / width >= bins
+        ends = np.where([~reached, reached], middle, ends)

@@ -46,8 +46,8 @@ class Conversation:
         return self.messages[-1].get("role") != "assistant"
 
 
-def read(query: TextQuery[Any], source: Source) -> InputRecord:
-    """The tokens of a conversation, and whose they are.
+def read(query: TextQuery[Any], source: Source) -> tuple[InputRecord, list[tuple[int, int]]]:
+    """The tokens of a conversation, whose they are, and where the messages' own words stand in the text.
 
     The template is rendered, and tokenized without special tokens, which it holds itself. Raises InspectError for a
     tokenizer without a template, and for messages that the template refuses.
@@ -76,8 +76,8 @@ def read(query: TextQuery[Any], source: Source) -> InputRecord:
     rendered = render(given.messages, answering)
     tokens = tokenizer.load(source, trusted, rendered)
     text = tokenizer.as_input(rendered, tokens.encode(rendered, False))
-    spans = speakers.spans(render, given.messages, rendered, answering=answering)
-    return structs.replace(text, roles=_roles(text, tokens, spans))
+    found = speakers.speakers(render, given.messages, rendered, answering=answering)
+    return structs.replace(text, roles=_roles(text, tokens, found.spans)), found.said
 
 
 def _rendered(whole: Any, messages: list[Message], beside: dict[str, Any], *, answering: bool) -> str:
@@ -90,23 +90,26 @@ def _words(messages: list[Message]) -> list[str]:
 
 
 def is_bounded(folder: str, template: str, messages: list[Message], beside: dict[str, Any], *, answering: bool) -> bool:
-    """Whether a template makes no more of messages than a text may have. Tried in a process of its own."""
+    """Whether a template makes no more of messages than a text may have. Tried in a process that is started."""
     from transformers import AutoTokenizer
 
     with quiet():
         whole = AutoTokenizer.from_pretrained(folder, local_files_only=True, chat_template=template)
+        return _is_bounded(whole, messages, beside, answering=answering)
+
+
+def _is_bounded(whole: Any, messages: list[Message], beside: dict[str, Any], *, answering: bool) -> bool:
+    try:
         return len(_rendered(whole, messages, beside, answering=answering)) <= MOST_CHARACTERS
+    except MemoryError:  # beyond what a trial may take, not beyond what there is
+        return False
 
 
 def _try(whole: Any, given: Conversation, source: Source) -> None:
     """Raise SourceError for a template that never gets done with messages, or fills the memory."""
     messages, beside, answering = given.messages, given.beside, given.answering
-
-    def is_bounded_here() -> bool:
-        return len(_rendered(whole, messages, beside, answering=answering)) <= MOST_CHARACTERS
-
     outcome = trial.attempt(
-        is_bounded_here,
+        partial(_is_bounded, whole, messages, beside, answering=answering),
         tokenizer.PATIENCE + len(messages) / MESSAGES_A_SECOND,
         partial(
             is_bounded, *(str(source.tokenizer_folder()), whole.chat_template, messages, beside), answering=answering
@@ -114,14 +117,14 @@ def _try(whole: Any, given: Conversation, source: Source) -> None:
     )
     how = {
         "too long": f"does not get done in {tokenizer.PATIENCE:.0f} seconds",
-        "too much": f"makes more than {MOST_CHARACTERS:,} characters",
-        "crashed": "takes more memory than there may be",
-        "panicked": "takes more memory than there may be",
+        "too much": f"makes more than {MOST_CHARACTERS:,} characters, or fills the memory,",
+        "crashed": "brings the process down",
+        "panicked": "brings the process down",
     }
     if outcome in how:
         raise SourceError(
-            f"the chat template of {source.name!r} {how[outcome]} of these messages: it is damaged; fetch it again, or "
-            f"give fewer messages"
+            f"the chat template of {source.name!r} {how[outcome]} over these messages: it is damaged; fetch it again, "
+            f"or give fewer messages"
         )
 
 
@@ -129,8 +132,12 @@ def conversation(query: TextQuery[Any]) -> Conversation:
     """The messages of a query: its own, or those in a text of JSON. Raises UsageError for JSON of another form."""
     found = _json(query.text)
     if found is None:
-        given = (("system", query.system), ("user", query.user or query.text), ("assistant", query.assistant))
+        user = query.text if query.user is None else query.user
+        given = (("system", query.system), ("user", user), ("assistant", query.assistant))
         return Conversation([{"role": role, "content": content} for role, content in given if content is not None])
+    other = next((name for name in ("system", "user", "assistant") if getattr(query, name) is not None), None)
+    if other is not None:
+        raise UsageError(f"messages in JSON and {spelled(other)} cannot be combined: write that one among them")
     beside = {}
     if isinstance(found, dict) and "messages" in found:
         beside, found = {name: each for name, each in found.items() if name != "messages"}, found["messages"]
@@ -138,6 +145,9 @@ def conversation(query: TextQuery[Any]) -> Conversation:
     if unknown is not None:
         raise UsageError(f"no template reads {shown(unknown)} beside the messages: give messages, {', '.join(BESIDE)}")
     options = beside.pop("chat_template_kwargs", None) or {}
+    for name, each in beside.items():
+        if not isinstance(each, list) or not all(isinstance(item, dict) for item in each):
+            raise UsageError(f"{name} {shown(each)} beside the messages is no list of objects: give one, or omit it")
     if not isinstance(options, dict):
         raise UsageError(f"chat_template_kwargs {shown(options)} is no object: give names and values")
     if not isinstance(found, list):
@@ -156,6 +166,8 @@ def _json(text: str) -> Any:
     """
     try:
         found = json.loads(text)
+    except RecursionError:
+        raise UsageError("the messages are nested too deeply: give a list of objects with role and content") from None
     except ValueError as error:
         if re.match(r'\s*(\[\s*(\{|$)|\{\s*"(role|content|messages)"\s*:)', text):
             raise UsageError(f'the messages are not JSON ({error}): give [{{"role": …, "content": …}}, …]') from None
@@ -172,6 +184,12 @@ def _check_message(message: Any) -> None:
     """Raise UsageError for what is no message: it has a role, and says something or calls a tool."""
     content = message.get("content") if isinstance(message, dict) else None
     parts = content if isinstance(content, list) else []
+    try:
+        json.dumps(message, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the message {shown(message)} holds half a surrogate pair, which is no character: write it as text"
+        ) from None
     says = isinstance(message, dict) and len(message) > 1 and isinstance(message.get("role"), str)
     if not says or not isinstance(content, (str, list, type(None))):
         raise UsageError(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from txinspect import opening
+from txinspect.errors import SourceError
 from txinspect.models.quiet import as_source_error, quiet
+from txinspect.queries import shown
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel
+    from transformers import GenerationConfig, PretrainedConfig
 
 FILE = "generation_config.json"
 
@@ -21,7 +23,7 @@ LEFT_OUT = (
 token each time, and what needs further passes."""
 
 
-def settings(source: Source, model: PreTrainedModel) -> GenerationConfig:
+def settings(source: Source, config: PretrainedConfig) -> GenerationConfig:
     """What the file says, or config.json where there is none, as from_pretrained has it.
 
     Raises SourceError for a file that cannot be read so.
@@ -30,8 +32,7 @@ def settings(source: Source, model: PreTrainedModel) -> GenerationConfig:
 
     folder = source.folder((FILE,))
     if source.gguf_file:
-        found: GenerationConfig = model.generation_config
-        return found
+        return GenerationConfig.from_model_config(config)
     own = opening.is_there(folder / FILE)
     if own:
         opening.read_object(folder / FILE, opening.SMALL, f"{FILE} of {source.name!r}")
@@ -46,4 +47,19 @@ def settings(source: Source, model: PreTrainedModel) -> GenerationConfig:
 
 def left_out(config: GenerationConfig) -> list[str]:
     """The settings of a config that are not followed."""
-    return [name for name in LEFT_OUT if getattr(config, name, None) not in (None, False)]
+    values = {name: getattr(config, name, None) for name in LEFT_OUT}
+    return [name for name, value in values.items() if value is not None and value is not False]
+
+
+def start(source: Source, config: GenerationConfig) -> int | None:
+    """The id that a decoder begins with, as generate() has it; None where nothing names one.
+
+    Raises SourceError for what is no id.
+    """
+    found = config.decoder_start_token_id if config.decoder_start_token_id is not None else config.bos_token_id
+    first = found[0] if isinstance(found, list) and found else found
+    if first is not None and (not isinstance(first, int) or isinstance(first, bool) or first < 0):
+        raise SourceError(
+            f"{FILE} of {source.name!r} says decoder_start_token_id is {shown(found)}: give the id of a token"
+        )
+    return first

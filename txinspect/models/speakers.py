@@ -43,36 +43,76 @@ class Span:
     end: int
 
 
-def spans(render: Render, messages: list[Message], rendered: str, *, answering: bool) -> list[Span]:
-    """Each message with what the template puts around it, in order, one after the other; what is of no message, such as
-    a system message of the template's own and the opened turn of the answer, is the template's.
-    """
+Place = tuple[int, int] | None
+"""Where what a message says begins and ends in a text; None for one that says nothing there."""
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """Who says what in a text."""
+
+    spans: list[Span]
+    """Each message with what the template puts around it, one after the other as they stand in the text; what is of no
+    message, such as a system message of the template's own and the opened turn of the answer, is the template's."""
+    said: list[tuple[int, int]]
+    """Where the messages' own words stand."""
+
+
+def speakers(render: Render, messages: list[Message], rendered: str, *, answering: bool) -> Speakers:
+    """Who says what in the text that was rendered of messages."""
     closed = render(messages, False) if answering else rendered
     said = _said(render, messages, closed)
+    order = _order(said)
     ends = _ends(render, messages, said, closed)
     cuts = [0]
-    for index, message in enumerate(messages):
-        place, following = said[index], next((said[i] for i in range(index + 1, len(said)) if said[i]), None)
+    for rank, index in enumerate(order):
+        place, following = said[index], next((said[i] for i in order[rank + 1 :] if said[i]), None)
         gap = closed[place[1] : following[0] if following else len(closed)] if place else ""
-        behind = _shared(gap, ends.get(message["role"], ""))
+        behind = _ending(gap, ends.get(messages[index]["role"], ""))
         cuts.append(max(cuts[-1], place[1] + behind if place else 0))
     cuts[-1] = len(closed)
-    cuts[0] = _first(render, messages, said, cuts, closed, ends)
+    cuts[0] = _first(render, [messages[index] for index in order], [said[index] for index in order], cuts, closed, ends)
     last = _shared(closed, rendered)
     found = [Span(TEMPLATE, 0, cuts[0])]
     found += [
-        Span(message["role"], min(start, last), min(end, last))
-        for message, start, end in zip(messages, cuts, cuts[1:], strict=False)
+        Span(messages[index]["role"], min(start, last), min(end, last))
+        for index, start, end in zip(order, cuts, cuts[1:], strict=False)
     ]
     found.append(Span(TEMPLATE, last, len(rendered)))
-    return [each for each in found if each.role != TEMPLATE or each.start < each.end]
+    spans = [each for each in found if each.role != TEMPLATE or each.start < each.end]
+    return Speakers(spans, [place for place in said if place is not None and place[1] <= last])
 
 
-def _said(render: Render, messages: Sequence[Message], closed: str) -> list[tuple[int, int] | None]:
-    """Where what each message says begins and ends in the text; None for one that says nothing there."""
-    for begun in (True, False):  # some templates look at how a message begins
+def _order(said: Sequence[Place]) -> list[int]:
+    """The messages as they stand in the text, which some templates put in another order; one that says nothing there
+    stands behind the one before it."""
+    starts, last = [], 0
+    for place in said:
+        last = place[0] if place else last
+        starts.append(last)
+    return sorted(range(len(said)), key=lambda index: (starts[index], index))
+
+
+def _ending(gap: str, end: str) -> int:
+    """How much of what stands between two messages' words is of the first, whose role ends so where a conversation
+    ends: behind blanks of the message's own, or behind what closes a call of a tool."""
+    blanks, words = len(gap) - len(gap.lstrip()), end.lstrip()
+    if words and gap[blanks:].startswith(words):
+        return blanks + len(words)
+    if words and words in gap:
+        return gap.index(words) + len(words)
+    return _shared(gap, end)
+
+
+def _said(render: Render, messages: Sequence[Message], closed: str) -> list[Place]:
+    """Where what each message says stands in the text.
+
+    Some templates look at whether a message says something, take blanks off its ends, or look at how it begins: marks
+    stand where they change nothing.
+    """
+    for way in (_Marks(empty=True), _Marks(), _Marks(inside=True), _Marks(inside=True, begin=False)):
         try:
-            marked = render([_marked(each, index, begun=begun) for index, each in enumerate(messages)], False)
+            marked = render([_marked(each, index, way) for index, each in enumerate(messages)], False)
         except InspectError:
             continue
         if len(messages) <= MOST and _MARK.sub("", marked) == closed:
@@ -80,7 +120,19 @@ def _said(render: Render, messages: Sequence[Message], closed: str) -> list[tupl
     return _looked_up(messages, closed)
 
 
-def _places(marked: str, count: int) -> list[tuple[int, int] | None]:
+@dataclass(frozen=True)
+class _Marks:
+    """Where marks are put around what a message says."""
+
+    empty: bool = False
+    """Also where it says nothing."""
+    inside: bool = False
+    """Inside of blanks at its ends."""
+    begin: bool = True
+    """Before it, too, not only behind it."""
+
+
+def _places(marked: str, count: int) -> list[Place]:
     """What the marks in a text tell of so many messages, in the text without them."""
     places: dict[int, list[int]] = {}
     for before, mark in enumerate(_MARK.finditer(marked)):
@@ -89,23 +141,23 @@ def _places(marked: str, count: int) -> list[tuple[int, int] | None]:
     return [(min(own), max(own)) if (own := places.get(index)) else None for index in range(count)]
 
 
-def _marked(value: Any, index: int, key: str = "", *, begun: bool) -> Any:
-    """A message with a mark behind all that it says, and before it if `begun`, inside of blanks at its ends, which
-    templates take off."""
+def _marked(value: Any, index: int, way: _Marks, key: str = "") -> Any:
+    """A message with marks around all that it says."""
     if isinstance(value, dict):
-        return {name: _marked(each, index, name, begun=begun) for name, each in value.items()}
+        return {name: _marked(each, index, way, name) for name, each in value.items()}
     if isinstance(value, list):
-        return [_marked(each, index, key, begun=begun) for each in value]
-    if not isinstance(value, str) or key in _KEPT or not value.strip():
+        return [_marked(each, index, way, key) for each in value]
+    if not isinstance(value, str) or key in _KEPT or not (value.strip() or (way.empty and key == "content")):
         return value
-    before, own = value[: -len(value.lstrip())], value.strip()
-    return f"{before}{chr(_BEGINS + index) * begun}{own}{chr(_ENDS + index)}{value[len(before) + len(own) :]}"
+    own = value.strip() if way.inside else value
+    before = value[: value.index(own)]
+    return f"{before}{chr(_BEGINS + index) * way.begin}{own}{chr(_ENDS + index)}{value[len(before) + len(own) :]}"
 
 
-def _looked_up(messages: Sequence[Message], closed: str) -> list[tuple[int, int] | None]:
+def _looked_up(messages: Sequence[Message], closed: str) -> list[Place]:
     """Where each message's words stand, looked for behind those of the message before; the end alone where a template
     leaves out what was thought."""
-    found: list[tuple[int, int] | None] = []
+    found: list[Place] = []
     behind = 0
     for message in messages:
         words = [each.strip() for each in _strings(message.get("content"))]
@@ -124,9 +176,7 @@ def _strings(content: Any) -> list[str]:
     return [content] if isinstance(content, str) else []
 
 
-def _ends(
-    render: Render, messages: list[Message], said: Sequence[tuple[int, int] | None], closed: str
-) -> dict[str, str]:
+def _ends(render: Render, messages: list[Message], said: Sequence[Place], closed: str) -> dict[str, str]:
     """What the template puts behind a message of each role, as far as a conversation may end there."""
     last = {message["role"]: index for index, message in enumerate(messages)}
     found = {}
@@ -146,7 +196,7 @@ def _ends(
 def _first(
     render: Render,
     messages: list[Message],
-    said: Sequence[tuple[int, int] | None],
+    said: Sequence[Place],
     cuts: Sequence[int],
     closed: str,
     ends: dict[str, str],
@@ -156,11 +206,10 @@ def _first(
     if place is None:
         return 0
     before = closed[: place[0]]
-    later = (index for index in range(1, len(messages)) if messages[index]["role"] == role and said[index])
-    other = next(later, None)
-    if other is not None:
-        header = closed[cuts[other] : (said[other] or (0, 0))[0]]
-    else:
+    later = (index for index in range(1, len(messages)) if messages[index]["role"] == role)
+    headers = (closed[cuts[index] : (said[index] or (0, 0))[0]] for index in later if said[index])
+    header = next((each for each in headers if before.endswith(each)), None)
+    if header is None:
         try:
             text = render([messages[0], messages[0]], False)
             first, second = _said(render, [messages[0], messages[0]], text)
@@ -169,7 +218,7 @@ def _first(
         if first is None or second is None:
             return 0
         gap = text[first[1] : second[0]]
-        header = gap[_shared(gap, ends.get(role, "")) :]
+        header = gap[_ending(gap, ends.get(role, "")) :]
     return len(before) - len(header) if before.endswith(header) else 0
 
 

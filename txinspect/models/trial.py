@@ -41,8 +41,8 @@ _OUTCOMES: dict[int, Outcome] = {_PANICKED: "panicked", _EXPLODED: "too much"}
 def attempt(work: Callable[[], bool], seconds: float, told: partial[bool] | None = None) -> Outcome:
     """How some work ends, which returns whether it made no more than it may; what it prints is gone, and what it makes.
 
-    Beside threads, and where nothing can be forked in safety (on Windows, on a Mac), the same work is `told` to a process
-    that is started: a module's own function with plain values. It is the work itself, unless that is told otherwise.
+    Beside threads, and where nothing can be forked in safety (on Windows, on a Mac), the same work is `told` to a
+    process that is started: a module's own function with plain values. It is the work itself, if not told otherwise.
     """
     if not IS_SAFE or threading.active_count() > 1:
         told = told or (work if isinstance(work, partial) else None)

@@ -78,7 +78,9 @@ def write_index(found: WeightFiles, folder: Path) -> None:
         for name, shard in _weight_map(found.index).items()
         if shard in here
     }
-    (folder / found.index.name).write_text(json.dumps({"metadata": {}, "weight_map": full}), encoding="utf-8")
+    place = folder / found.index.relative_to(found.folder)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps({"metadata": {}, "weight_map": full}), encoding="utf-8")
 
 
 def weight_files(folder: Path, name: str, looked_for: Sequence[str] = SAFETENSORS_FILES + TORCH_FILES) -> list[Path]:
@@ -94,7 +96,7 @@ def weight_files(folder: Path, name: str, looked_for: Sequence[str] = SAFETENSOR
         )
     if first is None:
         raise SourceError(f"{name!r} has no weights: none of {', '.join(looked_for)} is in {folder}")
-    files = _shards(first) if _is_index(first) else [first]
+    files = _shards(first, folder) if _is_index(first) else [first]
     for file in files:
         check_file(file)
     return files
@@ -233,16 +235,16 @@ def _has_metadata(index: Path) -> bool:
     return isinstance(opening.read_object(index, opening.INDEX).get("metadata"), dict)
 
 
-def _shards(index: Path) -> list[Path]:
-    """The files that an index names."""
+def _shards(index: Path, folder: Path) -> list[Path]:
+    """The files that an index names, in the folder of the checkpoint."""
     shards = shards_of(_weight_map(index))
-    missing = [shard for shard in shards if not opening.is_there(index.parent / shard)]
+    missing = [shard for shard in shards if not opening.is_there(folder / shard)]
     if missing:
         raise SourceError(
             f"{index} names {len(shards)} shards, of which {len(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} not there ({some_of(missing)}): fetch what is missing"
         )
-    return [index.parent / shard for shard in shards]
+    return [folder / shard for shard in shards]
 
 
 def check_file(file: Path) -> None:

@@ -93,11 +93,11 @@ def offline_variable() -> str | None:
 
 
 def _cached_weights(repository: Repository, folder: Path, named: Sequence[str]) -> list[HubFile]:
-    names = [path.name for path in folder.iterdir()]
-    here = [folder / name for name in (named or _taken(names)) if name in names]
+    wanted = named or _taken([path.name for path in folder.iterdir()])
+    here = [folder / name for name in wanted if opening.is_there(folder / name)]
     if not here:
         raise SourceError(f"the weights of {repository.id!r} are not in the local cache, and {repository.to_go_online}")
-    return [HubFile(path.name, opening.check(path, None), path, None) for path in here]
+    return [HubFile(str(path.relative_to(folder)), opening.check(path, None), path, None) for path in here]
 
 
 def _taken(names: Collection[str]) -> list[str]:

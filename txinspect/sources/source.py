@@ -95,10 +95,11 @@ class Source:
         named = opening.read_object(config, opening.SMALL, what).get("transformers_weights")
         if named is None:
             return None
-        if not isinstance(named, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors(\.index\.json)?", named):
+        part = r"[\w-][\w.-]*"  # no way out of the folder
+        if not isinstance(named, str) or not re.fullmatch(rf"({part}/)*{part}\.safetensors(\.index\.json)?", named):
             raise SourceError(
-                f"{what} says transformers_weights is {shown(named)}: give the name of a file beside it that ends in "
-                f".safetensors or, for shards, in .safetensors.index.json; or take the key out"
+                f"{what} says transformers_weights is {shown(named)}: give the name of a file in its folder that "
+                f"ends in .safetensors or, for shards, in .safetensors.index.json; or take the key out"
             )
         return named
 
@@ -133,6 +134,8 @@ class Source:
             return True
         own = [each for folder in folders for each in folder.iterdir() if not each.is_dir()]
         own += [self.path] if self.gguf_file and self.path is not None else []
+        if self.path is not None and self.named_weights is not None:
+            own.append(self.path / self.named_weights)
         return any(file == each.resolve() or (file.exists() and each.exists() and file.samefile(each)) for each in own)
 
     @property

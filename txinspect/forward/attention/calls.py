@@ -111,7 +111,9 @@ class BackendCall:
             return self.reported[:, :, rows]
         options = {name: self._rows_of(option, rows) for name, option in self.options.items()}
         mask = self._additive_mask(rows)
-        _, weights = self.eager(self.module, self.query[:, :, rows], self.key, self.value, mask, **options)
+        # Values without features: the context, which nobody reads here, is a product as large as that of the scores.
+        value = self.value[..., :0]
+        _, weights = self.eager(self.module, self.query[:, :, rows], self.key, value, mask, **options)
         if weights is None:
             raise StageError(f"the eager attention of {type(self.module).__name__} returns no weights")
         return weights
