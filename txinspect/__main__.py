@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 
 
@@ -12,6 +13,7 @@ def main() -> None:
     # A command is over before garbage matters, and looking for cycles takes a fifth of what importing torch and
     # transformers takes.
     gc.disable()
+    _end_cleanly()
     if sys.stderr is None:
         # Closed from the start: what is said there goes nowhere, and no file that is opened takes its number.
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
@@ -29,6 +31,20 @@ def main() -> None:
         print(f"txinspect: standard output could not be written: {error.strerror}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
+
+
+def _end_cleanly() -> None:
+    """Let a hang-up and a request to end take away temporary files, as an interrupt does; one that is ignored, as by
+    nohup, stays ignored."""
+
+    def end(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough
+        sys.exit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
 
 
 if __name__ == "__main__":

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, before_replacing: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """A temporary file beside `path`, which takes its place when the block ends well and is removed when it does not.
+
+    `before_replacing` looks once more at what stands there, and raises what is to keep it there.
 
     Raises OSError if the folder cannot be written.
     """
-    descriptor, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # A name may be as long as a file system takes it; that of the temporary file is longer.
+    descriptor, name = mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
     os.close(descriptor)
     partial = Path(name)
     try:
         yield partial
+        before_replacing()
         partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except BaseException:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from txinspect.answers import dumps, saving, tensors
 from txinspect.answers.observing import Observation, Running, observe
 from txinspect.answers.reporting import head
-from txinspect.answers.saving import KeptTensor
+from txinspect.answers.saving import Destination, KeptTensor
 from txinspect.answers.shelf import Shelf
 from txinspect.commands.diff import (
     ChangedRecord,
@@ -69,7 +69,7 @@ def answer(query: DiffQuery, notify: Notify) -> DiffReport:
     comparison = _Comparison(query)
     if query.save:
         models = [resolve(side.model) for side in sides(query)]
-        saving.check_destination(query.save, models, overwrite=query.overwrite)
+        comparison.destination = saving.check_destination(query.save, models, overwrite=query.overwrite)
     this = observe(_side(query, query.model), notify, comparison.plan, comparison.keep, then=comparison.run_again)
     other: Observation | None = None
     if query.against_file is not None:
@@ -134,6 +134,8 @@ class _Comparison:
     this: Shelf = field(default_factory=Shelf)
     saved: dict[str, KeptTensor] = field(default_factory=dict)
     """What --save writes."""
+    destination: Destination | None = None
+    """Where."""
     first: dict[str, str] = field(default_factory=dict)
     """This side's tensors of a first run among several, by their names without #1."""
     apart: dict[str, StageDiffRecord] = field(default_factory=dict)
@@ -365,9 +367,8 @@ class _Comparison:
         tolerance = self.query.tolerance if self.query.tolerance is not None else WITHIN_NOISE * (self.noise or 0.0)
         first = next((each.name for each in stages if _parts(each, tolerance)), None)
         findings = [self._finding(stages, first, tolerance)]
-        save = self.query.save
-        replaced = save is not None and save.exists()
-        written = saving.save(save, self.saved, this.model.name, this.input.text) if save else []
+        save, to = self.query.save, self.destination
+        written = saving.save(to.path, self.saved, this.model.name, this.input.text, to) if to is not None else []
         return DiffReport(
             **head("diff", [*findings, *self.notes, *written, *this.notes, *(other.notes if other else [])]),
             model=this.model,
@@ -385,7 +386,7 @@ class _Comparison:
             only_this=[name for name in self.this if name not in self.apart],
             only_other=self.only_other,
             saved=str(save) if save else None,
-            replaced=replaced,
+            replaced=to is not None and to.replaces,
             checks=self._checks(stages, this, other) if self.query.check or self.query.fail_on else None,
         )
 

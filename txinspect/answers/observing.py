@@ -11,7 +11,7 @@ from txinspect.anatomy.names import names_of
 from txinspect.answers import decoder_text, reading, saving, soundness, tensors
 from txinspect.answers.reading import encode
 from txinspect.answers.reporting import head, loading_notes, surplus_notes
-from txinspect.answers.saving import KeptTensor
+from txinspect.answers.saving import Destination, KeptTensor
 from txinspect.answers.windows import Window, windows
 from txinspect.commands.run import RunQuery
 from txinspect.errors import InspectError, PassError, SourceError, StageError, spelled
@@ -74,6 +74,8 @@ class Preparation:
     uses: Uses
     generates: bool
     """Whether the model has yet to generate its decoder's text: until then as many start tokens stand for it."""
+    destination: Destination | None
+    """Where the tensors are to be written; None if they are not."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +178,9 @@ def observe(
     cautions = [*reading.notes(text), *plan.notes, *surplus_notes(subject, loaded.names)]
     if idle:
         cautions.append(f"{some_of(idle)} passed no tensor on in this pass.")
-    replaced = query.save is not None and query.save.exists()
-    if query.save:
-        cautions += saving.save(query.save, kept, name, text.text)
+    destination = prepared.destination
+    if destination is not None:
+        cautions += saving.save(destination.path, kept, name, text.text, destination)
     return Observation(
         model=describing.model_record(subject, model),
         notes=[*findings, *cautions, *loading_notes(subject)],
@@ -186,7 +188,7 @@ def observe(
         findings=findings,
         tensors=records,
         saved=str(query.save) if query.save else None,
-        replaced=replaced,
+        replaced=destination is not None and destination.replaces,
         checks=[*checks, *soundness.checks(records, query.fail_on)] if query.check or query.fail_on else None,
         loading=cost.done(subject, query.model, prepared.uses, loaded),
         quantization=subject.quantization,
@@ -217,8 +219,9 @@ def prepare(
         # A config that no model can be built from often fails in the tokenizer first: that error says more.
         load_subject(source, query.model, notify)
         raise
+    destination = None
     if query.save:
-        saving.check_destination(query.save, [source], overwrite=query.overwrite)
+        destination = saving.check_destination(query.save, [source], overwrite=query.overwrite)
     known = seen.recall(source, query.model)
     if known is not None and isinstance(query, RunQuery):
         check_names(known, source.name, query.stages)
@@ -247,7 +250,7 @@ def prepare(
         used = uses.whole(subject)
     if device.device_for(query.model) == "cpu":
         bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
-    return Preparation(subject, plan, text, parts, used, generates)
+    return Preparation(subject, plan, text, parts, used, generates, destination)
 
 
 def _with_generated(prepared: Preparation, query: PassQuery[Any], running: Running, make_plan: MakePlan) -> Preparation:

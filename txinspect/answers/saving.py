@@ -31,7 +31,45 @@ class KeptTensor:
     """The positions kept of an axis that was cut."""
 
 
-def save(path: Path, kept: Mapping[str, KeptTensor], model: str, text: str) -> list[str]:
+@dataclass(frozen=True)
+class Destination:
+    """Where tensors are to be written, as it was looked at before the work."""
+
+    path: Path
+    real: Path
+    """What links lead to."""
+    overwrite: bool
+    found: tuple[int, int, int] | None
+    """The file that stands there, by device, number and time; None if there is none."""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a file stands there."""
+        return self.found is not None
+
+    def look_again(self) -> None:
+        """Raise InspectError where something else stands there now, which nobody said may be replaced."""
+        now = _identity(self.real)
+        if self.real.is_symlink() or self.path.resolve() != self.real:
+            raise InspectError(f"{self.path} became a link while the model ran: nothing was saved; remove the link")
+        if now is not None and now != self.found and not (self.overwrite or is_ours(self.real)):
+            raise InspectError(
+                f"{self.path} came to be while the model ran, and was not written by txinspect: nothing was saved; add "
+                f"{spelled('overwrite', True)} to replace it"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def save(
+    path: Path, kept: Mapping[str, KeptTensor], model: str, text: str, destination: Destination | None = None
+) -> list[str]:
     """Write tensors under their names, whole or not at all; returns what to know about the file, as sentences.
 
     Model and text are told under their names, the names of the axes, and the positions kept of an axis that was cut,
@@ -49,15 +87,17 @@ def save(path: Path, kept: Mapping[str, KeptTensor], model: str, text: str) -> l
     }
     try:
         # A link stays, and what it leads to is written.
-        with written_whole(path.resolve() if path.is_symlink() else path) as partial:
+        seen = destination or Destination(path, path.resolve(), True, None)
+        with written_whole(seen.real, seen.look_again) as partial:
             write = _write_safetensors if path.suffix == ".safetensors" else _write_npz
             return write(partial, {name: each.tensor for name, each in kept.items()}, metadata)
     except OSError as error:
         raise InspectError(f"{path} could not be written: {error.strerror or error}; nothing was saved") from error
 
 
-def check_destination(path: Path, sources: Iterable[Source], *, overwrite: bool) -> None:
-    """Raise InspectError, before any work is done, for a file that cannot be written, or is not to be.
+def check_destination(path: Path, sources: Iterable[Source], *, overwrite: bool) -> Destination:
+    """Where tensors will be written. Raises InspectError, before any work is done, for a file that cannot be, or is not
+    to be.
 
     One that belongs to a model, to its adapter or to the Hub's cache is never written, by whatever path or link; one
     that txinspect did not write only where the person says so.
@@ -77,6 +117,7 @@ def check_destination(path: Path, sources: Iterable[Source], *, overwrite: bool)
         raise InspectError(
             f"{path} is there and was not written by txinspect: add {spelled('overwrite', True)} to replace it"
         )
+    return Destination(path, real, overwrite, _identity(real))
 
 
 def is_ours(path: Path) -> bool:

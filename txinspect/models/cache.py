@@ -21,6 +21,17 @@ def cached_at(*parts: str) -> Path | None:
     return folder.joinpath(*parts)
 
 
+def writable_cache(name: str) -> Path | None:
+    """A folder of the cache, made if need be; None where it cannot be: a cache is optional."""
+    folder = cached_at(name)
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder
+
+
 def read_cached(path: Path | None) -> bytes | None:
     """The content of a cache file; None if there is none, or a damaged one."""
     if path is None:

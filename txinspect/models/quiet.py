@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from txinspect.errors import InspectError, SourceError, first_line
 from txinspect.models.blame import is_foreseen
-from txinspect.models.cache import cached_at
+from txinspect.models.cache import writable_cache
 from txinspect.sources import torch_files
 from txinspect.version import untested
 
@@ -55,9 +56,8 @@ def quiet() -> Iterator[None]:
 
     An error that is raised while it is open takes with it what was said before, for the traceback of -v.
     """
-    if (folder := cached_at("inductor")) is not None:
-        # torch's compiler makes a folder when it is imported: in the cache, not among the temporary files for ever.
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    # torch's compiler makes a folder when it is imported: in the cache, not among the temporary files for ever.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(writable_cache("inductor") or _somewhere()))
     from transformers.utils import logging as transformers_logging
 
     # bitsandbytes warns of optional kernels whenever it is imported.
@@ -80,6 +80,14 @@ def quiet() -> Iterator[None]:
         logger.handlers = handlers
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+def _somewhere() -> str:
+    """A folder that is there: making it again fails nowhere, not even where nothing can be written."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return os.sep
 
 
 def _refused(file: Path) -> str:

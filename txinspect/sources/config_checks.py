@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from txinspect.errors import SourceError
@@ -94,6 +95,9 @@ def check_config(source: Source, config: Mapping[str, Any]) -> None:
             raise SourceError(f"config.json of {source.name!r} has more than {MOST_KEYS:,} keys: fetch it again")
         if key == "__dict__" or (key.startswith("__") and hasattr(object, key)):
             raise wrong(path, value, "that is a name of Python's own, none of a model's; take it out")
+        if key.strip("_").removesuffix("_internal") in _IMPLEMENTATIONS and (code := _code_of(value)):
+            advice = "write sdpa or eager, or take the key out"
+            raise wrong(path, code, f"transformers would fetch and run native code for it; {advice}")
         trusted = path.rpartition(".")[0] in ("", *TEXT_PARTS) and key in KINDS
         if trusted and value is not None and not KINDS[key][0](value):
             raise wrong(path, value, f"it must be {KINDS[key][1]}")
@@ -101,6 +105,24 @@ def check_config(source: Source, config: Mapping[str, Any]) -> None:
             raise wrong(path, value, f"no model has a size beyond {LARGEST:,}")
         if key in FIELD_NAMES["num_hidden_layers"] and isinstance(value, int) and value > _SHARED + _BESIDE:
             _check_layers(source, path, value)
+
+
+_IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
+"""Keys by which transformers fetches kernels, of any part of a config."""
+
+
+def _code_of(value: Any) -> str | None:
+    """What a value names that is a repository of kernels, or is fetched from one where its package is missing."""
+    for each in value.values() if isinstance(value, dict) else (value,):
+        named = each.removeprefix("paged|") if isinstance(each, str) else ""
+        package = next((package for name, package in _PACKAGES.items() if named.startswith(name)), None)
+        if "/" in named or (package is not None and find_spec(package) is None):
+            return str(each)
+    return None
+
+
+_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention": "flash_attn_interface", "flash_mla": "flash_mla"}
+"""Backends that transformers takes from a package, or else from a repository of kernels."""
 
 
 def _is_size(key: str) -> bool:

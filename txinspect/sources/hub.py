@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from txinspect import opening
 from txinspect.errors import SourceError, spelled
+from txinspect.patching import patched
+from txinspect.queries import shown
 from txinspect.sources.bundled_models import alternatives, bundled_models, cached_models, hub_cache
 from txinspect.sources.names import CONFIG_FILES
 from txinspect.wording import some_of
@@ -179,6 +181,61 @@ def _snapshot(repository: Repository, patterns: Sequence[str]) -> Path:
         )
 
 
+_HASH = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,255}")
+"""What a server may call a commit or the content of a file: huggingface_hub makes paths of both."""
+
+
+def _is_safe(name: object) -> bool:
+    """Whether a file's name stays within its repository, wherever it is written."""
+    if not isinstance(name, str) or not name.isprintable() or "\\" in name:
+        return False
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not name.startswith("/") and ".." not in parts and ":" not in parts[0]
+
+
+@contextmanager
+def _guarded(repository: Repository) -> Iterator[None]:
+    """While open, what a Hub, a mirror or a proxy answers is looked at before anything is written by it."""
+    from huggingface_hub import HfApi, file_download
+
+    def refused(what: str, value: object) -> SourceError:
+        return SourceError(
+            f"the Hub answered for {repository.id!r} with {what} {shown(value)}, which would be written elsewhere than "
+            f"in its cache: nothing was fetched; check HF_ENDPOINT and the network's proxy"
+        )
+
+    metadata_of, info_of, tree_of = file_download.get_hf_file_metadata, HfApi.repo_info, HfApi.list_repo_tree
+
+    def checked_metadata(*arguments: Any, **options: Any) -> Any:
+        found = metadata_of(*arguments, **options)
+        for what, value in (("the ETag", found.etag), ("the commit", found.commit_hash)):
+            if value is not None and not (isinstance(value, str) and _HASH.fullmatch(value)):
+                raise refused(what, value)
+        return found
+
+    def checked_info(*arguments: Any, **options: Any) -> Any:
+        found = info_of(*arguments, **options)
+        if not isinstance(found.sha, str) or not _HASH.fullmatch(found.sha):
+            raise refused("the commit", found.sha)
+        for each in getattr(found, "siblings", None) or ():
+            if not _is_safe(each.rfilename):
+                raise refused("a file", each.rfilename)
+        return found
+
+    def checked_tree(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for each in tree_of(*arguments, **options):
+            if not _is_safe(each.path):
+                raise refused("a file", each.path)
+            yield each
+
+    with (
+        patched(file_download, "get_hf_file_metadata", checked_metadata),
+        patched(HfApi, "repo_info", checked_info),
+        patched(HfApi, "list_repo_tree", checked_tree),
+    ):
+        yield
+
+
 @contextmanager
 def _as_source_error(repository: Repository) -> Iterator[None]:
     """Turn what huggingface_hub raises into one sentence."""
@@ -193,7 +250,10 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
         return alternatives(repository.id, [*bundled_models(), *cached_models()])
 
     try:
-        yield
+        with _guarded(repository):
+            yield
+    except SourceError:
+        raise
     except errors.GatedRepoError as error:
         raise SourceError(
             f"{name} needs its owner's permission: ask for it on its Hub page, then log in with 'hf auth login'"
