@@ -37,6 +37,9 @@ DEFAULT_MODEL = "opt-mini"
 MOST_CHARACTERS = 8_000_000
 """Of a text: as JSON its tokens take 2.2 GB of memory and 18 s (measured on English, opt-mini, two cores)."""
 
+MOST_NEW = 65_536
+"""Tokens that are generated at most: each takes a pass."""
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """What `--device` takes; cuda may have a number behind it, as in cuda:1."""
 
@@ -312,6 +315,16 @@ def check_strings(name: str, value: object) -> None:
         raise UsageError(f"{spelled(name)} {shown(value)} is not {_wanted(name, value, tuple[str, ...])}")
 
 
+def _check_encodable(name: str, value: object) -> None:
+    """Raise UsageError for a text, or one of several, that holds half a surrogate pair."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str) and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise UsageError(f"{spelled(name)} {shown(text)} is no text in UTF-8: write it as characters") from None
+
+
 def check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Raise UsageError for a value that is not allowed."""
     if not isinstance(value, (str, type(None))) or value not in allowed:
@@ -406,6 +419,8 @@ class TextQuery(ModelQuery[ReportType]):
     def _check_input(self) -> None:
         """Raise UsageError for what cannot be read together."""
         check_strings("masks", self.masks)
+        for each in fields(self):
+            _check_encodable(each.name, getattr(self, each.name))
         if self.ids == ():
             raise UsageError(f"{spelled('ids')} names none: give token ids such as 2,301,17")
         below = [each for each in self.ids or () if each < 0]
@@ -507,6 +522,8 @@ class PassQuery(TextQuery[ReportType]):
         super().__post_init__()
         if self.new < 1:
             raise UsageError(f"{spelled('new')} {self.new} generates nothing: give 1 or more")
+        if self.new > MOST_NEW:
+            raise UsageError(f"{spelled('new')} {shown(self.new)} is more than can be: give at most {MOST_NEW:,}")
         if self.decoder is not None and self.new != PassQuery.new:
             raise UsageError(
                 f"{spelled('decoder')} and {spelled('new')} cannot be combined: what the decoder reads is given, and "

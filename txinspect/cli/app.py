@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
@@ -143,7 +142,7 @@ class ErrorBoundary(TyperGroup):
     def _complain(ctx: typer.Context, error: Exception, sentence: str) -> None:
         """One sentence on stderr, and before it the traceback where -v asked for it."""
         if _is_verbose(ctx):
-            traceback.print_exception(error)
+            door.trace(error)
         door.complain(sentence)
 
 

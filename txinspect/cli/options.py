@@ -11,7 +11,7 @@ import typer
 from txinspect.cli.output import Output
 from txinspect.cli.text import read_text
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import LOADING, OUTPUT, ModelChoice, Quantization
+from txinspect.queries import LOADING, OUTPUT, ModelChoice, Quantization, shown
 
 MOST = 1_000_000
 """The largest index that is taken for one: a range up to it is written out."""
@@ -58,8 +58,14 @@ def choose_output(json: Json = False, quiet: Quiet = False, verbose: Verbose = F
     return Output(json=json, quiet=quiet, verbose=verbose)
 
 
+LONGEST = 40
+"""Letters of a number, or of two with a dash between them."""
+
+
 def number(typed: str, field: str, kind: type[int] | type[float]) -> float:
     """The number that was typed; raises UsageError, about the field of the query, for anything else."""
+    if len(typed.strip()) > LONGEST:
+        raise UsageError(f"{spelled(field)} {shown(typed)} is out of range: no number here has so many digits")
     pattern = r"[+-]?[0-9]+" if kind is int else r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf"
     if not re.fullmatch(pattern, typed.strip(), re.IGNORECASE):
         raise UsageError(f"{spelled(field)} {typed!r} is not a {'whole ' if kind is int else ''}number")
@@ -94,6 +100,8 @@ def indices(values: Sequence[str], field: str) -> tuple[int, ...] | None:
     found: set[int] = set()
     for part in typed.split(","):
         match = re.fullmatch(r"\s*(-?[0-9]+)(?:\s*-\s*(-?[0-9]+))?\s*", part)
+        if match is not None and len(part) > LONGEST:
+            raise UsageError(f"{spelled(field)} {shown(part.strip())} is out of range: no model has so many")
         if match is None:
             raise UsageError(
                 f"{spelled(field)} {typed!r} is not a list of indices: give some such as 0,2-3, -1 for the last, or all"

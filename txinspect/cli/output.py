@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ def show(report: Report, output: Output, view: object | None) -> None:
     from rich.console import Console
 
     from txinspect.render.terminal import render
+    from txinspect.render.terminal.glyphs import Seen
 
     drawn = StringIO()
     terminal = Console()
@@ -47,6 +49,7 @@ def show(report: Report, output: Output, view: object | None) -> None:
         legacy_windows=terminal.legacy_windows,
         highlight=False,
     )
+    console.push_render_hook(Seen(console))
     render(report, console, _coloured(view, console))
     write(drawn.getvalue().encode(terminal.encoding, ERRORS))
 
@@ -97,7 +100,12 @@ def write(content: bytes) -> None:
         raise typer.Exit(0) from None
     except OSError as error:
         _close_stdout()
+        FAILED.append(error)
         raise InspectError(f"standard output could not be written: {error.strerror}") from error
+
+
+FAILED: list[OSError] = []
+"""Why standard output could not be written, other than that nobody reads it."""
 
 
 @contextmanager
@@ -154,6 +162,15 @@ def complain(sentence: str, style: str = "red") -> None:
     # Typer's own way to stderr would write UTF-8 where the terminal is set to ASCII.
     with suppress(OSError):  # the exit code says it, too
         print(typer.style(said, fg=style) if sys.stderr.isatty() else said, file=sys.stderr)
+
+
+def trace(error: BaseException) -> None:
+    """A traceback on stderr; what files and arguments put into it is shown, not obeyed."""
+    from txinspect.render.terminal.glyphs import visible
+
+    lines = "".join(traceback.format_exception(error)).split("\n")
+    with suppress(OSError):
+        print("\n".join(map(visible, lines)), file=sys.stderr, end="")
 
 
 def hint(sentence: str | None, output: Output) -> None:

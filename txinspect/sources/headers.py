@@ -35,6 +35,10 @@ _DTYPES = {
 """What safetensors calls torch's types."""
 
 
+LONGEST_HEADER = 100_000_000
+"""Bytes, as the safetensors library has it."""
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """A tensor in a weight file."""
@@ -92,7 +96,7 @@ def _stored_safetensors(file: Path) -> list[StoredTensor]:
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            if length > file.stat().st_size:
+            if length > min(file.stat().st_size, LONGEST_HEADER):
                 raise ValueError(f"its header would be {length} bytes long")
             return of_header(json.loads(stream.read(length)), file, 8 + length)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
@@ -117,4 +121,5 @@ def stored_dtype(file: Path) -> str | None:
     """The type of the first floating-point tensor of a safetensors file, such as float16; None for other files."""
     if file.suffix != ".safetensors":
         return None
+    opening.check(file, None)
     return next((each.dtype for each in _stored_safetensors(file) if each.dtype.startswith(("float", "bfloat"))), None)

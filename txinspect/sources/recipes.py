@@ -11,7 +11,7 @@ from txinspect import opening
 from txinspect.errors import SourceError, spelled
 from txinspect.queries import shown
 from txinspect.recipe import Activation, Dense, LayerNorm, Normalize, Pooling, Recipe, Step
-from txinspect.sources import headers, modules, readings
+from txinspect.sources import checkpoint, headers, modules, readings
 from txinspect.sources.names import SENTENCE_FILES
 from txinspect.sources.source import Source
 from txinspect.sources.tensors import TensorReader
@@ -136,11 +136,17 @@ def _weight(what: str, folder: Path, name: str, axes: int) -> tuple[Path, tuple[
     file = next((each for each in files if opening.is_there(each)), None)
     if file is None:
         raise SourceError(f"{what} has no weights: neither model.safetensors nor pytorch_model.bin is in it")
+    checkpoint.check_file(file)
     found = {each.name: each for each in headers.stored([file])}
-    weight = found.get(name)
+    weight, bias = found.get(name), found.get(name.replace("weight", "bias"))
     if weight is None or len(weight.shape) != axes:
         kind = "matrix" if axes == 2 else "vector"
         raise SourceError(f"{file.name} in {what} holds no {kind} {name}: fetch it again")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise SourceError(
+            f"{file.name} in {what} holds a bias of {list(bias.shape)} beside a weight of {list(weight.shape)}: fetch "
+            f"it again"
+        )
     return file, tuple(weight.shape)
 
 

@@ -30,8 +30,11 @@ _PROTOCOL = 1001
 _EXPANDED = 1_000
 """Times its storage that a tensor may be, where the same numbers stand for many."""
 
-_LARGEST_PICKLE = 256 << 20
-"""Bytes of what names the tensors; their numbers stand elsewhere."""
+_LARGEST_PICKLE = 64 << 20
+"""Bytes of what names the tensors, some hundred each; their numbers stand elsewhere."""
+
+_HIGHEST_RANK = 64
+"""Axes that torch gives a tensor at most."""
 
 _DTYPES = {
     "BFloat16": ("bfloat16", 2),
@@ -186,6 +189,27 @@ def _read_zip(stream: BinaryIO) -> tuple[Any, Member]:
     return found, member
 
 
+class _Limited:
+    """A stream of which no more is read than what names tensors may be."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.left = stream, _LARGEST_PICKLE
+
+    def read(self, size: int) -> bytes:
+        """Some bytes. Raises ValueError beyond the limit."""
+        return self._counted(self.stream.read(min(size, self.left + 1)))
+
+    def readline(self) -> bytes:
+        """A line. Raises ValueError beyond the limit."""
+        return self._counted(self.stream.readline(self.left + 1))
+
+    def _counted(self, content: bytes) -> bytes:
+        self.left -= len(content)
+        if self.left < 0:
+            raise ValueError(f"what names its tensors takes more than {_LARGEST_PICKLE:,} bytes")
+        return content
+
+
 def _read_pickles(stream: BinaryIO, size: int) -> tuple[Any, Member]:
     if _Unpickler(stream).load() != _MAGIC or _Unpickler(stream).load() != _PROTOCOL:
         raise ValueError("it does not begin as torch's files do")
@@ -217,13 +241,13 @@ class _Unpickler(_Plain):  # type: ignore[misc]
     """Notes tensors. Python's own: the one in C takes a place in its memory for every index that a pickle names."""
 
     def __init__(self, stream: Any) -> None:
-        super().__init__(stream, encoding="utf-8", errors="replace")
+        super().__init__(_Limited(stream), encoding="utf-8", errors="replace")
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """What a name of a pickle stands for. Raises UnpicklingError for one that is none of a checkpoint's."""
         if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
+            return _ordered
         if module in ("torch", "torch.storage") and name.endswith("Storage"):
             return _Named(name)
         if module == "torch" and (name in _SIZES or name in _MARKS or name in ("Size", "device", "Tensor")):
@@ -235,15 +259,44 @@ class _Unpickler(_Plain):  # type: ignore[misc]
             raise pickle.UnpicklingError(f"{_REFUSED}{module}.{name}")
         return found
 
+    def load_setitem(self) -> None:
+        """One entry of a dictionary."""
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        """Several."""
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        """A dictionary of several."""
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def load_no_set(self) -> None:
+        """A set, which no checkpoint needs. Raises ValueError."""
+        raise ValueError("it holds a set")
+
     def load_build(self) -> None:
         """The attributes of an object, such as an OrderedDict's metadata: they are passed over."""
         self.stack.pop()
 
-    dispatch: ClassVar[dict[int, Any]] = {**_Plain.dispatch, pickle.BUILD[0]: load_build}
+    dispatch: ClassVar[dict[int, Any]] = {
+        **_Plain.dispatch,
+        pickle.BUILD[0]: load_build,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
+        pickle.ADDITEMS[0]: load_no_set,
+        pickle.FROZENSET[0]: load_no_set,
+    }
 
     def persistent_load(self, named: Any) -> _Storage:
         """A storage: ('storage', its type, its key, where it was, its numbers)."""
         _, kind, key, _, numel, *parts = named
+        if not isinstance(key, str | int) or not isinstance(kind, _Named) or not isinstance(numel, int):
+            raise ValueError("a storage of it is named by no text")
         if any(part is not None for part in parts):
             raise ValueError("a storage of it is a part of another one")
         name = kind.name.removesuffix("Storage")
@@ -254,16 +307,36 @@ class _Unpickler(_Plain):  # type: ignore[misc]
         return self.storages[str(key)]
 
 
+def _check_keys(keys: Sequence[Any]) -> None:
+    """Raise ValueError for keys that are no plain values: of tuples in tuples a hash takes for ever."""
+    odd = next((key for key in keys if not isinstance(key, str | int | float | bytes | type(None))), None)
+    if odd is not None:
+        raise ValueError(f"something in it stands under a {type(odd).__name__} in the place of a name")
+
+
+def _ordered(pairs: Any = ()) -> OrderedDict[Any, Any]:
+    pairs = list(pairs)
+    _check_keys([key for key, _ in pairs])
+    return OrderedDict(pairs)
+
+
 def _view(storage: _Storage, offset: Any, shape: Any, strides: Any, *_: Any) -> _View | _Odd:
     if storage.dtype is not None and storage.dtype.endswith("Storage"):
         return _Odd(f"numbers of a {storage.dtype}")
-    return _View(storage, storage.dtype or "uint8", offset, tuple(shape), tuple(strides))
+    return _View(storage, storage.dtype or "uint8", offset, _axes(shape), _axes(strides))
 
 
 def _view_of_type(
     storage: _Storage, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, dtype: _Named, *_: Any
 ) -> _View:
-    return _View(storage, dtype.name, offset, tuple(shape), tuple(strides))
+    return _View(storage, dtype.name, offset, _axes(shape), _axes(strides))
+
+
+def _axes(given: Any) -> tuple[Any, ...]:
+    """A shape or strides. Raises ValueError for more axes than a tensor has."""
+    if len(given) > _HIGHEST_RANK:
+        raise ValueError(f"a tensor of it has {len(given):,} axes, and torch's have at most {_HIGHEST_RANK}")
+    return tuple(given)
 
 
 def _of_subclass(function: Any, _kind: Any, arguments: Any, _state: Any) -> Any:
@@ -278,7 +351,7 @@ _FUNCTIONS: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("torch._tensor", "_rebuild_from_type_v2"): _of_subclass,
     ("torch.serialization", "_get_layout"): lambda *_: None,
     ("_codecs", "encode"): lambda text, *_: str(text).encode("latin-1", "replace"),
-    ("builtins", "set"): set,
+    ("builtins", "set"): lambda *_: None,
     ("builtins", "bytearray"): lambda *_: None,
     ("collections", "Counter"): dict,
 }

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isfinite
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
 from txinspect.records import TokenRecord, VocabularyRecord
@@ -36,6 +39,28 @@ def _picture(character: str, spaces: bool) -> str:
     if unicodedata.category(character) in _UNSEEN:
         return f"\\u{{{ord(character):x}}}"
     return character
+
+
+class Seen(RenderHook):
+    """What a console draws, with nothing in its texts that a terminal would obey, wherever they are from."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """What is drawn in the place of these."""
+        return [_Seen(self.console, each) for each in renderables]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    console: Console
+    drawn: ConsoleRenderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.drawn, options):
+            lines = segment.text.split("\n")
+            yield Segment("\n".join(map(visible, lines)), segment.style, segment.control)
 
 
 def plain(text: str | None, style: str = "") -> Text:
