@@ -24,13 +24,14 @@ def main() -> None:
         from txinspect.cli.app import app
         from txinspect.cli.output import FAILED
 
-        stdout, nowhere = sys.stdout, _leads_nowhere()
+        nowhere = _leads_nowhere()
         try:
             app(prog_name="txinspect")
         except SystemExit:
             # Of a stream that nobody reads any more, as after `| head -1`, Typer puts another in its place, and Rich
             # points it nowhere; both end as if something had failed.
-            if FAILED or (sys.stdout is stdout and _leads_nowhere() == nowhere):
+            replaced = type(sys.stdout).__name__ == "PacifyFlushWrapper"
+            if FAILED or not (replaced or (_leads_nowhere() and not nowhere)):
                 raise
     except KeyboardInterrupt:
         sys.exit(130)

@@ -24,7 +24,11 @@ HELLO = "hello aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"
 GROWING = {"type": "Replace", "pattern": {"Regex": "."}, "content": "a" * 10}
 
 TOKENIZERS: dict[str, dict[str, Any]] = {
-    "panics": {"model": {"type": "Unigram", "vocab": [["h", -1.0]], "unk_id": None, "byte_fallback": False}},
+    "panics": {
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"},
+        "pre_tokenizer": {"type": "UnicodeScripts"},
+        "model": {"type": "Unigram", "vocab": [["h", -1.0]], "unk_id": 0, "byte_fallback": False},
+    },
     "explodes": {
         "normalizer": {
             "type": "Sequence",
@@ -161,10 +165,10 @@ Asked = Callable[[ModelChoice], Any]
     [
         (lambda model: TokenizeQuery(model=model, text="one"), ["one"]),
         (
-            lambda model: LogitsQuery(model=model, text="one", targets=(" t",), continuations=(" c",)),
-            ["one", " t", " c", "one t", "one c"],
+            lambda model: LogitsQuery(model=model, text="one", targets=("t",), continuations=(" c",)),
+            ["one", "t", " c", "onet", "one c"],
         ),
-        (lambda model: LensQuery(model=model, text="one", targets=(" t",)), ["one", " t", "one t"]),
+        (lambda model: LensQuery(model=model, text="one", targets=("t",)), ["one", "t", "onet"]),
         (lambda model: HeadsQuery(model=model, text="one two"), ["one two"]),
     ],
 )

@@ -259,7 +259,7 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
     """Answer a query on stdout."""
     from txinspect.inspecting import inspect
 
-    with door.progress(output) as notify, door.reserved():
+    with door.reserved(), door.progress(output) as notify:
         report = inspect(query, notify)
     door.show(report, output, view)
     failed = [check.detail for check in getattr(report, "checks", None) or () if check.passed is False]
