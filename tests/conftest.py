@@ -33,10 +33,12 @@ ProcessRun = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 @pytest.hookimpl(tryfirst=True)  # before the marks choose
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts processes of its own is a tier of its own."""
+    """What starts processes of its own is a tier of its own; what takes the types of models in turn is marked."""
     for item in items:
         if isinstance(item, pytest.Function) and _starts_processes(item):
             item.add_marker("processes")
+        if "model_type" in getattr(item, "fixturenames", ()):
+            item.add_marker("types")
 
 
 _STARTING = {"subprocess", "Popen", "openpty", "run_process"}

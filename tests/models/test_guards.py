@@ -52,16 +52,18 @@ TEMPLATES = {
 }
 
 
+def changed(file: Path, values: dict[str, Any]) -> Path:
+    """Sets values of a JSON file of a model; returns the model's folder."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    return file.parent
+
+
 def damaged(model: Path, kind: str) -> Path:
-    file = model / "tokenizer.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | TOKENIZERS[kind]))
-    return model
+    return changed(model / "tokenizer.json", TOKENIZERS[kind])
 
 
 def with_template(model: Path, template: str) -> Path:
-    file = model / "tokenizer_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": template}))
-    return model
+    return changed(model / "tokenizer_config.json", {"chat_template": template})
 
 
 @pytest.mark.strangers
