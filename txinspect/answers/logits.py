@@ -276,12 +276,12 @@ class _Reading:
         if self.query.masks and self.whole.decoder is None:
             return 0
         first, *others = self.text.tokens
-        if first.bytes and first.start is not None:  # what it stands for is only a part of the character at its place
+        placed = any(token.start is not None for token in self.text.tokens)
+        # A character may begin in one token and end in the next: then each counts its own bytes.
+        if first.bytes or (not placed and any(token.bytes for token in others)):
             return sum(words.size(token) for token in others if token.start is not None or not token.special)
-        if any(token.start is not None for token in self.text.tokens):
+        if placed:
             return len((self.text.text[first.end or 0 :] + (self.whole.pair or "")).encode())
-        if any(token.bytes for token in self.text.tokens):  # whole characters may not be in it
-            return sum(words.size(token) for token in others if not token.special)
         return len(self.text.text.encode()) - len(self.tokens.decode([first.id]).encode())
 
 
