@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, file_download
+from transformers.utils import import_utils
 from typer.testing import Result
 
 from tests.making.checkpoints import change_config
 from tests.making.hub import LoopbackHub, files_of
+from tests.making.models import Task, save_tiny
 from txinspect import InspectError, ModelChoice, RunQuery, inspect
 from txinspect.answers import saving
 from txinspect.sources import hub as hubs
@@ -236,6 +238,7 @@ def test_names_of_files(name: object, safe: bool) -> None:
 # Kernels
 
 
+KERNELS_MIN_VERSION = getattr(import_utils, "KERNELS_MIN_VERSION", "0.18.2")
 KERNELS = """
 import pathlib
 def __getattr__(name):
@@ -273,23 +276,42 @@ def test_no_kernels_are_fetched(values: dict[str, Any], options: tuple[str, ...]
         assert len(result.stderr.splitlines()) == 1
 
 
-def test_no_attempt_is_made_where_kernels_are_installed(model: Path, tmp_path: Path, run_process: Process) -> None:
-    log = tmp_path / "fetched"
-    package = tmp_path / "site" / "kernels"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text(KERNELS.format(log=str(log)))
+@pytest.fixture
+def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with a line for each kernel that was fetched, where a package of that name is installed."""
+    log, site = tmp_path / "fetched", tmp_path / "site"
+    package, known = site / "kernels", site / f"kernels-{KERNELS_MIN_VERSION}.dist-info"
+    for folder in (package / "layer", known):
+        folder.mkdir(parents=True)
+    for module in ("__init__", "layer/__init__", "layer/mode"):
+        (package / f"{module}.py").write_text(KERNELS.format(log=str(log)))
+    (known / "METADATA").write_text(f"Metadata-Version: 2.1\nName: kernels\nVersion: {KERNELS_MIN_VERSION}\n")
+    monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    return log
+
+
+def test_no_attempt_is_made_where_kernels_are_installed(model: Path, fetched: Path, run_process: Process) -> None:
     change_config(model, _attn_implementation="owner/repository")
-    done = run_process(
-        "run",
-        "hi",
-        "-s",
-        "logits",
-        "-m",
-        model,
-        PYTHONPATH=f"{package.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-    )
-    assert done.returncode == 1
-    assert not log.exists(), log.read_text()
+    assert run_process("run", "hi", "-s", "logits", "-m", model).returncode == 1
+    assert not fetched.exists(), fetched.read_text()
+
+
+@pytest.mark.parametrize(("model_type", "task"), [("mra", "masked-lm"), ("rwkv", "causal-lm")])
+def test_models_fetch_no_kernels_by_their_type(
+    model_type: str, task: Task, tmp_path: Path, fetched: Path, run_process: Process
+) -> None:
+    save_tiny(model_type, tmp_path / "tiny", task=task)
+    done = run_process("plan", "--ids", "5,6", "-s", "logits", "-m", tmp_path / "tiny")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert not fetched.exists(), fetched.read_text()
+
+
+@pytest.mark.parametrize("method", ["eetq", "metal", "nvfp4"])
+def test_what_is_run_by_kernels_alone(method: str, model: Path, run_cli: Run) -> None:
+    change_config(model, quantization_config={"quant_method": method})
+    result = run_cli("logits", "hi", "-m", str(model))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"stored quantized with {method}, which transformers runs by native code that it fetches" in result.stderr
 
 
 def test_backends_that_need_no_kernels(model: Path, run_cli: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +18,10 @@ from txinspect.models.blame import is_foreseen
 from txinspect.models.cache import writable_cache
 from txinspect.sources import torch_files
 from txinspect.version import untested
+
+# Where the package kernels is installed, transformers fetches native code and runs it: for the types of some models,
+# for stored quantizations, for .gguf files. Nobody asked for it, and its numbers differ: to transformers it is not here.
+sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
 
 _MOST_SAID = 5
 """Messages that an error takes along."""

@@ -21,7 +21,6 @@ PACKAGES = {
     "awq": ("gptqmodel",),
     "bitsandbytes": ("bitsandbytes",),
     "compressed-tensors": ("compressed_tensors",),
-    "eetq": ("kernels",),
     "gptq": ("optimum", "gptqmodel"),
     "hqq": ("hqq",),
     "quanto": ("optimum.quanto",),
@@ -34,6 +33,9 @@ PACKAGES = {
 
 ALONE = (None, "bitsandbytes", "fp8", "mxfp4", "mxfp8")
 """Stored quantizations whose modules work each by itself; the packages of others work on the whole model at once."""
+
+_FETCHED = ("eetq", "metal", "nvfp4")
+"""Stored quantizations that transformers runs with kernels alone, native code that it fetches when it needs it."""
 
 _FULL = ("float64", "float32", "float16", "bfloat16")
 """Types of numbers that are not quantized."""
@@ -77,6 +79,11 @@ def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) 
         raise SourceError(
             f"{source.name!r} is quantized with {method!r}, which transformers does not know: "
             f"it knows {', '.join(sorted(AUTO_QUANTIZER_MAPPING))}"
+        )
+    if method in _FETCHED:
+        raise SourceError(
+            f"{source.name!r} is stored quantized with {method}, which transformers runs by native code that it "
+            f"fetches, and txinspect lets it fetch none: give the model as it was before it was quantized"
         )
     if choice.quantization:
         asked = spelled("quantization", choice.quantization)
