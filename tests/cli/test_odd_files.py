@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import txinspect
 from tests.making.bad_input import EMBED, Run, in_model, sentence
-from tests.making.checkpoints import change_config, to_torch
+from tests.making.checkpoints import change_config, change_tokenizer, to_torch
 from txinspect import DiffQuery, RunQuery, inspect
 
 pytestmark = pytest.mark.strangers
@@ -22,10 +26,23 @@ pytestmark = pytest.mark.strangers
 LOGITS = "logits"
 TEXT = "hi there"
 
+FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+"""Of an added token."""
+
+BUNDLED = Path(txinspect.__file__).parent / "bundled"
+
 
 @pytest.fixture
 def logits() -> torch.Tensor:
     return torch.tensor(inspect(RunQuery(text=TEXT, stages=(LOGITS,), values=True)).tensors[0].values)
+
+
+@pytest.fixture
+def seq2seq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An encoder–decoder of its own, as ./model in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(BUNDLED / "transformer-mini", tmp_path / "model")
+    return tmp_path / "model"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
@@ -124,3 +141,94 @@ def test_standard_input_that_cannot_be_read() -> None:
         )
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"txinspect: standard input cannot be read: ")
+
+
+def test_a_dump_of_many_arrays_that_unpack_without_end(tmp_path: Path, run_cli: Run) -> None:
+    arrays: dict[str, Any] = {f"a{index}": np.zeros(3 * 10**7, np.int8) for index in range(5)}
+    np.savez_compressed(tmp_path / "bomb.npz", **arrays)
+    said = sentence(run_cli("diff", TEXT, "--against-file", tmp_path / "bomb.npz"))
+    assert "of a0.npy, a1.npy and 3 more to 150 MB: those are no tensors of a model" in said
+
+
+def test_a_lens_of_steps_without_end(tmp_path: Path, run_cli: Run) -> None:
+    for steps, says in ((5_000_000, "has more steps than any checkpoint needs"), (70_000_000, "larger than any of")):
+        with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
+            archive.writestr("a/data.pkl", b"\x80\x02" + b"N" * steps + b"}.")
+        assert says in sentence(run_cli("lens", "hi", "--lens", tmp_path / "x.pt"))
+
+
+@pytest.mark.parametrize("kind", ["meta", "sparse"])
+def test_a_lens_of_no_plain_tensors(kind: str, tmp_path: Path, run_cli: Run) -> None:
+    matrix = torch.eye(128)
+    torch.save({"0.weight": matrix.to("meta") if kind == "meta" else matrix.to_sparse()}, tmp_path / "x.pt")
+    assert "which is no plain tensor" in sentence(run_cli("lens", "hi", "--lens", tmp_path / "x.pt"))
+
+
+def test_a_name_that_no_screen_can_show(model: Path, run_cli: Run) -> None:
+    save_file({"a" * 20_000: torch.zeros(1)}, model / "model.safetensors")
+    for command in (("params", "./model"), EMBED):
+        assert "a tensor's name has 20,000 characters, 'aaa" in sentence(run_cli(*command))
+
+
+def test_pooling_in_ways_without_end(model: Path, run_cli: Run) -> None:
+    (model / "pool").mkdir()
+    (model / "pool" / "config.json").write_text(json.dumps({"pooling_mode": ["mean"] * 100_000}))
+    modules = [{"idx": 0, "path": "", "type": "Transformer"}, {"idx": 1, "path": "pool", "type": "Pooling"}]
+    (model / "modules.json").write_text(
+        json.dumps([each | {"type": f"sentence_transformers.models.{each['type']}"} for each in modules])
+    )
+    assert "pools in 100,000 ways, of which there are" in sentence(run_cli("embed", "hi", "--pooled", "-m", "./model"))
+
+
+@pytest.mark.parametrize("value", [True, "2", 1.5, [], [[1]], {}, -1, 10**30, ["1"], [True]], ids=str)
+def test_what_a_decoder_begins_with(value: Any, seq2seq: Path, run_cli: Run) -> None:
+    change_config(seq2seq, decoder_start_token_id=value)
+    for command in (("tree", "./model"), in_model("logits", "hi")):
+        said = sentence(run_cli(*command))
+        assert "says decoder_start_token_id is " in said
+        assert said.endswith("it must be the id of a token\n")
+
+
+def test_a_decoder_begins_within_its_vocabulary(seq2seq: Path, run_cli: Run) -> None:
+    (seq2seq / "generation_config.json").unlink()
+    change_config(seq2seq, decoder_start_token_id=10**9)
+    said = sentence(run_cli(*in_model("logits", "hi")))
+    assert "would begin with the token 1000000000, but its vocabulary has 1,013: mend decoder_start_token_id" in said
+
+
+def test_classes_that_are_none_of_models(model: Path, run_cli: Run) -> None:
+    for name in ("AutoModel", "pipeline", "AutoTokenizer", "BertConfig", "__version__"):
+        change_config(model, architectures=[name])
+        assert run_cli(*in_model("logits", "hi")).exit_code == 0
+
+
+def test_a_tokenizer_that_is_two(model: Path, run_cli: Run) -> None:
+    change_tokenizer(model, tokenizer_class="RagTokenizer")
+    said = sentence(run_cli(*EMBED))
+    assert "in tokenizer_config.json its tokenizer_class is 'RagTokenizer'" in said
+
+
+@pytest.mark.parametrize("value", [{"AutoTokenizer": [["a"], {}]}, {"AutoTokenizer": {"a": 1}}], ids=str)
+def test_classes_of_values_that_are_no_names(value: Any, model: Path, run_cli: Run) -> None:
+    change_tokenizer(model, auto_map=value)
+    assert "comes with Python code of its own" in sentence(run_cli(*EMBED))
+    assert "its auto_map is {'AutoTokenizer'" in sentence(run_cli(*EMBED, "--trust-remote-code"))
+
+
+def test_what_a_normalizer_removes_is_not_the_texts_fault(model: Path, run_cli: Run) -> None:
+    file = model / "tokenizer.json"
+    nothing = {"type": "Replace", "pattern": {"Regex": "."}, "content": ""}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"normalizer": nothing}))
+    for options, named in (((), "'hi'"), (("--pair", "ho"), "'hi' with 'ho'")):
+        said = sentence(run_cli(*EMBED, "--no-special", *options))
+        assert f"the text {named} yields no tokens: the tokenizer makes none of it; give another" in said
+
+
+def test_a_token_of_a_megabyte_is_drawn(model: Path, run_cli: Run) -> None:
+    file = model / "tokenizer.json"
+    state = json.loads(file.read_text())
+    state["added_tokens"].append({"id": len(state["model"]["vocab"]), "content": "y" * 1_000_000} | FLAGS)
+    file.write_text(json.dumps(state))
+    result = run_cli("tokenize", "-m", "./model", stdin=b"y" * 1_000_000)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.count("y") > 1_000_000

@@ -90,7 +90,15 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], obj
 
 def change_config(folder: Path, **values: Any) -> None:
     """Set values of a checkpoint's config."""
-    file = folder / "config.json"
+    _change(folder / "config.json", values)
+
+
+def change_tokenizer(folder: Path, **values: Any) -> None:
+    """Set values of what a checkpoint says of its tokenizer."""
+    _change(folder / "tokenizer_config.json", values)
+
+
+def _change(file: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 

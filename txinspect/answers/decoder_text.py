@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from txinspect.errors import InspectError, UsageError, first_line, spelled
+from txinspect.errors import InspectError, SourceError, UsageError, first_line, spelled
 from txinspect.forward import decoding
 from txinspect.models import generation, languages, tokenizer
 from txinspect.models.subject import Subject
 from txinspect.models.tokenizer import Tokens
-from txinspect.queries import PassQuery
+from txinspect.queries import PassQuery, shown
 from txinspect.records import InputRecord, SentenceRecord
 
 if TYPE_CHECKING:
@@ -107,11 +107,18 @@ def _start(subject: Subject, query: PassQuery[Any], tokens: Tokens) -> list[int]
 
 
 def _known(subject: Subject, start: int | None) -> int:
-    """The id that a decoder begins with. Raises InspectError where nothing names one."""
+    """The id that a decoder begins with. Raises InspectError where nothing names one, or one beyond its vocabulary."""
     if start is None:
         raise InspectError(
             f"neither config.json nor {generation.FILE} of {subject.source.name!r} names a decoder_start_token_id: "
             f"what its decoder begins with is not known"
+        )
+    embeddings = subject.as_configured.get_decoder().get_input_embeddings()
+    rows = getattr(embeddings, "num_embeddings", None)
+    if rows is not None and start >= rows:
+        raise SourceError(
+            f"the decoder of {subject.source.name!r} would begin with the token {shown(start)}, but its vocabulary has "
+            f"{rows:,}: mend decoder_start_token_id in its config.json or {generation.FILE}"
         )
     return start
 

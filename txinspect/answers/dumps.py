@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGE, MOST_PACKED = 100_000_000, 200
-"""Bytes from which an array is looked at before it is unpacked, and how many times smaller it may be packed."""
+"""Bytes of arrays that may be packed to less than one in so many, all of a file together."""
 
 
 def load(path: Path, pairs: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -57,12 +57,14 @@ def _npz(path: Path) -> dict[str, Tensor]:
     import torch
 
     with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.file_size > LARGE and member.file_size > MOST_PACKED * member.compress_size:
-                raise InspectError(
-                    f"{path} would unpack {short_bytes(member.compress_size)} of {member.filename} to "
-                    f"{short_bytes(member.file_size)}: that is no tensor of a model; give another"
-                )
+        packed = [each for each in archive.infolist() if each.file_size > MOST_PACKED * each.compress_size]
+        large = sum(each.file_size for each in packed)
+        if large > LARGE:
+            raise InspectError(
+                f"{path} would unpack {short_bytes(sum(each.compress_size for each in packed))} of "
+                f"{some_of([each.filename for each in packed], 2)} to {short_bytes(large)}: those are no tensors of a "
+                f"model; give another"
+            )
     with np.load(path, allow_pickle=False) as arrays:
         names = [name for name in arrays.files if name != "__metadata__"]
         # torch has the machine's own order of bytes alone.

@@ -13,7 +13,7 @@ from txinspect.answers import masks
 from txinspect.errors import InspectError, spelled
 from txinspect.models import chat, languages, tokenizer
 from txinspect.models.quiet import as_source_error
-from txinspect.models.tokenizer import Text, Tokens, quoted
+from txinspect.models.tokenizer import Text, Tokens, named
 from txinspect.queries import LESSON, TextQuery
 from txinspect.records import InputRecord, TokenRecord
 from txinspect.sources.source import Source
@@ -31,11 +31,10 @@ def encode(query: TextQuery[Any], source: Source) -> InputRecord:
     tokens = languages.load(source, trusted, texts, query.src_lang)
     if query.ids is not None:
         return _masked(query, source, _of_ids(query.ids, tokens), tokens)
-    with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {quoted(query.text)}"):
-        text = tokenizer.as_input(query.text, tokens.encode(query.text, query.special, query.pair))
+    with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {named(query.text, query.pair)}"):
+        text = tokenizer.as_input(query.text, tokens.encode(query.text, query.special, query.pair), query.pair)
         if query.pair is not None:
-            segments = _segments(query, source, tokens, text, query.pair)
-            text = structs.replace(text, pair=query.pair, segments=segments)
+            text = structs.replace(text, segments=_segments(query, source, tokens, text, query.pair))
     return _masked(query, source, text, tokens)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect import opening
 from txinspect.errors import InspectError
+from txinspect.sources import torch_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,7 +91,10 @@ def _tensors(path: Path) -> Mapping[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        torch_files.read(path)  # which has limits
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except InspectError:
+        raise
     except Exception as error:
         raise InspectError(
             f"{path} cannot be read as a lens ({type(error).__name__}): give .safetensors, or a .pt of tensors alone"

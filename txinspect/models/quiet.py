@@ -20,7 +20,7 @@ from txinspect.sources import torch_files
 from txinspect.version import untested
 
 # Where the package kernels is installed, transformers fetches native code and runs it: for the types of some models,
-# for stored quantizations, for .gguf files. Nobody asked for it, and its numbers differ: to transformers it is not here.
+# for stored quantizations, for .gguf files. Nobody asked for it, and its numbers differ: it is as if it were not here.
 sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
 
 _MOST_SAID = 5

@@ -159,7 +159,8 @@ def _is_xlm(config: PretrainedConfig) -> bool:
 def _is_class(name: object) -> bool:
     import transformers
 
-    return isinstance(name, str) and name.isidentifier() and hasattr(transformers, name)
+    named = getattr(transformers, name, None) if isinstance(name, str) and name.isidentifier() else None
+    return hasattr(named, "forward")  # unlike AutoModel
 
 
 def without_head(task: Task, model_type: str) -> Task | None:

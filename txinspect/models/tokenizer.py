@@ -133,16 +133,21 @@ class Tokens:
         )
 
 
-def as_input(text: str, tokens: list[TokenRecord]) -> InputRecord:
-    """A text with its tokens. Raises InspectError for none."""
+def as_input(text: str, tokens: list[TokenRecord], pair: str | None = None) -> InputRecord:
+    """A text, or two that are joined, with their tokens. Raises InspectError for none."""
     if not tokens:
-        raise InspectError(f"the text {quoted(text)} yields no tokens: give a text with at least one character")
+        advice = (
+            "the tokenizer makes none of it; give another"
+            if text or pair
+            else "give a text with at least one character"
+        )
+        raise InspectError(f"the text {named(text, pair)} yields no tokens: {advice}")
     return InputRecord(
         text=text,
         input_ids=[[token.id for token in tokens]],
         attention_mask=[[1] * len(tokens)],
         tokens=tokens,
-        pair=None,
+        pair=pair,
         segments=None,
         roles=None,
         decoder=None,
@@ -507,12 +512,17 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
+def named(text: str, pair: str | None = None) -> str:
+    """A text, or two that are joined, in a sentence."""
+    return quoted(text) if pair is None else f"{quoted(text)} with {quoted(pair)}"
+
+
 def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The tokenizer that transformers makes of a folder's files.
 
     Raises SourceError if it cannot.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
     if not source.gguf_file and not any(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         raise SourceError(
@@ -529,6 +539,8 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=trust_remote_code, local_files_only=True, gguf_file=source.gguf_file
         )
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):  # such as RagTokenizer, which is two
+            raise TypeError(f"{type(tokenizer).__name__} is no tokenizer of one text")
         tokenizer(LESSON)  # some faults show only here
         return tokenizer
 

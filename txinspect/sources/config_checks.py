@@ -45,6 +45,11 @@ def _is_dtype(value: Any) -> bool:
     return isinstance(value, str) and _DTYPE.fullmatch(value) is not None
 
 
+def _is_token(value: Any) -> bool:
+    ids = value if isinstance(value, list) and value else [value]
+    return all(isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= LARGEST for each in ids)
+
+
 def _is_auto_map(value: Any) -> bool:
     if not isinstance(value, dict):
         return isinstance(value, (str, list))  # which transformers does not look at
@@ -71,6 +76,7 @@ def _is_bounded(value: Any) -> bool:
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "attribute_map": (lambda value: isinstance(value, dict), "an object of names"),
     "auto_map": (_is_auto_map, "an object that names classes"),
+    "decoder_start_token_id": (_is_token, "the id of a token"),
     "dtype": (_is_dtype, "the name of a type, such as float16"),
     "id2label": (_is_labels, f"an object of at most {MOST_LABELS:,} numbers and labels"),
     "label2id": (_is_bounded, f"an object of at most {MOST_LABELS:,} labels and numbers"),

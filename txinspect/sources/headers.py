@@ -11,6 +11,7 @@ from typing import Any
 
 from txinspect import opening
 from txinspect.errors import SourceError
+from txinspect.queries import shown
 from txinspect.sources import torch_files
 from txinspect.sources.gguf_header import read_header
 
@@ -35,6 +36,9 @@ _DTYPES = {
 """What safetensors calls torch's types."""
 
 
+LONGEST_NAME = 10_000
+"""Characters; torch's are paths of modules, some hundred."""
+
 LONGEST_HEADER = 100_000_000
 """Bytes, as the safetensors library has it."""
 
@@ -51,6 +55,14 @@ class StoredTensor:
     bytes: int
     offset: int | None = None
     """Where its bytes begin in the file; None where a pickle or the Hub has them."""
+
+    def __post_init__(self) -> None:
+        """Raise SourceError for a name that no screen can show."""
+        if len(self.name) > LONGEST_NAME:
+            raise SourceError(
+                f"{self.file} is damaged: a tensor's name has {len(self.name):,} characters, {shown(self.name)}; fetch "
+                f"it again"
+            )
 
 
 def stored(files: Sequence[Path]) -> list[StoredTensor]:

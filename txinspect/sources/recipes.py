@@ -189,6 +189,8 @@ def _ways(source: Source, path: Path) -> tuple[tuple[Pooling, ...], bool]:
     ways = named if isinstance(named, list) else [named]
     if named is None:  # the mean where no flag is set
         ways = [way for flag, way in _FLAGS.items() if config.get(flag)] or ["mean"]
+    if len(ways) > len(get_args(Pooling)):
+        raise SourceError(f"{what} pools in {len(ways):,} ways, of which there are {len(get_args(Pooling))}")
     unknown = [way for way in ways if way not in get_args(Pooling)]
     if unknown or not ways:
         pooled_by = shown(unknown[0]) if unknown else "nothing"

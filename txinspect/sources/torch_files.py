@@ -33,6 +33,9 @@ _EXPANDED = 1_000
 _LARGEST_PICKLE = 64 << 20
 """Bytes of what names the tensors, some hundred each; their numbers stand elsewhere."""
 
+_MOST_READ = 4_000_000
+"""Times that something is read of a pickle: some forty for each tensor."""
+
 _HIGHEST_RANK = 64
 """Axes that torch gives a tensor at most."""
 
@@ -193,7 +196,7 @@ class _Limited:
     """A stream of which no more is read than what names tensors may be."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self.stream, self.left = stream, _LARGEST_PICKLE
+        self.stream, self.left, self.times = stream, _LARGEST_PICKLE, _MOST_READ
 
     def read(self, size: int) -> bytes:
         """Some bytes. Raises ValueError beyond the limit."""
@@ -205,6 +208,9 @@ class _Limited:
 
     def _counted(self, content: bytes) -> bytes:
         self.left -= len(content)
+        self.times -= 1
+        if self.times < 0:
+            raise ValueError("what names its tensors has more steps than any checkpoint needs")
         if self.left < 0:
             raise ValueError(f"what names its tensors takes more than {_LARGEST_PICKLE:,} bytes")
         return content

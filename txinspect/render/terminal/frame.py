@@ -22,6 +22,9 @@ GAP = 2
 LEAST = 4
 """Columns of a terminal that a column keeps, however narrow the terminal."""
 
+_LONGEST_LINE = 10_000
+"""Characters of a line, of which some may take no column."""
+
 
 @dataclass
 class Column:
@@ -150,13 +153,20 @@ def _lines(cell: Text, width: int) -> Sequence[Text]:
         return (cell,)
     lines = []
     for line in cell.split("\n", allow_blank=True):
-        while cell_len(line.plain) > width:
-            cut = _break(line.plain, width)
-            lines.append(line[:cut])
-            lines[-1].rstrip()
-            line = line[cut:]
-        lines.append(line)
+        *broken, last = line.divide(_breaks(line.plain, width))
+        for each in broken:
+            each.rstrip()
+        lines += [*broken, last]
     return lines
+
+
+def _breaks(text: str, width: int) -> list[int]:
+    """Where a text is broken into lines of that width."""
+    breaks, begin = [], 0
+    while len(text) - begin > _LONGEST_LINE or cell_len(text[begin:]) > width:
+        begin += _break(text[begin : begin + width + 1], width)
+        breaks.append(begin)
+    return breaks
 
 
 def _break(text: str, width: int) -> int:
