@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +27,15 @@ class Refusal:
 GATED = Refusal(403, "GatedRepo")
 PRIVATE = Refusal(401, "RepoNotFound")
 BROKEN = Refusal(500, "")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Any answer."""
+
+    content: bytes | Iterator[bytes]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
 
 
 @dataclass
@@ -53,6 +63,8 @@ class LoopbackHub:
         self.dies_in: str | None = None
         """The file in the middle of which the server closes the connection and answers nothing from then on."""
         self.dead = False
+        self.odd: Callable[[str, str], Answer | None] | None = None
+        """What is answered in the place of what a Hub would, by method and path."""
         hub = self
 
         class Handler(_Handler):
@@ -121,6 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path = unquote(urlsplit(self.path).path)
         self.owner.requests.append((self.command, path))
+        if self.owner.odd and (odd := self.owner.odd(self.command, path)):
+            self._say(odd)
+            return
         asked = re.fullmatch(r"/api/models/(.+?)/(revision|tree)/(.+)", path)
         if asked:
             self._describe(asked[1], asked[2], asked[3])
@@ -184,6 +199,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(content[low : high + 1], headers, 206)
             return
         self._send(content, headers)
+
+    def _say(self, answer: Answer) -> None:
+        parts: Iterable[bytes] = [answer.content] if isinstance(answer.content, bytes) else answer.content
+        length = {"Content-Length": str(len(answer.content))} if isinstance(answer.content, bytes) else {}
+        self.send_response(answer.status)
+        for name, value in (length | dict(answer.headers)).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        if self.command == "GET":
+            with suppress(OSError):
+                for part in parts:
+                    self.wfile.write(part)
 
     def _refuse(self, refusal: Refusal, headers: Mapping[str, str] | None = None) -> None:
         code = {"X-Error-Code": refusal.code, "X-Error-Message": "refused by a test"} if refusal.code else {}

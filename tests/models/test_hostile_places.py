@@ -21,7 +21,7 @@ from tests.making.hub import LoopbackHub, files_of
 from tests.making.models import Task, save_tiny
 from txinspect import InspectError, ModelChoice, RunQuery, inspect
 from txinspect.answers import saving
-from txinspect.sources import hub as hubs
+from txinspect.sources import hub_answers
 
 Run = Callable[..., Result]
 Process = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -232,7 +232,7 @@ def test_what_a_hub_calls_a_commit(
     ],
 )
 def test_names_of_files(name: object, safe: bool) -> None:
-    assert hubs._is_safe(name) == safe
+    assert hub_answers.is_safe(name) == safe
 
 
 # Kernels

@@ -8,14 +8,13 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from txinspect import opening
-from txinspect.errors import SourceError, spelled
-from txinspect.patching import patched
-from txinspect.queries import shown
+from txinspect.errors import SourceError, first_line, spelled
 from txinspect.sources.bundled_models import alternatives, bundled_models, cached_models, hub_cache
+from txinspect.sources.hub_answers import check_endpoint, guarded, unclear
 from txinspect.sources.names import CONFIG_FILES
 from txinspect.wording import some_of
 
@@ -161,6 +160,7 @@ def _revision(repository: Repository) -> str | None:
 
 
 def _snapshot(repository: Repository, patterns: Sequence[str]) -> Path:
+    check_endpoint()
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.logging import set_verbosity
     from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -181,61 +181,6 @@ def _snapshot(repository: Repository, patterns: Sequence[str]) -> Path:
         )
 
 
-_HASH = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,255}")
-"""What a server may call a commit or the content of a file: huggingface_hub makes paths of both."""
-
-
-def _is_safe(name: object) -> bool:
-    """Whether a file's name stays within its repository, wherever it is written."""
-    if not isinstance(name, str) or not name.isprintable() or "\\" in name:
-        return False
-    parts = PurePosixPath(name).parts
-    return bool(parts) and not name.startswith("/") and ".." not in parts and ":" not in parts[0]
-
-
-@contextmanager
-def _guarded(repository: Repository) -> Iterator[None]:
-    """While open, what a Hub, a mirror or a proxy answers is looked at before anything is written by it."""
-    from huggingface_hub import HfApi, file_download
-
-    def refused(what: str, value: object) -> SourceError:
-        return SourceError(
-            f"the Hub answered for {repository.id!r} with {what} {shown(value)}, which would be written elsewhere than "
-            f"in its cache: nothing was fetched; check HF_ENDPOINT and the network's proxy"
-        )
-
-    metadata_of, info_of, tree_of = file_download.get_hf_file_metadata, HfApi.repo_info, HfApi.list_repo_tree
-
-    def checked_metadata(*arguments: Any, **options: Any) -> Any:
-        found = metadata_of(*arguments, **options)
-        for what, value in (("the ETag", found.etag), ("the commit", found.commit_hash)):
-            if value is not None and not (isinstance(value, str) and _HASH.fullmatch(value)):
-                raise refused(what, value)
-        return found
-
-    def checked_info(*arguments: Any, **options: Any) -> Any:
-        found = info_of(*arguments, **options)
-        if not isinstance(found.sha, str) or not _HASH.fullmatch(found.sha):
-            raise refused("the commit", found.sha)
-        for each in getattr(found, "siblings", None) or ():
-            if not _is_safe(each.rfilename):
-                raise refused("a file", each.rfilename)
-        return found
-
-    def checked_tree(*arguments: Any, **options: Any) -> Iterator[Any]:
-        for each in tree_of(*arguments, **options):
-            if not _is_safe(each.path):
-                raise refused("a file", each.path)
-            yield each
-
-    with (
-        patched(file_download, "get_hf_file_metadata", checked_metadata),
-        patched(HfApi, "repo_info", checked_info),
-        patched(HfApi, "list_repo_tree", checked_tree),
-    ):
-        yield
-
-
 @contextmanager
 def _as_source_error(repository: Repository) -> Iterator[None]:
     """Turn what huggingface_hub raises into one sentence."""
@@ -250,7 +195,7 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
         return alternatives(repository.id, [*bundled_models(), *cached_models()])
 
     try:
-        with _guarded(repository):
+        with guarded(repository.id):
             yield
     except SourceError:
         raise
@@ -274,6 +219,8 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
             raise SourceError(
                 f"{name}{at} is not in the local cache, and {repository.to_go_online}, or {otherwise()}"
             ) from error
+        if isinstance(error.__cause__, (errors.FileMetadataError, ValueError)):
+            raise SourceError(unclear(repository.id, error.__cause__)) from error
         raise SourceError(
             f"{name}{at} is not in the local cache and the Hub cannot be reached: check the network, or {otherwise()}"
         ) from error
@@ -283,3 +230,7 @@ def _as_source_error(repository: Repository) -> Iterator[None]:
         said = str(error).splitlines()[0].strip().rstrip(":") if str(error).strip() else ""
         reason = said or type(error).__name__
         raise SourceError(f"{name}{at} could not be fetched from the Hub: {reason}") from error
+    except UserWarning as error:  # of a disk that is too small
+        raise SourceError(f"{name}{at} could not be fetched from the Hub: {first_line(error)}") from error
+    except Exception as error:  # whatever an answer that is none leads to
+        raise SourceError(unclear(repository.id, error)) from error
