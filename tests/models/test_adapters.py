@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,15 @@ def test_a_base_beside_it_is_found(adapter: Path, opt: Path) -> None:
     shutil.copytree(opt, adapter / "base")
     change(adapter, base_model_name_or_path="base")
     assert inspect(TreeQuery(model=ModelChoice(name=str(adapter)))).model.class_ == "OPTForCausalLM"
+
+
+def test_what_peft_warns_of_is_not_said(adapter: Path, run_cli: Run) -> None:
+    """Seen in a process, whose warnings go to standard error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for values in ({"loftq_config": {"loftq_bits": 4}}, {"of_a_later_version": 5, "another": {}}):
+            change(adapter, **values)
+            assert run_cli("tree", "-m", str(adapter)).exit_code == 0
 
 
 BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {

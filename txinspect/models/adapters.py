@@ -97,7 +97,8 @@ def _config(source: Source) -> Any:
             f"{ADAPTER_CONFIG} of {source.name!r} says peft_type is {shown(kind)}, which peft {__version__} does not "
             f"know"
         )
-    return PeftConfig.from_pretrained(str(source.adapter))
+    with quiet():  # it warns of what it does not know
+        return PeftConfig.from_pretrained(str(source.adapter))
 
 
 def _wrapped(model: PreTrainedModel, source: Source) -> Any:
@@ -128,6 +129,8 @@ def _fitting(source: Source) -> Iterator[None]:
             yield
     except InspectError:
         raise
+    except ImportError as error:
+        raise SourceError(f"the adapter {source.name!r} needs a package: {first_line(error)}") from error
     except Exception as error:
         raise SourceError(
             f"the adapter {source.name!r} does not fit its base model: {first_line(error)}; "
