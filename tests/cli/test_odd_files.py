@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.strangers
 
 LOGITS = "logits"
 TEXT = "hi there"
+
+Process = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
 """Of an added token."""
@@ -200,6 +203,18 @@ def test_classes_that_are_none_of_models(model: Path, run_cli: Run) -> None:
     for name in ("AutoModel", "pipeline", "AutoTokenizer", "BertConfig", "__version__"):
         change_config(model, architectures=[name])
         assert run_cli(*in_model("logits", "hi")).exit_code == 0
+
+
+def test_special_tokens_without_end(model: Path, run_cli: Run) -> None:
+    change_tokenizer(model, additional_special_tokens=[f"<x{index}>" for index in range(20_000)])
+    assert "has 20,000 additional_special_tokens: no tokenizer has more than 10,000" in sentence(run_cli(*EMBED))
+
+
+def test_special_tokens_that_are_more_than_a_text_may_have(model: Path, run_process: Process, tmp_path: Path) -> None:
+    """The whole tokenizer warns of so many; nothing is said."""
+    change_tokenizer(model, additional_special_tokens=[f"<x{index}>" for index in range(300)], model_max_length=100)
+    done = run_process("tokenize", "hi", "-m", model, TXINSPECT_CACHE=str(tmp_path / "cache"))
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_tokenizer_that_is_two(model: Path, run_cli: Run) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.making.checkpoints import change_config, rewrite_header
 from txinspect import HeadsQuery, InspectError, LensQuery, LogitsQuery, ModelChoice, TokenizeQuery, inspect
 from txinspect.models import tokenizer, trial
 
@@ -117,6 +118,7 @@ def on_a_terminal(*arguments: object) -> tuple[int, str]:
     return process.wait(timeout=120), said.decode()
 
 
+@pytest.mark.strangers
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("command", ["tokenize", "embed"])
 def test_at_a_terminal(command: str, kind: str, model: Path) -> None:
@@ -125,6 +127,49 @@ def test_at_a_terminal(command: str, kind: str, model: Path) -> None:
     assert SAYS.search(said), said
     assert "panicked at" not in said
     assert "RUST_BACKTRACE" not in said
+
+
+def steers(model: Path) -> str:
+    rewrite_header(model / "model.safetensors", lambda header: header[max(header)].update(dtype="F32\x1b]0;x\x07"))
+    return "params"
+
+
+def never_ends(model: Path) -> str:
+    with_template(model, TEMPLATES["never ends"])
+    return "tokenize hi --chat"
+
+
+def is_endless(model: Path) -> str:
+    file = model / "model.safetensors"
+    file.unlink()
+    with file.open("wb") as stream:
+        stream.write((8 << 30).to_bytes(8, "little"))
+        stream.truncate(9 << 30)
+    return "embed hi"
+
+
+def runs(model: Path) -> str:
+    change_config(model, _attn_implementation="owner/repository")
+    return "embed hi"
+
+
+WORST = [
+    (steers, "is damaged or truncated"),
+    (never_ends, "does not get done in 10 seconds"),
+    (is_endless, "header too large"),
+    (runs, "transformers would fetch and run native code for it"),
+]
+
+
+@pytest.mark.strangers
+@pytest.mark.parametrize(("damage", "says"), WORST, ids=[each.__name__ for each, _ in WORST])
+def test_the_worst_at_a_terminal(damage: Callable[[Path], str], says: str, model: Path) -> None:
+    started = time.monotonic()
+    code, said = on_a_terminal(*damage(model).split(), "-m", model)
+    assert time.monotonic() - started < 40
+    assert (code, says in " ".join(said.split())) == (1, True), said
+    assert "\x1b]" not in said
+    assert "Traceback" not in said
 
 
 def test_beside_a_silent_pipe(model: Path) -> None:
