@@ -74,6 +74,10 @@ def read(query: TextQuery[Any], source: Source) -> tuple[InputRecord, list[tuple
     _try(whole, given, source)
     answering = given.answering
     rendered = render(given.messages, answering)
+    if re.search("[\ud800-\udfff]", rendered):
+        raise InspectError(
+            f"the chat template of {source.name!r} writes half a surrogate pair, which is no character: fetch it again"
+        )
     tokens = tokenizer.load(source, trusted, rendered)
     text = tokenizer.as_input(rendered, tokens.encode(rendered, False))
     found = speakers.speakers(render, given.messages, rendered, answering=answering)
