@@ -96,7 +96,7 @@ def test_a_template_is_tried(kind: str, model: Path) -> None:
 @pytest.mark.parametrize("template", ["{{ 'x' }}\ud800", "{{ '\\ud800' }}"])
 def test_a_template_of_half_a_character(template: str, model: Path) -> None:
     query = TokenizeQuery(model=ModelChoice(name=str(with_template(model, template))), chat=True)
-    with pytest.raises(InspectError, match="the chat template of '.*' writes half a surrogate pair"):
+    with pytest.raises(InspectError, match="writes half a surrogate pair"):
         inspect(query)
 
 
