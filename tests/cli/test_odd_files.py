@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import txinspect
-from tests.making.bad_input import EMBED, Run, in_model, sentence
+from tests.making.bad_input import EMBED, Run, in_model, sentence, usage
 from tests.making.checkpoints import change_config, change_tokenizer, to_torch
 from txinspect import DiffQuery, RunQuery, inspect
 
@@ -247,3 +247,79 @@ def test_a_token_of_a_megabyte_is_drawn(model: Path, run_cli: Run) -> None:
     result = run_cli("tokenize", "-m", "./model", stdin=b"y" * 1_000_000)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.count("y") > 1_000_000
+
+
+def test_a_dump_of_a_smaller_vocabulary(tmp_path: Path, run_cli: Run) -> None:
+    np.savez(tmp_path / "x.npz", logits=np.ones((1, 4, 5), np.float32))
+    result = run_cli("diff", TEXT, "--against-file", tmp_path / "x.npz", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0, result.stderr
+    assert (len(report["stages"]), report["logits"]) == (1, None)
+    assert any("the logits are 5 wide on one side" in note for note in report["notes"])
+
+
+@pytest.mark.parametrize("pairs", [("a=logits", "b=logits"), ("a=logits", "a=final_norm")], ids=str)
+def test_a_name_has_one_partner(pairs: tuple[str, ...], tmp_path: Path, run_cli: Run) -> None:
+    given = [argument for pair in pairs for argument in ("--map", pair)]
+    said = usage(run_cli("diff", TEXT, "--against-file", tmp_path / "x.npz", *given))
+    assert "twice: give each name one partner" in said
+
+
+def test_a_dump_of_a_pickle(tmp_path: Path, run_cli: Run) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("logits.npy", b"\x80\x04K\x01.")
+    said = sentence(run_cli("diff", TEXT, "--against-file", tmp_path / "x.npz"))
+    assert "holds 'logits', which is no array" in said
+
+
+def test_a_head_that_the_checkpoint_lacks(model: Path, run_cli: Run) -> None:
+    change_config(model, tie_word_embeddings=False)
+    said = sentence(run_cli(*in_model("logits", "hi")))
+    assert "the checkpoint lacks what the head of OPTForCausalLM needs: it is loaded as the bare model" in said
+
+
+def test_a_size_of_zero_is_named(model: Path, run_cli: Run) -> None:
+    change_config(model, num_attention_heads=0)
+    assert "its num_attention_heads is 0" in sentence(run_cli(*in_model("logits", "hi")))
+
+
+def test_nothing_is_predicted_by_logits_that_are_no_numbers(model: Path, run_cli: Run) -> None:
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.decoder.final_layer_norm.weight"].fill_(float("nan"))
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    for command in ("logits", "lens"):
+        result = run_cli(*in_model(command, "hi"))
+        assert result.exit_code == 0
+        assert ": nothing: not all of its logits are numbers" in " ".join(result.stdout.split())
+
+
+def test_messages_after_a_byte_order_mark(model: Path, run_cli: Run) -> None:
+    change_tokenizer(model, chat_template="{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}")
+    given = b"\xef\xbb\xbf" + json.dumps([{"role": "user", "content": "hi"}]).encode()
+    report = json.loads(run_cli("tokenize", "--chat", "-m", "./model", "--json", stdin=given).stdout)
+    assert report["input"]["text"] == "user: hi"
+
+
+def test_tokens_beyond_what_the_model_says(seq2seq: Path, run_cli: Run) -> None:
+    file = seq2seq / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_new_tokens": 3}))
+    result = run_cli(*in_model("embed", "The quick brown fox jumps over the lazy dog"), "--json")
+    notes = json.loads(result.stdout)["notes"]
+    assert "generation_config.json has max_new_tokens 3, and as many as were asked for were generated." in notes
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"pooling_mode_evil": True}, "says pooling_mode_evil is True: which is none of pooling_mode_cls_token"),
+        ({"pooling_mode_cls_token": "false"}, "says pooling_mode_cls_token is 'false': it is true or false"),
+    ],
+)
+def test_flags_of_pooling(value: Any, says: str, model: Path, run_cli: Run) -> None:
+    (model / "pool").mkdir()
+    (model / "pool" / "config.json").write_text(json.dumps(value))
+    modules = [{"idx": 0, "path": "", "type": "Transformer"}, {"idx": 1, "path": "pool", "type": "Pooling"}]
+    (model / "modules.json").write_text(
+        json.dumps([each | {"type": f"sentence_transformers.models.{each['type']}"} for each in modules])
+    )
+    assert says in sentence(run_cli("embed", "hi", "--pooled", "-m", "./model"))

@@ -89,6 +89,9 @@ def generated(
         ) from error
     others = generation.left_out(settings)
     notes = [f"Of {generation.FILE} this is not followed: {', '.join(others)}."] if others else []
+    limit = generation.longest(subject.source, settings, len(start))
+    if limit is not None and len(ids) > limit[2]:
+        notes.append(f"{generation.FILE} has {limit[0]} {limit[1]}, and as many as were asked for were generated.")
     return _with(text, tokens, [*start, *ids], tokens.decode(ids)), notes
 
 

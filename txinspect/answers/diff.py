@@ -246,9 +246,16 @@ class _Comparison:
 
     def _compare_predictions(self, this: Tensor, other: Tensor) -> None:
         """Compare what the logits predict, where they are a prediction after each token."""
-        count = len(self.text.main.tokens)
-        if this.ndim == 3 and tuple(this.shape[:2]) == (1, count):
+        tokens = self.text.main.tokens
+        count, common = len(tokens), min(this.shape[-1], other.shape[-1])
+        largest = max(token.id for token in tokens)
+        if this.ndim == 3 and tuple(this.shape[:2]) == (1, count) and largest < common:
             self._compare_logits(this[0], other[0])
+        elif largest >= common:
+            self.notes.append(
+                f"The text has the token {largest}, and the logits are {common} wide on one side: they are compared as "
+                f"numbers alone."
+            )
         else:
             self.notes.append(
                 f"The logits are {list(this.shape)} for {count} tokens, no prediction after each: they are compared as "

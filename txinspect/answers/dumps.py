@@ -68,7 +68,11 @@ def _npz(path: Path) -> dict[str, Tensor]:
     with np.load(path, allow_pickle=False) as arrays:
         names = [name for name in arrays.files if name != "__metadata__"]
         # torch has the machine's own order of bytes alone.
-        return {name: torch.from_numpy(_native(arrays[name])) for name in names}
+        found = {name: arrays[name] for name in names}
+        for name, array in found.items():
+            if not isinstance(array, np.ndarray):  # a member that is none is given as its bytes
+                raise InspectError(f"{path} holds {name!r}, which is no array: give a file that --save wrote")
+        return {name: torch.from_numpy(_native(array)) for name, array in found.items()}
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:

@@ -129,6 +129,10 @@ class DiffQuery(PassQuery["DiffReport"]):
         for pair in self.names:
             if not re.fullmatch(r"[^=]+=[^=]+", pair):
                 raise UsageError(f"{spelled('names')} {pair!r} is no pair of names: give theirs=ours")
+        for side in (0, 2):
+            named = [pair.partition("=")[side] for pair in self.names]
+            if twice := next((each for each in named if named.count(each) > 1), None):
+                raise UsageError(f"{spelled('names')} names {twice!r} twice: give each name one partner")
         if self.against_dtype is not None:
             check_one_of("against_dtype", self.against_dtype, get_args(DType))
         for test in self.fail_on:

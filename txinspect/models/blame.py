@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,16 @@ def blamed(config: Mapping[str, Any], works: Callable[[dict[str, Any]], object])
         if _is_well(works, {name: value for name, value in config.items() if name != key}):
             return f"its {key} is {shown(config[key])}"
     return None
+
+
+def zero(config: Mapping[str, Any]) -> str | None:
+    """The first size or count of a config that is zero, in words; None if none is."""
+    sizes = (key for key, value in config.items() if value == 0 and type(value) is int and _SIZE.search(key))
+    return next((f"its {key} is 0" for key in sizes), None)
+
+
+_SIZE = re.compile(r"^(n|num)_|_(size|dim|heads|layers)$|^d_")
+"""Names of sizes and counts."""
 
 
 def _is_well(works: Callable[[dict[str, Any]], object], config: dict[str, Any]) -> bool:

@@ -169,7 +169,7 @@ def _json(text: str) -> Any:
     Raises UsageError for messages that are not JSON.
     """
     try:
-        found = json.loads(text)
+        found = json.loads(text.removeprefix("\ufeff"))  # which programs of Windows put before it
     except RecursionError:
         raise UsageError("the messages are nested too deeply: give a list of objects with role and content") from None
     except ValueError as error:

@@ -51,6 +51,20 @@ def left_out(config: GenerationConfig) -> list[str]:
     return [name for name, value in values.items() if value is not None and value is not False]
 
 
+def longest(source: Source, config: GenerationConfig, begun: int) -> tuple[str, int, int] | None:
+    """The setting of the file that ends a text that has `begun` with so many tokens, its value, and the tokens that it
+    lets follow; None where it states none."""
+    path = source.folder((FILE,)) / FILE
+    if source.gguf_file or not opening.is_there(path):
+        return None
+    stated = opening.read_object(path, opening.SMALL, f"{FILE} of {source.name!r}")
+    for name, counted in (("max_new_tokens", 0), ("max_length", begun)):
+        value = getattr(config, name, None)
+        if name in stated and isinstance(value, int):
+            return name, value, value - counted
+    return None
+
+
 def start(source: Source, config: GenerationConfig) -> int | None:
     """The id that a decoder begins with, as generate() has it; None where nothing names one.
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from txinspect.models.blame import blamed
+from txinspect.models.blame import blamed, zero
 from txinspect.models.config import dtype_name
 from txinspect.models.mending import mended
 from txinspect.models.quiet import as_source_error, quiet
@@ -53,7 +53,8 @@ def build(
         return model
 
     def blame() -> str | None:
-        return blamed(mended(read_config(source)), lambda raw: made(type(config).from_dict(raw)))
+        raw = read_config(source)
+        return blamed(mended(raw), lambda raw: made(type(config).from_dict(raw))) or zero(raw)
 
     what = f"no model can be built from config.json of {source.name!r}"
     with quiet(), as_source_error(what, blame=blame):

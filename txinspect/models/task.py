@@ -70,7 +70,8 @@ class Task:
     def output(self) -> Output:
         """What the class puts out."""
         if self.name == "base":
-            return Output(None, NO_HEAD.format(name=self.class_name))
+            lacks = f"the checkpoint lacks what the head of {self.headless} needs: " if self.headless else ""
+            return Output(None, lacks + NO_HEAD.format(name=self.class_name))
         return Output(_AXES[self.name])
 
     @property

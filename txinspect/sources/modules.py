@@ -41,7 +41,8 @@ def place(module: dict[str, Any], name: str) -> str:
     if found in ("", "."):
         return ""
     if not isinstance(found, str) or not re.fullmatch(r"[\w-][\w.-]*", found):
-        raise SourceError(f"{FILE} of {name!r} names a folder outside of it, {shown(found)}: it is damaged")
+        what = "outside of it" if isinstance(found, str) and ("/" in found or ".." in found) else "that none is called"
+        raise SourceError(f"{FILE} of {name!r} names a folder {what}, {shown(found)}: it is damaged")
     return found
 
 

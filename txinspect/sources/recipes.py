@@ -185,6 +185,11 @@ def _ways(source: Source, path: Path) -> tuple[tuple[Pooling, ...], bool]:
         raise SourceError(
             f"{what} says include_prompt is {shown(with_prompt)}, but it is true or false: fetch or write it again"
         )
+    flags = {key: value for key, value in config.items() if key.startswith("pooling_mode_")}
+    wrong = next((key for key, value in flags.items() if key not in _FLAGS or not isinstance(value, bool | None)), None)
+    if wrong is not None:
+        kind = "it is true or false" if wrong in _FLAGS else f"which is none of {', '.join(_FLAGS)}"
+        raise SourceError(f"{what} says {wrong} is {shown(flags[wrong])}: {kind}; fetch or write it again")
     named = config.get("pooling_mode")
     ways = named if isinstance(named, list) else [named]
     if named is None:  # the mean where no flag is set

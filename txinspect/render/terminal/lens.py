@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
@@ -52,6 +54,8 @@ def _finding(report: LensReport) -> Text:
     line = Text(
         f"{_where(report)} {last.position} {token_text(report.input.main.tokens[last.position])}: ", style="bold"
     )
+    if final.prob is not None and isnan(final.prob):
+        return line.append("nothing: not all of its logits are numbers", style="bold red")
     line.append(word(final), style="bold green")
     places = ["the input" if each < 0 else f"layer {each}" for each in (last.first_at, last.decided_at)]
     read = sum(row.layer >= 0 for row in report.rows)

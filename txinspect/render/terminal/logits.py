@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import exp
+from math import exp, isnan
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -91,6 +91,8 @@ def _finding(report: LogitsReport, prediction: PredictionRecord) -> Text:
     what = "likeliest at" if report.bidirectional else "next after"
     place = token_text(_about(report).tokens[prediction.position])
     line = Text(f"{what} {prediction.position} {place}: ", style="bold")
+    if first.prob is not None and isnan(first.prob):
+        return line.append("nothing: not all of its logits are numbers", style="bold red")
     line.append(f"{word(first)} {percent(first.prob)}", style="bold green")
     if others:
         line.append(f", then {word(others[0])} {percent(others[0].prob)}", style="bold")
