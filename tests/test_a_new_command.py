@@ -72,18 +72,17 @@ from txinspect.answers.reading import encode
 from txinspect.answers.reporting import head
 from txinspect.commands.loud import LoudQuery, LoudReport
 from txinspect.models import describing
-from txinspect.sources.config import read_config
-from txinspect.sources.source import resolve
+from txinspect.models.opened import Opened
 
 
 def answer(query, notify):
     """The report of `loud`."""
-    source = resolve(query.model)
+    opened = Opened(query.model)
     notify("shouting")
     return LoudReport(
         **head("loud", ["Mind your ears."]),
-        model=describing.unbuilt_model_record(source, read_config(source)),
-        input=encode(query, source),
+        model=describing.unbuilt_model_record(opened.source, opened.source.config),
+        input=encode(query, opened),
         loud=query.text.upper() + "!" * query.times,
     )
 '''

@@ -93,6 +93,23 @@ def read(path: Path, most: int, what: str | None = None) -> bytes:
     return content
 
 
+class Files:
+    """The files of a model, each opened once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Path, bytes] = {}
+
+    def read(self, path: Path, most: int, what: str | None = None) -> bytes:
+        """The content of a file. See read."""
+        if path not in self._kept:
+            self._kept[path] = read(path, most, what)
+        return self._kept[path]
+
+    def read_object(self, path: Path, most: int, what: str | None = None) -> dict[str, Any]:
+        """The JSON object in a file. See read_object."""
+        return _object(self.read(path, most, what), what or str(path))
+
+
 def read_text(path: Path, most: int, what: str | None = None) -> str:
     """The text in a file. Raises SourceError for one that cannot be read or is not UTF-8."""
     try:
@@ -103,9 +120,12 @@ def read_text(path: Path, most: int, what: str | None = None) -> str:
 
 def read_object(path: Path, most: int, what: str | None = None) -> dict[str, Any]:
     """The JSON object in a file. Raises SourceError for one that cannot be read or holds none."""
-    what = what or str(path)
+    return _object(read(path, most, what), what or str(path))
+
+
+def _object(content: bytes, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(read(path, most, what).decode())
+        found = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{what} is not JSON ({_reason(error)}): fetch or write it again") from error
     if not isinstance(found, dict):

@@ -14,8 +14,8 @@ from tests.making.models import save_tiny
 from txinspect import ModelChoice, RunQuery, StagesQuery, TreeQuery, inspect
 from txinspect.anatomy.names import Names, names_of
 from txinspect.errors import StageError
+from txinspect.models.opened import Opened
 from txinspect.models.subject import load_subject
-from txinspect.sources.source import resolve
 from txinspect.stages import elsewhere
 
 
@@ -104,7 +104,7 @@ def test_a_stage_of_several_modules_is_there_if_one_supplies_it(tmp_path: Path) 
     for name in ("gpt_oss", "granitemoehybrid", "mamba"):
         folder = save_tiny(name, tmp_path / name)
         choice = ModelChoice(name=str(folder))
-        architecture = load_subject(resolve(choice), choice, lambda _: None).architecture
+        architecture = load_subject(Opened(choice), lambda _: None).architecture
         names = names_of(architecture)
         supplies = architecture.supplies() + architecture.module_supplies()
         assert names.reasons.keys() == {supply.name for supply in supplies}

@@ -49,11 +49,11 @@ from txinspect.forward.attention import calls
 from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.wants import Plan, Want
 from txinspect.models import cost, partial
+from txinspect.models.opened import Opened
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import load_subject
 from txinspect.render.terminal import render
 from txinspect.sources import checkpoint
-from txinspect.sources.source import resolve
 
 IDLE_ATTENTION = {"mllama": "cross-attention runs only where there is an image"}
 """Types with attention modules that a text alone does not run."""
@@ -216,7 +216,7 @@ def test_the_weights_in_use_give_what_all_give(observed: Observed) -> None:
     choice = ModelChoice(name=str(observed.folder))
     last = len(observed.architecture.layers) - 1
     for stages in (["layers.0.output"], [f"layers.{last}.input"]):
-        subject = load_subject(resolve(choice), choice, lambda _: None, 10)
+        subject = load_subject(Opened(choice), lambda _: None, 10)
         plan = wants.named(subject, stages)
         with quiet():
             used = rehearsal.rehearse(subject, observed.inputs, plan)

@@ -31,10 +31,10 @@ from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.inputs import call, logits_of
 from txinspect.forward.wants import Plan, Want
 from txinspect.models import partial
+from txinspect.models.opened import Opened
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import load_subject
 from txinspect.render.terminal import render
-from txinspect.sources.source import resolve
 from txinspect.stages import DECODER, ENCODER
 
 OFTEN = (
@@ -259,7 +259,7 @@ def test_weights_times_values_is_the_context(observed: Observed) -> None:
 def test_the_weights_in_use_give_what_all_give(observed: Observed) -> None:
     prefix = observed.architecture.stacks[0].prefix
     for stages in ([f"{prefix}layers.0.output"], [f"{observed.architecture.main.prefix}layers.1.input"]):
-        subject = load_subject(resolve(observed.choice), observed.choice, lambda _: None, 10)
+        subject = load_subject(Opened(observed.choice), lambda _: None, 10)
         plan = wants.named(subject, stages)
         with quiet():
             used = rehearsal.rehearse(subject, observed.inputs, plan)

@@ -18,22 +18,22 @@ from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.forward import rehearsal
 from txinspect.forward.inputs import model_inputs
 from txinspect.models import uses
+from txinspect.models.opened import Opened
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject, load_subject
 from txinspect.models.uses import Uses
 from txinspect.queries import LESSON, ModelChoice, TensorQuery
-from txinspect.sources.source import resolve
 
 DECODER = "model.decoder"
 
 
 def subject_of(folder: Path) -> Subject:
     choice = ModelChoice(name=str(folder))
-    return load_subject(resolve(choice), choice, lambda _: None, 10)
+    return load_subject(Opened(choice), lambda _: None, 10)
 
 
 def rehearsed(subject: Subject, query: TensorQuery[Any]) -> Uses:
-    text = encode(TokenizeQuery(text=LESSON), subject.source)
+    text = encode(TokenizeQuery(text=LESSON), subject.opened)
     with quiet():
         return rehearsal.rehearse(
             subject, model_inputs(subject.as_configured, text), answers.room(query).plan(subject, query, text)

@@ -20,8 +20,8 @@ from txinspect import AttnQuery, EmbedQuery, ModelChoice, PlanQuery, RunQuery, S
 from txinspect.anatomy.families import LAYER_LISTS
 from txinspect.answers.reporting import surplus_notes
 from txinspect.models import keys
+from txinspect.models.opened import Opened
 from txinspect.models.subject import Subject, load_subject
-from txinspect.sources.source import resolve
 
 LAYER = re.compile(rf"((?:^|.*?\.)(?:{'|'.join(LAYER_LISTS)})\.)(\d+)(\..*)")
 QUANTIZED = {"quant_method": "compressed-tensors", "format": "dense", "config_groups": {}}
@@ -29,7 +29,7 @@ QUANTIZED = {"quant_method": "compressed-tensors", "format": "dense", "config_gr
 
 def subject_of(folder: Path) -> Subject:
     choice = ModelChoice(name=str(folder))
-    return load_subject(resolve(choice), choice, lambda _: None)
+    return load_subject(Opened(choice), lambda _: None)
 
 
 def names_in(folder: Path) -> list[str]:

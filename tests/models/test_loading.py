@@ -21,6 +21,7 @@ from txinspect.commands.run import RunQuery
 from txinspect.errors import InspectError, SourceError, StageError, UsageError
 from txinspect.inspecting import inspect
 from txinspect.models import config, partial, skeleton, uses
+from txinspect.models.opened import Opened
 from txinspect.models.subject import load_subject
 from txinspect.models.task import Task
 from txinspect.models.ties import Ties
@@ -38,7 +39,7 @@ def asked(folder: Path, **choice: Any) -> TensorsReport:
 
 def loaded(choice: ModelChoice) -> PreTrainedModel:
     """The whole model."""
-    subject = load_subject(resolve(choice), choice, lambda _: None)
+    subject = load_subject(Opened(choice), lambda _: None)
     return partial.load(subject, choice, uses.whole(subject).modules).model
 
 

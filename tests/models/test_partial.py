@@ -29,11 +29,11 @@ from txinspect.forward import rehearsal
 from txinspect.forward.inputs import model_inputs
 from txinspect.inspecting import inspect
 from txinspect.models import cost, partial, uses
+from txinspect.models.opened import Opened
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject, load_subject
 from txinspect.queries import LESSON, ModelChoice, TensorQuery
 from txinspect.records import LoadingRecord, TensorsReport
-from txinspect.sources.source import resolve
 
 LAYERS = 24
 
@@ -67,9 +67,9 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(choice: ModelChoice, query: TensorQuery[Any]) -> tuple[Subject, uses.Uses]:
-    source = resolve(choice)
-    text = encode(TokenizeQuery(text=LESSON), source)
-    subject = load_subject(source, choice, lambda _: None, len(text.tokens))
+    opened = Opened(choice)
+    text = encode(TokenizeQuery(text=LESSON), opened)
+    subject = load_subject(opened, lambda _: None, len(text.tokens))
     with quiet():
         return subject, rehearsal.rehearse(
             subject, model_inputs(subject.as_configured, text), answers.room(query).plan(subject, query, text)

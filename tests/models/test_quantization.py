@@ -27,11 +27,11 @@ from txinspect.commands.tree import TreeQuery
 from txinspect.errors import InspectError, SourceError, UsageError
 from txinspect.inspecting import inspect
 from txinspect.models import partial, uses
+from txinspect.models.opened import Opened
 from txinspect.models.quantization import bitsandbytes, matrices, record, stored
 from txinspect.models.subject import load_subject
 from txinspect.queries import ModelChoice
 from txinspect.records import QuantizationRecord, TensorsReport
-from txinspect.sources.source import resolve
 
 Run = Callable[..., Result]
 
@@ -62,7 +62,7 @@ def plain_logits(folder: Path, report: TensorsReport, **options: Any) -> Tensor:
 
 def loaded(folder: Path, **choice: Any) -> nn.Module:
     made = ModelChoice(name=str(folder), **choice)
-    subject = load_subject(resolve(made), made, lambda _: None)
+    subject = load_subject(Opened(made), lambda _: None)
     return partial.load(subject, made, uses.whole(subject).modules).model
 
 

@@ -21,6 +21,7 @@ from txinspect.anatomy.names import Names, names_of
 from txinspect.answers import observing
 from txinspect.errors import InspectError
 from txinspect.models import seen
+from txinspect.models.opened import Opened
 from txinspect.models.subject import load_subject
 from txinspect.sources.source import Source, resolve
 
@@ -84,7 +85,7 @@ def test_the_sentence_is_the_same_without_the_model(
 def test_what_a_model_has_is_never_refused(model_type: str, cache: Path, tmp_path: Path) -> None:
     choice = ModelChoice(name=str(save_tiny(model_type, tmp_path / model_type)))
     source = resolve(choice)
-    architecture = load_subject(source, choice, lambda _: None).architecture
+    architecture = load_subject(Opened(choice), lambda _: None).architecture
     seen.remember(source, choice, names_of(architecture))
     names = seen.recall(source, choice)
     assert names == names_of(architecture)
@@ -177,7 +178,6 @@ def kept(source: Source, **choice: Any) -> bool:
 
 
 def test_what_is_not_sure_to_be_the_same_is_not_kept(cache: Path, model: Path) -> None:
-    source = Source("m", "directory", model)
     assert not kept(Source("m", "directory", model, adapter=model))
     assert not kept(Source("m", "gguf", model / "m.gguf"))
     for values in (
@@ -188,10 +188,10 @@ def test_what_is_not_sure_to_be_the_same_is_not_kept(cache: Path, model: Path) -
     ):
         good = (model / "config.json").read_text()
         change_config(model, **values)
-        assert not kept(source)
+        assert not kept(Source("m", "directory", model))
         (model / "config.json").write_text(good)
     assert not cache.exists()
-    assert kept(source)
+    assert kept(Source("m", "directory", model))
 
 
 def test_what_decides_the_names_is_the_key(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_what_decides_the_names_is_the_key(cache: Path, model: Path, monkeypatch
         other.setattr(seen, "version", lambda _: "9")
         assert seen.recall(source, ModelChoice()) is None
     change_config(model, num_hidden_layers=2)
-    assert seen.recall(source, ModelChoice()) is None
+    assert seen.recall(Source("m", "directory", model), ModelChoice()) is None
 
 
 def test_another_config_has_other_names(cache: Path, model: Path) -> None:

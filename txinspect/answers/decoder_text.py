@@ -8,7 +8,7 @@ from msgspec import structs
 
 from txinspect.errors import InspectError, SourceError, UsageError, first_line, spelled
 from txinspect.forward import decoding
-from txinspect.models import generation, languages, tokenizer
+from txinspect.models import generation, languages
 from txinspect.models.subject import Subject
 from txinspect.models.tokenizer import Tokens
 from txinspect.queries import PassQuery, shown
@@ -44,7 +44,7 @@ def before_the_run(
         )
     if known is not None:
         return structs.replace(text, decoder=known)
-    tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
+    tokens = subject.opened.tokens(text.text)
     start = _start(subject, query, tokens)
     if query.decoder is not None:
         return _with(text, tokens, [*start, *tokens.ids(query.decoder)], query.decoder)
@@ -56,7 +56,7 @@ def before_the_run(
 
 def with_start_alone(subject: Subject, query: PassQuery[Any], text: InputRecord) -> InputRecord:
     """The text where the decoder is not reached: it is given no more than what it begins with."""
-    tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
+    tokens = subject.opened.tokens(text.text)
     return _with(text, tokens, _start(subject, query, tokens), "")
 
 
@@ -78,7 +78,7 @@ def generated(
 
     Raises InspectError for settings that transformers cannot generate by.
     """
-    tokens, name = tokenizer.load(subject.source, query.model.trust_remote_code, text.text), subject.source.name
+    tokens, name = subject.opened.tokens(text.text), subject.source.name
     start, settings = _start(subject, query, tokens), generation.settings(subject.source, subject.config)
     try:
         ids = decoding.greedy(model, inputs, start, _most(subject, query), settings)

@@ -26,7 +26,6 @@ from txinspect.forward import capture
 from txinspect.forward.edits import Feed
 from txinspect.forward.wants import Plan, Want, named, plan_of
 from txinspect.measure import difference, predictions
-from txinspect.models import tokenizer
 from txinspect.models.backend import another, on_backend
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject
@@ -285,7 +284,7 @@ class _Comparison:
             same_top1=sum(left == right for left, right in tops) / len(tops),
             ln_perplexity_ratio=(scores[0] - scores[1]) / predicted if predicted else None,
         )
-        vocabulary = tokenizer.load(self.subject.source, self.query.model.trust_remote_code, self.text.text)
+        vocabulary = self.subject.opened.tokens(self.text.text)
 
         def spell(token_id: int) -> str | None:
             token = vocabulary.record(token_id)  # a vocabulary that grew has others

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from txinspect import opening
 from txinspect.errors import InspectError, first_line
+from txinspect.sources import torch_files
 from txinspect.wording import short_bytes, some_of
 
 if TYPE_CHECKING:
@@ -86,3 +87,31 @@ def _comparable(path: Path, name: str, tensor: Tensor) -> Tensor:
     if str(tensor.dtype).startswith("torch.float8"):
         return tensor.float()
     return tensor.byte() if str(tensor.dtype) == "torch.bool" else tensor
+
+
+def lens(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a lens: of a .safetensors file, or of a .pt file by the unpickler that builds tensors alone.
+
+    Raises InspectError for a file that cannot be read.
+    """
+    import torch
+
+    if not opening.is_there(path):
+        raise InspectError(f"there is no file {path}: give a lens as .safetensors or .pt")
+    opening.check(path, None, advice="give a lens as .safetensors or .pt")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        torch_files.read(path)  # which has limits
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except InspectError:
+        raise
+    except Exception as error:
+        raise InspectError(
+            f"{path} cannot be read as a lens ({type(error).__name__}): give .safetensors, or a .pt of tensors alone"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise InspectError(f"{path} holds no names with tensors: give a lens as .safetensors or .pt")
+    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}

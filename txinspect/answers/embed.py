@@ -14,12 +14,13 @@ from txinspect.errors import InspectError, spelled
 from txinspect.forward.recorded import TensorBlocks
 from txinspect.forward.wants import Plan, Want, in_stacks, plan_of
 from txinspect.measure import pooling
+from txinspect.models.opened import Opened
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify
 from txinspect.recipe import Normalize
 from txinspect.records import InputRecord, TensorsReport
 from txinspect.sources import recipes
-from txinspect.sources.source import Source, resolve
+from txinspect.sources.source import resolve
 
 if TYPE_CHECKING:
     from txinspect.forward.capture import CaughtTensor
@@ -36,8 +37,8 @@ def answer(query: EmbedQuery, notify: Notify) -> TensorsReport:
     layers = [recipes.numbers(step) for step in recipe.steps if not isinstance(step, Normalize)]
     reads: list[sentences.Read] = []
 
-    def make_text(query: EmbedQuery, source: Source) -> InputRecord:
-        reads.append(sentences.read(query, source, recipe))
+    def make_text(query: EmbedQuery, opened: Opened) -> InputRecord:
+        reads.append(sentences.read(query, opened, recipe))
         return reads[-1].text
 
     def pool(caught: CaughtTensor) -> CaughtTensor:
@@ -51,9 +52,11 @@ def answer(query: EmbedQuery, notify: Notify) -> TensorsReport:
     return TensorsReport(**observed.fields("embed") | {"notes": notes})
 
 
-def text(query: EmbedQuery, source: Source) -> InputRecord:
+def text(query: EmbedQuery, opened: Opened) -> InputRecord:
     """What the model reads: of what is pooled, what the settings of a sentence encoder make of the text."""
-    return sentences.read(query, source, recipes.recipe(source)).text if query.pooled else encode(query, source)
+    if not query.pooled:
+        return encode(query, opened)
+    return sentences.read(query, opened, recipes.recipe(opened.source)).text
 
 
 def plan(subject: Subject, query: EmbedQuery, text: InputRecord) -> Plan:

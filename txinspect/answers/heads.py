@@ -14,10 +14,10 @@ from txinspect.forward.projections import Projections
 from txinspect.forward.wants import Plan, Want, check_layers, plan_of
 from txinspect.measure import kinds
 from txinspect.models import tokenizer
+from txinspect.models.opened import Opened
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify
 from txinspect.records import InputRecord
-from txinspect.sources.source import Source
 from txinspect.stages import layer_of
 from txinspect.wording import ranges
 
@@ -45,18 +45,18 @@ def plan(subject: Subject, query: HeadsQuery, text: InputRecord) -> Plan:
     return _Reading(query).plan(subject, query, text)
 
 
-def text(query: HeadsQuery, source: Source) -> InputRecord:
+def text(query: HeadsQuery, opened: Opened) -> InputRecord:
     """The query's text; with `random`, ordinary tokens that repeat, behind the tokenizer's first special token.
 
     Each is drawn for itself, by `choice` of Python's random.Random. Raises InspectError for a tokenizer without
     ordinary tokens.
     """
     if not query.random:
-        return encode(query, source)
-    tokens = tokenizer.load(source, query.model.trust_remote_code)
+        return encode(query, opened)
+    tokens = opened.tokens()
     ordinary = tokens.ordinary()
     if not ordinary:
-        raise InspectError(f"the tokenizer of {source.name!r} has no ordinary tokens to draw from")
+        raise InspectError(f"the tokenizer of {opened.source.name!r} has no ordinary tokens to draw from")
     before = [token.id for token in tokens.encode("a", query.special)[:1] if token.special]
     drawn = random.Random(query.seed)
     copy = [drawn.choice(ordinary) for _ in range(query.length)]

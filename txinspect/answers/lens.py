@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING
 
-from txinspect.answers import words
+from txinspect.answers import dumps, words
 from txinspect.answers.observing import Running, observe
 from txinspect.commands.lens import (
     CellRecord,
@@ -19,9 +19,8 @@ from txinspect.commands.lens import (
     LikelyRecord,
 )
 from txinspect.errors import StageError, spelled
-from txinspect.forward import translators
 from txinspect.forward.tail import Tail
-from txinspect.forward.translators import Translator
+from txinspect.forward.translators import Translator, translators
 from txinspect.forward.wants import Plan, check_layers, named, plan_of
 from txinspect.measure import predictions
 from txinspect.models import tokenizer
@@ -96,7 +95,7 @@ class _Reading:
             raise StageError(f"{subject.source.name!r} has no layers to read")
         self.asked = check_layers(words.whose(subject, subject.architecture.main), query.layers_asked, count)
         self.text = text
-        self.tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
+        self.tokens = subject.opened.tokens(text.text)
         self.positions = words.positions(query.position, text.main)
         mask = tokenizer.mask_id(subject.source, self.tokens) if subject.task.name == "masked-lm" else None
         if query.position is None and mask is not None:
@@ -165,7 +164,7 @@ class _Reading:
             return hidden
         if self.translators is None:
             count = len(self.running.subject.architecture.layers)
-            self.translators = translators.load(self.query.lens, hidden.shape[-1], count)
+            self.translators = translators(self.query.lens, dumps.lens(self.query.lens), hidden.shape[-1], count)
             rows = [row for row in range(ENTERING, count - 1) if row not in self.translators]
             if rows:
                 self.notes.append(

@@ -23,7 +23,6 @@ from txinspect.errors import InspectError, UsageError, spelled
 from txinspect.forward.wants import Plan, Selection, Want, named, plan_of
 from txinspect.measure import predictions
 from txinspect.measure.predictions import Scored
-from txinspect.models import tokenizer
 from txinspect.models.subject import Subject, context
 from txinspect.queries import Notify
 from txinspect.records import InputRecord, SentenceRecord
@@ -96,7 +95,7 @@ class _Reading:
     def plan(self, subject: Subject, query: LogitsQuery, text: InputRecord) -> Plan:
         """The logits, and a row of attention that tells whether a token sees those after it."""
         self.whole, self.subject = text, subject
-        self.tokens = tokenizer.load(subject.source, query.model.trust_remote_code, text.text)
+        self.tokens = subject.opened.tokens(text.text)
         self.fills_masks = self.both_ways = subject.task.name == "masked-lm"
         self.text: SentenceRecord = text if self.fills_masks else text.main
         wants = list(named(subject, ["logits"]).wants)
@@ -201,7 +200,7 @@ class _Reading:
     def _continuation(self, running: Running, continuation: str) -> ContinuationRecord:
         """Teacher forcing, behind the tokens that were read."""
         subject, query = running.subject, self.query
-        whole, start = reading.continued(query, subject.source, self.tokens, self.whole, continuation)
+        whole, start = reading.continued(query, subject.opened, self.tokens, self.whole, continuation)
         ids, limit = [token.id for token in whole.tokens], context(subject)
         positions = subject.architecture.max_positions
         if query.stride is None and positions is not None and len(ids) > positions:

@@ -20,6 +20,7 @@ from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.inputs import model_inputs
 from txinspect.forward.wants import Plan, check_layers, check_names
 from txinspect.models import cost, describing, device, partial, seen, uses
+from txinspect.models.opened import Opened
 from txinspect.models.quantization import bitsandbytes
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject, context, load_subject
@@ -34,8 +35,8 @@ from txinspect.records import (
     SentenceRecord,
     TensorRecord,
 )
-from txinspect.sources.config import layer_count, number, read_config
-from txinspect.sources.source import Source, resolve
+from txinspect.sources.config import layer_count, number
+from txinspect.sources.source import Source
 from txinspect.stages import ENCODER
 from txinspect.wording import short_bytes, some_of
 
@@ -55,7 +56,7 @@ BEYOND = 4
 MakePlan = Callable[[Subject, Any, InputRecord], Plan]
 """Given the model, the query and its tokens: what the pass records. Raises InspectError for what cannot be."""
 
-MakeText = Callable[[Any, Source], InputRecord]
+MakeText = Callable[[Any, Opened], InputRecord]
 """Given the query and the model's files: the tokens that the model runs on."""
 
 Look = Callable[[CaughtTensor], None]
@@ -207,17 +208,17 @@ def prepare(
     A stage that a model seen before does not have is refused before torch is imported.
     Raises InspectError for what cannot be done.
     """
-    source = resolve(query.model)
-    raw = read_config(source)
+    opened = Opened(query.model)
+    source, raw = opened.source, opened.source.config
     layers = layer_count(raw)
     if layers is not None and raw.get("is_encoder_decoder") is not True:  # else each stack has a count of its own
         check_layers(source.name, query.layers_asked, layers)
     _check_size(query, source)
     try:
-        text = make_text(query, source)
+        text = make_text(query, opened)
     except SourceError:
         # A config that no model can be built from often fails in the tokenizer first: that error says more.
-        load_subject(source, query.model, notify)
+        load_subject(opened, notify)
         raise
     destination = None
     if query.save:
@@ -225,7 +226,7 @@ def prepare(
     known = seen.recall(source, query.model)
     if known is not None and isinstance(query, RunQuery):
         check_names(known, source.name, query.stages)
-    subject = load_subject(source, query.model, notify, len(text.tokens))
+    subject = load_subject(opened, notify, len(text.tokens))
     if known is None and subject.task.headless is None:
         seen.remember(source, query.model, names_of(subject.architecture))
     text = decoder_text.before_the_run(subject, query, text, decoder)
@@ -275,7 +276,7 @@ def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> tuple[Plan, U
 
 def _check_size(query: PassQuery[Any], source: Source) -> None:
     """Raise InspectError for a text that is far too long for the model, before it is even tokenized."""
-    positions = number(read_config(source), "max_position_embeddings")
+    positions = number(source.config, "max_position_embeddings")
     most = (positions or UNSTATED) * LONGEST_TOKENS
     if query.fits and query.window_step is None and len(query.text) > most:
         raise InspectError(

@@ -27,7 +27,7 @@ from txinspect.models import describing
 from txinspect.queries import ModelChoice, Notify
 from txinspect.records import CheckRecord, ModelRecord
 from txinspect.sources import checkpoint
-from txinspect.sources.config import number, read_config
+from txinspect.sources.config import number
 from txinspect.sources.gguf_header import read_header
 from txinspect.sources.headers import StoredTensor, stored
 from txinspect.sources.names import ADAPTER_CONFIG
@@ -291,7 +291,7 @@ def _storage(here: _Checkpoint) -> Iterator[str]:
 def _config(source: Source) -> dict[str, Any]:
     """config.json; empty where there is none that can be read, without which the tensors are there all the same."""
     try:
-        return {} if source.adapter else read_config(source)
+        return {} if source.adapter else source.config
     except SourceError:
         return {}
 

@@ -12,6 +12,7 @@ from msgspec import structs
 from txinspect.answers import masks
 from txinspect.errors import InspectError, spelled
 from txinspect.models import chat, languages, tokenizer
+from txinspect.models.opened import Opened
 from txinspect.models.quiet import as_source_error
 from txinspect.models.tokenizer import Text, Tokens, named
 from txinspect.queries import LESSON, TextQuery
@@ -19,16 +20,16 @@ from txinspect.records import InputRecord, TokenRecord
 from txinspect.sources.source import Source
 
 
-def encode(query: TextQuery[Any], source: Source) -> InputRecord:
+def encode(query: TextQuery[Any], opened: Opened) -> InputRecord:
     """What the model's tokenizer makes of what a query gives.
 
     Raises InspectError for what yields no token, and SourceError for a tokenizer that cannot be loaded.
     """
-    trusted, texts = query.model.trust_remote_code, texts_of(query)
+    source, texts = opened.source, texts_of(query)
     if query.chat:
-        text, said = chat.read(query, source)
-        return _masked(query, source, text, tokenizer.load(source, trusted, *texts), said)
-    tokens = languages.load(source, trusted, texts, query.src_lang)
+        text, said = chat.read(query, opened)
+        return _masked(query, source, text, opened.tokens(*texts), said)
+    tokens = languages.tokens_for(opened, texts, query.src_lang)
     if query.ids is not None:
         return _masked(query, source, _of_ids(query.ids, tokens), tokens)
     with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {named(query.text, query.pair)}"):
@@ -86,7 +87,7 @@ def _segments(
 
 
 def continued(
-    query: TextQuery[Any], source: Source, tokens: Tokens, text: InputRecord, after: str
+    query: TextQuery[Any], opened: Opened, tokens: Tokens, text: InputRecord, after: str
 ) -> tuple[InputRecord, int]:
     """The tokens that were read with those of another text after them, and the index of the first of these.
 
@@ -100,7 +101,7 @@ def continued(
     before = last.rstrip(" ") if moves_blanks(query) else last
     if before != last:
         replace = dataclasses.replace
-        text = encode(replace(query, text=before) if text.pair is None else replace(query, pair=before), source)
+        text = encode(replace(query, text=before) if text.pair is None else replace(query, pair=before), opened)
     ending = _ending(tokens, paired=text.pair is not None) if query.special and not given else 0
     kept = len(text.tokens) - ending
     following = tokens.after(before, last[len(before) :] + after)

@@ -12,13 +12,12 @@ from msgspec import structs
 from txinspect.answers.reading import encode
 from txinspect.commands.embed import EmbedQuery
 from txinspect.errors import InspectError, SourceError, spelled
-from txinspect.models import tokenizer
 from txinspect.models.config import load_config
+from txinspect.models.opened import Opened
 from txinspect.models.quiet import as_source_error, quiet
 from txinspect.models.tokenizer import quoted
 from txinspect.recipe import Reading, Recipe
 from txinspect.records import InputRecord, TokenRecord
-from txinspect.sources.source import Source
 from txinspect.wording import counted
 
 
@@ -33,12 +32,12 @@ class Read:
     """What became of the text."""
 
 
-def read(query: EmbedQuery, source: Source, recipe: Recipe) -> Read:
+def read(query: EmbedQuery, opened: Opened, recipe: Recipe) -> Read:
     """What the encoder reads of what a query gives.
 
     Raises InspectError for what yields no token, for more ids than it reads, and for what cannot be combined.
     """
-    given, wanted = _Settings(query, source, recipe.reading), recipe.reading
+    given, wanted = _Settings(query, opened, recipe.reading), recipe.reading
     as_is = next((name for name in ("ids", "chat", "pair") if getattr(query, name) not in (None, False)), None)
     if as_is is not None:
         return _as_it_is(given, as_is)
@@ -46,7 +45,7 @@ def read(query: EmbedQuery, source: Source, recipe: Recipe) -> Read:
     text = given.lowered(whole)
     changes = [f"{_prompt(wanted)} was put before the text"] if wanted.prompt else []
     changes += ["the text was lowercased (do_lower_case)"] if text != whole else []
-    found = encode(replace(query, text=text, masks=()), source)
+    found = encode(replace(query, text=text, masks=()), opened)
     kept = given.cut(found)
     if len(kept.tokens) < len(found.tokens):
         last = ", the text's last ones," if given.tokenizer.truncation_side == "left" else ""
@@ -58,12 +57,12 @@ def read(query: EmbedQuery, source: Source, recipe: Recipe) -> Read:
             f"a mask's place would be another one; omit one of the two"
         )
     if query.masks:
-        kept = encode(replace(query, text=text, masks=tuple(map(given.lowered, query.masks))), source)
+        kept = encode(replace(query, text=text, masks=tuple(map(given.lowered, query.masks))), opened)
     left_out = given.prompt_length() if wanted.prompt and not recipe.with_prompt else 0
     if left_out >= len(kept.tokens):
         raise InspectError(
-            f"the prompt of {source.name!r} alone is {counted(left_out, 'token')} long, and include_prompt is false: "
-            f"no token is left to pool; omit {spelled('pooled', True)}"
+            f"the prompt of {opened.source.name!r} alone is {counted(left_out, 'token')} long, and include_prompt is "
+            f"false: no token is left to pool; omit {spelled('pooled', True)}"
         )
     return Read(kept, left_out, (f"Before that {_series(changes)}.",) if changes else ())
 
@@ -73,12 +72,12 @@ def _as_it_is(given: _Settings, name: str) -> Read:
 
     Raises InspectError for more ids, or more of a conversation, than the encoder reads.
     """
-    text, wanted = encode(given.query, given.source), given.reading
+    text, wanted = encode(given.query, given.opened), given.reading
     most = given.most
     if most is not None and len(text.tokens) > most and name != "pair":
         raise InspectError(
-            f"{spelled(name)} gives {counted(len(text.tokens), 'token')}, more than {given.source.name!r} reads with "
-            f"{spelled('pooled', True)} ({given.most_said}): give at most {most:,}"
+            f"{spelled(name)} gives {counted(len(text.tokens), 'token')}, more than {given.opened.source.name!r} reads "
+            f"with {spelled('pooled', True)} ({given.most_said}): give at most {most:,}"
         )
     missing = [f"without {_prompt(wanted)}"] if wanted.prompt else []
     missing += ["not lowercased (do_lower_case)"] if wanted.lower else []
@@ -102,14 +101,13 @@ class _Settings:
     """A model's settings, and its tokenizer as transformers has it, which is loaded where it is asked."""
 
     query: EmbedQuery
-    source: Source
+    opened: Opened
     reading: Reading
 
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer, which cuts where sentence-transformers has it cut."""
-        trusted = self.query.model.trust_remote_code
-        whole: Any = tokenizer.load_tokenizer(self.source, self.source.tokenizer_folder(), trusted)
+        whole = self.opened.new_tokenizer()
         if self.reading.side is not None:
             whole.truncation_side = self.reading.side
         return whole
@@ -119,7 +117,7 @@ class _Settings:
         """How many tokens the encoder reads at most, None for any number, and the setting that says so."""
         if self.reading.most is not None:
             return self.reading.most, self.reading.most_by
-        positions = getattr(load_config(self.source, self.query.model), "max_position_embeddings", None)
+        positions = getattr(load_config(self.opened.source, self.query.model), "max_position_embeddings", None)
         stated = {"model_max_length of the tokenizer": self.tokenizer.model_max_length}
         if isinstance(positions, int) and positions != -1:  # XLNet has -1 for any number
             stated["max_position_embeddings"] = positions
@@ -167,7 +165,7 @@ class _Settings:
         tail = len(ids) - head
         if ids != [*all_ids[:head], *all_ids[len(all_ids) - tail :]] or not ids:
             raise SourceError(
-                f"the tokenizer of {self.source.name!r} cannot be cut after {counted(most, 'token')}, as its "
+                f"the tokenizer of {self.opened.source.name!r} cannot be cut after {counted(most, 'token')}, as its "
                 f"max_seq_length has it: shorten the text"
             )
         return _of([*text.tokens[:head], *text.tokens[len(all_ids) - tail :]], text)
@@ -181,7 +179,7 @@ class _Settings:
         """What the tokenizer of transformers makes of a text, cut."""
         most = self.most
         options = {"truncation": "longest_first", "max_length": most} if most is not None else {}
-        what = f"the tokenizer of {self.source.name!r} could not cut {quoted(text)}"
+        what = f"the tokenizer of {self.opened.source.name!r} could not cut {quoted(text)}"
         with quiet(), as_source_error(what):
             found: list[int] = self.tokenizer(text, add_special_tokens=self.query.special, **options)["input_ids"]
         return found

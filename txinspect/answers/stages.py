@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from txinspect.answers.reporting import head, loading_notes
 from txinspect.commands.stages import StageRecord, StagesQuery, StagesReport
 from txinspect.models import describing
+from txinspect.models.opened import Opened
 from txinspect.models.subject import load_subject
 from txinspect.queries import Notify
-from txinspect.sources.source import resolve
 from txinspect.stages import BY_PART, part_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def answer(query: StagesQuery, notify: Notify) -> StagesReport:
     """The report of `stages`."""
-    subject = load_subject(resolve(query.model), query.model, notify, only_looked_at=True)
+    subject = load_subject(Opened(query.model), notify, only_looked_at=True)
     return StagesReport(
         **head("stages", loading_notes(subject)),
         model=describing.model_record(subject, subject.as_loaded),

@@ -6,16 +6,16 @@ from txinspect.answers.reading import encode, notes
 from txinspect.answers.reporting import head
 from txinspect.commands.tokenize import TokenizeQuery, TokenizeReport
 from txinspect.models import describing
+from txinspect.models.opened import Opened
 from txinspect.queries import Notify
-from txinspect.sources.config import read_config
-from txinspect.sources.source import resolve
 
 
 def answer(query: TokenizeQuery, notify: Notify) -> TokenizeReport:
     """The report of `tokenize`; imports no torch where the tokenizer has a fast form."""
-    source = resolve(query.model)
-    raw = read_config(source)
-    text = encode(query, source)
+    opened = Opened(query.model)
+    source = opened.source
+    raw = source.config
+    text = encode(query, opened)
     return TokenizeReport(
         **head("tokenize", notes(text)),
         model=describing.unbuilt_model_record(source, raw),

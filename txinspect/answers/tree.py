@@ -9,11 +9,11 @@ from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.commands.tree import ModuleRecord, ParameterRecord, TotalsRecord, TreeQuery, TreeReport
 from txinspect.errors import SourceError
 from txinspect.models import cost, describing, keys
+from txinspect.models.opened import Opened
 from txinspect.models.sizes import NOTHING, Size, bytes_4bit, bytes_8bit, parameter_sizes, quantizable, sums
 from txinspect.models.subject import load_subject
 from txinspect.queries import ModelChoice, Notify
 from txinspect.sources import checkpoint
-from txinspect.sources.source import resolve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def answer(query: TreeQuery, notify: Notify) -> TreeReport:
     """The report of `tree`: types and sizes as stored where the weight files are here, else as configured."""
-    subject = load_subject(resolve(query.model), query.model, notify, only_looked_at=True)
+    subject = load_subject(Opened(query.model), notify, only_looked_at=True)
     notes, stored, surplus = [], dict[str, Size](), list[str]()
     try:
         if query.model.dtype == "auto":

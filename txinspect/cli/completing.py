@@ -23,12 +23,12 @@ def models(incomplete: str) -> list[str]:
 
 def stages(ctx: typer.Context, incomplete: str) -> list[str]:
     """Stage names of the model that the command line names so far, from its config.json alone."""
-    from txinspect.sources.config import number, read_config
+    from txinspect.sources.config import number
     from txinspect.sources.source import resolve
 
     name = ctx.params.get("model") or DEFAULT_MODEL
     try:
-        config = read_config(resolve(ModelChoice(name=name, offline=True)))
+        config = resolve(ModelChoice(name=name, offline=True)).config
     except InspectError:
         config = {}
     layers = min(number(config, "num_hidden_layers") or 1, MOST_LAYERS)

@@ -10,11 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from txinspect import opening
 from txinspect.errors import InspectError
-from txinspect.sources import torch_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,12 +39,11 @@ class Translator:
         return (exact + made if self.added else made).to(hidden.dtype)
 
 
-def load(path: Path, width: int, layers: int) -> dict[int, Translator]:
-    """The translators of a file, by the layer whose output they read; -1 for what enters layer 0.
+def translators(path: Path, tensors: Mapping[str, Tensor], width: int, layers: int) -> dict[int, Translator]:
+    """The translators in a file's tensors, by the layer whose output they read; -1 for what enters layer 0.
 
-    Raises InspectError for a file that cannot be read, holds none, or was made for another model.
+    Raises InspectError for a file that holds none, or was made for another model.
     """
-    tensors = _tensors(path)
     parts: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if match := _NAME.fullmatch(name):
@@ -77,28 +74,3 @@ def load(path: Path, width: int, layers: int) -> dict[int, Translator]:
         # A tuned lens counts by the layer that the hidden states enter.
         found[index if multiplies else index - 1] = Translator(matrix, bias, added=not multiplies)
     return found
-
-
-def _tensors(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a .safetensors file, or of a .pt file by the unpickler that builds tensors alone."""
-    import torch
-
-    if not opening.is_there(path):
-        raise InspectError(f"there is no file {path}: give a lens as .safetensors or .pt")
-    opening.check(path, None, advice="give a lens as .safetensors or .pt")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        torch_files.read(path)  # which has limits
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except InspectError:
-        raise
-    except Exception as error:
-        raise InspectError(
-            f"{path} cannot be read as a lens ({type(error).__name__}): give .safetensors, or a .pt of tensors alone"
-        ) from error
-    if not isinstance(content, Mapping):
-        raise InspectError(f"{path} holds no names with tensors: give a lens as .safetensors or .pt")
-    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}

@@ -29,7 +29,7 @@ def inject(model: PreTrainedModel, source: Source) -> None:
     for file in source.adapter_files:
         checkpoint.check_file(file)
     if source.adapter is not None:
-        config = opening.read_object(source.adapter / ADAPTER_CONFIG, opening.SMALL)
+        config = source.files.read_object(source.adapter / ADAPTER_CONFIG, opening.SMALL)
         check_patterns(config, f"{ADAPTER_CONFIG} of {source.name!r}", [name for name, _ in model.named_modules()])
     with _fitting(source), torch.device("meta"):
         _wrapped(model, source)
@@ -91,7 +91,7 @@ def _config(source: Source) -> Any:
     from peft import PeftConfig, PeftType, __version__
 
     assert source.adapter is not None
-    kind = opening.read_object(source.adapter / ADAPTER_CONFIG, opening.SMALL)["peft_type"]
+    kind = source.files.read_object(source.adapter / ADAPTER_CONFIG, opening.SMALL)["peft_type"]
     if kind not in list(PeftType):
         raise SourceError(
             f"{ADAPTER_CONFIG} of {source.name!r} says peft_type is {shown(kind)}, which peft {__version__} does not "

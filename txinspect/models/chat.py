@@ -14,6 +14,7 @@ from msgspec import structs
 
 from txinspect.errors import InspectError, SourceError, UsageError, spelled
 from txinspect.models import speakers, tokenizer, trial
+from txinspect.models.opened import Opened
 from txinspect.models.quiet import quiet
 from txinspect.models.speakers import Message, Span
 from txinspect.models.tokenizer import Tokens
@@ -46,16 +47,15 @@ class Conversation:
         return self.messages[-1].get("role") != "assistant"
 
 
-def read(query: TextQuery[Any], source: Source) -> tuple[InputRecord, list[tuple[int, int]]]:
+def read(query: TextQuery[Any], opened: Opened) -> tuple[InputRecord, list[tuple[int, int]]]:
     """The tokens of a conversation, whose they are, and where the messages' own words stand in the text.
 
     The template is rendered, and tokenized without special tokens, which it holds itself. Raises InspectError for a
     tokenizer without a template, and for messages that the template refuses.
     """
-    trusted = query.model.trust_remote_code
-    given = conversation(query)
-    tokenizer.load(source, trusted, *_words(given.messages))  # tried before transformers makes one of its own
-    whole: Any = tokenizer.load_tokenizer(source, source.tokenizer_folder(), trusted)
+    source, given = opened.source, conversation(query)
+    opened.tokens(*_words(given.messages))  # tried before transformers makes one of its own
+    whole = opened.whole_tokenizer
     if not whole.chat_template:
         raise InspectError(
             f"the tokenizer of {source.name!r} has no chat template: it was not made for conversations; omit "
@@ -78,7 +78,7 @@ def read(query: TextQuery[Any], source: Source) -> tuple[InputRecord, list[tuple
         raise InspectError(
             f"the chat template of {source.name!r} writes half a surrogate pair, which is no character: fetch it again"
         )
-    tokens = tokenizer.load(source, trusted, rendered)
+    tokens = opened.tokens(rendered)
     text = tokenizer.as_input(rendered, tokens.encode(rendered, False))
     found = speakers.speakers(render, given.messages, rendered, answering=answering)
     return structs.replace(text, roles=_roles(text, tokens, found.spans)), found.said

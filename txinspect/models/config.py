@@ -12,7 +12,6 @@ from txinspect.models.mending import mended, mended_configs
 from txinspect.models.quiet import as_source_error, quiet
 from txinspect.queries import ModelChoice, shown
 from txinspect.sources import headers
-from txinspect.sources.config import read_config
 from txinspect.sources.config_checks import check_config
 from txinspect.sources.gguf_header import read_header
 from txinspect.sources.names import CODE_FILES, CONFIG_FILES
@@ -34,7 +33,7 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
     """
     if source.gguf_file:
         return _gguf_config(source)
-    raw = read_config(source)
+    raw = source.config
     check_config(source, raw)
     from transformers import AutoConfig, __version__
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING

@@ -35,7 +35,7 @@ def settings(source: Source, config: PretrainedConfig) -> GenerationConfig:
         return GenerationConfig.from_model_config(config)
     own = opening.is_there(folder / FILE)
     if own:
-        opening.read_object(folder / FILE, opening.SMALL, f"{FILE} of {source.name!r}")
+        source.files.read_object(folder / FILE, opening.SMALL, f"{FILE} of {source.name!r}")
     with quiet(), as_source_error(f"{FILE if own else 'config.json'} of {source.name!r} does not say how to generate"):
         if own:
             return GenerationConfig.from_pretrained(folder, local_files_only=True)
@@ -57,7 +57,7 @@ def longest(source: Source, config: GenerationConfig, begun: int) -> tuple[str, 
     path = source.folder((FILE,)) / FILE
     if source.gguf_file or not opening.is_there(path):
         return None
-    stated = opening.read_object(path, opening.SMALL, f"{FILE} of {source.name!r}")
+    stated = source.files.read_object(path, opening.SMALL, f"{FILE} of {source.name!r}")
     for name, counted in (("max_new_tokens", 0), ("max_length", begun)):
         value = getattr(config, name, None)
         if name in stated and isinstance(value, int):

@@ -8,6 +8,7 @@ from typing import Any
 
 from txinspect.errors import InspectError, spelled
 from txinspect.models import tokenizer
+from txinspect.models.opened import Opened
 from txinspect.models.tokenizer import Text, Tokens
 from txinspect.sources.source import Source
 from txinspect.stages import nearest
@@ -17,16 +18,16 @@ _CODE = re.compile(r"__([a-z]{2,8})__|([a-z]{2,3}_[A-Z]{2}|[a-z]{3}_[A-Z][a-z]{3
 """A token of a language: __en__ (M2M100), en_XX (mBART), eng_Latn (NLLB)."""
 
 
-def load(source: Source, trust_remote_code: bool, texts: Sequence[Text], language: str | None) -> Tokens:
+def tokens_for(opened: Opened, texts: Sequence[Text], language: str | None) -> Tokens:
     """A model's tokenizer, which marks a text as one of a language. See tokenizer.load.
 
     Raises InspectError for a language that it does not have.
     """
-    tokens = tokenizer.load(source, trust_remote_code, *texts)
+    tokens, source = opened.tokens(*texts), opened.source
     if language is None:
         return tokens
     token = found(source, tokens, "src_lang", language)
-    whole: Any = tokenizer.load_tokenizer(source, source.tokenizer_folder(), trust_remote_code)
+    whole = opened.new_tokenizer()
     code = next((each for each in _names(language) if each in _codes_of(whole)), language)
     whole.src_lang = code
     tokens = tokenizer.of(whole)

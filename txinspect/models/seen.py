@@ -11,12 +11,12 @@ import hashlib
 from importlib.metadata import version
 from pathlib import Path
 
-from txinspect import stages
+from txinspect import opening, stages
 from txinspect.anatomy import families
 from txinspect.anatomy.names import Names
 from txinspect.models.cache import cached_at, read_cached, write_cached
 from txinspect.queries import ModelChoice
-from txinspect.sources.config import TEXT_PARTS, read_config
+from txinspect.sources.config import TEXT_PARTS
 from txinspect.sources.source import Source
 from txinspect.version import __version__
 
@@ -46,7 +46,7 @@ def _path(source: Source, choice: ModelChoice) -> Path | None:
     """The cache file of a model in the form that a choice gives it; None for a model that is not remembered."""
     if source.gguf_file or source.adapter is not None:
         return None
-    config = read_config(source)
+    config = source.config
     parts = [config, *(part for name in TEXT_PARTS if isinstance(part := config.get(name), dict))]
     if "auto_map" in config or any(part.get("quantization_config") for part in parts):
         return None
@@ -55,8 +55,9 @@ def _path(source: Source, choice: ModelChoice) -> Path | None:
     digest = hashlib.sha256(f"{__version__} {version('transformers')}".encode())
     # A quantization that cannot be had says so before a stage is looked for: only one that was had before is known.
     digest.update(f"\n{choice.task} {choice.quantization} {choice.skip_modules}\n".encode())
-    for file in (source.config_folder() / "config.json", *_rules()):
-        content = file.read_bytes()
+    own = source.config_folder() / "config.json"
+    for file in (own, *_rules()):
+        content = source.files.read(file, opening.SMALL) if file == own else file.read_bytes()
         digest.update(f"\n{file.name} {len(content)}\n".encode() + content)
     return cached_at("names", f"{digest.hexdigest()}.json")
 

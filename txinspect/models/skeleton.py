@@ -13,7 +13,6 @@ from txinspect.models.mending import mended
 from txinspect.models.quiet import as_source_error, quiet
 from txinspect.models.task import Task
 from txinspect.queries import ModelChoice
-from txinspect.sources.config import read_config
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def build(
         return model
 
     def blame() -> str | None:
-        raw = read_config(source)
+        raw = source.config
         return blamed(mended(raw), lambda raw: made(type(config).from_dict(raw))) or zero(raw)
 
     what = f"no model can be built from config.json of {source.name!r}"

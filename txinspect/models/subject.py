@@ -10,11 +10,11 @@ from txinspect.errors import SourceError
 from txinspect.models import adapters, headless, skeleton, ties
 from txinspect.models import task as tasks
 from txinspect.models.config import load_config
+from txinspect.models.opened import Opened
 from txinspect.models.quantization import bitsandbytes, replacing, stored
 from txinspect.models.quiet import quiet
 from txinspect.models.task import Task
-from txinspect.queries import ModelChoice, Notify
-from txinspect.sources.config import read_config
+from txinspect.queries import Notify
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Subject:
     """The model a query is about: where it is, and its modules without weights."""
 
-    source: Source
+    opened: Opened
     config: PretrainedConfig
     as_configured: PreTrainedModel
     """The modules as the config has them."""
@@ -44,6 +44,11 @@ class Subject:
     """Why all of the model is loaded, whatever a pass uses; None if it is not."""
     missing: str | None
     """What is to be installed before it runs, in a sentence; None if nothing is."""
+
+    @property
+    def source(self) -> Source:
+        """Where its files are."""
+        return self.opened.source
 
     @property
     def has_decoder(self) -> bool:
@@ -64,9 +69,7 @@ class Subject:
         return []
 
 
-def load_subject(
-    source: Source, choice: ModelChoice, notify: Notify, length: int = 1, *, only_looked_at: bool = False
-) -> Subject:
+def load_subject(opened: Opened, notify: Notify, length: int = 1, *, only_looked_at: bool = False) -> Subject:
     """The model without weights, in the form that it takes for a text of that many tokens.
 
     Without its head where the checkpoint has none, and no task was asked for.
@@ -75,26 +78,26 @@ def load_subject(
 
     Raises InspectError for a model that cannot be built, or not as the choice asks.
     """
+    source, choice = opened.source, opened.choice
     notify("importing torch and transformers")
     config = load_config(source, choice)
-    task = tasks.choose(source.name, read_config(source), config, choice.task)
+    task = tasks.choose(source.name, source.config, config, choice.task)
     missing = stored.check_stored(source, config, choice)
     if missing and not only_looked_at:
         raise SourceError(missing)
     tying = ties.Ties(source)
-    subject = _built(source, choice, config, task, length, missing, tying)
+    subject = _built(opened, config, task, length, missing, tying)
     if choice.task is None and headless.is_headless(source, subject.as_configured):
         task = tasks.without_head(task, config.model_type) or task
-        subject = _built(source, choice, config, task, length, missing, tying)
+        subject = _built(opened, config, task, length, missing, tying)
     if task.name == "base" and headless.is_poolerless(source, subject.as_configured):
         task = replace(task, pools=False)
-        subject = _built(source, choice, config, task, length, missing, tying)
+        subject = _built(opened, config, task, length, missing, tying)
     return subject
 
 
 def _built(
-    source: Source,
-    choice: ModelChoice,
+    opened: Opened,
     config: PretrainedConfig,
     task: Task,
     length: int,
@@ -102,6 +105,7 @@ def _built(
     tying: ties.Ties,
 ) -> Subject:
     """The model of a config; as configured where a package for what it is stored as is `missing`."""
+    source, choice = opened.source, opened.choice
     as_configured = skeleton.build(source, choice, config, task, tying.tie)
     tasks.check_reads_text(source.name, as_configured, task)
     if source.adapter is not None:
@@ -125,7 +129,7 @@ def _built(
     elif source.adapter is not None:
         whole_because = adapters.shared(source)
     return Subject(
-        source=source,
+        opened=opened,
         config=config,
         as_configured=as_configured,
         as_loaded=as_loaded,

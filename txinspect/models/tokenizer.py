@@ -14,7 +14,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cache, partial
 from importlib.metadata import version
@@ -112,6 +112,8 @@ class Tokens:
     """The id of a token as the vocabulary stores it; None for one that is not in it."""
     unknown: int | None
     """The id that stands for what is not in the vocabulary; None where everything is."""
+    attempt: Callable[[Sequence[Text]], None] = lambda _: None
+    """Tries it on further texts. Raises SourceError for one that it does not get done with."""
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text alone, without special tokens."""
@@ -176,22 +178,32 @@ def load(source: Source, trust_remote_code: bool, *texts: Text) -> Tokens:
     cached = cached_at("tokenizers", f"{key}.json")
     known = _read_cached(cached)
     if known is not None and cached is not None:
-        _try(source, key, cached, texts, kept=True)
-        return _fast(known)
+        return _tried(source, key, cached, texts, lambda: _fast(known))
     if not source.gguf_file:
         _check_files(source, folder)
     file = folder / "tokenizer.json"
+
+    def made() -> Tokens:
+        tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
+        whole = getattr(tokenizer, "backend_tokenizer", None)
+        # What is kept of it, and no more: transformers sets more on the tokenizer itself, such as what it splits.
+        backend = Tokenizer.from_str(whole.to_str()) if whole is not None else None
+        alone = [each for each in texts if isinstance(each, str)]
+        if backend is None or not _same(tokenizer, backend, alone):
+            return _slow(tokenizer)
+        _write_cached(cached, backend)
+        return _fast(backend)
+
     if not source.gguf_file and opening.is_there(file):
-        _try(source, key, file, texts, kept=False)
-    tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
-    whole = getattr(tokenizer, "backend_tokenizer", None)
-    # What is kept of it, and no more: transformers sets more on the tokenizer itself, such as what it splits.
-    backend = Tokenizer.from_str(whole.to_str()) if whole is not None else None
-    alone = [each for each in texts if isinstance(each, str)]
-    if backend is None or not _same(tokenizer, backend, alone):
-        return _slow(tokenizer)
-    _write_cached(cached, backend)
-    return _fast(backend)
+        return _tried(source, key, file, texts, made)
+    return made()
+
+
+def _tried(source: Source, key: str, file: Path, texts: Sequence[Text], made: Callable[[], Tokens]) -> Tokens:
+    """The tokenizer of a file, made after it was tried on some texts. Raises SourceError for one that fails."""
+    attempt = partial(_try, source, key, file, kept=file.name != "tokenizer.json")
+    attempt(texts)
+    return replace(made(), attempt=attempt)
 
 
 _MASKS = ("[MASK]", "<mask>")
@@ -203,7 +215,8 @@ def mask_id(source: Source, tokens: Tokens) -> int | None:
     folder, named = source.tokenizer_folder(), list[str]()
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if not source.gguf_file and opening.is_there(folder / name):
-            own = opening.read_object(folder / name, opening.VOCABULARY, f"{name} of {source.name!r}").get("mask_token")
+            what = f"{name} of {source.name!r}"
+            own = source.files.read_object(folder / name, opening.VOCABULARY, what).get("mask_token")
             own = own.get("content") if isinstance(own, dict) else own
             named += [own] if isinstance(own, str) else []
     ids = (tokens.find(token) for token in dict.fromkeys((*named, *_MASKS)))
@@ -227,7 +240,7 @@ def _key(folder: Path, source: Source) -> str:
             digest.update(stream.read(read_header(file).size))
         return digest.hexdigest()
     for name in _files(folder):
-        content = opening.read(folder / name, opening.VOCABULARY, f"{name} of {source.name!r}")
+        content = source.files.read(folder / name, opening.VOCABULARY, f"{name} of {source.name!r}")
         digest.update(f"\n{name} {len(content)}\n".encode("utf-8", "surrogateescape") + content)
     return digest.hexdigest()
 
@@ -243,7 +256,7 @@ def _check_files(source: Source, folder: Path) -> None:
     for name in _files(folder):
         what = f"{name} of {source.name!r}"
         if name.endswith(".json"):
-            found = opening.read_object(folder / name, opening.VOCABULARY, what)
+            found = source.files.read_object(folder / name, opening.VOCABULARY, what)
             _check_ids(found, what)
             for key, value in found.items() if name in _WITH_ADDED else ():
                 most = _ADDED.get(key)
@@ -539,7 +552,7 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
             f"{source.name!r} has no tokenizer: none of {', '.join(TOKENIZER_FILES[:6])}, … is in {folder}; "
             f"copy them from the model it was made from"
         )
-    if not trust_remote_code and _has_code(folder / "tokenizer_config.json"):
+    if not trust_remote_code and _has_code(source, folder / "tokenizer_config.json"):
         raise SourceError(
             f"the tokenizer of {source.name!r} comes with Python code of its own: "
             f"read it, and add {spelled('trust_remote_code', True)} to run it"
@@ -612,7 +625,7 @@ def _sentencepiece_is_missing(source: Source, folder: Path) -> str | None:
     )
 
 
-def _has_code(path: Path) -> bool:
+def _has_code(source: Source, path: Path) -> bool:
     """Whether a tokenizer_config.json names a class of the repository's own."""
-    own = opening.read_object(path, opening.SMALL).get("auto_map") if opening.is_there(path) else None
+    own = source.files.read_object(path, opening.VOCABULARY).get("auto_map") if opening.is_there(path) else None
     return isinstance(own, dict) and "AutoTokenizer" in own

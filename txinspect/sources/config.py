@@ -1,15 +1,8 @@
-"""config.json as it stands in the file, without torch."""
+"""What families call the numbers of a config.json, without torch."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-from txinspect import opening
-from txinspect.errors import SourceError
-from txinspect.sources.bundled_models import alternatives
-from txinspect.sources.source import Source, looks_like_hub_id
-from txinspect.wording import some_of
 
 FIELD_NAMES: dict[str, tuple[str, ...]] = {
     "num_hidden_layers": (
@@ -42,30 +35,6 @@ TEXT_PARTS = ("text_config", "decoder", "llm_config")
 COUNTED_OTHERWISE = ("dory", "hrm_text", "nemotron_h")
 """Types whose model has another number of layers than its config.json says, where attention and MLP count as two, each
 cycle through a layer counts, or the letters of a pattern are the layers."""
-
-
-def read_config(source: Source) -> dict[str, Any]:
-    """config.json of a source, as it stands in the file; empty for a .gguf file, which needs torch to be read.
-
-    Raises SourceError if it is missing or not a JSON object.
-    """
-    if source.gguf_file:
-        return {}
-    path = source.config_folder() / "config.json"
-    if not opening.is_there(path):
-        raise SourceError(_without_config(source, path.parent))
-    return opening.read_object(path, opening.SMALL, f"config.json of {source.name!r}")
-
-
-def _without_config(source: Source, folder: Path) -> str:
-    """What is wrong with a folder or a repository without a config.json, by what else is there."""
-    has = f"{source.name!r} has no config.json"
-    if gguf := sorted(path.name for path in folder.glob("*.[gG][gG][uU][fF]")):
-        return f"{has}, but {some_of(gguf)}: give the file itself, such as {str(folder / gguf[0])!r}"
-    advice = f"give the directory that save_pretrained wrote, or {alternatives()}"
-    if source.kind == "directory" and looks_like_hub_id(source.name):
-        return f"{has}: the local folder ./{source.name} hides the Hub's {source.name!r}; rename it, or {advice}"
-    return f"{has}: {advice}"
 
 
 def number(config: dict[str, Any], field: str) -> int | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from txinspect import opening
 from txinspect.errors import SourceError, UsageError, spelled
@@ -49,6 +50,8 @@ class Source:
     """The name of the model that the adapter is applied to."""
     modules: Path | None = None
     """The folder of a sentence-transformers model whose encoder is in a folder of it, which `path` then is."""
+    files: opening.Files = field(default_factory=opening.Files, compare=False, repr=False)
+    """Its small files, as they were when they were first read."""
 
     def folder(self, patterns: Sequence[str]) -> Path:
         """The local folder that holds the files these glob patterns name, fetched from the Hub if need be.
@@ -69,6 +72,19 @@ class Source:
         """The folder that holds config.json."""
         return self.folder(CONFIG_FILES)
 
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json, as it stands in the file; empty for a .gguf file, which needs torch to be read.
+
+        Raises SourceError if it is missing or not a JSON object.
+        """
+        if self.gguf_file:
+            return {}
+        path = self.config_folder() / "config.json"
+        if not opening.is_there(path):
+            raise SourceError(_without_config(self, path.parent))
+        return self.files.read_object(path, opening.SMALL, f"config.json of {self.name!r}")
+
     def tokenizer_folder(self) -> Path:
         """The folder that holds the tokenizer's files: an adapter's own, where it comes with one."""
         if self.adapter is not None and any((self.adapter / name).is_file() for name in TOKENIZER_FILES):
@@ -80,7 +96,7 @@ class Source:
         """The fast tokenizer that comes with a bundled model; None for any other model."""
         return self.path / "tokenizer.json" if self.kind == "bundled" and self.path is not None else None
 
-    @property
+    @cached_property
     def named_weights(self) -> str | None:
         """The weight file, or the index of shards, that config.json itself names and transformers takes before others;
         None where it names none.
@@ -88,11 +104,9 @@ class Source:
         Raises SourceError for what is no safetensors file of the model's own (modeling_utils._get_resolved_checkpoint_
         files).
         """
-        config = self.config_folder() / "config.json"
-        if self.gguf_file or not opening.is_there(config):
+        if self.gguf_file or not opening.is_there(self.config_folder() / "config.json"):
             return None
-        what = f"config.json of {self.name!r}"
-        named = opening.read_object(config, opening.SMALL, what).get("transformers_weights")
+        what, named = f"config.json of {self.name!r}", self.config.get("transformers_weights")
         if named is None:
             return None
         part = r"[\w-][\w.-]*"  # no way out of the folder
@@ -142,6 +156,17 @@ class Source:
     def commit(self) -> str | None:
         """The commit of the Hub's snapshot that config.json is of; None for a local model."""
         return self.config_folder().name if self.hub is not None else None
+
+
+def _without_config(source: Source, folder: Path) -> str:
+    """What is wrong with a folder or a repository without a config.json, by what else is there."""
+    has = f"{source.name!r} has no config.json"
+    if gguf := sorted(path.name for path in folder.glob("*.[gG][gG][uU][fF]")):
+        return f"{has}, but {some_of(gguf)}: give the file itself, such as {str(folder / gguf[0])!r}"
+    advice = f"give the directory that save_pretrained wrote, or {alternatives()}"
+    if source.kind == "directory" and looks_like_hub_id(source.name):
+        return f"{has}: the local folder ./{source.name} hides the Hub's {source.name!r}; rename it, or {advice}"
+    return f"{has}: {advice}"
 
 
 def resolve(choice: ModelChoice) -> Source:

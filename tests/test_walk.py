@@ -1,0 +1,114 @@
+"""The walk of one question: what it opens, makes and tries, counted in one process. These numbers only fall."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import txinspect
+from txinspect import (
+    AttnQuery,
+    EmbedQuery,
+    HeadsQuery,
+    LensQuery,
+    LogitsQuery,
+    ModelChoice,
+    PlanQuery,
+    TokenizeQuery,
+    TreeQuery,
+    inspect,
+)
+from txinspect.models import skeleton, tokenizer, trial
+
+PACKAGE = str(Path(txinspect.__file__).parent)
+
+QUESTIONS: dict[str, Any] = {
+    "tokenize": lambda model: TokenizeQuery(model=model, text="hi"),
+    "tree": lambda model: TreeQuery(model=model),
+    "embed": lambda model: EmbedQuery(model=model, text="hi"),
+    "attn": lambda model: AttnQuery(model=model, text="hi", layer=0),
+    "logits": lambda model: LogitsQuery(model=model, text="hi"),
+    "lens": lambda model: LensQuery(model=model, text="hi"),
+    "heads": lambda model: HeadsQuery(model=model),
+    "plan": lambda model: PlanQuery(of=LogitsQuery(model=model, text="hi")),
+}
+
+_WATCHED: list[tuple[Path, Counter[str]]] = []
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    """Count a file of a watched folder that our own code opens. A hook stays: it does nothing where none is watched."""
+    if event != "open" or not _WATCHED or not isinstance(arguments[0], (str, os.PathLike)):
+        return
+    folder, opened = _WATCHED[-1]
+    path = Path(os.fspath(arguments[0]))
+    if path.parent == folder and _is_own():
+        opened[path.name] += 1
+
+
+def _is_own() -> bool:
+    """Whether what opens a file is code of the program, and not of a library that it calls."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(PACKAGE):
+            return True
+        if "site-packages" in file:
+            return False
+        frame = frame.f_back
+    return False
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hook() -> None:
+    sys.addaudithook(_hook)
+
+
+@pytest.fixture(params=["opt-mini", "transformer-mini"])
+def counted(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A folder of a model, the files of it that are opened, and what is made of them."""
+    folder, opened, made = tmp_path / "model", Counter[str](), Counter[str]()
+    shutil.copytree(Path(PACKAGE) / "bundled" / request.param, folder)
+
+    def count(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def counting(*arguments: Any, **options: Any) -> Any:
+            made[name] += 1
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    count(tokenizer, "load")
+    count(trial, "attempt")
+    count(skeleton, "build")
+    monkeypatch.setattr(tokenizer, "_TRIED", {})
+    _WATCHED.append((folder, opened))
+    try:
+        yield ModelChoice(name=str(folder)), opened, made
+    finally:
+        _WATCHED.pop()
+
+
+@pytest.mark.usefixtures("tried")
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_each_fact_is_asked_once(question: str, counted: Any) -> None:
+    model, opened, made = counted
+    query = QUESTIONS[question](model)
+    inspect(query)  # what is kept between processes is there
+    opened.clear()
+    made.clear()
+    tokenizer._TRIED.clear()
+    inspect(query)
+    small = {name: count for name, count in opened.items() if name.endswith(".json")}
+    assert max(small.values()) == 1, small
+    assert made["load"] <= 1
+    assert made["attempt"] <= 1
+    assert made["build"] <= 1
