@@ -280,8 +280,8 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
         )
     if not any(opening.is_there(folder / file) for file in ADAPTER_FILES):
         raise SourceError(f"the adapter {name!r} has no weights: none of {', '.join(ADAPTER_FILES)} is in {folder}")
-    what = f"{ADAPTER_CONFIG} of {name!r}"
-    config = opening.read_object(path, opening.SMALL, what)
+    what, files = f"{ADAPTER_CONFIG} of {name!r}", opening.Files()
+    config = files.read_object(path, opening.SMALL, what)
     check_adapter(config, what)
     base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
@@ -305,7 +305,7 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
             f"{ADAPTER_CONFIG}: {error}"
         ) from error
     hub = replace(found.hub, adapter=name) if found.hub else None
-    return replace(found, name=name, hub=hub, adapter=folder, base=found.name)
+    return replace(found, name=name, hub=hub, adapter=folder, base=found.name, files=files)
 
 
 def _check_gguf(file: Path) -> None:
