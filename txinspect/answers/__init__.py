@@ -1,4 +1,4 @@
-"""Query → Report: a file per command with `answer(query, notify)`; of a command that runs the model also `plan`."""
+"""Query → Report: a file per command with `answer(query, notify)`; of a command that runs the model also `questions`."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from txinspect.anatomy.architecture import Stack
 from txinspect.answers import words
 from txinspect.answers.observing import observe
+from txinspect.answers.question import Question
 from txinspect.commands.attn import AttnQuery, AttnReport, HeadRecord
 from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward.edits import SkipNorm
@@ -27,23 +28,40 @@ SKIPPED = "--skip-norm: the attention was fed the layer's input, which it reads 
 
 def answer(query: AttnQuery, notify: Notify) -> AttnReport:
     """The report of `attn`."""
-    heads: list[HeadRecord] = []
-
-    def look(caught: CaughtTensor) -> None:
-        if caught.want.supply.part == "weights" and len(caught.tensor.shape) == 4:
-            layer = layer_of(caught.want.supply.name) or 0
-            tensor, kept = caught.tensor, caught.coordinates or {}
-            heads.extend(head_records(tensor.blocks, tensor.shape, kept, layer, caught.run, query.map_size))
-
-    fields = observe(query, notify, plan, look).fields("attn")
+    asked = _Attention(query)
+    fields = observe(asked, notify).fields("attn")
     names = [tensor.name for tensor in fields["tensors"]]
     layers = list(dict.fromkeys(layer for layer in map(layer_of, names) if layer is not None))
     stack: Any = stack_of(names[0]).rstrip(".") or None
     kind: Any = "cross" if query.cross else "self"
-    return AttnReport(**fields, layer=layers[0], layers=layers, attention=kind, stack=stack, heads=heads)
+    return AttnReport(**fields, layer=layers[0], layers=layers, attention=kind, stack=stack, heads=asked.heads)
 
 
-def plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
+def questions(query: AttnQuery) -> list[_Attention]:
+    """What `attn` asks."""
+    return [_Attention(query)]
+
+
+class _Attention(Question[AttnQuery]):
+    """The layers' attention, and each head's weights."""
+
+    def __init__(self, query: AttnQuery) -> None:
+        super().__init__(query)
+        self.heads: list[HeadRecord] = []
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
+        """Everything about it."""
+        return _plan(subject, self.query, text)
+
+    def look(self, caught: CaughtTensor) -> None:
+        """Measure the heads of a layer."""
+        if caught.want.supply.part == "weights" and len(caught.tensor.shape) == 4:
+            layer = layer_of(caught.want.supply.name) or 0
+            tensor, kept = caught.tensor, caught.coordinates or {}
+            self.heads += head_records(tensor.blocks, tensor.shape, kept, layer, caught.run, self.query.map_size)
+
+
+def _plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
     """Everything about the layers' attention. Raises InspectError for a layer, stage or query that is not there."""
     name, stack = subject.source.name, _stack(subject, query)
     asked = check_layers(words.whose(subject, stack), query.layer, len(stack.layers))

@@ -8,8 +8,10 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from txinspect.answers import dumps, saving, tensors
-from txinspect.answers.observing import Observation, Running, observe
+from txinspect.answers.observing import Observation, observe
 from txinspect.answers.reporting import head
+from txinspect.answers.run import Stages
+from txinspect.answers.running import Running
 from txinspect.answers.saving import Destination, KeptTensor
 from txinspect.answers.shelf import Shelf
 from txinspect.commands.diff import (
@@ -67,34 +69,23 @@ def answer(query: DiffQuery, notify: Notify) -> DiffReport:
     """The report of `diff`."""
     comparison = _Comparison(query)
     if query.save:
-        models = [resolve(side.model) for side in sides(query)]
+        models = [resolve(side.query.model) for side in questions(query)]
         comparison.destination = saving.check_destination(query.save, models, overwrite=query.overwrite)
-    this = observe(_side(query, query.model), notify, comparison.plan, comparison.keep, then=comparison.run_again)
+    this = observe(_This(comparison), notify)
     other: Observation | None = None
     if query.against_file is not None:
         comparison.read(dumps.load(query.against_file, query.names))
     elif query.against_attn is None:
-        side = _other_side(query)
-        other = observe(
-            side,
-            notify,
-            comparison.plan_other,
-            comparison.compare,
-            then=comparison.isolate,
-            decoder=comparison.text.decoder if query.against_text is None else None,
-        )
+        other = observe(_Other(comparison), notify)
     return comparison.report(this, other)
 
 
-def sides(query: DiffQuery) -> list[RunQuery]:
+def questions(query: DiffQuery) -> list[_Side]:
     """What each side is asked that loads a model."""
-    this = _side(query, query.model)
-    return [this] if query.against_file is not None or query.against_attn is not None else [this, _other_side(query)]
-
-
-def plan(subject: Subject, query: DiffQuery, text: InputRecord) -> Plan:
-    """What one side records."""
-    return plan_of(subject.architecture, _chosen(subject, query))
+    this = _Side(query, _side(query, query.model))
+    if query.against_file is not None or query.against_attn is not None:
+        return [this]
+    return [this, _Side(query, _other_side(query))]
 
 
 def _side(query: DiffQuery, model: ModelChoice) -> RunQuery:
@@ -125,11 +116,68 @@ def _chosen(subject: Subject, query: DiffQuery) -> list[Want]:
     return [Want(want.supply, want.selection, by_glob=True, reported=False) for want in wants]
 
 
+class _Side(Stages):
+    """What one side is asked: the stages that are compared."""
+
+    def __init__(self, whole: DiffQuery, query: RunQuery) -> None:
+        super().__init__(query)
+        self.whole = whole
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
+        """Those stages, each received and not reported."""
+        return plan_of(subject.architecture, _chosen(subject, self.whole))
+
+
+class _This(_Side):
+    """The side that is kept."""
+
+    def __init__(self, comparison: _Comparison) -> None:
+        super().__init__(comparison.query, _side(comparison.query, comparison.query.model))
+        self.comparison = comparison
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
+        """What is kept."""
+        self.comparison.subject, self.comparison.text = subject, text
+        return super().plan(subject, text)
+
+    def look(self, caught: CaughtTensor) -> None:
+        """Keep it."""
+        self.comparison.keep(caught)
+
+    def then(self, running: Running) -> None:
+        """What else it is run for."""
+        self.comparison.run_again(running)
+
+
+class _Other(_Side):
+    """The side that is compared with it as it comes."""
+
+    def __init__(self, comparison: _Comparison) -> None:
+        super().__init__(comparison.query, _other_side(comparison.query))
+        self.comparison = comparison
+        self.decoder = comparison.text.decoder if comparison.query.against_text is None else None
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
+        """What is compared. Raises InspectError for a text that is other tokens here."""
+        self.comparison.check_other(subject, text)
+        return super().plan(subject, text)
+
+    def look(self, caught: CaughtTensor) -> None:
+        """Compare it."""
+        self.comparison.compare(caught)
+
+    def then(self, running: Running) -> None:
+        """What else it is run for."""
+        self.comparison.isolate(running)
+
+
 @dataclass
 class _Comparison:
     """Keeps what this side gives, and compares what the other gives with it as it comes."""
 
     query: DiffQuery
+    subject: Subject = field(init=False)
+    text: InputRecord = field(init=False)
     this: Shelf = field(default_factory=Shelf)
     saved: dict[str, KeptTensor] = field(default_factory=dict)
     """What --save writes."""
@@ -147,13 +195,8 @@ class _Comparison:
     widths: str | None = None
     """How wide each side's logits are, where that differs; in words."""
 
-    def plan(self, subject: Subject, query: RunQuery, text: InputRecord) -> Plan:
-        """What this side records."""
-        self.subject, self.text = subject, text
-        return plan(subject, self.query, text)
-
-    def plan_other(self, subject: Subject, query: RunQuery, text: InputRecord) -> Plan:
-        """What the other side records. Raises InspectError for a text that is other tokens there."""
+    def check_other(self, subject: Subject, text: InputRecord) -> None:
+        """Raise InspectError for a text that is other tokens on the other side."""
         count = len(text.tokens)
         if count != len(self.text.tokens) and self.query.against_text is not None:
             raise InspectError(
@@ -165,7 +208,6 @@ class _Comparison:
                 f"the text is {len(self.text.tokens)} tokens for {self.subject.source.name!r} and other ones, "
                 f"{len(text.tokens)}, for {subject.source.name!r}: there are no positions to compare"
             )
-        return plan(subject, self.query, text)
 
     def keep(self, caught: CaughtTensor) -> None:
         """Keep what this side gives."""
@@ -303,7 +345,7 @@ class _Comparison:
         self.first = tensors.first_runs(self.this)
         self.this.rename(self.first)
         self.saved = {self.first.get(name, name): each for name, each in self.saved.items()}
-        wanted = plan(running.subject, self.query, self.text)
+        wanted = plan_of(running.subject.architecture, _chosen(running.subject, self.query))
         if self.query.against_attn is not None:
             with on_backend(running.model, self.query.against_attn):
                 running.run(self.text, wanted, self.compare)

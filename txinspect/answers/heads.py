@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect.answers import words
 from txinspect.answers.observing import observe
-from txinspect.answers.reading import encode
+from txinspect.answers.question import Question
 from txinspect.commands.heads import HeadsQuery, HeadsReport, KindRecord
 from txinspect.errors import InspectError, StageError, UsageError, spelled
 from txinspect.forward.projections import Projections
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def answer(query: HeadsQuery, notify: Notify) -> HeadsReport:
     """The report of `heads`."""
     reading = _Reading(query)
-    observed = observe(query, notify, reading.plan, reading.look, make_text=text)
+    observed = observe(reading, notify)
     return HeadsReport(
         **observed.fields("heads") | {"notes": [*observed.notes, *reading.notes()]},
         stack=reading.stack,
@@ -40,37 +40,16 @@ def answer(query: HeadsQuery, notify: Notify) -> HeadsReport:
     )
 
 
-def plan(subject: Subject, query: HeadsQuery, text: InputRecord) -> Plan:
-    """What `heads` records."""
-    return _Reading(query).plan(subject, query, text)
+def questions(query: HeadsQuery) -> list[_Reading]:
+    """What `heads` asks."""
+    return [_Reading(query)]
 
 
-def text(query: HeadsQuery, opened: Opened) -> InputRecord:
-    """The query's text; with `random`, ordinary tokens that repeat, behind the tokenizer's first special token.
-
-    Each is drawn for itself, by `choice` of Python's random.Random. Raises InspectError for a tokenizer without
-    ordinary tokens.
-    """
-    if not query.random:
-        return encode(query, opened)
-    tokens = opened.tokens()
-    ordinary = tokens.ordinary()
-    if not ordinary:
-        raise InspectError(f"the tokenizer of {opened.source.name!r} has no ordinary tokens to draw from")
-    before = [token.id for token in tokens.encode("a", query.special)[:1] if token.special]
-    drawn = random.Random(query.seed)
-    copy = [drawn.choice(ordinary) for _ in range(query.length)]
-    ids = [*before, *copy * query.repeats]
-    records = [tokens.record(token_id, index) for index, token_id in enumerate(ids)]
-    shown = "".join(record.text or "�" for record in records[len(before) :])
-    return tokenizer.as_input(shown, records)
-
-
-class _Reading:
+class _Reading(Question[HeadsQuery]):
     """Measures the heads as their weights come."""
 
     def __init__(self, query: HeadsQuery) -> None:
-        self.query = query
+        super().__init__(query)
         self.stack: Any = None
         self.heads: list[KindRecord] = []
         self.on_keys: list[list[float]] = []
@@ -78,8 +57,30 @@ class _Reading:
         self.other: list[int] = []
         self.projections: Projections | None = None
 
-    def plan(self, subject: Subject, query: HeadsQuery, text: InputRecord) -> Plan:
+    def read(self, opened: Opened) -> InputRecord:
+        """The query's text; with `random`, ordinary tokens that repeat, behind the tokenizer's first special token.
+
+        Each is drawn for itself, by `choice` of Python's random.Random. Raises InspectError for a tokenizer without
+        ordinary tokens.
+        """
+        query = self.query
+        if not query.random:
+            return super().read(opened)
+        tokens = opened.tokens()
+        ordinary = tokens.ordinary()
+        if not ordinary:
+            raise InspectError(f"the tokenizer of {opened.source.name!r} has no ordinary tokens to draw from")
+        before = [token.id for token in tokens.encode("a", query.special)[:1] if token.special]
+        drawn = random.Random(query.seed)
+        copy = [drawn.choice(ordinary) for _ in range(query.length)]
+        ids = [*before, *copy * query.repeats]
+        records = [tokens.record(token_id, index) for index, token_id in enumerate(ids)]
+        shown = "".join(record.text or "�" for record in records[len(before) :])
+        return tokenizer.as_input(shown, records)
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
         """The weights of the layers asked for; before each the values where they are weighed by them."""
+        query = self.query
         name, stack = subject.source.name, subject.architecture.main
         if query.encoder:
             stack = words.encoder(subject, "encoder")

@@ -8,7 +8,9 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from txinspect.answers import dumps, words
-from txinspect.answers.observing import Running, observe
+from txinspect.answers.observing import observe
+from txinspect.answers.question import Question
+from txinspect.answers.running import Running
 from txinspect.commands.lens import (
     CellRecord,
     DecidedRecord,
@@ -44,7 +46,7 @@ ENTERING = -1
 def answer(query: LensQuery, notify: Notify) -> LensReport:
     """The report of `lens`."""
     reading = _Reading(query)
-    observed = observe(query, notify, reading.plan, reading.look, then=reading.read)
+    observed = observe(reading, notify)
     notes = [*observed.notes, *reading.notes]
     return LensReport(
         **observed.fields("lens") | {"notes": notes},
@@ -54,9 +56,9 @@ def answer(query: LensQuery, notify: Notify) -> LensReport:
     )
 
 
-def plan(subject: Subject, query: LensQuery, text: InputRecord) -> Plan:
-    """What `lens` records."""
-    return _Reading(query).plan(subject, query, text)
+def questions(query: LensQuery) -> list[_Reading]:
+    """What `lens` asks."""
+    return [_Reading(query)]
 
 
 @dataclass
@@ -71,11 +73,11 @@ class _Row:
     """Entropy and divergence."""
 
 
-class _Reading:
+class _Reading(Question[LensQuery]):
     """Reads the rows once the pass is over."""
 
     def __init__(self, query: LensQuery) -> None:
-        self.query = query
+        super().__init__(query)
         self.rows: list[LensRowRecord] = []
         self.decided: list[DecidedRecord] = []
         self.equal = False
@@ -84,8 +86,9 @@ class _Reading:
         self.kept: dict[int, Tensor] = {}
         self.translators: dict[int, Translator] | None = None
 
-    def plan(self, subject: Subject, query: LensQuery, text: InputRecord) -> Plan:
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
         """The logits, with what every layer passes on remembered."""
+        query = self.query
         count = len(subject.architecture.layers)
         if "vocab" not in (subject.architecture.output.axes or ("vocab",)):
             raise StageError(
@@ -109,7 +112,7 @@ class _Reading:
         """Keep the model's own logits: (batch, seq, vocab)."""
         self.final = caught.tensor.whole().detach().clone()
 
-    def read(self, running: Running) -> None:
+    def then(self, running: Running) -> None:
         """Read every row, then follow the targets through them."""
         assert self.final is not None
         words.check_logits(self.final, len(self.text.main.tokens), self.query.top_k)

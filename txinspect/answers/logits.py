@@ -7,7 +7,9 @@ from math import log
 from typing import TYPE_CHECKING
 
 from txinspect.answers import labels, masks, reading, words
-from txinspect.answers.observing import Running, observe
+from txinspect.answers.observing import observe
+from txinspect.answers.question import Question
+from txinspect.answers.running import Running
 from txinspect.answers.windows import Window, windows
 from txinspect.commands.logits import (
     ContinuationRecord,
@@ -48,7 +50,7 @@ OVERLAP = "Windows of {step} tokens that are {step} apart overlap by one, which 
 def answer(query: LogitsQuery, notify: Notify) -> LogitsReport:
     """The report of `logits`."""
     asked = _Reading(query)
-    observed = observe(query, notify, asked.plan, asked.look, then=asked.continue_on)
+    observed = observe(asked, notify)
     own, found = asked.notes, observed.findings
     if asked.both_ways and not asked.fills_masks and not asked.labels:
         own = [BOTH_WAYS.format(name=observed.model.name), *own]
@@ -64,9 +66,9 @@ def answer(query: LogitsQuery, notify: Notify) -> LogitsReport:
     )
 
 
-def plan(subject: Subject, query: LogitsQuery, text: InputRecord) -> Plan:
-    """What `logits` records."""
-    return _Reading(query).plan(subject, query, text)
+def questions(query: LogitsQuery) -> list[_Reading]:
+    """What `logits` asks."""
+    return [_Reading(query)]
 
 
 @dataclass
@@ -79,11 +81,11 @@ class _Position:
     targets: list[Scored] = field(default_factory=list)
 
 
-class _Reading:
+class _Reading(Question[LogitsQuery]):
     """Reads the logits as they come, so that they need not be kept."""
 
     def __init__(self, query: LogitsQuery) -> None:
-        self.query = query
+        super().__init__(query)
         self.both_ways = False
         self.fills_masks = False
         self.continuations: list[ContinuationRecord] = []
@@ -92,8 +94,9 @@ class _Reading:
         self.positions: dict[int, _Position] = {}
         self.notes: list[str] = []
 
-    def plan(self, subject: Subject, query: LogitsQuery, text: InputRecord) -> Plan:
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
         """The logits, and a row of attention that tells whether a token sees those after it."""
+        query = self.query
         self.whole, self.subject = text, subject
         self.tokens = subject.opened.tokens(text.text)
         self.fills_masks = self.both_ways = subject.task.name == "masked-lm"
@@ -156,9 +159,9 @@ class _Reading:
         if caught.want.supply.name != "logits":
             self.both_ways |= bool(tensor[0, :, 0, 1:].ne(0).any())
             return
-        self.read(tensor, next(self.windows))
+        self._read(tensor, next(self.windows))
 
-    def read(self, logits: Tensor, window: Window) -> None:
+    def _read(self, logits: Tensor, window: Window) -> None:
         """Read the logits of a window: (batch, seq, vocab)."""
         sentence = window.text if self.fills_masks else window.text.main
         words.check_logits(logits, len(sentence.tokens), self.query.top_k)
@@ -173,7 +176,7 @@ class _Reading:
                 position.targets = predictions.scores(logits[0, place], self.targets)
             self.positions[window.begin + place] = position
 
-    def continue_on(self, running: Running) -> None:
+    def then(self, running: Running) -> None:
         """Score the continuations, or each token under a mask, each in a pass of its own."""
         if self.query.pll:
             self.pseudo_score = masks.pseudo_score(self.whole, self.tokens, self.mask, self._scorer(running))

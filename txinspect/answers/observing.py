@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from txinspect.anatomy import locating
 from txinspect.anatomy.names import names_of
 from txinspect.answers import decoder_text, reading, saving, soundness, tensors
-from txinspect.answers.reading import encode
+from txinspect.answers.question import Question
 from txinspect.answers.reporting import head, loading_notes, surplus_notes
+from txinspect.answers.running import Running
 from txinspect.answers.saving import Destination, KeptTensor
 from txinspect.answers.windows import Window, windows
-from txinspect.commands.run import RunQuery
-from txinspect.errors import InspectError, PassError, SourceError, StageError, spelled
-from txinspect.forward import capture, checking
+from txinspect.errors import InspectError, SourceError, StageError, spelled
+from txinspect.forward import checking
 from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.inputs import model_inputs
 from txinspect.forward.wants import Plan, check_layers, check_names
@@ -25,7 +23,7 @@ from txinspect.models.quantization import bitsandbytes
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject, context, load_subject
 from txinspect.models.uses import Uses
-from txinspect.queries import Notify, PassQuery, TensorQuery
+from txinspect.queries import Notify, PassQuery
 from txinspect.records import (
     CheckRecord,
     InputRecord,
@@ -41,8 +39,7 @@ from txinspect.stages import ENCODER
 from txinspect.wording import short_bytes, some_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
+    pass
 
 LONGEST_TOKENS = 64
 """Characters that a token has at most, on average."""
@@ -52,15 +49,6 @@ UNSTATED = 65_536
 
 BEYOND = 4
 """Times the positions that a model was made for beyond which its attention would take hours."""
-
-MakePlan = Callable[[Subject, Any, InputRecord], Plan]
-"""Given the model, the query and its tokens: what the pass records. Raises InspectError for what cannot be."""
-
-MakeText = Callable[[Any, Opened], InputRecord]
-"""Given the query and the model's files: the tokens that the model runs on."""
-
-Look = Callable[[CaughtTensor], None]
-"""Sees every recorded tensor before it is gone."""
 
 
 @dataclass(frozen=True)
@@ -77,27 +65,6 @@ class Preparation:
     """Whether the model has yet to generate its decoder's text: until then as many start tokens stand for it."""
     destination: Destination | None
     """Where the tensors are to be written; None if they are not."""
-
-
-@dataclass(frozen=True)
-class Running:
-    """A model with its weights, for what else a command runs on it."""
-
-    subject: Subject
-    model: PreTrainedModel
-
-    def run(self, text: InputRecord, plan: Plan, receive: Look) -> list[str]:
-        """Run the model on a text and receive what the plan wants. See capture.run."""
-        locating.settle(self.model, len(text.tokens))
-        try:
-            with quiet():
-                return capture.run(self.model, self.inputs(text), plan, receive)
-        except PassError as error:
-            raise InspectError(f"{self.subject.source.name!r} could not be run: its {error}") from error
-
-    def inputs(self, text: InputRecord) -> dict[str, Tensor]:
-        """What the model is called with."""
-        return {key: tensor.to(self.model.device) for key, tensor in model_inputs(self.model, text).items()}
 
 
 @dataclass(frozen=True)
@@ -120,27 +87,14 @@ class Observation:
         return head(command) | vars(self)
 
 
-def observe(
-    query: TensorQuery[Any],
-    notify: Notify,
-    make_plan: MakePlan,
-    look: Look = lambda _: None,
-    *,
-    made: Callable[[CaughtTensor], CaughtTensor] = lambda caught: caught,
-    token_rows: bool = False,
-    then: Callable[[Running], None] = lambda _: None,
-    make_text: MakeText = encode,
-    decoder: SentenceRecord | None = None,
-) -> Observation:
-    """Run the model once and record what the plan wants, or what is `made` of it; `token_rows` asks for statistics of
-    each token's vector.
+def observe(question: Question[Any], notify: Notify, opened: Opened | None = None) -> Observation:
+    """Run the model of a question once and record what it wants; an `opened` one where it is at hand.
 
-    The `decoder` of an encoder–decoder reads what is given here, where it is.
-
-    A text beyond the model's positions runs in windows where the query has a step for them. `then` may run the model
-    again. Raises InspectError for what cannot be done.
+    A text beyond the model's positions runs in windows where the query has a step for them. Raises InspectError for
+    what cannot be done.
     """
-    prepared = prepare(query, notify, make_plan, make_text, decoder)
+    query = question.query
+    prepared = prepare(question, notify, opened)
     subject, name = prepared.subject, prepared.subject.source.name
     _, size = cost.in_memory(subject, prepared.uses.modules)
     notify(f"loading {short_bytes(size)} of weights of {name}")
@@ -149,17 +103,17 @@ def observe(
     running = Running(subject, model)
     if prepared.generates:
         notify(f"generating up to {query.new} tokens with {name}")
-        prepared = _with_generated(prepared, query, running, make_plan)
+        prepared = _with_generated(prepared, question, running)
     plan, text = prepared.plan, prepared.text
     records: list[TensorRecord] = []
     kept: dict[str, KeptTensor] = {}
 
     def receive(caught: CaughtTensor) -> None:
-        caught = made(caught)
-        look(caught)
+        caught = question.made(caught)
+        question.look(caught)
         if not caught.want.reported:
             return
-        record = tensors.tensor_record(caught, subject, text, values=query.values, token_rows=token_rows)
+        record = tensors.tensor_record(caught, subject, text, values=query.values, token_rows=question.token_rows)
         records.append(record)
         if query.save:
             kept[record.name] = KeptTensor(caught.copied(), record.axes, record.coordinates)
@@ -171,7 +125,7 @@ def observe(
         running.run(window.text, plan, lambda caught, index=index: receive(replace(caught, run=index)))  # type: ignore[misc]
     with quiet():
         checks = checking.check(model, subject.architecture, running.inputs(first)) if query.check else []
-    then(running)
+    question.then(running)
     if not records and any(want.reported for want in plan.wants):
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = tensors.numbered(records, kept)
@@ -196,26 +150,20 @@ def observe(
     )
 
 
-def prepare(
-    query: PassQuery[Any],
-    notify: Notify,
-    make_plan: MakePlan,
-    make_text: MakeText = encode,
-    decoder: SentenceRecord | None = None,
-) -> Preparation:
+def prepare(question: Question[Any], notify: Notify, opened: Opened | None = None) -> Preparation:
     """The tokens, the model without weights, what is to be recorded, and which weights that takes.
 
     A stage that a model seen before does not have is refused before torch is imported.
     Raises InspectError for what cannot be done.
     """
-    opened = Opened(query.model)
+    query, opened = question.query, opened or Opened(question.query.model)
     source, raw = opened.source, opened.source.config
     layers = layer_count(raw)
     if layers is not None and raw.get("is_encoder_decoder") is not True:  # else each stack has a count of its own
         check_layers(source.name, query.layers_asked, layers)
     _check_size(query, source)
     try:
-        text = make_text(query, opened)
+        text = question.read(opened)
     except SourceError:
         # A config that no model can be built from often fails in the tokenizer first: that error says more.
         load_subject(opened, notify)
@@ -224,13 +172,13 @@ def prepare(
     if query.save:
         destination = saving.check_destination(query.save, [source], overwrite=query.overwrite)
     known = seen.recall(source, query.model)
-    if known is not None and isinstance(query, RunQuery):
-        check_names(known, source.name, query.stages)
+    if known is not None and question.names:
+        check_names(known, source.name, question.names)
     subject = load_subject(opened, notify, len(text.tokens))
     if known is None and subject.task.headless is None:
         seen.remember(source, query.model, names_of(subject.architecture))
-    text = decoder_text.before_the_run(subject, query, text, decoder)
-    plan = make_plan(subject, query, text)
+    text = decoder_text.before_the_run(subject, query, text, question.decoder)
+    plan = question.plan(subject, text)
     limit = context(subject)
     if query.window_step is not None and limit is not None and query.window_step > limit:
         raise InspectError(
@@ -242,7 +190,7 @@ def prepare(
     _check_text(subject, parts[0].text, advice, given=query.ids is not None)
     with quiet():
         plan, used = _rehearsed(subject, parts[0].text, plan)
-    made_here = decoder is None and decoder_text.is_generated(subject, query)
+    made_here = question.decoder is None and decoder_text.is_generated(subject, query)
     generates = made_here and any(want.supply.stack != ENCODER for want in plan.wants)
     if made_here and not generates:
         text = decoder_text.with_start_alone(subject, query, text)
@@ -254,13 +202,13 @@ def prepare(
     return Preparation(subject, plan, text, parts, used, generates, destination)
 
 
-def _with_generated(prepared: Preparation, query: PassQuery[Any], running: Running, make_plan: MakePlan) -> Preparation:
+def _with_generated(prepared: Preparation, question: Question[Any], running: Running) -> Preparation:
     """The preparation with what the model generates in its decoder's text, and a plan for it."""
     subject = prepared.subject
     with quiet():
         inputs = running.inputs(prepared.text)
-        text, notes = decoder_text.generated(subject, query, prepared.text, running.model, inputs)
-    plan = make_plan(subject, query, text)
+        text, notes = decoder_text.generated(subject, question.query, prepared.text, running.model, inputs)
+    plan = question.plan(subject, text)
     plan = replace(plan, runs=prepared.plan.runs, notes=(*plan.notes, *notes))
     return replace(prepared, text=text, plan=plan, windows=windows(text, None, None))
 

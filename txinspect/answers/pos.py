@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from txinspect.answers.observing import observe
+from txinspect.answers.question import Question
 from txinspect.answers.tensors import name_of
 from txinspect.commands.pos import LAYOUTS, PosQuery, PosReport, SinusoidsRecord
 from txinspect.forward.wants import Plan, in_stacks
@@ -19,9 +20,32 @@ if TYPE_CHECKING:
 
 def answer(query: PosQuery, notify: Notify) -> PosReport:
     """The report of `pos`."""
-    found: list[SinusoidsRecord] = []
+    asked = _Positions(query)
+    observed = observe(asked, notify)
+    notes = [*observed.notes, *(_sentence(each) for each in asked.found)]
+    return PosReport(**observed.fields("pos") | {"notes": notes}, sinusoids=asked.found)
 
-    def look(caught: CaughtTensor) -> None:
+
+def questions(query: PosQuery) -> list[_Positions]:
+    """What `pos` asks."""
+    return [_Positions(query)]
+
+
+class _Positions(Question[PosQuery]):
+    """The embeddings of positions, and which of them are sinusoids."""
+
+    token_rows = True
+
+    def __init__(self, query: PosQuery) -> None:
+        super().__init__(query)
+        self.found: list[SinusoidsRecord] = []
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
+        """The embeddings of both stacks."""
+        return in_stacks(subject, "position_embeddings")
+
+    def look(self, caught: CaughtTensor) -> None:
+        """Recognise a table of sinusoids."""
         tensor = caught.tensor.whole()
         rows = tensor[0] if tensor.ndim == 3 and tensor.shape[0] == 1 else tensor
         table = sinusoids.recognised(rows) if rows.ndim == 2 else None
@@ -29,16 +53,7 @@ def answer(query: PosQuery, notify: Notify) -> PosReport:
             record = SinusoidsRecord(
                 name=name_of(caught), layout=table.layout, first_position=table.first, max_difference=table.off
             )
-            found.append(record)
-
-    observed = observe(query, notify, plan, look, token_rows=True)
-    notes = [*observed.notes, *(_sentence(each) for each in found)]
-    return PosReport(**observed.fields("pos") | {"notes": notes}, sinusoids=found)
-
-
-def plan(subject: Subject, query: PosQuery, text: InputRecord) -> Plan:
-    """What `pos` records."""
-    return in_stacks(subject, "position_embeddings")
+            self.found.append(record)
 
 
 def _sentence(table: SinusoidsRecord) -> str:

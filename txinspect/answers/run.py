@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from txinspect.answers.observing import observe
+from txinspect.answers.question import Question
 from txinspect.commands.run import RunQuery
 from txinspect.forward.wants import Plan, named
 from txinspect.models.subject import Subject
@@ -12,9 +13,22 @@ from txinspect.records import InputRecord, TensorsReport
 
 def answer(query: RunQuery, notify: Notify) -> TensorsReport:
     """The report of `run`."""
-    return TensorsReport(**observe(query, notify, plan).fields("run"))
+    return TensorsReport(**observe(Stages(query), notify).fields("run"))
 
 
-def plan(subject: Subject, query: RunQuery, text: InputRecord) -> Plan:
-    """What `run` records: the stages asked for."""
-    return named(subject, query.stages)
+def questions(query: RunQuery) -> list[Stages]:
+    """What `run` asks."""
+    return [Stages(query)]
+
+
+class Stages(Question[RunQuery]):
+    """The stages asked for."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those stages."""
+        return self.query.stages
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
+        """What is recorded of them."""
+        return named(subject, self.query.stages)

@@ -1,0 +1,55 @@
+"""What a command asks of a pass through a model: what to read, what to record, what to do with it as it comes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from txinspect.answers.reading import encode
+from txinspect.forward.wants import Plan
+from txinspect.models.opened import Opened
+from txinspect.models.subject import Subject
+from txinspect.queries import PassQuery
+from txinspect.records import InputRecord, SentenceRecord
+
+if TYPE_CHECKING:
+    from txinspect.answers.running import Running
+    from txinspect.forward.capture import CaughtTensor
+
+QueryType = TypeVar("QueryType", bound=PassQuery[Any])
+
+
+class Question(Generic[QueryType]):
+    """A query about a pass. Each command's own says what differs from these."""
+
+    token_rows: ClassVar[bool] = False
+    """Whether statistics of each token's vector are reported."""
+
+    decoder: SentenceRecord | None = None
+    """What the decoder of an encoder–decoder reads, where that is known."""
+
+    def __init__(self, query: QueryType) -> None:
+        self.query = query
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Stages and modules that are asked for by name: one that a model does not have is refused before torch is
+        imported."""
+        return ()
+
+    def read(self, opened: Opened) -> InputRecord:
+        """The tokens that the model runs on."""
+        return encode(self.query, opened)
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
+        """What the pass records. Raises InspectError for what cannot be."""
+        raise NotImplementedError
+
+    def made(self, caught: CaughtTensor) -> CaughtTensor:
+        """What is reported in the place of a recorded tensor."""
+        return caught
+
+    def look(self, caught: CaughtTensor) -> None:
+        """See a tensor before it is gone."""
+
+    def then(self, running: Running) -> None:
+        """What else the model is run for."""

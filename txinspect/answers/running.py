@@ -1,0 +1,42 @@
+"""A model with its weights, that runs on texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from txinspect.anatomy import locating
+from txinspect.errors import InspectError, PassError
+from txinspect.forward import capture
+from txinspect.forward.capture import CaughtTensor
+from txinspect.forward.inputs import model_inputs
+from txinspect.forward.wants import Plan
+from txinspect.models.quiet import quiet
+from txinspect.models.subject import Subject
+from txinspect.records import InputRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Running:
+    """A model with its weights, for what a command runs on it."""
+
+    subject: Subject
+    model: PreTrainedModel
+
+    def run(self, text: InputRecord, plan: Plan, receive: Callable[[CaughtTensor], None]) -> list[str]:
+        """Run the model on a text and receive what the plan wants. See capture.run."""
+        locating.settle(self.model, len(text.tokens))
+        try:
+            with quiet():
+                return capture.run(self.model, self.inputs(text), plan, receive)
+        except PassError as error:
+            raise InspectError(f"{self.subject.source.name!r} could not be run: its {error}") from error
+
+    def inputs(self, text: InputRecord) -> dict[str, Tensor]:
+        """What the model is called with."""
+        return {key: tensor.to(self.model.device) for key, tensor in model_inputs(self.model, text).items()}
