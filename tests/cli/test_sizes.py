@@ -13,7 +13,7 @@ import pytest
 from tests.making.bad_input import sentence, usage
 from tests.making.models import save_tiny
 from txinspect import InspectError, ModelChoice, RunQuery, TokenizeQuery, inspect
-from txinspect.answers import observing
+from txinspect.answers import limits
 from txinspect.errors import UsageError
 from txinspect.queries import MOST_CHARACTERS
 from txinspect.render.terminal import tokenize
@@ -71,7 +71,7 @@ def test_a_text_far_beyond_the_positions_is_not_even_tokenized(run_cli: Run, mon
 def test_rotary_positions_end_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond what a model was made for it runs, as in transformers, but not for hours."""
     model = ModelChoice(name=str(save_tiny("llama", tmp_path / "m")))
-    monkeypatch.setattr(observing, "context", lambda _: 3)
+    monkeypatch.setattr(limits, "context", lambda _: 3)
     assert inspect(RunQuery(model=model, text="abcdef", stages=("logits",))).tensors
     with pytest.raises(InspectError, match=r"tokens long, more than 4 times the 3 that .* was made for: shorten"):
         inspect(RunQuery(model=model, text="abcdef" * 9, stages=("logits",)))

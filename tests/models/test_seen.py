@@ -18,7 +18,7 @@ from tests.making.checkpoints import change_config
 from tests.making.models import save_tiny
 from txinspect import ModelChoice, PlanQuery, RunQuery, inspect
 from txinspect.anatomy.names import Names, names_of
-from txinspect.answers import observing
+from txinspect.answers import preparing
 from txinspect.errors import InspectError
 from txinspect.models import seen
 from txinspect.models.opened import Opened
@@ -47,7 +47,7 @@ def never_built(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model was built")
 
-    return lambda: monkeypatch.setattr(observing, "load_subject", refuse)
+    return lambda: monkeypatch.setattr(preparing, "load_subject", refuse)
 
 
 def said(folder: Path, *stages: str, **choice: Any) -> str | None:

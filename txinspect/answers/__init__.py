@@ -1,4 +1,4 @@
-"""Query → Report: a file per command with `answer(query, notify)`; of a command that runs the model also `questions`."""
+"""Query → Report: a file per command, `answer(query, notify)`, with `questions(query)` where it runs the model."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from txinspect import answers
-from txinspect.answers.observing import prepare
+from txinspect.answers.preparing import prepare
 from txinspect.answers.question import Question
 from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.commands.plan import PlanQuery, PlanReport

@@ -1,0 +1,117 @@
+"""All that a pass needs but the weights: the tokens, the model's modules, what is recorded and what that takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from txinspect.anatomy.names import names_of
+from txinspect.answers import decoder_text, saving
+from txinspect.answers.limits import check_layer_numbers, check_size, check_step, check_text
+from txinspect.answers.question import Question
+from txinspect.answers.saving import Destination
+from txinspect.answers.windows import Window, windows
+from txinspect.errors import SourceError
+from txinspect.forward.inputs import model_inputs
+from txinspect.forward.wants import Plan, check_names
+from txinspect.models import device, seen, uses
+from txinspect.models.opened import Opened
+from txinspect.models.quantization import bitsandbytes
+from txinspect.models.quiet import quiet
+from txinspect.models.subject import Subject, context, load_subject
+from txinspect.models.uses import Uses
+from txinspect.queries import Notify, PassQuery
+from txinspect.records import InputRecord
+from txinspect.stages import ENCODER
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """All that a pass needs but the weights."""
+
+    subject: Subject
+    plan: Plan
+    text: InputRecord
+    windows: list[Window]
+    """The text itself, or its parts where it is beyond the model's positions."""
+    uses: Uses
+    generates: bool
+    """Whether the model has yet to generate its decoder's text: until then as many start tokens stand for it."""
+    destination: Destination | None
+    """Where the tensors are to be written; None if they are not."""
+
+
+def prepare(question: Question[Any], notify: Notify, opened: Opened | None = None) -> Preparation:
+    """What a question needs of a model, an `opened` one where it is at hand.
+
+    A stage that a model seen before does not have is refused before torch is imported. Raises InspectError for what
+    cannot be done.
+    """
+    query, opened = question.query, opened or Opened(question.query.model)
+    check_layer_numbers(query, opened.source)
+    check_size(query, opened.source)
+    text = _read(question, opened, notify)
+    destination = None
+    if query.save:
+        destination = saving.check_destination(query.save, [opened.source], overwrite=query.overwrite)
+    subject = _loaded(question, opened, notify, len(text.tokens))
+    text = decoder_text.before_the_run(subject, query, text, question.decoder)
+    plan = question.plan(subject, text)
+    check_step(subject, query)
+    parts = _parts(subject, query, text)
+    advice = query.too_long if subject.task.name == "causal-lm" else query.too_long_unread
+    check_text(subject, parts[0].text, advice, given=query.ids is not None)
+    with quiet():
+        plan, used = _rehearsed(subject, parts[0].text, plan)
+    made_here = question.decoder is None and decoder_text.is_generated(subject, query)
+    generates = made_here and any(want.supply.stack != ENCODER for want in plan.wants)
+    if made_here and not generates:
+        text = decoder_text.with_start_alone(subject, query, text)
+        parts = _parts(subject, query, text)
+    if query.check or generates:  # a check runs the whole model, and so does what generates
+        used = uses.whole(subject)
+    if device.device_for(query.model) == "cpu":
+        bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
+    return Preparation(subject, plan, text, parts, used, generates, destination)
+
+
+def with_generated(prepared: Preparation, question: Question[Any], text: InputRecord, notes: list[str]) -> Preparation:
+    """The preparation for a text with what the model generated for its decoder."""
+    plan = question.plan(prepared.subject, text)
+    plan = replace(plan, runs=prepared.plan.runs, notes=(*plan.notes, *notes))
+    return replace(prepared, text=text, plan=plan, windows=windows(text, None, None))
+
+
+def _read(question: Question[Any], opened: Opened, notify: Notify) -> InputRecord:
+    """The tokens of a question."""
+    try:
+        return question.read(opened)
+    except SourceError:
+        # A config that no model can be built from often fails in the tokenizer first: that error says more.
+        load_subject(opened, notify)
+        raise
+
+
+def _loaded(question: Question[Any], opened: Opened, notify: Notify, length: int) -> Subject:
+    """The model without weights, after the names that are asked for were looked up where it was seen before."""
+    known = seen.recall(opened.source, opened.choice)
+    if known is not None and question.names:
+        check_names(known, opened.source.name, question.names)
+    subject = load_subject(opened, notify, length)
+    if known is None and subject.task.headless is None:
+        seen.remember(opened.source, opened.choice, names_of(subject.architecture))
+    return subject
+
+
+def _parts(subject: Subject, query: PassQuery[Any], text: InputRecord) -> list[Window]:
+    """The text, or its windows where the query has a step for them and the model is no encoder–decoder."""
+    return windows(text, context(subject), query.window_step if not subject.has_decoder else None)
+
+
+def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> tuple[Plan, Uses]:
+    """A plan that knows how often modules run, and the modules whose weights it uses."""
+    from txinspect.forward.rehearsal import rehearse, with_runs  # written with torch
+
+    inputs = model_inputs(subject.as_configured, text)
+    plan = with_runs(subject, inputs, plan)
+    return plan, rehearse(subject, inputs, plan)
