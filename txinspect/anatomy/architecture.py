@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from txinspect.anatomy import positions
@@ -314,11 +315,12 @@ class Architecture:
 
     def supplies(self) -> list[Supply]:
         """Every stage, in the order of the pass, with what supplies it or why nothing does."""
-        found = [supply for stack in self.stacks for supply in stack.supplies()]
-        for stage in STAGES:
-            if stage.of_head:
-                found.append(self._of_head(stage))
-        return found
+        return list(self._supplies)
+
+    @cached_property
+    def _supplies(self) -> tuple[Supply, ...]:
+        inside = (supply for stack in self.stacks for supply in stack.supplies())
+        return (*inside, *(self._of_head(stage) for stage in STAGES if stage.of_head))
 
     def module_supplies(self) -> list[Supply]:
         """Every module as a stage: its output, under its dotted path, which is no stage's name."""

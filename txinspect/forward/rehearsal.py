@@ -103,7 +103,8 @@ class _Touched(TorchDispatchMode):
         for tensor in tensors:
             self.names.update(self._owners.get(_storage(tensor), ()))
         if any(tensor.is_meta for tensor in tensors):
-            args, options = tree_map(_on_meta, (args, options))
+            if "device" in options or not all(tensor.is_meta for tensor in tensors):
+                args, options = tree_map(_on_meta, (args, options))
         elif options.get("device") is not None:
             # A new tensor on "the device of the hidden states": positions and masks, which are real.
             options["device"] = torch.device("cpu")
