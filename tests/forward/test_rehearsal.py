@@ -36,7 +36,9 @@ def rehearsed(subject: Subject, query: TensorQuery[Any]) -> Uses:
     text = encode(TokenizeQuery(text=LESSON), subject.opened)
     with quiet():
         return rehearsal.rehearse(
-            subject, model_inputs(subject.as_configured, text), answers.room(query).plan(subject, query, text)
+            subject,
+            model_inputs(subject.as_configured, text),
+            answers.room(query).questions(query)[0].plan(subject, text),
         )
 
 

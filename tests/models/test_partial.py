@@ -72,7 +72,9 @@ def prepared(choice: ModelChoice, query: TensorQuery[Any]) -> tuple[Subject, use
     subject = load_subject(opened, lambda _: None, len(text.tokens))
     with quiet():
         return subject, rehearsal.rehearse(
-            subject, model_inputs(subject.as_configured, text), answers.room(query).plan(subject, query, text)
+            subject,
+            model_inputs(subject.as_configured, text),
+            answers.room(query).questions(query)[0].plan(subject, text),
         )
 
 
