@@ -116,8 +116,8 @@ def _known(subject: Subject, start: int | None) -> int:
             f"neither config.json nor {generation.FILE} of {subject.source.name!r} names a decoder_start_token_id: "
             f"what its decoder begins with is not known"
         )
-    embeddings = subject.as_configured.get_decoder().get_input_embeddings()
-    rows = getattr(embeddings, "num_embeddings", None)
+    path = subject.architecture.main.token_embeddings
+    rows = getattr(subject.as_loaded.get_submodule(path), "num_embeddings", None) if path is not None else None
     if rows is not None and start >= rows:
         raise SourceError(
             f"the decoder of {subject.source.name!r} would begin with the token {shown(start)}, but its vocabulary has "
