@@ -12,6 +12,7 @@ from txinspect.anatomy import positions
 from txinspect.errors import InspectError, PassError, StageError, first_line
 from txinspect.forward.attention import recorder
 from txinspect.forward.attention.calls import Call
+from txinspect.forward.hooks import after, before, passing, starting
 from txinspect.forward.inputs import call, lengths_of, logits_of
 from txinspect.forward.recorded import Coordinates, TensorBlocks
 from txinspect.forward.values import first_tensor, hidden_states, picked, unflatten
@@ -145,12 +146,11 @@ def _hooks(model: PreTrainedModel, current: _Pass) -> Iterator[None]:
             if want.supply.tap == "attention":
                 inside.setdefault(module, []).append(want)
             elif want.supply.tap == "input":
-                handle = module.register_forward_pre_hook(_input_hook(current, want), with_kwargs=True)
-                stack.callback(handle.remove)
+                stack.enter_context(before(module, _input_hook(current, want)))
             elif want.supply.tap == "output":
-                stack.callback(module.register_forward_hook(_output_hook(current, want), with_kwargs=True).remove)
+                stack.enter_context(after(module, _output_hook(current, want)))
         for module in inside:
-            stack.callback(module.register_forward_hook(lambda *_: current.stop_when_done()).remove)
+            stack.enter_context(passing(module, lambda _: current.stop_when_done()))
         if inside:
             stack.enter_context(
                 recorder.recording(model, inside, _call_receiver(current, inside), current.seq_shapes[""][0])
@@ -174,19 +174,16 @@ def _released(model: PreTrainedModel, current: _Pass, until: str | None) -> Iter
         yield
         return
 
-    def release(*_: Any) -> None:
+    def release() -> None:
         current.hold = False
         current.stop_when_done()
 
-    handle = model.get_submodule(until).register_forward_pre_hook(release)
-    try:
+    with starting(model.get_submodule(until), release):
         yield
-    finally:
-        handle.remove()
 
 
 def _input_hook(current: _Pass, want: Want) -> Callable[..., None]:
-    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def hook(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         current.catch_module(want, hidden_states(args, kwargs))
         current.stop_when_done()
 
@@ -194,7 +191,7 @@ def _input_hook(current: _Pass, want: Want) -> Callable[..., None]:
 
 
 def _output_hook(current: _Pass, want: Want) -> Callable[..., None]:
-    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def hook(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         texts = (value for value in (*args, *kwargs.values()) if isinstance(value, str))
         current.catch_module(want, output, next(texts, None) if want.supply.pick is not None else None)
         current.stop_when_done()

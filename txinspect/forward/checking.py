@@ -11,8 +11,9 @@ from txinspect.anatomy.architecture import Architecture, Layer
 from txinspect.anatomy.families import GATED_CONTEXTS, NO_SOFTMAX, adds_up
 from txinspect.forward.attention import recorder
 from txinspect.forward.attention.calls import Call
+from txinspect.forward.hooks import passing, reading
 from txinspect.forward.inputs import call, logits_of
-from txinspect.forward.values import first_tensor, hidden_states
+from txinspect.forward.values import first_tensor
 from txinspect.forward.wants import Selection
 from txinspect.records import CheckRecord
 
@@ -176,20 +177,18 @@ def _residual(model: PreTrainedModel, layer: Layer, seen: _Seen, name: str) -> I
     parts: dict[str, Tensor] = {}
     added = (*layer.attention_outputs, *layer.cross_attention_outputs, *layer.mixers, *layer.mlp_outputs)
 
-    def keep_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found = first_tensor(hidden_states(args, kwargs))
-        if found is not None:
-            parts["input"] = found.detach().double()
+    def keep_input(hidden: Tensor) -> None:
+        parts["input"] = hidden.double()
 
     def keep(path: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        def hook(output: Any) -> None:
             found = first_tensor(output)
             if found is not None:
                 parts[path] = found.detach().double()
 
         return hook
 
-    def add_up(_module: nn.Module, _args: Any, output: Any) -> None:
+    def add_up(output: Any) -> None:
         found = first_tensor(output)
         if found is not None and not found.isfinite().all():
             seen.unsound.append(f"the output of {name}")
@@ -198,10 +197,10 @@ def _residual(model: PreTrainedModel, layer: Layer, seen: _Seen, name: str) -> I
         parts.clear()
 
     with ExitStack() as stack:
-        stack.callback(model.get_submodule(layer.first).register_forward_pre_hook(keep_input, with_kwargs=True).remove)
+        stack.enter_context(reading(model.get_submodule(layer.first), keep_input))
         for path in added:
-            stack.callback(model.get_submodule(path).register_forward_hook(keep(path)).remove)
-        stack.callback(model.get_submodule(layer.last).register_forward_hook(add_up).remove)
+            stack.enter_context(passing(model.get_submodule(path), keep(path)))
+        stack.enter_context(passing(model.get_submodule(layer.last), add_up))
         yield
 
 

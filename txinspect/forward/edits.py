@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from txinspect.anatomy.architecture import Layer
 from txinspect.errors import StageError, spelled
+from txinspect.forward.hooks import Arguments, before, with_hidden
 from txinspect.forward.values import first_tensor, hidden_states
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -41,25 +42,21 @@ def _skipped_norm(model: PreTrainedModel, layer: Layer) -> Iterator[None]:
         return
     seen: list[Any] = []
 
-    def remember(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         seen[:] = [hidden_states(args, kwargs)]
 
-    def replace(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def replace(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         given = first_tensor(hidden_states(args, kwargs))
         if not seen or given is None or seen[0].shape != given.shape:
             raise StageError(
                 f"{spelled('skip_norm')} cannot leave out just the norm here: in this architecture the attention reads "
                 f"something other than the layer's input"
             )
-        if args:
-            return (seen[0], *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": seen[0]}
+        return with_hidden(args, kwargs, seen[0])
 
-    with ExitStack() as stack:
-        for path, hook in ((layer.first, remember), (layer.attentions[0], replace)):
-            module = model.get_submodule(path)
-            # The replacement comes first, so that a recording hook sees what the attention really reads.
-            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True, prepend=True).remove)
+    begin, attention = model.get_submodule(layer.first), model.get_submodule(layer.attentions[0])
+    # The replacement comes first, so that a recording hook sees what the attention really reads.
+    with before(begin, remember, first=True), before(attention, replace, first=True):
         yield
 
 
@@ -78,19 +75,15 @@ class Feed:
 @contextmanager
 def _fed(model: PreTrainedModel, layers: Mapping[str, Sequence[Tensor]]) -> Iterator[None]:
     def feeding(runs: Iterator[Tensor]) -> Any:
-        def replace(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        def replace(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
             own, given = first_tensor(hidden_states(args, kwargs)), next(runs, None)
             if own is None or given is None or own.shape != given.shape:
                 return None
-            other = given.to(own.device, own.dtype)
-            return ((other, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": other})
+            return with_hidden(args, kwargs, given.to(own.device, own.dtype))
 
         return replace
 
     with ExitStack() as stack:
         for path, given in layers.items():
-            hook = model.get_submodule(path).register_forward_pre_hook(
-                feeding(iter(given)), with_kwargs=True, prepend=True
-            )
-            stack.callback(hook.remove)
+            stack.enter_context(before(model.get_submodule(path), feeding(iter(given)), first=True))
         yield

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from txinspect.errors import StageError
+from txinspect.forward.hooks import starting
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -35,8 +37,8 @@ class Projections:
             for attention in self.attentions:
                 for path, module in model.get_submodule(attention).named_modules():
                     if path and getattr(getattr(module, "weight", None), "ndim", 0) == 2:
-                        hook = module.register_forward_pre_hook(_noter(running, attention, f"{attention}.{path}"))
-                        stack.callback(hook.remove)
+                        ran = partial(running.__setitem__, attention, f"{attention}.{path}")
+                        stack.enter_context(starting(module, ran))
             yield
         self.last = running
 
@@ -68,10 +70,3 @@ class Projections:
                     f"{path} does not read {heads} heads of {width} numbers side by side: weigh by the values alone"
                 ) from error
         return torch.stack(found)
-
-
-def _noter(running: dict[str, str], attention: str, path: str) -> Callable[..., None]:
-    def note(_module: nn.Module, _args: Any) -> None:
-        running[attention] = path
-
-    return note

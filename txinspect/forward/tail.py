@@ -14,12 +14,13 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.architecture import Layer
+from txinspect.forward.hooks import after, passing, reading
 from txinspect.forward.inputs import call, logits_of
 from txinspect.forward.values import first_tensor, hidden_states
 from txinspect.patching import patched
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -47,10 +48,9 @@ class Tail:
         self.passed, self.entered, self.read, self.added, self.normed = {}, [], {}, {}, {}
         with ExitStack() as stack:
             first = model.get_submodule(self.layers[0].first)
-            stack.callback(first.register_forward_pre_hook(self._keep_input, with_kwargs=True).remove)
+            stack.enter_context(reading(first, lambda hidden: self.entered.append(hidden.clone())))
             for index, layer in enumerate(self.layers):
-                module = model.get_submodule(layer.last)
-                stack.callback(module.register_forward_hook(self._keeper(layer.last)).remove)
+                stack.enter_context(passing(model.get_submodule(layer.last), self._keeper(layer.last)))
                 if self.inside:
                     stack.enter_context(self._inside(model, index))
             yield
@@ -104,17 +104,17 @@ class Tail:
         layer = self.layers[index]
         with ExitStack() as stack:
             for child in model.get_submodule(layer.first).children():
-                stack.callback(child.register_forward_pre_hook(self._reader(index), with_kwargs=True).remove)
-                stack.callback(child.register_forward_hook(self._follower(index), with_kwargs=True).remove)
+                stack.enter_context(reading(child, self._reader(index)))
+                stack.enter_context(after(child, self._follower(index)))
             for path in (*layer.attention_outputs, *layer.mixers):
-                stack.callback(model.get_submodule(path).register_forward_hook(self._adder(index)).remove)
+                stack.enter_context(passing(model.get_submodule(path), self._adder(index)))
             yield
 
     def _follower(self, index: int) -> Callable[..., None]:
         """Keeps what a module makes of what attention passed on."""
         import torch
 
-        def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        def keep(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             read, made = first_tensor(hidden_states(args, kwargs)), first_tensor(output)
             if read is None or made is None:
                 return
@@ -123,30 +123,23 @@ class Tail:
 
         return keep
 
-    def _adder(self, index: int) -> Callable[..., None]:
-        def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+    def _adder(self, index: int) -> Callable[[Any], None]:
+        def keep(output: Any) -> None:
             found = first_tensor(output)
             if found is not None:
                 self.added.setdefault(index, []).append(found.detach().clone())
 
         return keep
 
-    def _keep_input(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found = first_tensor(hidden_states(args, kwargs))
-        if found is not None:
-            self.entered.append(found.detach().clone())
-
-    def _keeper(self, path: str) -> Callable[..., None]:
-        def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+    def _keeper(self, path: str) -> Callable[[Any], None]:
+        def keep(output: Any) -> None:
             self.passed.setdefault(path, []).append(_copied(output))
 
         return keep
 
-    def _reader(self, index: int) -> Callable[..., None]:
-        def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found = first_tensor(hidden_states(args, kwargs))
-            if found is not None:
-                self.read.setdefault(index, []).append(found.detach().clone())
+    def _reader(self, index: int) -> Callable[[Tensor], None]:
+        def keep(hidden: Tensor) -> None:
+            self.read.setdefault(index, []).append(hidden.clone())
 
         return keep
 
@@ -163,7 +156,7 @@ class Tail:
             count = len(self.passed.get(last, ()))
             seen: list[None] = []
 
-            def replace(_module: nn.Module, _args: Any, output: Any) -> Any:
+            def replace(_args: Any, _kwargs: Any, output: Any) -> Any:
                 seen.append(None)
                 return _with_first(output, hidden.clone()) if len(seen) == count else output
 
@@ -171,7 +164,7 @@ class Tail:
             if self.layers[-1].first == last:
                 ends = iter(self.passed.get(last, ()))
                 stack.enter_context(patched(module, "forward", lambda *_, **__: _copied(next(ends))))
-            stack.callback(module.register_forward_hook(replace).remove)
+            stack.enter_context(after(module, replace))
             yield
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from txinspect.anatomy.families import POSITION_SCORES
 from txinspect.errors import StageError
 from txinspect.forward.attention.calls import BackendCall, Call
+from txinspect.forward.hooks import after, starting
 from txinspect.patching import patched
 
 if TYPE_CHECKING:
@@ -107,11 +108,11 @@ def _watched(module: nn.Module, receive: Receive, batch: int) -> Iterator[None]:
 
     watches: list[SoftmaxWatch] = []
 
-    def begin(*_: Any) -> None:
+    def begin() -> None:
         watches.append(SoftmaxWatch(batch))
         watches[-1].__enter__()  # type: ignore[no-untyped-call]
 
-    def end(*_: Any) -> None:
+    def end(_args: Any, _kwargs: Any, _output: Any) -> None:
         watch = watches.pop()
         watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         for call in watch.calls():
@@ -125,20 +126,14 @@ def _watched(module: nn.Module, receive: Receive, batch: int) -> Iterator[None]:
 
         return score
 
-    handles = [
-        module.register_forward_pre_hook(begin),
-        # always_call: the watch must end where the module fails, too.
-        module.register_forward_hook(end, prepend=True, always_call=True),
-    ]
     try:
-        with ExitStack() as stack:
+        # The watch must end where the module fails, too.
+        with starting(module, begin), after(module, end, first=True, always=True), ExitStack() as stack:
             for method in POSITION_SCORES.get(type(module).__name__, ()):
                 if hasattr(module, method):
                     stack.enter_context(patched(module, method, positions(getattr(type(module), method))))
             yield
     finally:
-        for handle in handles:
-            handle.remove()
         for watch in reversed(watches):
             watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 

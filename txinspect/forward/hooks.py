@@ -1,0 +1,79 @@
+"""The one way in which modules are watched as they run, and what they read or pass on is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from txinspect.forward.values import first_tensor, hidden_states
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""What a module is called with: by position, and by name."""
+
+
+@contextmanager
+def before(
+    module: nn.Module, act: Callable[[tuple[Any, ...], dict[str, Any]], Arguments | None], *, first: bool = False
+) -> Iterator[None]:
+    """While open, `act` sees what a module is called with, ahead of others where it comes `first`; what it returns is
+    read in its place, but for None."""
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        return act(args, kwargs)
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True, prepend=first)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def after(
+    module: nn.Module,
+    act: Callable[[tuple[Any, ...], dict[str, Any], Any], Any],
+    *,
+    first: bool = False,
+    always: bool = False,
+) -> Iterator[None]:
+    """While open, `act` sees what a module was called with and what it passes on, `always` where it failed, too; what
+    it returns is passed on in its place, but for None."""
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        return act(args, kwargs, output)
+
+    handle = module.register_forward_hook(hook, with_kwargs=True, prepend=first, always_call=always)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def starting(module: nn.Module, do: Callable[[], None]) -> AbstractContextManager[None]:
+    """While open, something is done each time a module starts."""
+    return before(module, lambda _args, _kwargs: do())
+
+
+def reading(module: nn.Module, see: Callable[[Tensor], None]) -> AbstractContextManager[None]:
+    """While open, `see` is given the hidden states that a module reads."""
+
+    def act(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found = first_tensor(hidden_states(args, kwargs))
+        if found is not None:
+            see(found.detach())
+
+    return before(module, act)
+
+
+def passing(module: nn.Module, see: Callable[[Any], None]) -> AbstractContextManager[None]:
+    """While open, `see` is given all that a module passes on."""
+    return after(module, lambda _args, _kwargs, output: see(output))
+
+
+def with_hidden(args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor) -> Arguments:
+    """The same call with other hidden states: the first positional argument, or the one called hidden_states."""
+    return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})
