@@ -46,6 +46,14 @@ class Supply:
     """Which run of the module in a pass it is; None for every one."""
     stack: str = ""
     """The prefix of the stack that it is in: its text is the encoder's or the decoder's."""
+    layer: int | None = None
+    """The layer that it is in; None for one outside of the layers."""
+    within: str = ""
+    """Its name within its layer, such as attention.q; of one outside of the layers, its name without the stack."""
+
+    def __post_init__(self) -> None:
+        """Where nothing else is said, the name is all there is."""
+        object.__setattr__(self, "within", self.within or self.name)
 
     @property
     def available(self) -> bool:
@@ -123,7 +131,7 @@ class Stack:
                 for index in range(len(self.layers)):
                     for each in per_layer:
                         for found in self._inside(each, index):
-                            yield self._placed(found, self.layers[index].run)
+                            yield self._placed(found, index, each.part)
             elif not stage.per_layer and not stage.of_head:
                 yield from map(self._placed, self._outside(stage))
 
@@ -131,8 +139,10 @@ class Stack:
         """What runs once the positions are there."""
         return self.layers[0].first if self.layers else None
 
-    def _placed(self, supply: Supply, run: int | None = None) -> Supply:
-        return replace(supply, name=self.prefix + supply.name, stack=self.prefix, run=run)
+    def _placed(self, supply: Supply, layer: int | None = None, within: str = "") -> Supply:
+        run = None if layer is None else self.layers[layer].run
+        name = self.prefix + supply.name
+        return replace(supply, name=name, stack=self.prefix, run=run, layer=layer, within=within or supply.name)
 
     def _outside(self, stage: Stage) -> Iterator[Supply]:
         name = stage.template

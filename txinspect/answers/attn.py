@@ -17,7 +17,7 @@ from txinspect.measure.heads import head_records
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify, from_start
 from txinspect.records import InputRecord, SentenceRecord
-from txinspect.stages import ATTENTION_PARTS, POSITION_PARTS, layer_of, part_of, stack_of
+from txinspect.stages import ATTENTION_PARTS, POSITION_PARTS, layer_of, stack_of
 from txinspect.wording import ranges
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class _Attention(Question[AttnQuery]):
     def look(self, caught: CaughtTensor) -> None:
         """Measure the heads of a layer."""
         if caught.want.supply.part == "weights" and len(caught.tensor.shape) == 4:
-            layer = layer_of(caught.want.supply.name) or 0
+            layer = caught.want.supply.layer or 0
             tensor, kept = caught.tensor, caught.coordinates or {}
             self.heads += head_records(tensor.blocks, tensor.shape, kept, layer, caught.run, self.query.map_size)
 
@@ -70,7 +70,7 @@ def _plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
         f"{stack.prefix}layers.{layer}.{kind}.{part}" for layer in asked for part in (*ATTENTION_PARTS, *POSITION_PARTS)
     }
     supplies = [supply for supply in subject.architecture.supplies() if supply.name in names]
-    supplies = [each for each in supplies if each.available or part_of(each.name).partition(".")[2] in ATTENTION_PARTS]
+    supplies = [each for each in supplies if each.available or each.within.partition(".")[2] in ATTENTION_PARTS]
     reasons = _folded(list(dict.fromkeys(supply.reason for supply in supplies if supply.reason is not None)))
     if not any(supply.available for supply in supplies):
         raise StageError(f"{name!r}: {reasons[0]}")

@@ -112,7 +112,7 @@ def _chosen(subject: Subject, query: DiffQuery) -> list[Want]:
         wants: Sequence[Want] = named(subject, query.stages).wants
     else:
         supplies = subject.architecture.supplies()
-        wants = [Want(supply) for supply in supplies if supply.available and part_of(supply.name) in COMPARED]
+        wants = [Want(supply) for supply in supplies if supply.available and supply.within in COMPARED]
     return [Want(want.supply, want.selection, by_glob=True, reported=False) for want in wants]
 
 

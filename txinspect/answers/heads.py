@@ -18,7 +18,6 @@ from txinspect.models.opened import Opened
 from txinspect.models.subject import Subject
 from txinspect.queries import Notify
 from txinspect.records import InputRecord
-from txinspect.stages import layer_of
 from txinspect.wording import ranges
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class _Reading(Question[HeadsQuery]):
 
     def look(self, caught: CaughtTensor) -> None:
         """Measure an attention."""
-        layer, place = layer_of(caught.want.supply.name) or 0, (caught.want.supply.module, caught.run)
+        layer, place = caught.want.supply.layer or 0, (caught.want.supply.module, caught.run)
         if caught.want.supply.part == "v":
             self.scales[place] = caught.tensor.whole()[0]
             return

@@ -11,7 +11,7 @@ from txinspect.models import describing
 from txinspect.models.opened import Opened
 from txinspect.models.subject import load_subject
 from txinspect.queries import Notify
-from txinspect.stages import BY_PART, part_of
+from txinspect.stages import BY_PART
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Supply
@@ -43,7 +43,7 @@ def _record(supply: Supply) -> StageRecord:
 def listed(supplies: Sequence[Supply]) -> list[Supply]:
     """The stages to list: without those of other kinds of model, such as routers where no layer has experts."""
 
-    parts = [part_of(supply.name) for supply in supplies]
+    parts = [supply.within for supply in supplies]
     present = {part for part, supply in zip(parts, supplies, strict=True) if supply.available}
     optional = {part for part, stage in BY_PART.items() if stage.optional}
     return [s for part, s in zip(parts, supplies, strict=True) if part in present or part not in optional]

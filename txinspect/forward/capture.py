@@ -17,7 +17,6 @@ from txinspect.forward.inputs import call, lengths_of, logits_of
 from txinspect.forward.recorded import Coordinates, TensorBlocks
 from txinspect.forward.values import first_tensor, hidden_states, picked, unflatten
 from txinspect.forward.wants import Plan, Want
-from txinspect.stages import part_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -110,7 +109,7 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
     for want in wants:
         if want.supply.tap == "table":
             stack, length = model.get_submodule(want.supply.module or ""), lengths[want.supply.stack][1]
-            end = part_of(want.supply.name).partition(".")[2]
+            end = want.supply.within.partition(".")[2]
             current.catch(want, TensorBlocks.of(positions.tables(model, stack, length)[end]))
     if not current.pending:
         return []

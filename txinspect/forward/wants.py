@@ -10,7 +10,7 @@ from txinspect.anatomy.architecture import Supply
 from txinspect.anatomy.names import Names, names_of, out_of_range
 from txinspect.errors import StageError
 from txinspect.queries import Layers, from_start
-from txinspect.stages import is_glob, part_of
+from txinspect.stages import is_glob
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Architecture
@@ -73,9 +73,7 @@ def named(subject: Subject, patterns: Sequence[str]) -> Plan:
         may_be_idle = is_glob(pattern) or len({supply.module for supply in supplies}) > 1
         for supply in supplies:
             chosen.setdefault(supply, Want(supply, by_glob=may_be_idle))
-    notes = dict.fromkeys(
-        supply.note for supply in chosen if supply.note and part_of(supply.name).startswith("position_")
-    )
+    notes = dict.fromkeys(supply.note for supply in chosen if supply.note and supply.within.startswith("position_"))
     return plan_of(subject.architecture, list(chosen.values()), notes=tuple(f"Positions: {note}." for note in notes))
 
 
@@ -98,7 +96,7 @@ def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
     """The module before whose start the pass may not stop: tables of positions may be made once per kind of layer."""
     if architecture.loops:
         return None
-    positions = [want.supply for want in wants if part_of(want.supply.name).startswith("position_embeddings.")]
+    positions = [want.supply for want in wants if want.supply.within.startswith("position_embeddings.")]
     if not positions:
         return ""
     stack = architecture.stack(positions[-1].stack)
