@@ -239,6 +239,18 @@ def test_a_pair_is_tried_together(model: Path, trials: list[Any]) -> None:
     assert ("one", "two") in trials[0]
 
 
+def test_what_is_in_no_file_of_its_own_is_tried_on_later_texts(model: Path, trials: list[Any]) -> None:
+    """A rendered conversation comes after the tokenizer was made, here of a vocabulary and merges."""
+    state = json.loads((model / "tokenizer.json").read_text())["model"]
+    (model / "vocab.json").write_text(json.dumps(state["vocab"]))
+    merges = [each if isinstance(each, str) else " ".join(each) for each in state["merges"]]
+    (model / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    (model / "tokenizer.json").unlink()
+    with_template(changed(model / "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer"}), "{{ 'rendered' }}")
+    inspect(TokenizeQuery(model=ModelChoice(name=str(model)), text="one", chat=True))
+    assert any("rendered" in texts for texts in trials)
+
+
 def test_a_panic_beyond_the_trial_is_one_sentence(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class PanicException(BaseException):
         """As pyo3 names it."""

@@ -15,7 +15,6 @@ from txinspect.errors import StageError
 from txinspect.forward import checking
 from txinspect.forward.capture import CaughtTensor
 from txinspect.models import cost, describing, partial
-from txinspect.models.opened import Opened
 from txinspect.models.quiet import quiet
 from txinspect.queries import Notify
 from txinspect.records import CheckRecord, InputRecord, LoadingRecord, ModelRecord, QuantizationRecord, TensorRecord
@@ -42,14 +41,14 @@ class Observation:
         return head(command) | vars(self)
 
 
-def observe(question: Question[Any], notify: Notify, opened: Opened | None = None) -> Observation:
-    """Run the model of a question once and record what it wants; an `opened` one where it is at hand.
+def observe(question: Question[Any], notify: Notify) -> Observation:
+    """Run the model of a question once and record what it wants.
 
     A text beyond the model's positions runs in windows where the query has a step for them. Raises InspectError for
     what cannot be done.
     """
     query = question.query
-    prepared = prepare(question, notify, opened)
+    prepared = prepare(question, notify)
     subject, name = prepared.subject, prepared.subject.source.name
     _, size = cost.in_memory(subject, prepared.uses.modules)
     notify(f"loading {short_bytes(size)} of weights of {name}")

@@ -41,13 +41,13 @@ class Preparation:
     """Where the tensors are to be written; None if they are not."""
 
 
-def prepare(question: Question[Any], notify: Notify, opened: Opened | None = None) -> Preparation:
-    """What a question needs of a model, an `opened` one where it is at hand.
+def prepare(question: Question[Any], notify: Notify) -> Preparation:
+    """What a question needs of a model.
 
     A stage that a model seen before does not have is refused before torch is imported. Raises InspectError for what
     cannot be done.
     """
-    query, opened = question.query, opened or Opened(question.query.model)
+    query, opened = question.query, Opened(question.query.model)
     check_layer_numbers(query, opened.source)
     check_size(query, opened.source)
     text = _read(question, opened, notify)

@@ -94,6 +94,10 @@ Spell = Callable[[int], tuple[str | None, str | bytes | None]]
 for what is not in the vocabulary."""
 
 
+def _unasked(_texts: Sequence[Text]) -> None:
+    """Try nothing: what comes with the program is known, and what is in no file cannot be tried in a process."""
+
+
 @dataclass(frozen=True)
 class Tokens:
     """A model's tokenizer: texts → tokens, ids → what they stand for."""
@@ -112,7 +116,7 @@ class Tokens:
     """The id of a token as the vocabulary stores it; None for one that is not in it."""
     unknown: int | None
     """The id that stands for what is not in the vocabulary; None where everything is."""
-    attempt: Callable[[Sequence[Text]], None] = lambda _: None
+    attempt: Callable[[Sequence[Text]], None] = _unasked
     """Tries it on further texts. Raises SourceError for one that it does not get done with."""
 
     def ids(self, text: str) -> list[int]:
@@ -178,32 +182,25 @@ def load(source: Source, trust_remote_code: bool, *texts: Text) -> Tokens:
     cached = cached_at("tokenizers", f"{key}.json")
     known = _read_cached(cached)
     if known is not None and cached is not None:
-        return _tried(source, key, cached, texts, lambda: _fast(known))
+        _try(source, key, cached, texts, kept=True)
+        return replace(_fast(known), attempt=partial(_try, source, key, cached, kept=True))
     if not source.gguf_file:
         _check_files(source, folder)
     file = folder / "tokenizer.json"
-
-    def made() -> Tokens:
-        tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
-        whole = getattr(tokenizer, "backend_tokenizer", None)
-        # What is kept of it, and no more: transformers sets more on the tokenizer itself, such as what it splits.
-        backend = Tokenizer.from_str(whole.to_str()) if whole is not None else None
-        alone = [each for each in texts if isinstance(each, str)]
-        if backend is None or not _same(tokenizer, backend, alone):
-            return _slow(tokenizer)
-        _write_cached(cached, backend)
-        return _fast(backend)
-
-    if not source.gguf_file and opening.is_there(file):
-        return _tried(source, key, file, texts, made)
-    return made()
-
-
-def _tried(source: Source, key: str, file: Path, texts: Sequence[Text], made: Callable[[], Tokens]) -> Tokens:
-    """The tokenizer of a file, made after it was tried on some texts. Raises SourceError for one that fails."""
-    attempt = partial(_try, source, key, file, kept=file.name != "tokenizer.json")
-    attempt(texts)
-    return replace(made(), attempt=attempt)
+    own = partial(_try, source, key, file, kept=False) if not source.gguf_file and opening.is_there(file) else _unasked
+    own(texts)
+    tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
+    whole = getattr(tokenizer, "backend_tokenizer", None)
+    # What is kept of it, and no more: transformers sets more on the tokenizer itself, such as what it splits.
+    backend = Tokenizer.from_str(whole.to_str()) if whole is not None else None
+    alone = [each for each in texts if isinstance(each, str)]
+    if backend is None or not _same(tokenizer, backend, alone):
+        return replace(_slow(tokenizer), attempt=own)
+    _write_cached(cached, backend)
+    # One that is made of other files, as of a .gguf, is in the cache alone.
+    if cached is not None and cached.is_file():
+        own = partial(_try, source, key, cached, kept=True)
+    return replace(_fast(backend), attempt=own)
 
 
 _MASKS = ("[MASK]", "<mask>")
