@@ -28,8 +28,9 @@ from txinspect.commands.run import RunQuery
 from txinspect.errors import InspectError, StageError
 from txinspect.forward import capture
 from txinspect.forward.capture import CaughtTensor
-from txinspect.forward.edits import SkipNorm
+from txinspect.forward.edits import SkipNorm, Write
 from txinspect.forward.recorded import TensorBlocks
+from txinspect.forward.tail import Tail
 from txinspect.forward.wants import Plan, Selection, Want
 from txinspect.inspecting import inspect
 from txinspect.models import partial
@@ -515,3 +516,82 @@ def test_a_module_that_runs_once_ends_the_pass(tmp_path: Path) -> None:
     model = ModelChoice(name=str(save_tiny("llama", tmp_path / "m")))
     report = inspect(RunQuery(model=model, text="abc", stages=("model.layers.0.mlp",)))
     assert report.loading.parameters < (report.model.num_parameters or 0) / 2
+
+
+# Stages that are written
+
+
+def test_a_written_stage_is_recorded_as_written_and_read_by_what_follows(loaded: Any) -> None:
+    """Two writes of one place in their order, and a head; the same by plain hooks on the modules around them."""
+    supplies = {each.name: each for each in locate(loaded).supplies()}
+    writes = (
+        Write(supplies["layers.0.output"], torch.zeros_like),
+        Write(supplies["layers.0.output"], lambda own: own + 3),
+        Write(supplies["layers.1.attention.context"], lambda own: own.index_fill(1, torch.tensor([1]), 0)),
+    )
+    wants = [Want(supplies[name]) for name in ("layers.0.output", "layers.1.attention.context", "logits")]
+    came: dict[str, Tensor] = {}
+    with nothing_is_left(loaded):
+        capture.run(
+            loaded,
+            INPUTS,
+            Plan(wants, writes=writes),
+            lambda one: came.__setitem__(one.want.supply.name, one.tensor.whole().clone()),
+        )
+    assert (came["layers.0.output"] == 3).all()
+    assert (came["layers.1.attention.context"][:, 1] == 0).all()
+    assert (came["layers.1.attention.context"][:, 0] != 0).any()
+    first, second = loaded.model.decoder.layers[:2]
+    width = second.self_attn.head_dim
+
+    def without_head(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        context = args[0].clone()
+        context[..., width : 2 * width] = 0
+        return (context,)
+
+    handles = [
+        first.register_forward_hook(lambda _module, _args, output: torch.full_like(output, 3.0)),
+        second.self_attn.out_proj.register_forward_pre_hook(without_head),
+    ]
+    try:
+        with torch.no_grad():
+            expected = loaded(**INPUTS).logits
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert torch.equal(came["logits"], expected)
+
+
+def test_a_watch_sees_what_an_edit_made(loaded: Any) -> None:
+    layers = locate(loaded).layers
+    supplies = {each.name: each for each in locate(loaded).supplies()}
+    tail = Tail(layers)
+    plan = Plan(
+        [Want(supplies["logits"])], writes=(Write(supplies["layers.0.output"], torch.zeros_like),), watches=(tail,)
+    )
+    capture.run(loaded, INPUTS, plan, lambda _: None)
+    seen = tail.outputs(0)
+    assert seen is not None
+    assert not seen.any()
+
+
+@pytest.mark.parametrize(
+    ("stage", "why"),
+    [
+        ("logits", "nothing reads the logits"),
+        ("layers.0.attention.weights", "beside the kernel"),
+        ("layers.0.attention.scores", "beside the kernel"),
+    ],
+)
+def test_a_stage_that_cannot_be_written_is_refused(loaded: Any, stage: str, why: str) -> None:
+    supplies = {each.name: each for each in locate(loaded).supplies()}
+    plan = Plan([Want(supplies["logits"])], writes=(Write(supplies[stage], torch.zeros_like),))
+    with nothing_is_left(loaded), pytest.raises(StageError, match=why):
+        capture.run(loaded, INPUTS, plan, lambda _: None)
+
+
+def test_a_tensor_of_another_shape_is_refused(loaded: Any) -> None:
+    supplies = {each.name: each for each in locate(loaded).supplies()}
+    plan = Plan([Want(supplies["logits"])], writes=(Write(supplies["layers.0.mlp.output"], lambda own: own[:, :1]),))
+    with nothing_is_left(loaded), pytest.raises(StageError, match="was to be written"):
+        capture.run(loaded, INPUTS, plan, lambda _: None)

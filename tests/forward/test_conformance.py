@@ -40,6 +40,7 @@ from tests.making.models import (
     registered_types,
     save_tiny,
 )
+from tests.making.writing import assert_own_values_leave_every_bit, assert_what_is_recorded_is_what_was_written
 from txinspect import InspectError, ModelChoice
 from txinspect.anatomy import locating
 from txinspect.anatomy.architecture import Architecture
@@ -195,6 +196,14 @@ def observed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_recording_leaves_the_logits_as_they_are(observed: Observed) -> None:
     (recorded,) = observed.captured["logits", ""]
     assert torch.equal(recorded, observed.plain)
+
+
+def test_own_values_written_back_leave_every_bit(observed: Observed) -> None:
+    assert_own_values_leave_every_bit(observed.model, observed.inputs, observed.plain)
+
+
+def test_what_is_recorded_is_what_was_written(observed: Observed) -> None:
+    assert_what_is_recorded_is_what_was_written(observed.model, observed.inputs, observed.plain)
 
 
 def test_module_tensors_are_what_hooks_see(observed: Observed) -> None:

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 import txinspect
 from tests.making.hooks import Seen, seen_by_hooks
 from tests.making.models import AUTO_CLASS, Task, buildable_types, save_tiny
+from tests.making.writing import assert_own_values_leave_every_bit, assert_what_is_recorded_is_what_was_written
 from txinspect import InspectError, ModelChoice
 from txinspect.anatomy import locating
 from txinspect.anatomy.architecture import Architecture, Layer, Supply
@@ -159,6 +160,14 @@ def test_recording_leaves_the_logits_as_they_are(observed: Observed) -> None:
     assert torch.equal(recorded, observed.plain)
     with torch.no_grad():
         assert torch.equal(logits_of(call(observed.model, observed.inputs)), observed.plain)
+
+
+def test_own_values_written_back_leave_every_bit(observed: Observed) -> None:
+    assert_own_values_leave_every_bit(observed.model, observed.inputs, observed.plain)
+
+
+def test_what_is_recorded_is_what_was_written(observed: Observed) -> None:
+    assert_what_is_recorded_is_what_was_written(observed.model, observed.inputs, observed.plain)
 
 
 def test_module_tensors_are_what_hooks_see(observed: Observed) -> None:

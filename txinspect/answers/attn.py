@@ -79,7 +79,7 @@ def _plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
     if not query.skip_norm:
         return plan_of(subject.architecture, wants, notes=reasons)
     edit = SkipNorm(stack.layers[asked[0]])
-    return plan_of(subject.architecture, wants, (edit,), (SKIPPED, *reasons))
+    return plan_of(subject.architecture, wants, edits=(edit,), notes=(SKIPPED, *reasons))
 
 
 def _stack(subject: Subject, query: AttnQuery) -> Stack:

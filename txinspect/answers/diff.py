@@ -399,7 +399,8 @@ class _Comparison:
             if layer_of(name) is not None and this is not None and this.shape == other.shape:
                 self.isolated[name] = difference.difference(this, other).rel_l2
 
-        running.run(self.text, plan_of(architecture, _chosen(running.subject, self.query), (Feed(given),)), receive)
+        wants = _chosen(running.subject, self.query)
+        running.run(self.text, plan_of(architecture, wants, edits=(Feed(given),)), receive)
 
     def report(self, this: Observation, other: Observation | None) -> DiffReport:
         """Everything in a record."""

@@ -107,7 +107,7 @@ class _Reading(Question[HeadsQuery]):
             return plan_of(subject.architecture, wants)
         paths = dict.fromkeys(want.supply.module for want in wants if want.supply.module)
         self.projections = Projections(list(paths))
-        return plan_of(subject.architecture, wants, (self.projections,))
+        return plan_of(subject.architecture, wants, watches=(self.projections,))
 
     def look(self, caught: CaughtTensor) -> None:
         """Measure an attention."""

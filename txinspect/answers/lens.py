@@ -106,7 +106,7 @@ class _Reading(Question[LensQuery]):
         before = "" if subject.task.name == "masked-lm" else text.spoken
         self.targets = [words.target(self.tokens, before, each) for each in query.targets]
         self.tail = Tail(subject.architecture.layers, inside=query.at != "output")
-        return plan_of(subject.architecture, named(subject, ["logits"]).wants, (self.tail,))
+        return plan_of(subject.architecture, named(subject, ["logits"]).wants, watches=(self.tail,))
 
     def look(self, caught: CaughtTensor) -> None:
         """Keep the model's own logits: (batch, seq, vocab)."""

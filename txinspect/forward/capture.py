@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy import positions
 from txinspect.errors import InspectError, PassError, StageError, first_line
+from txinspect.forward import taps
 from txinspect.forward.attention import recorder
 from txinspect.forward.attention.calls import Call
 from txinspect.forward.hooks import after, before, passing, starting
@@ -113,7 +114,7 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
             current.catch(want, TensorBlocks.of(positions.tables(model, stack, length)[end]))
     if not current.pending:
         return []
-    with torch.no_grad(), _hooks(model, current), _edited(model, plan), _released(model, current, plan.until):
+    with torch.no_grad(), _pass(model, current, plan, lengths):
         try:
             output = call(model, inputs)
         except _Done:
@@ -136,9 +137,25 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
 
 
 @contextmanager
-def _hooks(model: PreTrainedModel, current: _Pass) -> Iterator[None]:
-    """The hooks of a pass, removed whatever happens."""
-    inside: dict[nn.Module, list[Want]] = {}
+def _pass(model: PreTrainedModel, current: _Pass, plan: Plan, shapes: Mapping[str, tuple[int, int]]) -> Iterator[None]:
+    """Edits, then hooks that record, then watches: what is recorded at an edited stage is the edited value, and what
+    watches see is what the pass goes on with. All are removed whatever happens."""
+    taps.check_writable(model, plan.writes)
+    with ExitStack() as stack:
+        for edit in plan.edits:
+            stack.enter_context(edit.made(model))
+        stack.enter_context(taps.written(model, plan.writes, shapes))
+        stack.enter_context(_hooks(model, current, taps.in_attention(model, plan.writes)))
+        for watch in plan.watches:
+            stack.enter_context(watch.watching(model))
+        stack.enter_context(_released(model, current, plan.until))
+        yield
+
+
+@contextmanager
+def _hooks(model: PreTrainedModel, current: _Pass, changes: recorder.Changes) -> Iterator[None]:
+    """The hooks that record; `changes` are made in the attention of the modules that it has."""
+    inside: dict[nn.Module, list[Want]] = {module: [] for module in changes}
     with ExitStack() as stack:
         for want in current.wants:
             module = model.get_submodule(want.supply.module or "")
@@ -151,18 +168,8 @@ def _hooks(model: PreTrainedModel, current: _Pass) -> Iterator[None]:
         for module in inside:
             stack.enter_context(passing(module, lambda _: current.stop_when_done()))
         if inside:
-            stack.enter_context(
-                recorder.recording(model, inside, _call_receiver(current, inside), current.seq_shapes[""][0])
-            )
-        yield
-
-
-@contextmanager
-def _edited(model: PreTrainedModel, plan: Plan) -> Iterator[None]:
-    """While open, the plan's edits are made."""
-    with ExitStack() as stack:
-        for edit in plan.edits:
-            stack.enter_context(edit.made(model))
+            receive, batch = _call_receiver(current, inside), current.seq_shapes[""][0]
+            stack.enter_context(recorder.recording(model, inside, receive, batch, changes))
         yield
 
 

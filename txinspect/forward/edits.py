@@ -1,16 +1,15 @@
-"""What a pass does differently from the model, because it was asked to."""
+"""What a pass does differently from the model, because it was asked to; and what merely looks on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from txinspect.anatomy.architecture import Layer
+from txinspect.anatomy.architecture import Layer, Supply
 from txinspect.errors import StageError, spelled
-from txinspect.forward.hooks import Arguments, before, with_hidden
-from txinspect.forward.values import first_tensor, hidden_states
+from txinspect.forward.hooks import Change, reading, rewriting_input
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +21,22 @@ class Edit(Protocol):
 
     def made(self, model: PreTrainedModel) -> AbstractContextManager[None]:
         """While open, the model computes differently."""
+
+
+class Watch(Protocol):
+    """What sees a pass as it goes on, and changes nothing."""
+
+    def watching(self, model: PreTrainedModel) -> AbstractContextManager[None]:
+        """While open, what it is for is remembered."""
+
+
+@dataclass(frozen=True, eq=False)
+class Write:
+    """A stage whose tensor is changed as the pass comes by."""
+
+    supply: Supply
+    change: Callable[[Tensor], Tensor]
+    """Given the tensor as it is recorded, whole, and before what is recorded of it; gives one of the same shape."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +55,18 @@ def _skipped_norm(model: PreTrainedModel, layer: Layer) -> Iterator[None]:
     if not layer.attentions:
         yield
         return
-    seen: list[Any] = []
+    seen: list[Tensor] = []
 
-    def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen[:] = [hidden_states(args, kwargs)]
-
-    def replace(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        given = first_tensor(hidden_states(args, kwargs))
-        if not seen or given is None or seen[0].shape != given.shape:
+    def replace(own: Tensor) -> Tensor:
+        if not seen or seen[0].shape != own.shape:
             raise StageError(
                 f"{spelled('skip_norm')} cannot leave out just the norm here: in this architecture the attention reads "
                 f"something other than the layer's input"
             )
-        return with_hidden(args, kwargs, seen[0])
+        return seen[0]
 
     begin, attention = model.get_submodule(layer.first), model.get_submodule(layer.attentions[0])
-    # The replacement comes first, so that a recording hook sees what the attention really reads.
-    with before(begin, remember, first=True), before(attention, replace, first=True):
+    with reading(begin, lambda hidden: seen.__setitem__(slice(None), [hidden])), rewriting_input(attention, replace):
         yield
 
 
@@ -74,16 +84,14 @@ class Feed:
 
 @contextmanager
 def _fed(model: PreTrainedModel, layers: Mapping[str, Sequence[Tensor]]) -> Iterator[None]:
-    def feeding(runs: Iterator[Tensor]) -> Any:
-        def replace(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
-            own, given = first_tensor(hidden_states(args, kwargs)), next(runs, None)
-            if own is None or given is None or own.shape != given.shape:
-                return None
-            return with_hidden(args, kwargs, given.to(own.device, own.dtype))
+    def feeding(runs: Iterator[Tensor]) -> Change:
+        def given(own: Tensor) -> Tensor | None:
+            found = next(runs, None)
+            return found if found is not None and found.shape == own.shape else None
 
-        return replace
+        return given
 
     with ExitStack() as stack:
         for path, given in layers.items():
-            stack.enter_context(before(model.get_submodule(path), feeding(iter(given)), first=True))
+            stack.enter_context(rewriting_input(model.get_submodule(path), feeding(iter(given))))
         yield

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from txinspect.forward.values import first_tensor, hidden_states
+from txinspect.forward.values import first_tensor, hidden_states, laid_out, picked, with_hidden, with_picked
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """What a module is called with: by position, and by name."""
+
+Change = Callable[["Tensor"], "Tensor | None"]
+"""Given a tensor as it was computed, what is read in its place; None for itself."""
 
 
 @contextmanager
@@ -74,6 +77,23 @@ def passing(module: nn.Module, see: Callable[[Any], None]) -> AbstractContextMan
     return after(module, lambda _args, _kwargs, output: see(output))
 
 
-def with_hidden(args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor) -> Arguments:
-    """The same call with other hidden states: the first positional argument, or the one called hidden_states."""
-    return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})
+def rewriting_input(module: nn.Module, change: Change) -> AbstractContextManager[None]:
+    """While open, a module reads other hidden states."""
+
+    def act(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        own = first_tensor(hidden_states(args, kwargs))
+        changed = None if own is None else change(own)
+        return None if own is None or changed is None else with_hidden(args, kwargs, laid_out(changed, own))
+
+    return before(module, act)
+
+
+def rewriting_output(module: nn.Module, change: Change, pick: int | None = None) -> AbstractContextManager[None]:
+    """While open, a module passes on another tensor, in the item that `pick` names where it passes on several."""
+
+    def act(_args: tuple[Any, ...], _kwargs: dict[str, Any], output: Any) -> Any:
+        own = first_tensor(picked(output, pick))
+        changed = None if own is None else change(own)
+        return None if own is None or changed is None else with_picked(output, pick, laid_out(changed, own))
+
+    return after(module, act)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Projections:
-    """Which module of each attention runs last: its output projection. An edit that changes nothing: see edits.Edit.
+    """Which module of each attention runs last: its output projection. A watch: see edits.Watch.
 
     The rehearsal tells it before the pass, so that it is there when the first weights come.
     """
@@ -29,7 +29,7 @@ class Projections:
     model: PreTrainedModel | None = None
 
     @contextmanager
-    def made(self, model: PreTrainedModel) -> Iterator[None]:
+    def watching(self, model: PreTrainedModel) -> Iterator[None]:
         """While open, what runs is noted."""
         self.model = model
         running: dict[str, str] = {}

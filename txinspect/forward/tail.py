@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from txinspect.anatomy.architecture import Layer
 from txinspect.forward.hooks import after, passing, reading
 from txinspect.forward.inputs import call, logits_of
-from txinspect.forward.values import first_tensor, hidden_states
+from txinspect.forward.values import first_tensor, hidden_states, with_first
 from txinspect.patching import patched
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tail:
-    """What the layers of a pass passed on. An edit that changes nothing: see forward.edits.Edit."""
+    """What the layers of a pass passed on. A watch: see forward.edits.Watch."""
 
     layers: tuple[Layer, ...]
     inside: bool = False
@@ -43,7 +43,7 @@ class Tail:
     """By layer: what a direct module made of that, such as a norm behind attention."""
 
     @contextmanager
-    def made(self, model: PreTrainedModel) -> Iterator[None]:
+    def watching(self, model: PreTrainedModel) -> Iterator[None]:
         """While open, what the layers pass on is remembered."""
         self.passed, self.entered, self.read, self.added, self.normed = {}, [], {}, {}, {}
         with ExitStack() as stack:
@@ -158,7 +158,7 @@ class Tail:
 
             def replace(_args: Any, _kwargs: Any, output: Any) -> Any:
                 seen.append(None)
-                return _with_first(output, hidden.clone()) if len(seen) == count else output
+                return with_first(output, hidden.clone()) if len(seen) == count else output
 
             module = model.get_submodule(last)
             if self.layers[-1].first == last:
@@ -186,21 +186,3 @@ def _copied(value: Any) -> Any:
     from torch.utils._pytree import tree_map
 
     return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf, value)
-
-
-def _with_first(output: Any, hidden: Tensor) -> Any:
-    """What a module passed on, with other hidden states in it."""
-    import torch
-
-    if isinstance(output, torch.Tensor):
-        return hidden
-    if isinstance(output, Mapping):
-        name = next(name for name, value in output.items() if first_tensor(value) is not None)
-        values = dict(output) | {name: _with_first(output[name], hidden)}
-        return values if type(output) is dict else type(output)(**values)
-    items, done = [], False
-    for item in output:
-        replace_it = not done and first_tensor(item) is not None
-        items.append(_with_first(item, hidden) if replace_it else item)
-        done |= replace_it
-    return type(output)(items) if not hasattr(output, "_fields") else type(output)(*items)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.architecture import Supply
 from txinspect.anatomy.names import Names, names_of, out_of_range
@@ -14,7 +14,7 @@ from txinspect.stages import is_glob
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Architecture
-    from txinspect.forward.edits import Edit
+    from txinspect.forward.edits import Edit, Watch, Write
     from txinspect.models.subject import Subject
 
 
@@ -48,16 +48,18 @@ class Plan:
     empty for no such module."""
     edits: tuple[Edit, ...] = ()
     """What the pass does differently from the model, on purpose."""
+    writes: tuple[Write, ...] = ()
+    """Stages whose tensors are changed, in the order in which that is done."""
+    watches: tuple[Watch, ...] = ()
+    """What sees the pass besides."""
     notes: tuple[str, ...] = ()
     runs: Mapping[str, int] = field(default_factory=dict)
     """How often a module that was asked for by its path runs in the whole pass; once if it is not here."""
 
 
-def plan_of(
-    architecture: Architecture, wants: Sequence[Want], edits: tuple[Edit, ...] = (), notes: tuple[str, ...] = ()
-) -> Plan:
-    """A plan that runs as far as this architecture needs for what is wanted."""
-    return Plan(wants, _until(architecture, wants), edits, notes)
+def plan_of(architecture: Architecture, wants: Sequence[Want], **others: Any) -> Plan:
+    """A plan that runs as far as this architecture needs for what is wanted; `others` are more fields of a Plan."""
+    return Plan(wants, _until(architecture, wants), **others)
 
 
 def named(subject: Subject, patterns: Sequence[str]) -> Plan:

@@ -1,4 +1,4 @@
-"""Record softmax attention while modules run, without touching what they compute.
+"""Record softmax attention while modules run, without touching what they compute, or with parts of it changed.
 
 Most models hand q, k and v to an attention backend, where the call is recorded. The others compute the softmax in code
 of their own, where the products before and after it are watched.
@@ -12,12 +12,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.families import POSITION_SCORES
 from txinspect.errors import StageError
 from txinspect.forward.attention.calls import BackendCall, Call
 from txinspect.forward.hooks import after, starting
+from txinspect.forward.values import laid_out
 from txinspect.patching import patched
 
 if TYPE_CHECKING:
@@ -29,20 +32,43 @@ if TYPE_CHECKING:
 Receive = Callable[["nn.Module", Call], None]
 """Given a module and one attention that it computed."""
 
+ChangePart = Callable[[str, "Tensor"], "Tensor | None"]
+"""Given q, k, v or context by name, as it is recorded, what is computed with in its place; None for itself."""
+
+Changes = Mapping["nn.Module", ChangePart]
+
+NO_CHANGES: Changes = MappingProxyType({})
+
 
 @contextmanager
-def recording(model: PreTrainedModel, modules: Collection[nn.Module], receive: Receive, batch: int) -> Iterator[None]:
-    """While open, `receive` gets every softmax attention that one of the modules computes, for `batch` texts."""
+def recording(
+    model: PreTrainedModel,
+    modules: Collection[nn.Module],
+    receive: Receive,
+    batch: int,
+    changes: Changes = MappingProxyType({}),
+) -> Iterator[None]:
+    """While open, `receive` gets every softmax attention that one of the modules computes, for `batch` texts.
+
+    What `changes` has for one of them comes before: what is recorded is what was computed with. Where a module's code
+    is its own, the context alone can be changed.
+    """
     with ExitStack() as stack:
-        stack.enter_context(_backends(model, modules, receive))
+        stack.enter_context(_backends(model, modules, receive, changes))
         for module in modules:
             if not uses_backend(module):
-                stack.enter_context(_watched(module, receive, batch))
+                stack.enter_context(_watched(module, receive, batch, changes.get(module, _unchanged)))
         yield
 
 
+def _unchanged(_part: str, _own: Tensor) -> None:
+    """Every part stays as it is."""
+
+
 @contextmanager
-def _backends(model: PreTrainedModel, modules: Collection[nn.Module], receive: Receive) -> Iterator[None]:
+def _backends(
+    model: PreTrainedModel, modules: Collection[nn.Module], receive: Receive, changes: Changes
+) -> Iterator[None]:
     """Wrap the backends in use, each under its own name.
 
     A new name would send models with sparse indices down another branch (transformers.modeling_utils.
@@ -53,21 +79,29 @@ def _backends(model: PreTrainedModel, modules: Collection[nn.Module], receive: R
     with ExitStack() as stack:
         # Most files share one interface; a few, such as modeling_doge.py, have one of their own.
         for interface in {id(found): found for module in modules for found in _interfaces(module)}.values():
-            recorders = {name: _recorder(name, interface.get(name), modules, receive) for name in names}
+            recorders = {name: _recorder(name, interface.get(name), modules, receive, changes) for name in names}
             stack.enter_context(patched(interface, "_local_mapping", {**interface._local_mapping, **recorders}))
         yield
 
 
 def _recorder(
-    name: str, registered: Callable[..., Any] | None, modules: Collection[nn.Module], receive: Receive
+    name: str,
+    registered: Callable[..., Any] | None,
+    modules: Collection[nn.Module],
+    receive: Receive,
+    changes: Changes,
 ) -> Callable[..., Any]:
-    """A backend that calls the real one, returns its result untouched, and hands the call on."""
+    """A backend that calls the real one, returns its result untouched but for `changes`, and hands the call on."""
 
     def recorder(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
     ) -> Any:
-        mask, eager = attention_mask, _eager_function(module)
+        mask, eager, change = attention_mask, _eager_function(module), changes.get(module, _unchanged)
+        query, key, value = (_changed(change, part, own) for part, own in zip("qkv", (query, key, value), strict=True))
         result = (registered or eager)(module, query, key, value, mask, **options)
+        changed = change("context", result[0].transpose(1, 2))
+        if changed is not None:
+            result = (laid_out(changed.transpose(1, 2), result[0]), *result[1:])
         if module in modules:
             is_causal = options.get("is_causal")
             causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
@@ -77,6 +111,12 @@ def _recorder(
         return result
 
     return recorder
+
+
+def _changed(change: ChangePart, part: str, own: Tensor) -> Tensor:
+    """A part of an attention as it is computed with."""
+    changed = change(part, own)
+    return own if changed is None else laid_out(changed, own)
 
 
 def uses_backend(module: nn.Module) -> bool:
@@ -102,14 +142,14 @@ def _eager_function(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | N
 
 
 @contextmanager
-def _watched(module: nn.Module, receive: Receive, batch: int) -> Iterator[None]:
+def _watched(module: nn.Module, receive: Receive, batch: int, change: ChangePart) -> Iterator[None]:
     """Watch the softmaxes of a module that computes them itself."""
     from txinspect.forward.attention.softmax_watch import SoftmaxWatch
 
     watches: list[SoftmaxWatch] = []
 
     def begin() -> None:
-        watches.append(SoftmaxWatch(batch))
+        watches.append(SoftmaxWatch(batch, partial(change, "context")))
         watches[-1].__enter__()  # type: ignore[no-untyped-call]
 
     def end(_args: Any, _kwargs: Any, _output: Any) -> None:

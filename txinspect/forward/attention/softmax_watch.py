@@ -1,6 +1,7 @@
 """Softmax attention in code of its own: the softmax and the products around it, watched as they happen.
 
-A TorchFunctionMode sees every torch function that the attention module calls and changes none. The product whose
+A TorchFunctionMode sees every torch function that the attention module calls and changes none, but for a context that
+is to be another. The product whose
 result leads to the softmax is q·kᵀ, the one that takes the softmax's result is weights·v. The operands of these two
 products are q, k, weights and v; a product's result and what is made of it are followed by identity.
 """
@@ -113,9 +114,11 @@ class _Seen:
 class SoftmaxWatch(TorchFunctionMode):
     """Watches the torch functions that run while it is entered."""
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self, batch: int, change: Callable[[Tensor], Tensor | None]) -> None:
+        """For `batch` texts; `change` is given each context, and gives what is passed on in its place, or None."""
         super().__init__()
         self._batch = batch
+        self._change = change
         self._seen = _Seen()
         self._idle = False
         self._positions: dict[str, Tensor] = {}
@@ -139,13 +142,22 @@ class SoftmaxWatch(TorchFunctionMode):
         if self._idle:
             return result
         if func is functional.scaled_dot_product_attention:
+            result = self._changed(result, lambda tensor: tensor)
             self._seen.calls.append(_fused_call(args, options, result))
         elif isinstance(result, Tensor):
             if func in _PRODUCTS:
-                self._product(func, args, options, result)
-            else:
-                self._follow(func, args, options, result)
+                return self._product(func, args, options, result)
+            self._follow(func, args, options, result)
         return result
+
+    def _changed(self, result: Tensor, seen: Callable[[Tensor], Tensor]) -> Tensor:
+        """A context as it is passed on; `seen` gives it with an axis of heads, in the same memory."""
+        changed = self._change(seen(result))
+        if changed is None:
+            return result
+        made = torch.empty_strided(result.shape, result.stride(), dtype=result.dtype, device=result.device)
+        seen(made).copy_(changed)
+        return made
 
     def _source(self, value: Any) -> _Product | _Softmax | None:
         return self._seen.sources.get(id(value)) if isinstance(value, Tensor) else None
@@ -174,21 +186,24 @@ class SoftmaxWatch(TorchFunctionMode):
 
     def _product(
         self, func: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any], result: Tensor
-    ) -> None:
+    ) -> Tensor:
+        """Note what a product is made of; gives what is passed on."""
         operands = _operands(func, args, options)
         if operands is None:
-            return
+            return result
         left, right, scale = operands
         tensors = _einsum_tensors(args) if func is torch.einsum else args
         source = next((found for tensor in tensors if isinstance(found := self._source(tensor), _Softmax)), None)
         if isinstance(source, _Softmax):
-            context = _context(func, args, result)
+            result = self._changed(result, lambda tensor: self._with_heads(_context(func, args, tensor)))
+            context = _context(func, args, result).clone()  # some files add to it in place
             parts = (source.scores.left, source.scores.right, right.transpose(-1, -2), left, context)
             query, key, value, probabilities, output = (self._with_heads(part) for part in parts)
             scale = source.scores.scale
             self._seen.calls.append(WatchedCall(query, key, value, scale, probabilities, output, self._positions))
         else:
             self._mark(result, _Product(left, right, scale))
+        return result
 
     def _with_heads(self, tensor: Tensor) -> Tensor:
         """(batch·head, …) as (batch, head, …)."""
