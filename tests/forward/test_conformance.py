@@ -54,7 +54,6 @@ from txinspect.models.opened import Opened
 from txinspect.models.quiet import quiet
 from txinspect.models.subject import load_subject
 from txinspect.render.terminal import render
-from txinspect.sources import checkpoint
 
 IDLE_ATTENTION = {"mllama": "cross-attention runs only where there is an image"}
 """Types with attention modules that a text alone does not run."""
@@ -245,7 +244,7 @@ def test_the_weights_in_use_give_what_all_give(observed: Observed) -> None:
             expected = observed.captured[key]
             assert len(tensors) == len(expected)
             assert all(torch.equal(mine, whole) for mine, whole in zip(tensors, expected, strict=True)), key
-        planned = cost.plan(subject, choice, used, checkpoint.offered(subject.source))
+        planned = cost.plan(subject, choice, used, subject.source.offered())
         done = cost.done(subject, choice, used, loaded)
         assert planned.disk_bytes == done.disk_bytes
         assert [file.tensors_read for file in planned.files] == [file.tensors_read for file in done.files]

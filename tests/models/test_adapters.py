@@ -201,5 +201,5 @@ def test_what_is_not_there_is_a_sentence(adapter: Path, run_cli: Run, monkeypatc
         f"adapter_config.json of {str(adapter)!r} is not a JSON object"
         in run_cli("embed", "hi", "-m", str(adapter)).stderr
     )
-    monkeypatch.setattr("txinspect.sources.source.find_spec", lambda _: None)
+    monkeypatch.setattr("txinspect.sources.resolving.find_spec", lambda _: None)
     assert "'pip install peft'" in run_cli("embed", "hi", "-m", str(adapter)).stderr

@@ -290,7 +290,7 @@ def test_the_weights_of_a_gguf_are_not_read_for_its_tokenizer(
 ) -> None:
     """What decides a tokenizer is in the file's header."""
     from txinspect.models import tokenizer
-    from txinspect.sources.source import resolve
+    from txinspect.sources.resolving import resolve
 
     gguf()(model)
     file = model.parent / "model.gguf"

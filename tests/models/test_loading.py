@@ -27,7 +27,7 @@ from txinspect.models.task import Task
 from txinspect.models.ties import Ties
 from txinspect.queries import DType, ModelChoice, Quantization
 from txinspect.records import TensorsReport
-from txinspect.sources.source import resolve
+from txinspect.sources.resolving import resolve
 
 TEXT = "naïve fox"
 

@@ -23,7 +23,10 @@ from txinspect.errors import InspectError
 from txinspect.models import seen
 from txinspect.models.opened import Opened
 from txinspect.models.subject import load_subject
-from txinspect.sources.source import Source, resolve
+from txinspect.sources.adapter import Adapter
+from txinspect.sources.places import Folder, GgufFile
+from txinspect.sources.resolving import resolve
+from txinspect.sources.source import Source
 
 WRONG = (
     *("foo", "logit", "", "layers.0.mlp.route", "layers.9.output", "layers.0.output#2", "position_embeddings.cos#1"),
@@ -178,8 +181,8 @@ def kept(source: Source, **choice: Any) -> bool:
 
 
 def test_what_is_not_sure_to_be_the_same_is_not_kept(cache: Path, model: Path) -> None:
-    assert not kept(Source("m", "directory", model, adapter=model))
-    assert not kept(Source("m", "gguf", model / "m.gguf"))
+    assert not kept(Source("m", Folder(model), Adapter("m", model)))
+    assert not kept(Source("m", GgufFile(model / "m.gguf")))
     for values in (
         {"auto_map": {"AutoConfig": "x.Y"}},
         {"quantization_config": {"quant_method": "gptq"}},
@@ -188,14 +191,14 @@ def test_what_is_not_sure_to_be_the_same_is_not_kept(cache: Path, model: Path) -
     ):
         good = (model / "config.json").read_text()
         change_config(model, **values)
-        assert not kept(Source("m", "directory", model))
+        assert not kept(Source("m", Folder(model)))
         (model / "config.json").write_text(good)
     assert not cache.exists()
-    assert kept(Source("m", "directory", model))
+    assert kept(Source("m", Folder(model)))
 
 
 def test_what_decides_the_names_is_the_key(cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Source("m", "directory", model)
+    source = Source("m", Folder(model))
     assert kept(source)
     choices: list[dict[str, Any]] = [{"dtype": "float16"}, {"device": "cpu"}, {"name": "other"}, {"offline": True}]
     assert all(seen.recall(source, ModelChoice(**choice)) for choice in choices), "these change no name"
@@ -207,7 +210,7 @@ def test_what_decides_the_names_is_the_key(cache: Path, model: Path, monkeypatch
         other.setattr(seen, "version", lambda _: "9")
         assert seen.recall(source, ModelChoice()) is None
     change_config(model, num_hidden_layers=2)
-    assert seen.recall(Source("m", "directory", model), ModelChoice()) is None
+    assert seen.recall(Source("m", Folder(model)), ModelChoice()) is None
 
 
 def test_another_config_has_other_names(cache: Path, model: Path) -> None:

@@ -23,10 +23,11 @@ from tests.making.models import save_tiny
 from tests.making.strangers import gguf
 from txinspect.errors import SourceError, UsageError
 from txinspect.queries import ModelChoice
-from txinspect.sources import bundled_models, checkpoint
+from txinspect.sources import bundled_models
 from txinspect.sources.hub import Repository
 from txinspect.sources.names import CONFIG_FILES, SAFETENSORS_FILES
-from txinspect.sources.source import Source, resolve
+from txinspect.sources.resolving import resolve
+from txinspect.sources.source import Source
 
 REPO = "team/tiny-opt"
 Run = Callable[..., Result]
@@ -98,13 +99,13 @@ def test_bundled_name_comes_before_a_directory(bundled: Path, tmp_path: Path, mo
     (tmp_path / "mini").mkdir()
     monkeypatch.chdir(tmp_path)
     found = resolve(ModelChoice(name="mini"))
-    assert (found.kind, found.path) == ("bundled", bundled / "mini")
+    assert (found.place.kind, found.path) == ("bundled", bundled / "mini")
 
 
 def test_directory_comes_before_the_hub(bundled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "team" / "tiny-opt").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert resolve(ModelChoice(name=REPO)).kind == "directory"
+    assert resolve(ModelChoice(name=REPO)).place.kind == "directory"
 
 
 def test_a_path_reaches_a_directory_that_a_bundled_name_hides(
@@ -112,7 +113,7 @@ def test_a_path_reaches_a_directory_that_a_bundled_name_hides(
 ) -> None:
     (tmp_path / "mini").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert resolve(ModelChoice(name="./mini")).kind == "directory"
+    assert resolve(ModelChoice(name="./mini")).place.kind == "directory"
 
 
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +125,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_gguf_file_is_a_kind_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
-    assert resolve(ModelChoice(name=str(file))).kind == "gguf"
+    assert resolve(ModelChoice(name=str(file))).place.kind == "gguf"
 
 
 def test_a_file_that_only_is_called_gguf_is_refused(tmp_path: Path) -> None:
@@ -551,10 +552,10 @@ def test_offline_by_the_environment_names_the_variable(
 def test_a_variable_that_forbids_nothing(value: str, tiny: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """huggingface_hub asks the second variable only where the first is empty."""
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
-    assert resolve(ModelChoice(name=REPO)).hub == Repository(REPO)
+    assert resolve(ModelChoice(name=REPO)).place == Repository(REPO)
     monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
-    found = resolve(ModelChoice(name=REPO)).hub
-    assert found is not None
+    found = resolve(ModelChoice(name=REPO)).place
+    assert isinstance(found, Repository)
     assert found.offline == (value == "")
 
 
@@ -572,7 +573,7 @@ def test_shards_that_are_not_in_the_cache(offline_by: str | None, next_step: str
     patterns = (CONFIG_FILES, SAFETENSORS_FILES, tuple(shard.name for shard in shards))
     hub = Repository(REPO, None, True, offline_by, snapshots=dict.fromkeys(patterns, model))
     with pytest.raises(SourceError) as raised:
-        checkpoint.find(Source(REPO, "hub", None, hub))
+        Source(REPO, hub).weights()
     assert str(raised.value) == f"'{REPO}' is not fully in the local cache: it lacks {shards[1].name}; {next_step}"
 
 

@@ -33,7 +33,7 @@ from txinspect.models.quiet import quiet
 from txinspect.models.subject import Subject
 from txinspect.queries import ModelChoice, Notify, read_by
 from txinspect.records import CheckRecord, InputRecord
-from txinspect.sources.source import resolve
+from txinspect.sources.resolving import resolve
 from txinspect.stages import layer_of, part_of
 from txinspect.wording import predicted, some_of
 
@@ -101,9 +101,9 @@ def _other_side(query: DiffQuery) -> RunQuery:
     if not query.against_no_adapter:
         return _side(query, query.other())
     source = resolve(query.model)
-    if source.base is None:
+    if source.adapter is None or source.adapter.base is None:
         raise UsageError(f"{spelled('against_no_adapter', True)} leaves out an adapter, and {source.name!r} is none")
-    return _side(query, replace(query.model, name=source.base, revision=None))
+    return _side(query, replace(query.model, name=source.adapter.base, revision=None))
 
 
 def _chosen(subject: Subject, query: DiffQuery) -> list[Want]:

@@ -13,6 +13,7 @@ from txinspect.queries import Notify
 from txinspect.sources.bundled_models import bundled_folder, bundled_models, cached_folder, cached_models
 from txinspect.sources.config import number
 from txinspect.sources.names import WEIGHT_FILES
+from txinspect.sources.places import Folder
 from txinspect.sources.source import Source
 
 
@@ -39,7 +40,7 @@ def _record(name: str, origin: Literal["bundled", "cache"], folder: Path) -> Ava
 def _config(name: str, folder: Path) -> dict[str, Any]:
     """config.json of a folder; empty if it has none, or none that can be read."""
     try:
-        return Source(name=name, kind="directory", path=folder).config
+        return Source(name, Folder(folder)).config
     except SourceError:
         return {}
 

@@ -14,7 +14,6 @@ from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.commands.plan import PlanQuery, PlanReport
 from txinspect.models import cost, describing
 from txinspect.queries import Notify
-from txinspect.sources import checkpoint
 
 
 def answer(query: PlanQuery, notify: Notify) -> PlanReport:
@@ -29,7 +28,7 @@ def _report(question: Question[Any], notify: Notify) -> PlanReport:
     """What one question of a query would read: of all but a diff there is one."""
     prepared = prepare(question, notify)
     subject = prepared.subject
-    listing = checkpoint.offered(subject.source)
+    listing = subject.source.offered()
     notes = [*prepared.plan.notes, *loading_notes(subject), *surplus_notes(subject, listing.all_names())]
     return PlanReport(
         **head("plan", notes),

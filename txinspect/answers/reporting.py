@@ -26,7 +26,7 @@ def loading_notes(subject: Subject) -> list[str]:
         notes.append(
             f"config.json names {task.instead_of}{_reads(task.instead_of)}: the model is built as {task.class_name}."
         )
-    notes += [f"The adapter {source.name} is applied to {source.base}."] if source.adapter else []
+    notes += [f"The adapter {source.name} is applied to {source.adapter.base}."] if source.adapter else []
     notes += [record.sentence(subject.quantization)] if subject.quantization else []
     notes += [f"The modules are those of the config: {subject.missing}."] if subject.missing else []
     newer = untested()

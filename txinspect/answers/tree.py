@@ -13,7 +13,6 @@ from txinspect.models.opened import Opened
 from txinspect.models.sizes import NOTHING, Size, bytes_4bit, bytes_8bit, parameter_sizes, quantizable, sums
 from txinspect.models.subject import load_subject
 from txinspect.queries import ModelChoice, Notify
-from txinspect.sources import checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,9 +26,9 @@ def answer(query: TreeQuery, notify: Notify) -> TreeReport:
     notes, stored, surplus = [], dict[str, Size](), list[str]()
     try:
         if query.model.dtype == "auto":
-            tensors = checkpoint.stored_here(subject.source)
+            tensors = subject.source.stored_here()
             stored = _as_stored(subject, cost.stored_sizes(subject, tensors), query.model)
-            names = checkpoint.indexed(subject.source) or [tensor.name for tensor in tensors]
+            names = subject.source.indexed() or [tensor.name for tensor in tensors]
             surplus = surplus_notes(subject, names)
             if names:
                 keys.check_whole(subject, names)

@@ -24,7 +24,7 @@ def models(incomplete: str) -> list[str]:
 def stages(ctx: typer.Context, incomplete: str) -> list[str]:
     """Stage names of the model that the command line names so far, from its config.json alone."""
     from txinspect.sources.config import number
-    from txinspect.sources.source import resolve
+    from txinspect.sources.resolving import resolve
 
     name = ctx.params.get("model") or DEFAULT_MODEL
     try:

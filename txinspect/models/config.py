@@ -31,7 +31,7 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
 
     Raises SourceError for one that is damaged, unknown to transformers, or needs code of its own.
     """
-    if source.gguf_file:
+    if source.is_one_file:
         return _gguf_config(source)
     raw = source.config
     check_config(source, raw)
@@ -85,7 +85,9 @@ def _gguf_config(source: Source) -> PretrainedConfig:
     _check_blocks(source)
     try:
         with quiet(), gguf_files.remembered(), as_source_error(f"{source.name!r} cannot be read as a GGUF model"):
-            config: PretrainedConfig = AutoConfig.from_pretrained(source.config_folder(), gguf_file=source.gguf_file)
+            config: PretrainedConfig = AutoConfig.from_pretrained(
+                source.config_folder(), gguf_file=source.place.in_one_file
+            )
     except SourceError as error:
         if "architecture" not in str(error):
             raise
@@ -125,7 +127,7 @@ def dtype_name(source: Source, choice: ModelChoice, config: PretrainedConfig) ->
     if dtype is not None:
         return str(dtype).removeprefix("torch.")
     if source.path is not None:
-        kinds = (source.named_weights or "model*.safetensors").removesuffix(".index.json")
+        kinds = (source.wanted.named or "model*.safetensors").removesuffix(".index.json")
         stored = [headers.stored_dtype(file) for file in sorted(source.path.glob(kinds))[:1]]
         return next((name for name in stored if name), "float32")
     return "float32"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from txinspect.models import device, keys, partial, sizes
 from txinspect.models.quantization import stored
@@ -14,6 +14,7 @@ from txinspect.records import FileRecord, LoadingRecord
 from txinspect.sources import checkpoint, headers
 from txinspect.sources.checkpoint import WeightListing
 from txinspect.sources.headers import StoredTensor
+from txinspect.sources.places import Folder, Place
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ def plan(subject: Subject, choice: ModelChoice, uses: Uses, listing: WeightListi
     Raises SourceError if the weights are not all there.
     """
     names = [tensor.name for tensor in listing.tensors]
-    if subject.source.hub is None:  # else not all that is there is described
+    if subject.source.place.repository is None:  # else not all that is there is described
         keys.check_whole(subject, names, asked=choice.task is not None)
     keys.check_shapes(subject, listing.tensors)
     places = keys.destinations(subject, names)
     used = {name for name, place in places.items() if keys.is_used(place, uses.modules)}
     files = [
-        _file(subject.source, path, size, listing.tensors, used, fetched=path not in listing.to_fetch)
+        _file(subject.source.place, path, size, listing.tensors, used, fetched=path not in listing.to_fetch)
         for path, size in listing.files.items()
     ]
     opened = [file for file in files if file.tensors_read != 0] or files[:1]
@@ -58,7 +59,7 @@ def done(subject: Subject, choice: ModelChoice, uses: Uses, loaded: partial.Load
     tensors = headers.stored(loaded.files)
     named = {tensor.name for tensor in tensors}
     read = loaded.read & named
-    files = [_file(subject.source, str(file), file.stat().st_size, tensors, read) for file in loaded.files]
+    files = [_file(subject.source.place, str(file), file.stat().st_size, tensors, read) for file in loaded.files]
     used = [tensor for tensor in tensors if tensor.name in read]
     return _record(subject, choice, uses, files, used, download=None)
 
@@ -125,7 +126,7 @@ def _record(
 
 
 def _file(
-    source: Source,
+    place: Place,
     path: str,
     size: int | None,
     tensors: Sequence[StoredTensor],
@@ -135,11 +136,10 @@ def _file(
 ) -> FileRecord:
     own = [tensor for tensor in tensors if str(tensor.file) == path]
     read = [tensor for tensor in own if tensor.name in used]
-    here: Literal["bundled", "local"] = "bundled" if source.kind == "bundled" else "local"
     return FileRecord(
         path=path,
-        origin=here if source.hub is None else "cache" if fetched else "hub",
-        repository=source.hub.id if source.hub else None,
+        origin=place.origin(fetched=fetched),
+        repository=place.repository,
         bytes=size,
         tensors=len(own) if own else None,
         tensors_read=len(read) if own else None,
@@ -149,7 +149,9 @@ def _file(
 
 def _adapter_files(source: Source) -> list[FileRecord]:
     """The weights of an adapter, which are read whole."""
-    own, files = Source(source.name, "directory", source.adapter), source.adapter_files
+    if source.adapter is None:
+        return []
+    own, files = Folder(source.adapter.folder), source.adapter.files
     tensors = headers.stored(files)
     return [_file(own, str(path), path.stat().st_size, tensors, {tensor.name for tensor in tensors}) for path in files]
 
@@ -177,7 +179,7 @@ def _is_mapped(subject: Subject, choice: ModelChoice, used: Sequence[StoredTenso
     """
     if choice.quantization or choice.device_map or stored.stored_method(subject.config):
         return False
-    if device.device_for(choice) != "cpu" or subject.source.gguf_file:
+    if device.device_for(choice) != "cpu" or subject.source.is_one_file:
         return False
     places = keys.destinations(subject, [tensor.name for tensor in used])
     dtype = str(subject.as_configured.dtype).removeprefix("torch.")

@@ -30,14 +30,13 @@ def settings(source: Source, config: PretrainedConfig) -> GenerationConfig:
     """
     from transformers import GenerationConfig
 
-    folder = source.folder((FILE,))
-    if source.gguf_file:
+    if source.is_one_file:
         return GenerationConfig.from_model_config(config)
-    own = opening.is_there(folder / FILE)
-    if own:
-        source.files.read_object(folder / FILE, opening.SMALL, f"{FILE} of {source.name!r}")
+    folder, own = source.folder((FILE,)), source.place.file(FILE)
+    if own is not None:
+        source.files.read_object(own, opening.SMALL, f"{FILE} of {source.name!r}")
     with quiet(), as_source_error(f"{FILE if own else 'config.json'} of {source.name!r} does not say how to generate"):
-        if own:
+        if own is not None:
             return GenerationConfig.from_pretrained(folder, local_files_only=True)
         # Of BART and others the settings stand in config.json (GenerationMixin.adjust_generation_fn).
         return GenerationConfig.from_pretrained(
@@ -54,8 +53,8 @@ def left_out(config: GenerationConfig) -> list[str]:
 def longest(source: Source, config: GenerationConfig, begun: int) -> tuple[str, int, int] | None:
     """The setting of the file that ends a text that has `begun` with so many tokens, its value, and the tokens that it
     lets follow; None where it states none."""
-    path = source.folder((FILE,)) / FILE
-    if source.gguf_file or not opening.is_there(path):
+    path = source.place.file(FILE)
+    if path is None:
         return None
     stated = source.files.read_object(path, opening.SMALL, f"{FILE} of {source.name!r}")
     for name, counted in (("max_new_tokens", 0), ("max_length", begun)):

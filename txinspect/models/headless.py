@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from txinspect.models.places import places
 from txinspect.models.quantization.stored import stored_method
 from txinspect.models.ties import lacking
-from txinspect.sources import checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +45,7 @@ def _may_lack_pooler(bare: nn.Module) -> bool:
 
 def _held(source: Source, model: PreTrainedModel) -> set[str]:
     """The tensors of a model that a checkpoint has, as far as that can be told from what is here."""
-    if stored_method(model.config) is not None or source.gguf_file or source.adapter is not None:
+    if stored_method(model.config) is not None or not source.is_as_saved:
         return set()
-    found = places(model, checkpoint.names_here(source)).values()
+    found = places(model, source.names_here()).values()
     return {tensor for place in found for tensor in place.tensors}

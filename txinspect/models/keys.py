@@ -27,7 +27,7 @@ _WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile", "_fsdp_wr
 
 def destinations(subject: Subject, names: Sequence[str]) -> dict[str, Destination]:
     """Where each tensor of a checkpoint goes; what a quantization stores beside a weight goes with the weight."""
-    if subject.source.gguf_file:
+    if subject.source.is_one_file:
         return _gguf_destinations(subject, names)
     return places(subject.as_configured, names)
 
@@ -60,7 +60,7 @@ def check_whole(subject: Subject, names: Collection[str], *, asked: bool = False
 
     What a quantization is stored as has names of its own, and so has a .gguf file: these are not checked.
     """
-    if subject.source.gguf_file or stored.stored_method(subject.config) is not None:
+    if subject.source.is_one_file or stored.stored_method(subject.config) is not None:
         return
     there = {name for place in destinations(subject, list(names)).values() for name in place.tensors}
     absent = lacking(subject.as_configured, there)
@@ -77,7 +77,7 @@ def check_shapes(subject: Subject, tensors: Sequence[StoredTensor]) -> None:
 
     What a quantization is stored as, a .gguf file and the base of an adapter are not looked at.
     """
-    if subject.source.gguf_file or subject.source.adapter or stored.stored_method(subject.config) is not None:
+    if not subject.source.is_as_saved or stored.stored_method(subject.config) is not None:
         return
     shapes = {name: tuple(each.shape) for name, each in subject.as_configured.state_dict().items()}
     found = destinations(subject, [each.name for each in tensors])
@@ -104,9 +104,7 @@ def surplus(subject: Subject, names: Collection[str]) -> list[str]:
     What it leaves out quietly, such as the rotary tables of old checkpoints, is left out here. What a quantization or a
     .gguf file stores beside the weights, and what an adapter's base may hold, is not looked at.
     """
-    if subject.source.gguf_file or subject.source.adapter is not None:
-        return []
-    if stored.stored_method(subject.config) is not None:
+    if not subject.source.is_as_saved or stored.stored_method(subject.config) is not None:
         return []
     model = subject.as_configured
     tensors, found = model.state_dict().keys(), destinations(subject, list(names))

@@ -9,7 +9,8 @@ from typing import Any
 from txinspect.models import tokenizer
 from txinspect.models.tokenizer import Text, Tokens
 from txinspect.queries import ModelChoice
-from txinspect.sources.source import Source, resolve
+from txinspect.sources.resolving import resolve
+from txinspect.sources.source import Source
 
 
 @dataclass

@@ -53,7 +53,7 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
     # An adapter is put on modules of every kind: the unused ones lose their weights after it.
     factory: Any = _partial(model_class, uses, drop=source.adapter is None)
     with ExitStack() as stack:
-        found = checkpoint.find(source, lambda names: keys.needed(subject, names, uses))
+        found = source.weights(lambda names: keys.needed(subject, names, uses))
         options = _options(subject, choice, found)
         folder = stack.enter_context(_view(found))
         stack.enter_context(quiet())
@@ -64,7 +64,7 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
         if choice.quantization:
             _give_back_freed_blocks()
         read = stack.enter_context(_noted())
-        if source.gguf_file:
+        if source.is_one_file:
             read |= keys.needed(subject, names, uses)
             stack.enter_context(gguf_files.remembered(found.files[0], frozenset(read)))
         loaded = factory.from_pretrained(folder, **options)
@@ -72,7 +72,7 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
     model.__class__ = model_class
     _check_fit(source, loaded[1])
     if source.adapter is not None:
-        adapters.attach(model, source)
+        adapters.attach(model, source.adapter)
         _drop(model, uses)
     model.eval()
     return Loaded(model, found.files, frozenset(read), names)
@@ -82,7 +82,7 @@ def _options(subject: Subject, choice: ModelChoice, found: checkpoint.WeightFile
     """What from_pretrained is told."""
     import torch
 
-    gguf = subject.source.gguf_file
+    gguf = subject.source.place.in_one_file
     return {
         "config": _config_of(type(subject.as_configured), subject.config),
         "dtype": choice.dtype if choice.dtype == "auto" else getattr(torch, choice.dtype),

@@ -44,7 +44,7 @@ def remember(source: Source, choice: ModelChoice, names: Names) -> None:
 
 def _path(source: Source, choice: ModelChoice) -> Path | None:
     """The cache file of a model in the form that a choice gives it; None for a model that is not remembered."""
-    if source.gguf_file or source.adapter is not None:
+    if not source.is_as_saved:
         return None
     config = source.config
     parts = [config, *(part for name in TEXT_PARTS if isinstance(part := config.get(name), dict))]

@@ -109,7 +109,7 @@ def _built(
     as_configured = skeleton.build(source, choice, config, task, tying.tie)
     tasks.check_reads_text(source.name, as_configured, task)
     if source.adapter is not None:
-        adapters.resize(as_configured, source)
+        adapters.resize(as_configured, source.adapter)
     locating.settle(as_configured, length)
     as_loaded, quantization, quantizing_as = as_configured, None, None
     method = stored.stored_method(config)
@@ -121,13 +121,13 @@ def _built(
         with quiet():
             tying.tie(as_loaded)
         if source.adapter is not None:
-            adapters.resize(as_loaded, source)
-            adapters.inject(as_loaded, source)
+            adapters.resize(as_loaded, source.adapter)
+            adapters.inject(as_loaded, source.adapter)
     whole_because = None
     if method not in stored.ALONE:
         whole_because = f"the package that runs {method} works on the whole model"
     elif source.adapter is not None:
-        whole_because = adapters.shared(source)
+        whole_because = adapters.shared(source.adapter)
     return Subject(
         opened=opened,
         config=config,

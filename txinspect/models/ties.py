@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from txinspect.errors import SourceError
 from txinspect.models.places import places
 from txinspect.patching import patched
-from txinspect.sources import checkpoint
 from txinspect.sources.tensors import TensorReader
 
 if TYPE_CHECKING:
@@ -52,13 +51,13 @@ class Ties:
     @cached_property
     def _names(self) -> list[str]:
         """The names of the checkpoint's tensors; none where they say nothing of ties, as in a .gguf file."""
-        return [] if self._source.gguf_file else checkpoint.names_here(self._source)
+        return [] if self._source.is_one_file else self._source.names_here()
 
     @cached_property
     def _here(self) -> dict[str, StoredTensor]:
         """The tensors whose numbers are here."""
         try:
-            return {each.name: each for each in checkpoint.stored_here(self._source)}
+            return {each.name: each for each in self._source.stored_here()}
         except SourceError:  # whoever reads the weights says so
             return {}
 

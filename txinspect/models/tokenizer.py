@@ -31,7 +31,6 @@ from txinspect.models.quantization.stored import is_installed
 from txinspect.models.quiet import as_source_error, quiet
 from txinspect.queries import LESSON, shown
 from txinspect.records import InputRecord, TokenRecord
-from txinspect.sources.gguf_header import read_header
 from txinspect.sources.names import CONFIG_FILES, TOKENIZER_FILES
 from txinspect.sources.source import Source
 
@@ -184,10 +183,9 @@ def load(source: Source, trust_remote_code: bool, *texts: Text) -> Tokens:
     if known is not None and cached is not None:
         _try(source, key, cached, texts, kept=True)
         return replace(_fast(known), attempt=partial(_try, source, key, cached, kept=True))
-    if not source.gguf_file:
-        _check_files(source, folder)
-    file = folder / "tokenizer.json"
-    own = partial(_try, source, key, file, kept=False) if not source.gguf_file and opening.is_there(file) else _unasked
+    _check_files(source, folder)
+    file = source.tokenizer_file("tokenizer.json")
+    own = partial(_try, source, key, file, kept=False) if file is not None else _unasked
     own(texts)
     tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
     whole = getattr(tokenizer, "backend_tokenizer", None)
@@ -209,11 +207,12 @@ _MASKS = ("[MASK]", "<mask>")
 
 def mask_id(source: Source, tokens: Tokens) -> int | None:
     """The id of a tokenizer's mask token; None if it has none."""
-    folder, named = source.tokenizer_folder(), list[str]()
+    named = list[str]()
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if not source.gguf_file and opening.is_there(folder / name):
+        file = source.tokenizer_file(name)
+        if file is not None:
             what = f"{name} of {source.name!r}"
-            own = source.files.read_object(folder / name, opening.VOCABULARY, what).get("mask_token")
+            own = source.files.read_object(file, opening.VOCABULARY, what).get("mask_token")
             own = own.get("content") if isinstance(own, dict) else own
             named += [own] if isinstance(own, str) else []
     ids = (tokens.find(token) for token in dict.fromkeys((*named, *_MASKS)))
@@ -231,26 +230,24 @@ def of(whole: PreTrainedTokenizerBase) -> Tokens:
 def _key(folder: Path, source: Source) -> str:
     """A digest of everything that decides the tokenizer: its files and the libraries' versions."""
     digest = hashlib.sha256(f"{version('transformers')} {version('tokenizers')}".encode())
-    if source.gguf_file:
-        file = folder / source.gguf_file
-        with file.open("rb") as stream:  # the vocabulary is in its header: of gigabytes of weights nothing is read
-            digest.update(stream.read(read_header(file).size))
-        return digest.hexdigest()
-    for name in _files(folder):
+    digest.update(source.place.settings() or b"")
+    for name in _files(source, folder):
         content = source.files.read(folder / name, opening.VOCABULARY, f"{name} of {source.name!r}")
         digest.update(f"\n{name} {len(content)}\n".encode("utf-8", "surrogateescape") + content)
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> list[str]:
-    """The files that decide a tokenizer, links that lead nowhere among them."""
+def _files(source: Source, folder: Path) -> list[str]:
+    """The files that decide a tokenizer, links that lead nowhere among them; none for a .gguf file."""
+    if source.is_one_file:
+        return []
     patterns = CONFIG_FILES + TOKENIZER_FILES
     return sorted(name for name in os.listdir(folder) if any(fnmatch(name, each) for each in patterns))  # noqa: PTH208
 
 
 def _check_files(source: Source, folder: Path) -> None:
     """Raise SourceError for a file of JSON that holds no object, and for a template that is no text."""
-    for name in _files(folder):
+    for name in _files(source, folder):
         what = f"{name} of {source.name!r}"
         if name.endswith(".json"):
             found = source.files.read_object(folder / name, opening.VOCABULARY, what)
@@ -544,12 +541,12 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-    if not source.gguf_file and not any(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
+    if not source.is_one_file and not any(path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         raise SourceError(
             f"{source.name!r} has no tokenizer: none of {', '.join(TOKENIZER_FILES[:6])}, … is in {folder}; "
             f"copy them from the model it was made from"
         )
-    if not trust_remote_code and _has_code(source, folder / "tokenizer_config.json"):
+    if not trust_remote_code and _has_code(source):
         raise SourceError(
             f"the tokenizer of {source.name!r} comes with Python code of its own: "
             f"read it, and add {spelled('trust_remote_code', True)} to run it"
@@ -557,7 +554,7 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
 
     def made(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, local_files_only=True, gguf_file=source.gguf_file
+            folder, trust_remote_code=trust_remote_code, local_files_only=True, gguf_file=source.place.in_one_file
         )
         if not isinstance(tokenizer, PreTrainedTokenizerBase):  # such as RagTokenizer, which is two
             raise TypeError(f"{type(tokenizer).__name__} is no tokenizer of one text")
@@ -565,12 +562,12 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
         return tokenizer
 
     what = f"the tokenizer of {source.name!r} could not be loaded"
-    blame = partial(_blame, folder, made) if not source.gguf_file else lambda: None
+    blame = partial(_blame, source, folder, made)
     try:
         with (
             quiet(),
             as_source_error(what, blame=blame),
-            gguf_files.remembered() if source.gguf_file else nullcontext(),
+            gguf_files.remembered() if source.is_one_file else nullcontext(),
             mended_configs(),
         ):
             tokenizer = made(folder)
@@ -586,9 +583,9 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
     return tokenizer
 
 
-def _blame(folder: Path, made: Callable[[Path], object]) -> str | None:
+def _blame(source: Source, folder: Path, made: Callable[[Path], object]) -> str | None:
     """The key of the tokenizer's files without which it can be made, and its value; None if it is not one alone."""
-    if not (folder / "tokenizer.json").is_file():  # it may be that what is missing
+    if source.tokenizer_file("tokenizer.json") is None:  # it may be that what is missing
         return None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if not (folder / name).is_file():
@@ -609,7 +606,7 @@ def _blame(folder: Path, made: Callable[[Path], object]) -> str | None:
 
 def _sentencepiece_is_missing(source: Source, folder: Path) -> str | None:
     """What to install for a tokenizer that is a SentencePiece model alone; None if that is not what is missing."""
-    if source.gguf_file or (folder / "tokenizer.json").exists():
+    if source.is_one_file or source.tokenizer_file("tokenizer.json") is not None:
         return None
     models = [file for kind in ("*.model", "*.spm") for file in folder.glob(kind) if file.read_bytes()[:1] == b"\n"]
     needed = [name for name in ("sentencepiece", "google.protobuf") if not is_installed(name)]
@@ -622,7 +619,8 @@ def _sentencepiece_is_missing(source: Source, folder: Path) -> str | None:
     )
 
 
-def _has_code(source: Source, path: Path) -> bool:
+def _has_code(source: Source) -> bool:
     """Whether a tokenizer_config.json names a class of the repository's own."""
-    own = source.files.read_object(path, opening.VOCABULARY).get("auto_map") if opening.is_there(path) else None
+    path = source.tokenizer_file("tokenizer_config.json")
+    own = source.files.read_object(path, opening.VOCABULARY).get("auto_map") if path is not None else None
     return isinstance(own, dict) and "AutoTokenizer" in own

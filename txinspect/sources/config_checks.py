@@ -9,7 +9,6 @@ from typing import Any
 
 from txinspect.errors import SourceError
 from txinspect.queries import shown
-from txinspect.sources import checkpoint
 from txinspect.sources.config import FIELD_NAMES, TEXT_PARTS
 from txinspect.sources.source import Source
 from txinspect.wording import counted
@@ -146,7 +145,7 @@ def _values(path: str, config: Mapping[str, Any]) -> Iterator[tuple[str, str, An
 
 def _check_layers(source: Source, key: str, count: int) -> None:
     """Raise SourceError for more layers than the weights can be of, or than any model has where they are not here."""
-    numbers = {int(found) for name in checkpoint.names_here(source) for found in re.findall(r"\.(\d{1,9})\.", name)}
+    numbers = {int(found) for name in source.names_here() for found in re.findall(r"\.(\d{1,9})\.", name)}
     most = _SHARED * (max(numbers) + 1) + _BESIDE if numbers else MOST_LAYERS
     if count <= most:
         return

@@ -5,17 +5,30 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from txinspect import opening
-from txinspect.errors import SourceError, first_line, spelled
-from txinspect.sources.bundled_models import alternatives, bundled_models, cached_models, hub_cache
-from txinspect.sources.hub_answers import check_endpoint, guarded, unclear
-from txinspect.sources.names import CONFIG_FILES
+from txinspect.errors import SourceError, spelled
+from txinspect.sources.bundled_models import hub_cache
+from txinspect.sources.checkpoint import (
+    Choose,
+    Wanted,
+    WeightFiles,
+    WeightListing,
+    check_file,
+    first_file,
+    is_index,
+    shards_of,
+    weight_map,
+)
+from txinspect.sources.headers import of_header, stored
+from txinspect.sources.hub_answers import check_endpoint
+from txinspect.sources.hub_errors import Asked, as_source_error
+from txinspect.sources.names import CONFIG_FILES, INDEX_FILES, SAFETENSORS_FILES, TORCH_FILES
+from txinspect.sources.places import Folder, Kind, Origin, indexed_in, weights_in
 from txinspect.wording import some_of
 
 
@@ -45,6 +58,15 @@ class Repository:
     snapshots: dict[tuple[str, ...], Path] = field(default_factory=dict, compare=False, repr=False)
     """Folders that the Hub was already asked for, by patterns: each asking is a request over the network."""
 
+    kind: ClassVar[Kind] = "hub"
+    path: ClassVar[None] = None
+    in_one_file: ClassVar[None] = None
+
+    @property
+    def repository(self) -> str:
+        """See Place."""
+        return self.id
+
     @property
     def to_go_online(self) -> str:
         """Why the Hub is not asked, and what to do about that, for a sentence about what is not in the local cache."""
@@ -52,11 +74,13 @@ class Repository:
             return f"{self.offline_by} is set: unset it to ask the Hub"
         return f"the Hub cannot be asked offline: run once without {spelled('offline')}"
 
-    def folder(self, patterns: Sequence[str]) -> Path:
-        """The folder of the local cache that holds the files these glob patterns name, fetching what is missing.
+    @property
+    def asked(self) -> Asked:
+        """What a sentence about a failure says of it."""
+        return Asked(self.id, self.revision, self.to_go_online if self.offline else None, self.adapter)
 
-        Raises SourceError if the Hub does not have them or cannot be reached.
-        """
+    def folder(self, patterns: Sequence[str]) -> Path:
+        """The folder of the local cache. See Place."""
         key = tuple(patterns)
         if key not in self.snapshots:
             self.snapshots[key] = _snapshot(self, patterns)
@@ -69,17 +93,94 @@ class Repository:
             return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
         from huggingface_hub import HfApi
 
-        with _as_source_error(self):
+        with as_source_error(self.asked):
             return sorted(HfApi().list_repo_files(self.id, revision=folder.name))
 
-    def weights(self, named: Sequence[str] = ()) -> list[HubFile]:
-        """The weight files, without fetching any: those `named`, else safetensors where there are any, else
-        pytorch_model.bin.
+    def file(self, name: str) -> Path | None:
+        """See Place."""
+        path = self.folder((name,)) / name
+        return path if opening.is_there(path) else None
 
-        Raises SourceError if there are none, the Hub cannot be reached, or offline where they are not in the cache.
-        """
-        folder = self.folder(CONFIG_FILES)
-        return _cached_weights(self, folder, named) if self.offline else _listed_weights(self, named, folder.name)
+    def settings(self) -> bytes | None:
+        """See Place."""
+        return None
+
+    def weights(self, wanted: Wanted, choose: Choose | None) -> WeightFiles:
+        """See Place."""
+        folder = self._weights_folder(wanted)
+        index = first_file(folder, wanted.files)
+        if index is None or not is_index(index):
+            return Folder(folder).weights(wanted, choose)
+        shards = shards_of(weight_map(index), choose)
+        folder = self.folder(tuple(shards))
+        missing = [shard for shard in shards if not opening.is_there(folder / shard)]
+        if missing:
+            next_step = self.to_go_online if self.offline else "the Hub does not have it either"
+            raise SourceError(
+                f"{wanted.model!r} is not fully in the local cache: it lacks {some_of(missing)}; {next_step}"
+            )
+        files = [folder / shard for shard in shards]
+        for file in files:
+            check_file(file)
+        return WeightFiles(folder, files, index)
+
+    def _weights_folder(self, wanted: Wanted) -> Path:
+        """The folder that holds weights in one file, or the index of shards: safetensors where there are any."""
+        if wanted.named is not None:
+            return self.folder(wanted.files)
+        folder = self.folder(SAFETENSORS_FILES)
+        has = any((folder / name).is_file() for name in SAFETENSORS_FILES)
+        return folder if has else self.folder(TORCH_FILES)
+
+    def offered(self, wanted: Wanted) -> WeightListing:
+        """See Place."""
+        folder, named = self.folder(CONFIG_FILES), self._named_shards(wanted)
+        listed = _cached_weights(self, folder, named) if self.offline else _listed_weights(self, named, folder.name)
+        tensors = []
+        for file in listed:
+            if file.path is not None:
+                tensors += stored([file.path])
+            elif file.header is not None:
+                tensors += of_header(file.header(), Path(file.name))
+        index = self._index_of([file.name for file in listed], wanted)
+        return WeightListing(
+            files={str(file.path or file.name): file.size for file in listed},
+            tensors=tensors,
+            to_fetch={file.name: file.size or 0 for file in listed if file.path is None},
+            weight_map=weight_map(index) if index else {},
+        )
+
+    def _named_shards(self, wanted: Wanted) -> list[str]:
+        """The files that config.json itself names, by their index where it names one; empty if it does not."""
+        named = wanted.named
+        if named is None or not named.endswith(".index.json"):
+            return [] if named is None else [named]
+        index = self.file(named)
+        if index is None:
+            raise SourceError(
+                f"{wanted.model!r} has no file {named}, whose weights its config.json names: fetch it again"
+            )
+        return shards_of(weight_map(index))
+
+    def _index_of(self, files: list[str], wanted: Wanted) -> Path | None:
+        """The index of weight files in shards; None where they are one file."""
+        if wanted.named is not None:
+            return self.folder((wanted.named,)) / wanted.named if wanted.named.endswith(".index.json") else None
+        if not files or files[0] in wanted.files:
+            return None
+        return self.file(INDEX_FILES[0] if files[0].endswith(".safetensors") else INDEX_FILES[1])
+
+    def weights_here(self, wanted: Wanted) -> list[Path]:
+        """See Place."""
+        return weights_in(self.folder(CONFIG_FILES), wanted)
+
+    def indexed(self, wanted: Wanted) -> list[str]:
+        """See Place."""
+        return indexed_in(self.folder(CONFIG_FILES), wanted)
+
+    def origin(self, *, fetched: bool) -> Origin:
+        """See Place."""
+        return "cache" if fetched else "hub"
 
 
 def offline_variable() -> str | None:
@@ -115,7 +216,7 @@ def _listed_weights(repository: Repository, named: Sequence[str], commit: str) -
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     api = HfApi()
-    with _as_source_error(repository):
+    with as_source_error(repository.asked):
         listed = api.model_info(repository.id, revision=commit, files_metadata=True).siblings or []
     sizes = {file.rfilename: file.size for file in listed}
     names = [name for name in named if name in sizes] if named else _taken(list(sizes))
@@ -125,7 +226,7 @@ def _listed_weights(repository: Repository, named: Sequence[str], commit: str) -
 
     def header_of(name: str) -> Callable[[], dict[str, Any]]:
         def fetch() -> dict[str, Any]:
-            with _as_source_error(repository):
+            with as_source_error(repository.asked):
                 found = api.parse_safetensors_file_metadata(repository.id, name, revision=commit).tensors
             return {
                 key: {"dtype": each.dtype, "shape": each.shape, "data_offsets": each.data_offsets}
@@ -170,7 +271,7 @@ def _snapshot(repository: Repository, patterns: Sequence[str]) -> Path:
     if not os.isatty(2):
         disable_progress_bars()
     revision = _revision(repository)
-    with _as_source_error(repository):
+    with as_source_error(repository.asked):
         return Path(
             snapshot_download(
                 repository.id,
@@ -179,58 +280,3 @@ def _snapshot(repository: Repository, patterns: Sequence[str]) -> Path:
                 local_files_only=repository.offline,
             )
         )
-
-
-@contextmanager
-def _as_source_error(repository: Repository) -> Iterator[None]:
-    """Turn what huggingface_hub raises into one sentence."""
-    from huggingface_hub import errors
-
-    name = repr(repository.id)
-    if repository.adapter is not None:
-        name += f", the base model of the adapter {repository.adapter!r},"
-    at = f" at revision {repository.revision!r}" if repository.revision else ""
-
-    def otherwise() -> str:
-        return alternatives(repository.id, [*bundled_models(), *cached_models()])
-
-    try:
-        with guarded(repository.id):
-            yield
-    except SourceError:
-        raise
-    except errors.GatedRepoError as error:
-        raise SourceError(
-            f"{name} needs its owner's permission: ask for it on its Hub page, then log in with 'hf auth login'"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise SourceError(
-            f"{name} on the Hub has no revision {repository.revision!r}: check {spelled('revision')}"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise SourceError(f"there is no model {name} here or on the Hub (or it is private): {otherwise()}") from error
-    except errors.LocalEntryNotFoundError as error:
-        if isinstance(error.__cause__, errors.HfHubHTTPError):
-            status = error.__cause__.response.status_code
-            raise SourceError(
-                f"{name}{at} is not in the local cache, and the Hub answered with status {status}: try again later"
-            ) from error
-        if repository.offline:
-            raise SourceError(
-                f"{name}{at} is not in the local cache, and {repository.to_go_online}, or {otherwise()}"
-            ) from error
-        if isinstance(error.__cause__, (errors.FileMetadataError, ValueError)):
-            raise SourceError(unclear(repository.id, error.__cause__)) from error
-        raise SourceError(
-            f"{name}{at} is not in the local cache and the Hub cannot be reached: check the network, or {otherwise()}"
-        ) from error
-    except errors.HFValidationError as error:
-        raise SourceError(f"{name} is neither a directory nor a Hub id: {otherwise()}") from error
-    except (OSError, errors.HTTPError, errors.RevisionResolutionError) as error:  # type: ignore[attr-defined]
-        said = str(error).splitlines()[0].strip().rstrip(":") if str(error).strip() else ""
-        reason = said or type(error).__name__
-        raise SourceError(f"{name}{at} could not be fetched from the Hub: {reason}") from error
-    except UserWarning as error:  # of a disk that is too small
-        raise SourceError(f"{name}{at} could not be fetched from the Hub: {first_line(error)}") from error
-    except Exception as error:  # whatever an answer that is none leads to
-        raise SourceError(unclear(repository.id, error)) from error

@@ -12,7 +12,6 @@ from txinspect.errors import SourceError, spelled
 from txinspect.queries import shown
 from txinspect.recipe import Activation, Dense, LayerNorm, Normalize, Pooling, Recipe, Step
 from txinspect.sources import checkpoint, headers, modules, readings
-from txinspect.sources.names import SENTENCE_FILES
 from txinspect.sources.source import Source
 from txinspect.sources.tensors import TensorReader
 
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 def recipe(source: Source) -> Recipe:
     """How a model pools. Raises SourceError for one that does not say, or does what is not followed here."""
     asked = spelled("pooled", True)
-    folder = None if source.gguf_file else source.modules or source.adapter or source.folder(SENTENCE_FILES)
+    folder = source.sentence_folder()
     if folder is None or not opening.is_there(folder / modules.FILE):
         raise SourceError(
             f"{source.name!r} does not say how it pools: it has no modules.json, as sentence-transformers writes it; "

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import SourceError, UsageError, spelled
 from txinspect.queries import ModelChoice
-from txinspect.sources.checkpoint import stored_here
 from txinspect.sources.headers import StoredTensor
 from txinspect.sources.source import Source
 
@@ -65,7 +64,7 @@ def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) 
 
     Raises SourceError for one that transformers does not know, UsageError for quantizing it once more.
     """
-    if source.gguf_file and choice.quantization:
+    if source.is_one_file and choice.quantization:
         asked = spelled("quantization", choice.quantization)
         raise UsageError(
             f"{asked} cannot quantize a .gguf file, whose blocks transformers loads in its own way: omit {asked}"
@@ -91,7 +90,7 @@ def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) 
             f"{asked} cannot quantize {source.name!r}, which is already stored quantized with {method}: "
             f"omit {asked} to load it as it is"
         )
-    check_quantized(source, method, stored_here(source))
+    check_quantized(source, method, source.stored_here())
     missing = [package for package in PACKAGES.get(method, ()) if not is_installed(package)]
     if missing:
         names = " ".join(_DISTRIBUTIONS.get(package, package.replace("_", "-")) for package in missing)

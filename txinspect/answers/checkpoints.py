@@ -1,0 +1,209 @@
+"""The tensors of a checkpoint as they are stored, for params: which are asked for, which two have in common, what the
+files say of them. No torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from txinspect.errors import SourceError, UsageError, spelled
+from txinspect.models import describing
+from txinspect.queries import ModelChoice
+from txinspect.records import ModelRecord
+from txinspect.sources.adapter import Adapter, is_adapter
+from txinspect.sources.gguf_header import read_header
+from txinspect.sources.headers import StoredTensor, stored
+from txinspect.sources.names import ADAPTER_CONFIG
+from txinspect.sources.places import Folder
+from txinspect.sources.resolving import resolve
+from txinspect.sources.source import Source
+from txinspect.sources.tensors import WHOLE_NUMBERS, is_readable
+from txinspect.stages import is_glob, matching, nearest
+from txinspect.wording import some_of
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A model's tensors as they are stored."""
+
+    source: Source
+    tensors: dict[str, StoredTensor]
+    """By name, in the order in which a person counts; of types that can be read."""
+    unread: list[StoredTensor]
+    """Of types that cannot."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json; empty where there is none that can be read, without which the tensors are there all the same."""
+        try:
+            return {} if self.source.adapter else self.source.config
+        except SourceError:
+            return {}
+
+    @property
+    def quantization(self) -> str | None:
+        """How config.json says that the weights are stored."""
+        found = self.config.get("quantization_config")
+        if not isinstance(found, dict):
+            return None
+        method = found.get("quant_method")
+        if method in (None, "bitsandbytes"):
+            return "bitsandbytes, 4 bits" if found.get("load_in_4bit") else "bitsandbytes, 8 bits"
+        return str(method)
+
+    @property
+    def model(self) -> ModelRecord:
+        """The model, as far as its files tell without torch; a folder of weights needs no config.json."""
+        from msgspec import structs
+
+        record = describing.unbuilt_model_record(self.source, self.config)
+        if self.source.is_one_file and self.source.path:
+            settings = read_header(self.source.path).settings
+            kind = settings.get("general.architecture")
+            layers = settings.get(f"{kind}.block_count")
+            return structs.replace(record, model_type=kind, num_hidden_layers=layers)
+        return structs.replace(record, quantization=self.quantization)
+
+
+def choosing(patterns: Sequence[str]) -> Callable[[list[str]], list[str]]:
+    """What picks the names that patterns mean; raises UsageError for one that means none."""
+
+    def choose(names: list[str]) -> list[str]:
+        if not patterns:
+            return names
+        picked = set()
+        for pattern in patterns:
+            found = matching(pattern, names) if is_glob(pattern) else [name for name in names if name == pattern]
+            if not found:
+                raise UsageError(f"{spelled('params')} {pattern!r} picks no tensor: {_advice(pattern, names)}")
+            picked.update(found)
+        return [name for name in names if name in picked]
+
+    return choose
+
+
+def _advice(pattern: str, names: Sequence[str]) -> str:
+    """Names that are there and look like what was asked for."""
+    core = pattern.strip("*.")
+    for whole in (f"**.{core}", f"**{core}**") if core else ():
+        if ending := matching(whole, names):
+            return f"{whole!r} picks {some_of(ending)}"
+    near = nearest(pattern.replace("*", ""), names) or sorted(names, key=natural)[:3]
+    return f"there are {some_of(near)}" if near else "there are none"
+
+
+def of_choice(choice: ModelChoice, choose: Callable[[list[str]], Collection[str]] | None) -> StoredCheckpoint:
+    """The tensors of a model, or of an adapter, that are asked for."""
+    source = _source(choice)
+    found = source.adapter.files if source.adapter else source.weights(choose).files
+    tensors = {each.name: each for each in stored(found)}
+    if not tensors:
+        raise SourceError(f"{source.name!r} holds no tensors: its weight files are empty")
+    kept = sorted(choose(list(tensors)) if choose else tensors, key=natural)
+    readable = {name: tensors[name] for name in kept if is_readable(tensors[name])}
+    return StoredCheckpoint(source, readable, [tensors[name] for name in kept if name not in readable])
+
+
+def _source(choice: ModelChoice) -> Source:
+    """Where the files are; of an adapter its own, for which neither peft nor the base is needed."""
+    folder = Path(choice.name).expanduser()
+    if folder.is_dir() and is_adapter(folder):
+        adapter = Adapter(choice.name, folder, _base_of(folder))
+        if not adapter.files:
+            raise SourceError(f"the adapter {choice.name!r} has no weights in {folder}")
+        return Source(choice.name, Folder(folder), adapter)
+    return resolve(choice)
+
+
+def _base_of(folder: Path) -> str | None:
+    """The base model that an adapter's config names; None if it cannot be told."""
+    try:
+        base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return base if isinstance(base, str) else None
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorts names with numbers in them as numbers."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def of_other(choice: ModelChoice, name: str, here: StoredCheckpoint) -> StoredCheckpoint:
+    """The other model's tensors of the names that are measured here. Raises SourceError if there are none."""
+    seen: list[str] = []
+
+    def choose(names: list[str]) -> list[str]:
+        seen.extend(names)
+        return [each for each in names if each in here.tensors]
+
+    found = of_choice(replace(choice, name=name, revision=None), choose)
+    if not found.tensors:
+        raise SourceError(
+            f"{here.source.name!r} and {name!r} have no tensor in common: the first has "
+            f"{some_of(list(here.tensors), 2)}, the second {some_of(sorted(set(seen), key=natural), 2)}; "
+            f"compare checkpoints of one architecture in one format"
+        )
+    if not in_common(here, found):
+        one = next(iter(found.tensors.values()))
+        raise SourceError(
+            f"{here.source.name!r} and {name!r} have no tensor of the same shape in common: {one.name} is "
+            f"{list(here.tensors[one.name].shape)} in the first and {list(one.shape)} in the second; compare "
+            f"checkpoints of one architecture"
+        )
+    return found
+
+
+def in_common(here: StoredCheckpoint, other: StoredCheckpoint) -> list[str]:
+    """The names of tensors that both have in one shape."""
+    return [name for name, each in here.tensors.items() if is_alike(each, other.tensors.get(name))]
+
+
+def is_alike(here: StoredTensor, other: StoredTensor | None) -> bool:
+    """Whether the other is there, in the same shape."""
+    return other is not None and other.shape == here.shape
+
+
+def notes(here: StoredCheckpoint, others: Sequence[StoredCheckpoint]) -> list[str]:
+    """What to know of the files."""
+    said = []
+    if here.source.adapter:
+        base = here.source.adapter.base
+        base = f": see 'txinspect params {base}'" if base else ""
+        said.append(f"{here.source.name} is an adapter: these are its own tensors, without those of its base{base}.")
+    for each in (here, *others):
+        said += [f"{each.source.name}: {sentence}" for sentence in _storage(each)]
+    return said
+
+
+def _storage(here: StoredCheckpoint) -> Iterator[str]:
+    """That what is stored is not the weights themselves."""
+    method = here.quantization
+    coded = [each for each in here.tensors.values() if is_coded(each)]
+    scaled = [each for each in here.tensors.values() if each.dtype.startswith("float8")]
+    if method and (coded or scaled):
+        kinds = some_of(sorted({each.dtype for each in coded or scaled}))
+        what = "codes, packed or not," if coded else "values without their scales"
+        yield (
+            f"stored quantized ({method}): {len(coded or scaled)} {kinds} tensors are measured as the {what} that the "
+            f"file holds, not as the weights they stand for."
+        )
+    blocks = Counter(each.dtype for each in here.tensors.values() if each.dtype.isupper())
+    if blocks:
+        yield f"blocks ({some_of(list(blocks), 6)}) are measured as the numbers that they stand for."
+    if here.unread:
+        kinds = some_of(sorted({each.dtype for each in here.unread}))
+        yield (
+            f"{len(here.unread)} tensors are left out, since numbers of type {kinds} cannot be read, such as "
+            f"{here.unread[0].name}."
+        )
+
+
+def is_coded(each: StoredTensor) -> bool:
+    """Whether a tensor's numbers are codes for others."""
+    return each.dtype in WHOLE_NUMBERS

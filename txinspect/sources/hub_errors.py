@@ -1,0 +1,92 @@
+"""What goes wrong with the Hub, as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from txinspect.errors import SourceError, first_line, spelled
+from txinspect.sources.bundled_models import alternatives, bundled_models, cached_models
+from txinspect.sources.hub_answers import guarded, unclear
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of the Hub."""
+
+    id: str
+    """Of the repository."""
+    revision: str | None = None
+    offline_because: str | None = None
+    """Why the Hub is not asked, and what to do about that; None where it is."""
+    adapter: str | None = None
+    """The adapter whose base model it is; None if the model was asked for itself."""
+
+    @property
+    def name(self) -> str:
+        """The repository in a sentence."""
+        of = f", the base model of the adapter {self.adapter!r}," if self.adapter is not None else ""
+        return f"{self.id!r}{of}"
+
+    @property
+    def placed(self) -> str:
+        """The repository at its revision."""
+        return self.name + (f" at revision {self.revision!r}" if self.revision else "")
+
+    @property
+    def otherwise(self) -> str:
+        """What to give in its place."""
+        return alternatives(self.id, [*bundled_models(), *cached_models()])
+
+
+@contextmanager
+def as_source_error(asked: Asked) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one sentence."""
+    try:
+        with guarded(asked.id):
+            yield
+    except SourceError:
+        raise
+    except Exception as error:
+        raise SourceError(_sentence(asked, error)) from error
+
+
+def _sentence(asked: Asked, error: Exception) -> str:
+    """What is wrong, and what to do."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"{asked.name} needs its owner's permission: ask for it on its Hub page, then log in with 'hf auth login'"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{asked.name} on the Hub has no revision {asked.revision!r}: check {spelled('revision')}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"there is no model {asked.name} here or on the Hub (or it is private): {asked.otherwise}"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return _not_here(asked, error.__cause__)
+    if isinstance(error, errors.HFValidationError):
+        return f"{asked.name} is neither a directory nor a Hub id: {asked.otherwise}"
+    failed: Any = (OSError, errors.HTTPError, errors.RevisionResolutionError)  # type: ignore[attr-defined]
+    if isinstance(error, failed):
+        said = str(error).splitlines()[0].strip().rstrip(":") if str(error).strip() else ""
+        return f"{asked.placed} could not be fetched from the Hub: {said or type(error).__name__}"
+    if isinstance(error, UserWarning):  # of a disk that is too small
+        return f"{asked.placed} could not be fetched from the Hub: {first_line(error)}"
+    return unclear(asked.id, error)  # whatever an answer that is none leads to
+
+
+def _not_here(asked: Asked, cause: BaseException | None) -> str:
+    """Why what is not in the local cache could not be had."""
+    from huggingface_hub import errors
+
+    lacks = f"{asked.placed} is not in the local cache"
+    if isinstance(cause, errors.HfHubHTTPError):
+        return f"{lacks}, and the Hub answered with status {cause.response.status_code}: try again later"
+    if asked.offline_because is not None:
+        return f"{lacks}, and {asked.offline_because}, or {asked.otherwise}"
+    if isinstance(cause, (errors.FileMetadataError, ValueError)):
+        return unclear(asked.id, cause)
+    return f"{lacks} and the Hub cannot be reached: check the network, or {asked.otherwise}"
