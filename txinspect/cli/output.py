@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
 from txinspect.cli.lookalikes import ERRORS
 from txinspect.errors import InspectError
-from txinspect.records import Report, to_json
+
+if TYPE_CHECKING:
+    from txinspect.records import Report
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def say(text: str) -> None:
 
 def _json(report: Report) -> bytes:
     """A report as JSON: a line for a program, indented for a person at a terminal."""
+    from txinspect.records import to_json
+
     content = to_json(report)
     if sys.stdout is None or not sys.stdout.isatty():
         return content
