@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from txinspect import commands
-from txinspect.cli import completing, shells
+from txinspect.cli import completing, environment, shells
 from txinspect.cli import output as door
 from txinspect.cli.greeting import greeting
 from txinspect.errors import CheckError, InspectError, UsageError
@@ -187,11 +186,7 @@ def _unforeseen(error: Exception, *, verbose: bool) -> str:
 
 def _is_adrift() -> bool:
     """Whether the working directory was deleted, which transformers cannot be imported in."""
-    try:
-        Path.cwd()
-    except OSError:
-        return True
-    return False
+    return environment.current().directory is None
 
 
 def _is_verbose(ctx: typer.Context) -> bool:
