@@ -62,7 +62,7 @@ class LoudReport(ModelReport, frozen=True, kw_only=True):
     loud: Annotated[str, doc("The text, louder.")]
 
 
-COMMAND = Command("loud", LoudQuery, LoudReport, "Text", examples=("txinspect loud 'Hello' --times 2",), view=LoudView)
+COMMAND = Command("loud", LoudQuery, LoudReport, examples=("txinspect loud 'Hello' --times 2",), view=LoudView)
 '''
 
 ANSWER = '''
@@ -127,7 +127,7 @@ class CheerReport(Report, frozen=True, kw_only=True):
     cheer: Annotated[str, doc("The cheer.")]
 
 
-COMMAND = Command("cheer", CheerQuery, CheerReport, group="Run", examples=("txinspect cheer",))
+COMMAND = Command("cheer", CheerQuery, CheerReport, examples=("txinspect cheer",))
 ''',
     "answers": '''
 """A cheer."""
@@ -168,11 +168,16 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         (folder / "loud.py").write_text(code)
         (folder / "cheer.py").write_text(CHEER[package.__name__.removeprefix("txinspect.")])
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
-    monkeypatch.setattr(commands, "NAMES", (*commands.NAMES, "loud", "cheer"))  # the line
+    lines = {
+        "loud": commands.Listed("Text", "Show a text louder."),
+        "cheer": commands.Listed("Run", "Cheer."),
+    }
+    monkeypatch.setattr(commands, "LISTED", commands.LISTED | lines)
+    monkeypatch.setattr(commands, "NAMES", tuple(commands.LISTED))
     before = app_room.app
     app = reload(app_room).app
     yield lambda *arguments: CliRunner().invoke(app, list(arguments))
-    commands.command.cache_clear()
+    commands.named.cache_clear()
     for name in [name for name in sys.modules if name.endswith((".loud", ".cheer"))]:
         package, _, stem = name.rpartition(".")
         delattr(import_module(package), stem)

@@ -196,7 +196,7 @@ def _is_docstring(node: ast.AST) -> bool:
 
 @pytest.mark.parametrize("name", commands.NAMES)
 def test_a_command_has_its_three_files(name: str) -> None:
-    command = commands.command(name)
+    command = commands.named(name)
     assert command.name == name
     assert {f"commands.{name}", f"answers.{name}", f"render.terminal.{name}"} <= ROOMS.keys()
     assert callable(import_module(f"txinspect.answers.{name}").answer)
@@ -205,8 +205,14 @@ def test_a_command_has_its_three_files(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", commands.NAMES)
+def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+    command = commands.named(name)
+    assert (command.planned or command.query).__doc__ == commands.LISTED[name].sentence
+
+
+@pytest.mark.parametrize("name", commands.NAMES)
 def test_a_command_is_public_and_in_the_readme(name: str) -> None:
-    query = commands.command(name).query
+    query = commands.named(name).query
     assert query.__name__ in txinspect.__all__
     assert getattr(txinspect, query.__name__) is query
     readme = (HOUSE.parent / "README.md").read_text(encoding="utf-8")
@@ -240,12 +246,17 @@ print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
 
 
-def modules_after(arguments: list[str] | None, **environment: str) -> set[str]:
-    """The packages in memory after a command, or after importing the command line alone."""
+def rooms_after(arguments: list[str] | None) -> set[str]:
+    """The modules in memory after a command, or after importing the command line alone."""
     command = [sys.executable, "-c", _RUN, json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=os.environ | environment)
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr.decode()
-    return {name.partition(".")[0] for name in json.loads(done.stderr.decode().splitlines()[-1])}
+    return set(json.loads(done.stderr.decode().splitlines()[-1]))
+
+
+def modules_after(arguments: list[str] | None) -> set[str]:
+    """The packages in memory after a command, or after importing the command line alone."""
+    return {name.partition(".")[0] for name in rooms_after(arguments)}
 
 
 @pytest.mark.parametrize(
@@ -253,6 +264,16 @@ def modules_after(arguments: list[str] | None, **environment: str) -> set[str]:
 )
 def test_quick_commands_import_nothing_heavy(arguments: list[str] | None) -> None:
     assert not modules_after(arguments) & (COMPUTE | {"huggingface_hub"})
+
+
+@pytest.mark.parametrize("arguments", [None, [], ["--help"], ["--version"], ["help"]], ids=str)
+def test_the_list_of_commands_imports_none_of_them(arguments: list[str] | None) -> None:
+    assert not rooms_after(arguments) & {f"txinspect.commands.{name}" for name in commands.NAMES}
+
+
+def test_a_command_imports_no_other() -> None:
+    found = {name for name in commands.NAMES if f"txinspect.commands.{name}" in rooms_after(["tree", "--help"])}
+    assert found == {"tree", "plan", "run"}  # a plan is of a run, and --dry-run makes one of any query
 
 
 @pytest.mark.parametrize("shown", [[], ["--json"]], ids=str)

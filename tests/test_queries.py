@@ -23,7 +23,7 @@ from txinspect.errors import UsageError
 from txinspect.inspecting import inspect
 from txinspect.queries import ModelChoice, ModelQuery, PassQuery, TensorQuery, TextQuery
 
-QUERIES: list[Any] = [commands.command(name).query for name in commands.NAMES]
+QUERIES: list[Any] = [commands.named(name).query for name in commands.NAMES]
 WELL: dict[Any, dict[str, Any]] = {RunQuery: {"stages": ("logits",)}, PlanQuery: {"of": EmbedQuery()}}
 """What a query cannot be made without."""
 

@@ -135,7 +135,7 @@ LONG = {
 COUNTS = {
     r"\b(layer_of|part_of|stack_of)\((?!name: str)": 18,  # names of stages that are parsed back
     r"register_forward_(pre_)?hook": 2,
-    r"\bsys\.std(in|out|err)\b": 29,
+    r"\bsys\.std(in|out|err)\b": 7,  # cli.environment's own, and those of programs that run by themselves
     r"isinstance\([a-z_.]*query, [A-Z]\w*Query\)": 0,  # whose question it is
     # What kind of source it is.
     r"\.(is_one_file|is_as_saved)\b|(if|or|and|not) [\w.]*source\.adapter\b|place\.(kind|repository)": 37,

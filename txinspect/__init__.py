@@ -74,7 +74,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"txinspect.{_HOMES[name]}"), name)
     if name.endswith("Query"):
-        for command in map(import_module("txinspect.commands").command, import_module("txinspect.commands").NAMES):
+        for command in map(import_module("txinspect.commands").named, import_module("txinspect.commands").NAMES):
             if command.query.__name__ == name:
                 return command.query
     raise AttributeError(f"module 'txinspect' has no attribute {name!r}")

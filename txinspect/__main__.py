@@ -14,10 +14,10 @@ def main() -> None:
     # transformers takes.
     gc.disable()
     _end_cleanly()
-    if sys.stderr is None:
-        # Closed from the start: what is said there goes nowhere, and no file that is opened takes its number.
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
     try:
+        from txinspect.cli import environment
+
+        environment.open_stderr()
         from txinspect.cli.lookalikes import use_lookalikes
 
         use_lookalikes()
@@ -30,14 +30,14 @@ def main() -> None:
         except SystemExit:
             # Of a stream that nobody reads any more, as after `| head -1`, Typer puts another in its place, and Rich
             # points it nowhere; both end as if something had failed.
-            replaced = type(sys.stdout).__name__ == "PacifyFlushWrapper"
+            replaced = type(environment.current().stdout).__name__ == "PacifyFlushWrapper"
             if FAILED or not (replaced or (_leads_nowhere() and not nowhere)):
                 raise
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
         # Help and version are written before a command begins, outside of its error boundary.
-        print(f"txinspect: standard output could not be written: {error.strerror}", file=sys.stderr)
+        print(f"txinspect: standard output could not be written: {error.strerror}", file=environment.current().stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
 

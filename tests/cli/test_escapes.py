@@ -49,8 +49,8 @@ def seen(result: Result, what: object) -> None:
 
 def options() -> Iterator[tuple[str, str]]:
     """Every option of every command that takes a value, the text itself as ""."""
-    for name, command in GROUP.commands.items():
-        for parameter in command.params:
+    for name in GROUP.commands:
+        for parameter in GROUP.built(name).params:
             if parameter.param_type_name == "argument":
                 yield name, ""
             elif not parameter.is_flag and not SKIPPED & set(parameter.opts):

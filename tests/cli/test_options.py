@@ -100,7 +100,7 @@ Run = Callable[..., Result]
 def parameters(command: str) -> dict[str, Any]:
     """The parameters of a command, by each of their spellings."""
     group: Any = typer.main.get_command(app)
-    return {spelling: parameter for parameter in group.commands[command].params for spelling in parameter.opts}
+    return {spelling: parameter for parameter in group.built(command).params for spelling in parameter.opts}
 
 
 def test_every_command_is_in_the_table() -> None:
@@ -386,7 +386,7 @@ def test_fields_become_options() -> None:
         hidden: int = 3
 
     seen: list[Any] = []
-    command = Command("shout", ShoutQuery, TokenizeReport, "Text", ())
+    command = Command("shout", ShoutQuery, TokenizeReport, ())
     function = command_function(command, lambda query, output, view: seen.append((query, output, view)))
     assert function.__doc__ == "Say it louder."
     names = list(inspect.signature(function).parameters)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from shlex import quote
-from typing import Annotated, Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from txinspect import commands
-from txinspect.cli import completing, shells
+from txinspect.cli import completing, environment, shells
 from txinspect.cli import output as door
-from txinspect.cli.building import command_function
 from txinspect.cli.greeting import greeting
-from txinspect.cli.output import Output
-from txinspect.commands import schema as schemas
-from txinspect.commands.command import Group
 from txinspect.errors import CheckError, InspectError, UsageError
-from txinspect.queries import Query
-from txinspect.stages import nearest
 from txinspect.version import __version__, untested
 from txinspect.wording import some_of
+
+if TYPE_CHECKING:
+    from txinspect.cli.output import Output
+    from txinspect.queries import Query
 
 
 def _without_types(switches: list[Any]) -> list[Any]:
@@ -64,6 +61,15 @@ def _holds_one_value(parameter: Any) -> bool:
 
 class ErrorBoundary(TyperGroup):
     """The one place where an exception becomes a sentence on stderr and an exit code."""
+
+    def built(self, name: str) -> Any:
+        """A command with its options, where `self.commands` has what the list says of it; None for an unknown name."""
+        return _built(name) if name in commands.LISTED else self.commands.get(name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is asked for, which is built now."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed if name is None else self.built(name), rest
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, --help among them."""
@@ -114,17 +120,22 @@ class ErrorBoundary(TyperGroup):
                 said += ", which belongs after the command"
             elif having:
                 said += f", which {some_of(having)} {'has' if len(having) == 1 else 'have'}"
-            elif near := nearest(option, own, limit=1):
-                said += f" (did you mean {near[0]}?)"
+            else:
+                from txinspect.stages import nearest
+
+                near = nearest(option, own, limit=1)
+                said += f" (did you mean {near[0]}?)" if near else ""
         help_of = f"txinspect {name}" if name else "txinspect"
         return f"{said[:1].lower()}{said[1:]}; see '{help_of} --help'"
 
     def _options(self, name: str | None) -> list[Any]:
-        command = self if name is None else self.commands.get(name)
+        command = self if name is None else self.built(name)
         return list(command.params) if command is not None else []
 
     def _spelling(self, ctx: Any) -> Any:
         """How the fields of a query are spelled in this command."""
+        from shlex import quote
+
         options = {each.name: max(each.opts, key=len) for each in self._options(ctx.invoked_subcommand)}
 
         def spell(name: str, value: object) -> str:
@@ -175,11 +186,7 @@ def _unforeseen(error: Exception, *, verbose: bool) -> str:
 
 def _is_adrift() -> bool:
     """Whether the working directory was deleted, which transformers cannot be imported in."""
-    try:
-        Path.cwd()
-    except OSError:
-        return True
-    return False
+    return environment.current().directory is None
 
 
 def _is_verbose(ctx: typer.Context) -> bool:
@@ -282,7 +289,9 @@ def schema(
     """Print the JSON Schema of a command's report."""
     if command is not None and command not in commands.NAMES:
         raise UsageError(f"{command!r} has no report: give one of {', '.join(commands.NAMES)}")
-    door.write(schemas.schema_json(command))
+    from txinspect.commands.schema import schema_json
+
+    door.write(schema_json(command))
 
 
 def help(
@@ -302,13 +311,34 @@ def _commands() -> list[str]:
     return [str(each.name) for each in app.registered_commands]
 
 
-def _declare(name: str, group: Group, function: Callable[..., None], examples: Sequence[str], more: str = "") -> None:
-    """Make a command of a function, whose docstring is the sentence of the help; `more` stands below the options."""
-    said = _help(function.__doc__ or "", examples)
-    app.command(name, cls=CommandLine, rich_help_panel=group, help=said, epilog=more or None)(function)
+def _by_itself() -> None:
+    """In the place of a command in the list of commands."""
 
 
-for _command in map(commands.command, commands.NAMES):
-    _declare(_command.name, _command.group, command_function(_command, _answer), _command.examples, _command.more)
-_declare("schema", "Machines", schema, ("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'"))
-_declare("help", "Machines", help, ("txinspect help", "txinspect help attn"))
+@cache
+def _built(name: str) -> Any:
+    """A command with its options: it is imported, and its query's fields are read, when it is asked for."""
+    from txinspect.cli.building import command_function
+
+    asked = commands.named(name)
+    function = command_function(asked, _answer)
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    said = _help(function.__doc__ or "", asked.examples)
+    alone.command(name, cls=CommandLine, help=said, epilog=asked.more or None)(function)
+    return typer.main.get_command(alone)
+
+
+def _list(name: str, group: commands.Group, function: Callable[..., None], help: str) -> None:
+    """Put a command into the list of commands."""
+    app.command(name, cls=CommandLine, rich_help_panel=group, help=help)(function)
+
+
+for _name, _listed in commands.LISTED.items():
+    _list(_name, _listed.group, _by_itself, _listed.sentence)
+_list(
+    "schema",
+    "Machines",
+    schema,
+    _help(schema.__doc__ or "", ("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'")),
+)
+_list("help", "Machines", help, _help(help.__doc__ or "", ("txinspect help", "txinspect help attn")))

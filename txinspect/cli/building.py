@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from txinspect.cli import completing
+from txinspect.cli import completing, environment
 from txinspect.cli import output as door
 from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, ids, indices, number
 from txinspect.cli.output import Output
@@ -108,7 +108,7 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
     """The query that a command line asks."""
     fields: Values = {field.name: field.value(values.pop(field.name)) for field in _fields(line)}
     if not output.json:
-        fields |= dict.fromkeys(_from_width(line), door.width())
+        fields |= dict.fromkeys(_from_width(line), environment.width())
     if issubclass(line, TextQuery):
         typed = _taken(values, read_text)
         instead = next((name for name in line.instead_of_text if fields[name] not in (None, False)), None)

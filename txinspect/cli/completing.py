@@ -6,10 +6,6 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from txinspect import stages as stage_names
-from txinspect.errors import InspectError
-from txinspect.queries import DEFAULT_MODEL, ModelChoice
-
 MOST_LAYERS = 200
 """Layers to complete: more than any model has, few enough to answer at once."""
 
@@ -23,6 +19,9 @@ def models(incomplete: str) -> list[str]:
 
 def stages(ctx: typer.Context, incomplete: str) -> list[str]:
     """Stage names of the model that the command line names so far, from its config.json alone."""
+    from txinspect import stages as stage_names
+    from txinspect.errors import InspectError
+    from txinspect.queries import DEFAULT_MODEL, ModelChoice
     from txinspect.sources.config import number
     from txinspect.sources.resolving import resolve
 

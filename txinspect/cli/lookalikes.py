@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import sys
 from collections.abc import Iterator
 from io import TextIOWrapper
+
+from txinspect.cli.environment import current
 
 ERRORS = "txinspect.lookalikes"
 """What encoding is told to do with what it cannot encode: the name for `str.encode(…, errors)`."""
@@ -60,6 +61,7 @@ codecs.register_error(ERRORS, _in_ascii)
 
 def use_lookalikes() -> None:
     """Let nothing that is said on stdout or stderr fail for want of a character."""
-    for stream in (sys.stdout, sys.stderr):
+    here = current()
+    for stream in (here.stdout, here.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=ERRORS)

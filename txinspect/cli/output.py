@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from txinspect.cli.environment import current, encoding, is_terminal
 from txinspect.cli.lookalikes import ERRORS
 from txinspect.errors import InspectError
-from txinspect.records import Report, to_json
+
+if TYPE_CHECKING:
+    from txinspect.records import Report
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,15 @@ def show(report: Report, output: Output, view: object | None) -> None:
 
 def say(text: str) -> None:
     """A text on stdout."""
-    write(text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", ERRORS))
+    write(text.encode(encoding(current().stdout), ERRORS))
 
 
 def _json(report: Report) -> bytes:
     """A report as JSON: a line for a program, indented for a person at a terminal."""
+    from txinspect.records import to_json
+
     content = to_json(report)
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not is_terminal(current().stdout):
         return content
     import msgspec
 
@@ -78,23 +82,17 @@ def _coloured(view: object | None, console: Any) -> Any:
     return replace(cast(Any, view), theme=background())
 
 
-def width() -> int:
-    """Columns of the terminal, or of what stands in its place."""
-    from rich.console import Console
-
-    return Console().width
-
-
 def write(content: bytes) -> None:
     """Bytes straight to stdout: a terminal's width never trims or wraps JSON.
 
     Raises InspectError if stdout cannot be written, and ends quietly where it is a closed pipe.
     """
-    if sys.stdout is None:
+    stdout = current().stdout
+    if stdout is None:
         raise InspectError("standard output is closed: there is nowhere to write the report")
     try:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
+        stdout.buffer.write(content)
+        stdout.buffer.flush()
     except BrokenPipeError:
         _close_stdout()
         raise typer.Exit(0) from None
@@ -111,7 +109,7 @@ FAILED: list[OSError] = []
 @contextmanager
 def reserved() -> Iterator[None]:
     """While open, what anything writes to stdout goes to stderr, in other languages, too: stdout is the report's."""
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(current().stderr):
         try:
             held = os.dup(1)
             os.dup2(2, 1)
@@ -132,15 +130,16 @@ def reserved() -> Iterator[None]:
 @contextmanager
 def progress(output: Output) -> Iterator[Callable[[str], None]]:
     """What is going on, on stderr, while it goes on; only on a terminal."""
-    if output.quiet or not sys.stderr.isatty():
+    stderr = current().stderr
+    if output.quiet or not is_terminal(stderr):
         yield lambda _: None
         return
     from rich.console import Console
     from rich.text import Text
 
-    # The stream itself: loading turns sys.stderr away from what transformers says. Nothing is drawn, and no thread
+    # The stream itself: loading turns stderr away from what transformers says. Nothing is drawn, and no thread
     # draws, before there is something to tell: a tokenizer is tried in a process that is forked before.
-    status = Console(file=sys.stderr).status("")
+    status = Console(file=stderr).status("")
 
     def notify(message: str) -> None:
         # Naming the spinner anew draws at once: a short step is seen, too.
@@ -160,8 +159,7 @@ def complain(sentence: str, style: str = "red") -> None:
     sentence = visible(" ".join(sentence.split()))
     said = f"txinspect: {sentence}"
     # Typer's own way to stderr would write UTF-8 where the terminal is set to ASCII.
-    with suppress(OSError):  # the exit code says it, too
-        print(typer.style(said, fg=style) if sys.stderr.isatty() else said, file=sys.stderr)
+    _to_stderr(typer.style(said, fg=style) if is_terminal(current().stderr) else said)
 
 
 def trace(error: BaseException) -> None:
@@ -169,8 +167,15 @@ def trace(error: BaseException) -> None:
     from txinspect.render.terminal.glyphs import visible
 
     lines = "".join(traceback.format_exception(error)).split("\n")
+    _to_stderr("\n".join(map(visible, lines)), end="")
+
+
+def _to_stderr(text: str, end: str = "\n") -> None:
+    """A text on stderr, where there is one: the exit code says it, too."""
+    stderr = current().stderr
     with suppress(OSError):
-        print("\n".join(map(visible, lines)), file=sys.stderr, end="")
+        if stderr is not None:  # for which print() would take stdout
+            print(text, file=stderr, end=end)
 
 
 def hint(sentence: str | None, output: Output) -> None:
@@ -181,13 +186,14 @@ def hint(sentence: str | None, output: Output) -> None:
 
 def forget_impossible_sizes() -> None:
     """Take a width or height that no terminal has, such as COLUMNS=0, out of the environment: Rich would believe it."""
+    variables = current().variables
     for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
-        if not re.fullmatch("0*[1-9][0-9]*", os.environ.get(name, "1")):
-            del os.environ[name]
+        if not re.fullmatch("0*[1-9][0-9]*", variables.get(name, "1")):
+            del variables[name]
 
 
 def _close_stdout() -> None:
     """Point stdout nowhere, so that nothing more is written when the interpreter flushes it at exit."""
-    if sys.stdout is None:
-        return
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    stdout = current().stdout
+    if stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())

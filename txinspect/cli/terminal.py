@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from txinspect.cli.environment import current, is_terminal
 from txinspect.commands.command import Theme
 
 PATIENCE = 0.5
@@ -27,7 +28,7 @@ def background() -> Theme:
     lightness = _lightness(_answer())
     if lightness is not None:
         return "light" if lightness > 0.5 else "dark"
-    colour = os.environ.get("COLORFGBG", "").rpartition(";")[2]
+    colour = current().variables.get("COLORFGBG", "").rpartition(";")[2]
     return "light" if colour.isdecimal() and int(colour) in _LIGHT else "dark"
 
 
@@ -41,13 +42,14 @@ def _lightness(answer: bytes) -> float | None:
 
 def _answer() -> bytes:
     """What the terminal says to the two questions; nothing where there is none to ask."""
-    if sys.platform == "win32" or os.environ.get("TERM", "dumb") in ("dumb", "linux"):
+    here = current()
+    if sys.platform == "win32" or here.term in ("dumb", "linux"):
         return b""
-    if not (sys.stdin and sys.stdout and sys.stdin.isatty() and sys.stdout.isatty()):
+    if not (is_terminal(here.stdin) and is_terminal(here.stdout)):
         return b""
-    source, answer = sys.stdin.fileno(), b""
+    source, answer = here.stdin.fileno(), b""
     with suppress(OSError), _unechoed(source):
-        os.write(sys.stdout.fileno(), _BACKGROUND + _WHAT_ARE_YOU)
+        os.write(here.stdout.fileno(), _BACKGROUND + _WHAT_ARE_YOU)
         until = time.monotonic() + PATIENCE
         while not re.search(rb"\x1b\[\?[0-9;]*c", answer) and (left := until - time.monotonic()) > 0:
             if select.select([source], [], [], left)[0]:

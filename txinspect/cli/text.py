@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import IO, Annotated
 import typer
 
 from txinspect import commands
+from txinspect.cli.environment import current
 from txinspect.errors import InspectError, UsageError
 from txinspect.queries import LESSON, MOST_CHARACTERS
 from txinspect.sources.bundled_models import bundled_models, cached_models
@@ -62,14 +62,15 @@ def read_text(text: Text = None, file: TextFile = None) -> Given:
                 return Given(_decoded(_all(stream, str(file)), str(file)))
         except OSError as error:
             raise InspectError(f"{file} cannot be read: {error.strerror}") from error
+    stdin = current().stdin
     if text == "-":
-        if sys.stdin is None:
+        if stdin is None:
             raise InspectError("standard input is closed: there is no text to read")
-        return Given(_decoded(_all(sys.stdin.buffer), "standard input"))
+        return Given(_decoded(_all(stdin.buffer), "standard input"))
     if text is not None:
         _check_is_text(text)
         return Given(_decoded(text.encode("utf-8", "surrogateescape"), "TEXT", whole=True), _hint(text))
-    return _piped() if sys.stdin is not None else Given(LESSON)
+    return _piped(stdin.buffer) if stdin is not None else Given(LESSON)
 
 
 def _all(stream: IO[bytes], where: str = "standard input") -> bytes:
@@ -93,12 +94,11 @@ def _decoded(content: bytes, where: str, *, whole: bool = False) -> str:
     return text if whole else text.removesuffix("\n").removesuffix("\r")
 
 
-def _piped() -> Given:
+def _piped(stream: IO[bytes]) -> Given:
     """What a pipe or a file on standard input holds; the lesson's sentence where it is neither, or nothing comes.
 
     Programs inherit pipes that nobody writes into (from cron, ssh, a parent process): none is waited for.
     """
-    stream = sys.stdin.buffer
     try:
         mode = os.fstat(stream.fileno()).st_mode
     except OSError:  # a stream in memory, which has come already

@@ -1,34 +1,79 @@
-"""The commands, in the order of the help: a new one is a line here."""
+"""The commands, in the order of the help: a new one is a line here.
+
+Nothing of them is imported before it is asked for, so that their list costs nothing.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from txinspect.commands.command import Command
-from txinspect.queries import Query
+if TYPE_CHECKING:
+    from txinspect.commands.command import Command
+    from txinspect.queries import Query
 
-NAMES = (
-    "tokenize",
-    "tree",
-    "stages",
-    "models",
-    "params",
-    "embed",
-    "pos",
-    "attn",
-    "logits",
-    "lens",
-    "heads",
-    "diff",
-    "run",
-    "plan",
-)
+Group = Literal["Text", "Model", "Run", "Machines"]
+"""The heading that a command stands under in the list of commands: what it looks at, or whom it is for."""
+
+
+class Listed(NamedTuple):
+    """What the list of commands says of one; all else is in its own module, which is imported when it is asked for."""
+
+    group: Group
+    sentence: str
+    """What it does: the first line of its query's docstring."""
+
+
+LISTED = {
+    "tokenize": Listed("Text", "Show how a text becomes tokens: ids, stored tokens, decoded text, character spans."),
+    "tree": Listed(
+        "Model", "Show the module tree: classes, shapes, parameters, bytes; from the config alone, without weights."
+    ),
+    "stages": Listed(
+        "Model", "List the stages of a model's forward pass, which module supplies each, and why others are absent."
+    ),
+    "models": Listed(
+        "Model",
+        "List the models that need no network: those that come with txinspect, and those in the Hub's local cache.",
+    ),
+    "params": Listed(
+        "Model",
+        "Show statistics of the parameters, read from the weight files a piece at a time; compare two checkpoints.",
+    ),
+    "embed": Listed(
+        "Run", "Show the token embeddings of a text, or the one vector that a sentence encoder makes of it."
+    ),
+    "pos": Listed("Run", "Show the position embeddings of a text, or what the model has in their place."),
+    "attn": Listed(
+        "Run", "Show layers' attention: a map per head, then input, q, k, v, scores, weights, context and output."
+    ),
+    "logits": Listed(
+        "Run", "Show what comes next, or at masks: the likeliest tokens, how well the model knew the text, other texts."
+    ),
+    "lens": Listed(
+        "Run",
+        "Show what each layer would predict: the logit lens, the model's own way from its last layer to the logits.",
+    ),
+    "heads": Listed(
+        "Run",
+        "Say what kind of head each one is: previous or next token, induction, duplicate, first token, self, broad.",
+    ),
+    "diff": Listed(
+        "Run", "Compare two ways of running a text, stage by stage, and say where they part and what it changes."
+    ),
+    "run": Listed("Run", "Run the model and show any stages of the pass, by name, glob or module path."),
+    "plan": Listed(
+        "Machines",
+        "Say what running a model up to some stages would read: files, bytes of disk, download, memory; load nothing.",
+    ),
+}
+
+NAMES = tuple(LISTED)
 
 
 @cache
-def command(name: str) -> Command:
+def named(name: str) -> Command:
     """The command of a name in NAMES."""
     found: Command = import_module(f"{__name__}.{name}").COMMAND
     return found
@@ -37,10 +82,10 @@ def command(name: str) -> Command:
 def command_of(query: Query[Any]) -> Command:
     """The command that a query asks. Raises TypeError for a query of none."""
     for kind in type(query).__mro__:
-        for each in map(command, NAMES):
+        for each in map(named, NAMES):
             if each.query is kind:
                 return each
     if isinstance(query, type):
         raise TypeError(f"{query.__name__} is a class, and no query: give an instance of it")
-    names = ", ".join(sorted(command(name).query.__name__ for name in NAMES))
+    names = ", ".join(sorted(named(name).query.__name__ for name in NAMES))
     raise TypeError(f"{type(query).__name__} is not a query that txinspect answers: give one of {names}")

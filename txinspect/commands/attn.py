@@ -154,7 +154,6 @@ COMMAND = Command(
     "attn",
     AttnQuery,
     AttnReport,
-    group="Run",
     examples=(
         "txinspect attn --layer 0",
         "txinspect attn 'the cat sat on the mat' --layer 2 --head 0,2-3",

@@ -8,9 +8,6 @@ from typing import Annotated, Any, Literal, get_args
 from txinspect.queries import OUTPUT, Option, Query, TensorQuery, check_one_of
 from txinspect.records import Report
 
-Group = Literal["Text", "Model", "Run", "Machines"]
-"""The heading that a command stands under in the list of commands: what it looks at, or whom it is for."""
-
 Theme = Literal["auto", "dark", "light"]
 
 THEME = Option(
@@ -37,13 +34,14 @@ class Themed:
 class Command:
     """A command, declared once: its options are the query's fields, its help is the query's docstring.
 
+    Its place in the list of commands is its line in `commands/__init__.py`.
+
     `answers/NAME.py` answers the query and `render/terminal/NAME.py` draws the report.
     """
 
     name: str
     query: type[Query[Any]]
     report: type[Report]
-    group: Group
     examples: tuple[str, ...]
     """Command lines for the help."""
     more: str = ""

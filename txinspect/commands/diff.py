@@ -231,7 +231,6 @@ COMMAND = Command(
     "diff",
     DiffQuery,
     DiffReport,
-    group="Run",
     examples=(
         "txinspect diff --against-8bit",
         "txinspect diff --dtype float32 --against-dtype bfloat16 --isolated",

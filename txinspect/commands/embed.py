@@ -40,7 +40,6 @@ COMMAND = Command(
     "embed",
     EmbedQuery,
     TensorsReport,
-    group="Run",
     examples=(
         "txinspect embed",
         "txinspect embed 'Hello world' -m facebook/opt-1.3b --save embeddings.npz",

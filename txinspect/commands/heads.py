@@ -133,7 +133,6 @@ COMMAND = Command(
     "heads",
     HeadsQuery,
     HeadsReport,
-    group="Run",
     examples=(
         "txinspect heads",
         "txinspect heads --random --length 25 --repeats 4",

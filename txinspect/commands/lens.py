@@ -118,7 +118,6 @@ COMMAND = Command(
     "lens",
     LensQuery,
     LensReport,
-    group="Run",
     examples=(
         "txinspect lens 'The quick brown fox jumps over the lazy'",
         "txinspect lens --position -1 --target ' dog' --json | jq -c '.rows[] | [.layer, .cells[0].targets[0].rank]'",

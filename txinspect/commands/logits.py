@@ -169,7 +169,6 @@ COMMAND = Command(
     "logits",
     LogitsQuery,
     LogitsReport,
-    group="Run",
     examples=(
         "txinspect logits 'The quick brown fox jumps over the lazy' --target ' dog' --target ' cat'",
         "txinspect logits --position all --top-k 3",

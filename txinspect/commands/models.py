@@ -39,6 +39,5 @@ COMMAND = Command(
     "models",
     ModelsQuery,
     ModelsReport,
-    group="Model",
     examples=("txinspect models", "txinspect models --json | jq -r '.models[].name'"),
 )

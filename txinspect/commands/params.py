@@ -198,7 +198,6 @@ COMMAND = Command(
     "params",
     ParamsQuery,
     ParamsReport,
-    group="Model",
     examples=(
         "txinspect params",
         "txinspect params --param '**.weight' --sort kurtosis",

@@ -59,7 +59,6 @@ COMMAND = Command(
     "plan",
     PlanQuery,
     PlanReport,
-    group="Machines",
     examples=(
         "txinspect plan -m facebook/opt-1.3b",
         "txinspect plan -m facebook/opt-1.3b --stage layers.3.output --8bit",

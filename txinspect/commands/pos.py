@@ -44,7 +44,6 @@ COMMAND = Command(
     "pos",
     PosQuery,
     PosReport,
-    group="Run",
     examples=(
         "txinspect pos",
         "txinspect pos -m transformer-mini",

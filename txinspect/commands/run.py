@@ -45,7 +45,6 @@ COMMAND = Command(
     "run",
     RunQuery,
     TensorsReport,
-    group="Run",
     examples=(
         "txinspect run --stage 'layers.*.output' --stage logits",
         "txinspect run 'Hello world' --stage '**.q_proj' --json | jq '.tensors[] | [.name, .stats.l2]'",

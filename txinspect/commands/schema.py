@@ -10,7 +10,7 @@ from txinspect.records import Report
 
 def reports() -> dict[str, type[Report]]:
     """The report of each command, in the order of the help."""
-    return {name: commands.command(name).report for name in commands.NAMES}
+    return {name: commands.named(name).report for name in commands.NAMES}
 
 
 def schema(command: str | None = None) -> dict[str, Any]:

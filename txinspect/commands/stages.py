@@ -41,6 +41,5 @@ COMMAND = Command(
     "stages",
     StagesQuery,
     StagesReport,
-    group="Model",
     examples=("txinspect stages", "txinspect stages facebook/opt-350m --json | jq -r '.stages[].name'"),
 )

@@ -28,7 +28,6 @@ COMMAND = Command(
     "tokenize",
     TokenizeQuery,
     TokenizeReport,
-    group="Text",
     examples=(
         "txinspect tokenize",
         "txinspect tokenize 'naïve 😀' --json | jq -c '.input.tokens[] | [.id, .text]'",

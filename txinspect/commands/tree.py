@@ -76,7 +76,6 @@ COMMAND = Command(
     "tree",
     TreeQuery,
     TreeReport,
-    group="Model",
     examples=("txinspect tree", "txinspect tree facebook/opt-1.3b --depth 3", "txinspect tree --params --expand"),
     view=TreeView,
 )
