@@ -325,7 +325,9 @@ def _built(name: str) -> Any:
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
     said = _help(function.__doc__ or "", asked.examples)
     alone.command(name, cls=CommandLine, help=said, epilog=asked.more or None)(function)
-    return typer.main.get_command(alone)
+    built = typer.main.get_command(alone)
+    _without_types(built.params)
+    return built
 
 
 def _list(name: str, group: commands.Group, function: Callable[..., None], help: str) -> None:
