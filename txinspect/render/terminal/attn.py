@@ -11,9 +11,11 @@ from rich.text import Text
 from txinspect.commands.attn import AttnReport, AttnView, HeadRecord, QueryRecord, Scale
 from txinspect.commands.command import Theme
 from txinspect.records import SentenceRecord, TensorRecord
+from txinspect.render.spelling import token_text
+from txinspect.render.tables import Cell, Column, Row, Table, Words, cell
 from txinspect.render.terminal import colours, tensors
-from txinspect.render.terminal.frame import Frame, frame
-from txinspect.render.terminal.glyphs import fitted, plain, token_text
+from txinspect.render.terminal.frame import Frame
+from txinspect.render.terminal.glyphs import fitted, plain
 from txinspect.render.terminal.heading import input_lines
 from txinspect.render.terminal.maps import Map, largest, over_heads, overview, side_by_side
 from txinspect.stages import layer_of
@@ -136,13 +138,10 @@ def _map(head: HeadRecord, scale: Scale) -> Map:
 def _strongest(heads: Sequence[HeadRecord], labels: _Labels, width: int, most: int) -> Iterator[Frame]:
     """The two strongest keys of the last `most` queries; of one query, a line per head."""
     if len(heads[0].queries) == 1 and len(heads) > 1:
-        query = heads[0].queries[0].index
-        table = frame(f"strongest keys of query {labels.query(query).strip()}")
-        table.add_column("head", no_wrap=True)
-        table.add_column("keys")
-        for head in heads:
-            table.add_row(Text(_map(head, "0-1").name), _keys(head.queries[0], labels, max(1, (width - 10) // 16)))
-        yield table
+        most_keys = max(1, (width - 10) // 16)
+        rows = [Row([cell(_map(head, "0-1").name), _keys(head.queries[0], labels, most_keys)]) for head in heads]
+        title = f"strongest keys of query {labels.query(heads[0].queries[0].index).strip()}"
+        yield Frame(Table([Column("head", whole=True), Column("keys")], rows, title))
         return
     count = len(heads[0].queries)
     title = (
@@ -151,25 +150,23 @@ def _strongest(heads: Sequence[HeadRecord], labels: _Labels, width: int, most: i
     across = max(1, (width - labels.width - 2) // STRONGEST_WIDTH)
     for start in range(0, len(heads), across):
         some = heads[start : start + across]
-        table = frame(title if start == 0 else None)
-        table.add_column("query", no_wrap=True)
-        for head in some:
-            table.add_column(_map(head, "0-1").name, no_wrap=True)
+        columns = [Column(name, whole=True) for name in ("query", *(_map(head, "0-1").name for head in some))]
+        rows = []
         for row in range(max(0, count - most), count):
-            cells = [_keys(head.queries[row], labels, 2) for head in some]
-            table.add_row(Text(labels.query(some[0].queries[row].index)), *cells)
-        yield table
+            query = cell(labels.query(some[0].queries[row].index))
+            rows.append(Row([query, *(_keys(head.queries[row], labels, 2) for head in some)]))
+        yield Frame(Table(columns, rows, title if start == 0 else None))
 
 
-def _keys(query: QueryRecord, labels: _Labels, count: int) -> Text:
+def _keys(query: QueryRecord, labels: _Labels, count: int) -> Cell:
     """A query's strongest keys with their weights."""
-    text = Text()
-    for position, key in enumerate(query.keys[:count]):
+    words: list[Words] = []
+    for key in query.keys[:count]:
         weight = "?" if key.weight is None or key.weight != key.weight else f"{key.weight:.2f}"
-        text.append("  " if position else "").append(f"{weight} ", style="cyan")
-        text.append(fitted(labels.key(key.index).strip(), KEY))
-    text.rstrip()
-    return text
+        words += [Words("  ")] if words else []
+        words += [Words(f"{weight} ", "figure"), Words(fitted(labels.key(key.index).strip(), KEY))]
+    # What fills the last key's place up would count as its width.
+    return Cell([*words[:-1], Words(words[-1].text.rstrip())] if words else [])
 
 
 # Labels

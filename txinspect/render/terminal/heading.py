@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from txinspect.records import InputRecord, ModelRecord, SentenceRecord
-from txinspect.render.terminal.glyphs import visible
+from txinspect.render.spelling import visible
 from txinspect.wording import counted, short_count
 
 

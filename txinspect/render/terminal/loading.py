@@ -7,6 +7,7 @@ from pathlib import PurePath
 from rich.text import Text
 
 from txinspect.records import LoadingRecord
+from txinspect.render.spelling import known_bytes
 from txinspect.render.terminal.glyphs import plain
 from txinspect.wording import short_bytes
 
@@ -17,8 +18,3 @@ def line(loading: LoadingRecord) -> Text:
     files = PurePath(loading.files[0].path).name if len(loading.files) == 1 else f"{len(loading.files)} files"
     kept = ", mapped" if loading.mapped else f" · {short_bytes(loading.memory_bytes)} of weights in memory"
     return plain(f"read {known_bytes(loading.disk_bytes)} of {short_bytes(size)} in {files}{kept}", "dim")
-
-
-def known_bytes(count: int | None) -> str:
-    """A size in a few characters; a question mark where it is not known."""
-    return "?" if count is None else short_bytes(count)
