@@ -17,6 +17,7 @@ Tone = Literal[
     "supplier",  # the module behind a name
     "figure",  # a number among words, a distribution, a bar
     "token",
+    "text",  # what a person wrote
     "marked",  # bytes that are no text; how many
     "times",  # how many stand in one, as part of what is strong
     "found",
@@ -37,7 +38,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Line:
-    """A sentence, or a line across all columns of a table; an empty one keeps its neighbours apart."""
+    """A sentence, or a line across all columns of a table."""
 
     words: Sequence[Words] = ()
 
@@ -81,9 +82,6 @@ class Table:
     title: str | None = None
     rule: bool = True
     """Whether a line stands under the columns' titles."""
-
-
-BLANK = Line()
 
 
 def line(text: str, tone: Tone = "plain") -> Line:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from math import log10
 
 from txinspect.commands.diff import DiffReport, StageDiffRecord
+from txinspect.render.content import heading
 from txinspect.render.spelling import number, or_dash, token_text, visible
-from txinspect.render.tables import Cell, Column, Line, Row, Table, bar, cell, line, numbers, numeric
+from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, bar, cell, line, numbers, numeric
 from txinspect.stages import layer_of, part_of
 from txinspect.wording import predicted, some_of
 
@@ -16,6 +17,15 @@ MOST = 60
 
 FLOOR = 1e-8
 """Where the bars begin: they are of the logarithm."""
+
+
+def against(report: DiffReport) -> Iterator[Line]:
+    """What is on the other side."""
+    if report.against is not None:
+        yield heading.against(report.against)
+    if report.given is not None and report.way != "against":
+        what = report.way.removeprefix("against_")
+        yield Line([Words(f"against {what} ", "strong"), Words(visible(report.given), "text")])
 
 
 def stages(report: DiffReport) -> Table:

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from txinspect.records import InputRecord, TokenRecord
+from txinspect.render.content import heading
 from txinspect.render.spelling import or_dash, token_text
 from txinspect.render.tables import Cell, Column, Line, Row, Table, cell, line, numbers
 from txinspect.wording import counted
 
 ENDS = 5_000
 """Tokens that are listed of each end of a text that is longer than two."""
+
+
+def conversation(input: InputRecord) -> Table | None:
+    """The text that a template made of messages, line by line, who says it beside."""
+    lines = [
+        (role if index == 0 else "", text)
+        for role, said in heading.said(input)
+        for index, text in enumerate(said.removesuffix("\n").split("\n"))
+    ]
+    return heading.beside(lines, ENDS, "line") if lines else None
 
 
 def table(input: InputRecord) -> Table:

@@ -11,15 +11,15 @@ from rich.text import Text
 from txinspect.commands.attn import AttnReport, AttnView, HeadRecord, QueryRecord, Scale
 from txinspect.commands.command import Theme
 from txinspect.records import SentenceRecord, TensorRecord
+from txinspect.render.content import attn as content
 from txinspect.render.spelling import token_text
 from txinspect.render.tables import Cell, Column, Row, Table, Words, cell
 from txinspect.render.terminal import colours, tensors
-from txinspect.render.terminal.frame import Frame
-from txinspect.render.terminal.glyphs import fitted, plain
-from txinspect.render.terminal.heading import input_lines
+from txinspect.render.terminal.frame import Frame, drawn
+from txinspect.render.terminal.glyphs import fitted
 from txinspect.render.terminal.maps import Map, largest, over_heads, overview, side_by_side
+from txinspect.render.terminal.reading import input_lines
 from txinspect.stages import layer_of
-from txinspect.wording import ranges
 
 STRONGEST_WIDTH = 31
 """Columns of a terminal for a query's strongest keys."""
@@ -43,50 +43,29 @@ def draw(report: AttnReport, console: Console, view: AttnView = AttnView()) -> R
     return Group(*parts, *tensors.extras(report, console.width))
 
 
-def then(report: AttnReport) -> Text:
+def then(report: AttnReport) -> RenderableType:
     """What to try next."""
-    tries = [] if not report.heads or _chosen(report.tensors, "head") else ["--head 1"]
-    tries += [] if not report.heads or _chosen(report.tensors, "query") else ["--query -1 (the last token)"]
-    tries += ["--layer all"] if len(report.layers) < (report.model.num_hidden_layers or 1) else []
-    return Text(f"try {', '.join(tries or ['txinspect run --stage logits'])}", style="dim")
+    return drawn(content.tries(report))
 
 
 def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Theme | None) -> Iterator[RenderableType]:
     """The maps of a layer's heads, its tensors, the strongest keys."""
     own = [tensor for tensor in report.tensors if layer_of(tensor.name) == layer]
     heads = [head for head in report.heads if head.layer == layer]
-    suppliers = dict.fromkeys((tensor.module, tensor.class_) for tensor in own)
-    one = len(suppliers) == 1
-    yield _title(report, layer, own, one)
+    yield drawn(content.title(report, layer, own))
     if heads:
         labels = _Labels(*_sentences(report), own)
-        yield from _maps(heads, labels, width, view.scale, theme, chosen=_chosen(own, "head"))
-    yield tensors.table(own, width, own[0].name.rpartition(".")[0] if one else "stage")
-    if heads and (view.keys or _chosen(own, "head") or _chosen(own, "query")):
+        yield from _maps(heads, labels, width, view.scale, theme, chosen=content.is_chosen(own, "head"))
+    yield tensors.table(own, width, own[0].name.rpartition(".")[0] if content.of_one_module(own) else "stage")
+    if heads and (view.keys or content.is_chosen(own, "head") or content.is_chosen(own, "query")):
         yield Text()
         yield from _strongest(heads, labels, width, most=len(heads[0].queries) if view.keys else UNASKED)
-
-
-def _chosen(own: Sequence[TensorRecord], axis: str) -> bool:
-    return any(axis in (tensor.coordinates or {}) for tensor in own)
 
 
 def _sentences(report: AttnReport) -> tuple[SentenceRecord, SentenceRecord]:
     """The texts that queries and keys are of."""
     queries = report.input if report.stack == "encoder" else report.input.main
     return queries, report.input if report.attention == "cross" else queries
-
-
-def _title(report: AttnReport, layer: int, own: Sequence[TensorRecord], one: bool) -> Text:
-    """The layer, and the module that computes its attention."""
-    cross = " to the source" if report.attention == "cross" else ""
-    line = Text(f"{report.stack or ''} layer {layer}{cross}".strip(), style="bold")
-    if one:
-        line.append_text(plain(f" · {own[0].module} ({own[0].class_})", "not bold dim"))
-    kept = dict.fromkeys(
-        f"{axis} {ranges(positions)}" for tensor in own for axis, positions in (tensor.coordinates or {}).items()
-    )
-    return line.append_text(plain("".join(f" · {each}" for each in kept), "not bold dim"))
 
 
 # Maps

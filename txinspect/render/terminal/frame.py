@@ -43,12 +43,7 @@ class Frame:
 
     def __init__(self, table: Table, bars: int = BAR) -> None:
         self.table = table
-        self.rows = [
-            text(row.words)
-            if isinstance(row, Line)
-            else _Row([_cell(each, bars) for each in row.cells], STYLES[row.tone])
-            for row in table.rows
-        ]
+        self.rows = [_shown(row, bars) for row in table.rows]
 
     @property
     def natural_width(self) -> int:
@@ -131,7 +126,9 @@ def fitted_table(build: Callable[[Set[str]], Table], width: int, giving_way: Seq
     return frame
 
 
-def _row(row: Row, bars: int) -> _Row:
+def _shown(row: Row | Line, bars: int) -> _Row | Text:
+    if isinstance(row, Line):
+        return text(row.words)
     return _Row([_cell(cell, bars) for cell in row.cells], STYLES[row.tone])
 
 

@@ -8,9 +8,8 @@ from math import isfinite
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.segment import Segment
-from rich.text import Text
 
-from txinspect.render.spelling import or_dash, visible
+from txinspect.render.spelling import visible
 
 
 class Seen(RenderHook):
@@ -33,11 +32,6 @@ class _Seen:
         for segment in console.render(self.drawn, options):
             lines = segment.text.split("\n")
             yield Segment("\n".join(map(visible, lines)), segment.style, segment.control)
-
-
-def plain(text: str | None, style: str = "") -> Text:
-    """A text that Rich takes as it is: names and paths may hold brackets, which it would read as markup."""
-    return Text(or_dash(text), style=style)
 
 
 def fitted(text: str, width: int) -> str:

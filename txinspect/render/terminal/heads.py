@@ -13,7 +13,7 @@ from txinspect.render.content import heads as content
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, drawn, fitted_table
 from txinspect.render.terminal.glyphs import fitted
-from txinspect.render.terminal.heading import input_lines
+from txinspect.render.terminal.reading import input_lines
 
 CELL = 11
 """Columns of a terminal for a head in the grid."""

@@ -12,7 +12,7 @@ from txinspect.render.spelling import token_text, word
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, drawn
 from txinspect.render.terminal.glyphs import fitted
-from txinspect.render.terminal.heading import input_lines
+from txinspect.render.terminal.reading import input_lines
 
 CELL = 10
 """Columns of a terminal for a cell of the grid."""

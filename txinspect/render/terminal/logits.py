@@ -9,7 +9,7 @@ from txinspect.commands.logits import LogitsReport
 from txinspect.render.content import logits as content
 from txinspect.render.terminal import tensors
 from txinspect.render.terminal.frame import Frame, drawn
-from txinspect.render.terminal.heading import input_lines
+from txinspect.render.terminal.reading import input_lines
 
 BAR = 20
 """Columns for the bar of a probability at most."""

@@ -6,16 +6,17 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from txinspect.commands.plan import PlanReport
+from txinspect.render.content import heading
 from txinspect.render.content import plan as content
-from txinspect.render.terminal.frame import Frame
-from txinspect.render.terminal.heading import input_lines, model_line
+from txinspect.render.terminal.frame import Frame, drawn
+from txinspect.render.terminal.reading import input_lines
 
 
 def draw(report: PlanReport, console: Console) -> RenderableType:
     """The files that would be opened, and the sums; the same of the other side of a diff."""
     parts = [*input_lines(report.input), Text(), *_side(report)]
     if report.against is not None:
-        parts += [Text(), Text("against ", style="bold").append_text(model_line(report.against.model)), Text()]
+        parts += [Text(), drawn(heading.against(report.against.model)), Text()]
         parts += _side(report.against)
     return Group(*parts)
 

@@ -9,9 +9,9 @@ from rich.text import Text
 
 from txinspect.records import CheckRecord, SentenceRecord, TensorRecord, TensorsReport
 from txinspect.render.content import tensors as content
+from txinspect.render.spelling import visible
 from txinspect.render.terminal.frame import Frame, fitted_table
-from txinspect.render.terminal.glyphs import plain
-from txinspect.render.terminal.heading import input_lines
+from txinspect.render.terminal.reading import input_lines
 from txinspect.stages import stack_of
 
 NARROW = 80
@@ -31,7 +31,7 @@ def extras(report: TensorsReport, width: int) -> Iterator[RenderableType]:
     """What some options add below: the corners of the tensors, and what was checked."""
     for tensor in report.tensors:
         if tensor.values is not None:
-            yield from (Text(), plain(tensor.name, "bold"), _corner(tensor, width))
+            yield from (Text(), Text(visible(tensor.name), "bold"), _corner(tensor, width))
     yield from checked(report.checks)
 
 

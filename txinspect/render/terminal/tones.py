@@ -17,6 +17,7 @@ STYLES: dict[Tone, str] = {
     "supplier": "bold dim cyan",
     "figure": "cyan",
     "token": "green",
+    "text": "italic",
     "found": "bold green",
     "good": "green",
     "bad": "bold red",
