@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from txinspect.commands.tree import ModuleRecord, ParameterRecord, TreeReport, TreeView
-from txinspect.render.spelling import visible
+from txinspect.render.spelling import or_dash, visible
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, cell, line, numbers
 from txinspect.wording import short_bytes, short_count
 
@@ -58,7 +58,7 @@ class _Rows:
     def of(self, node: _Node, name: Sequence[Words], indent: str, times: int) -> Iterator[Row]:
         """A module that stands for `times` equal ones, then what is below it; numbers are those of all of them."""
         record = node.record
-        kind = [Words("–" if record.class_ is None else visible(record.class_))]
+        kind = [Words(or_dash(record.class_))]
         tied = [parameter.tied_to for parameter in record.parameters if parameter.tied_to]
         if tied:
             kind.append(Words(f"\ntied to {visible(tied[0])}", "dim"))
