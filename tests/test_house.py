@@ -159,6 +159,14 @@ def test_only_the_wings_that_run_models_know_torch(room: str) -> None:
     assert not packages(ROOMS[room]) & (COMPUTE - drawing)
 
 
+@pytest.mark.parametrize(
+    "room", sorted(room for room in ROOMS if wing(room) == "render" and not room.startswith("render.terminal"))
+)
+def test_what_stands_in_a_drawing_is_plain(room: str) -> None:
+    assert not packages(ROOMS[room]) & DRAWING
+    assert not [other for other in rooms_imported(ROOMS[room]) if other.startswith("render.terminal")]
+
+
 @pytest.mark.parametrize("room", sorted(ROOMS))
 def test_nothing_heavy_is_imported_at_import(room: str) -> None:
     heavy = HEAVY - {"torch"} if room in WRITTEN_WITH_TORCH else HEAVY

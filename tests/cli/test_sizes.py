@@ -16,7 +16,7 @@ from txinspect import InspectError, ModelChoice, RunQuery, TokenizeQuery, inspec
 from txinspect.answers import limits
 from txinspect.errors import UsageError
 from txinspect.queries import MOST_CHARACTERS
-from txinspect.render.terminal import tokenize
+from txinspect.render.content import tokenize
 
 Run = Callable[..., Any]
 

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from txinspect.render.terminal.glyphs import bar, number, sparkline, visible
+from txinspect.render.spelling import number, sparkline, visible
+from txinspect.render.terminal.glyphs import bar
 from txinspect.wording import ranges, short_bytes, short_count
 
 

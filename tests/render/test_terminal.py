@@ -37,8 +37,8 @@ from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.commands.tokenize import TokenizeReport
 from txinspect.commands.tree import ModuleRecord, TotalsRecord, TreeReport
 from txinspect.records import Report, TensorsReport
+from txinspect.render.spelling import visible
 from txinspect.render.terminal import render
-from txinspect.render.terminal.glyphs import visible
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 WIDTHS = (60, 80, 120, 200)

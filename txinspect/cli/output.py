@@ -154,7 +154,7 @@ def progress(output: Output) -> Iterator[Callable[[str], None]]:
 
 def complain(sentence: str, style: str = "red") -> None:
     """One sentence on stderr."""
-    from txinspect.render.terminal.glyphs import visible
+    from txinspect.render.spelling import visible
 
     sentence = visible(" ".join(sentence.split()))
     said = f"txinspect: {sentence}"
@@ -164,7 +164,7 @@ def complain(sentence: str, style: str = "red") -> None:
 
 def trace(error: BaseException) -> None:
     """A traceback on stderr; what files and arguments put into it is shown, not obeyed."""
-    from txinspect.render.terminal.glyphs import visible
+    from txinspect.render.spelling import visible
 
     lines = "".join(traceback.format_exception(error)).split("\n")
     _to_stderr("\n".join(map(visible, lines)), end="")

@@ -7,7 +7,10 @@ from importlib import import_module
 from rich.console import Console
 
 from txinspect.records import ModelReport, Report, TensorsReport
-from txinspect.render.terminal import heading, loading
+from txinspect.render.content import heading
+from txinspect.render.spelling import visible
+from txinspect.render.tables import line
+from txinspect.render.terminal.frame import drawn
 
 
 def render(report: Report, console: Console, view: object | None = None) -> None:
@@ -19,15 +22,15 @@ def render(report: Report, console: Console, view: object | None = None) -> None
     room = import_module(f"{__name__}.{report.command}")
     findings: list[str] = getattr(report, "findings", [])
     if isinstance(report, ModelReport):
-        console.print(heading.model_line(report.model))
+        console.print(drawn(heading.model(report.model)))
     for sentence in findings:
-        console.print(heading.finding(sentence, getattr(room, "FINDINGS", "bold red")))
+        console.print(drawn(line(visible(sentence), getattr(room, "FINDINGS", "bad"))))
     console.print(room.draw(report, console) if view is None else room.draw(report, console, view))
     for sentence in report.notes[len(findings) :]:
-        console.print(heading.note(sentence))
+        console.print(drawn(line(visible(sentence), "warning")))
     if isinstance(report, TensorsReport):
-        console.print(loading.line(report.loading))
+        console.print(drawn(heading.loading(report.loading)))
     if hasattr(room, "then"):
         console.print(room.then(report))
-    if getattr(report, "saved", None):
-        console.print(heading.saved(report))
+    if saved := getattr(report, "saved", None):
+        console.print(drawn(heading.saved(saved, replaced=getattr(report, "replaced", False))))

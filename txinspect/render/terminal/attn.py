@@ -11,13 +11,15 @@ from rich.text import Text
 from txinspect.commands.attn import AttnReport, AttnView, HeadRecord, QueryRecord, Scale
 from txinspect.commands.command import Theme
 from txinspect.records import SentenceRecord, TensorRecord
+from txinspect.render.content import attn as content
+from txinspect.render.spelling import token_text
+from txinspect.render.tables import Cell, Column, Row, Table, Words, cell
 from txinspect.render.terminal import colours, tensors
-from txinspect.render.terminal.frame import Frame, frame
-from txinspect.render.terminal.glyphs import fitted, plain, token_text
-from txinspect.render.terminal.heading import input_lines
+from txinspect.render.terminal.frame import Frame, drawn
+from txinspect.render.terminal.glyphs import fitted
 from txinspect.render.terminal.maps import Map, largest, over_heads, overview, side_by_side
+from txinspect.render.terminal.reading import input_lines
 from txinspect.stages import layer_of
-from txinspect.wording import ranges
 
 STRONGEST_WIDTH = 31
 """Columns of a terminal for a query's strongest keys."""
@@ -41,50 +43,29 @@ def draw(report: AttnReport, console: Console, view: AttnView = AttnView()) -> R
     return Group(*parts, *tensors.extras(report, console.width))
 
 
-def then(report: AttnReport) -> Text:
+def then(report: AttnReport) -> RenderableType:
     """What to try next."""
-    tries = [] if not report.heads or _chosen(report.tensors, "head") else ["--head 1"]
-    tries += [] if not report.heads or _chosen(report.tensors, "query") else ["--query -1 (the last token)"]
-    tries += ["--layer all"] if len(report.layers) < (report.model.num_hidden_layers or 1) else []
-    return Text(f"try {', '.join(tries or ['txinspect run --stage logits'])}", style="dim")
+    return drawn(content.tries(report))
 
 
 def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Theme | None) -> Iterator[RenderableType]:
     """The maps of a layer's heads, its tensors, the strongest keys."""
     own = [tensor for tensor in report.tensors if layer_of(tensor.name) == layer]
     heads = [head for head in report.heads if head.layer == layer]
-    suppliers = dict.fromkeys((tensor.module, tensor.class_) for tensor in own)
-    one = len(suppliers) == 1
-    yield _title(report, layer, own, one)
+    yield drawn(content.title(report, layer, own))
     if heads:
         labels = _Labels(*_sentences(report), own)
-        yield from _maps(heads, labels, width, view.scale, theme, chosen=_chosen(own, "head"))
-    yield tensors.table(own, width, own[0].name.rpartition(".")[0] if one else "stage")
-    if heads and (view.keys or _chosen(own, "head") or _chosen(own, "query")):
+        yield from _maps(heads, labels, width, view.scale, theme, chosen=content.is_chosen(own, "head"))
+    yield tensors.table(own, width, own[0].name.rpartition(".")[0] if content.of_one_module(own) else "stage")
+    if heads and (view.keys or content.is_chosen(own, "head") or content.is_chosen(own, "query")):
         yield Text()
         yield from _strongest(heads, labels, width, most=len(heads[0].queries) if view.keys else UNASKED)
-
-
-def _chosen(own: Sequence[TensorRecord], axis: str) -> bool:
-    return any(axis in (tensor.coordinates or {}) for tensor in own)
 
 
 def _sentences(report: AttnReport) -> tuple[SentenceRecord, SentenceRecord]:
     """The texts that queries and keys are of."""
     queries = report.input if report.stack == "encoder" else report.input.main
     return queries, report.input if report.attention == "cross" else queries
-
-
-def _title(report: AttnReport, layer: int, own: Sequence[TensorRecord], one: bool) -> Text:
-    """The layer, and the module that computes its attention."""
-    cross = " to the source" if report.attention == "cross" else ""
-    line = Text(f"{report.stack or ''} layer {layer}{cross}".strip(), style="bold")
-    if one:
-        line.append_text(plain(f" · {own[0].module} ({own[0].class_})", "not bold dim"))
-    kept = dict.fromkeys(
-        f"{axis} {ranges(positions)}" for tensor in own for axis, positions in (tensor.coordinates or {}).items()
-    )
-    return line.append_text(plain("".join(f" · {each}" for each in kept), "not bold dim"))
 
 
 # Maps
@@ -136,13 +117,10 @@ def _map(head: HeadRecord, scale: Scale) -> Map:
 def _strongest(heads: Sequence[HeadRecord], labels: _Labels, width: int, most: int) -> Iterator[Frame]:
     """The two strongest keys of the last `most` queries; of one query, a line per head."""
     if len(heads[0].queries) == 1 and len(heads) > 1:
-        query = heads[0].queries[0].index
-        table = frame(f"strongest keys of query {labels.query(query).strip()}")
-        table.add_column("head", no_wrap=True)
-        table.add_column("keys")
-        for head in heads:
-            table.add_row(Text(_map(head, "0-1").name), _keys(head.queries[0], labels, max(1, (width - 10) // 16)))
-        yield table
+        most_keys = max(1, (width - 10) // 16)
+        rows = [Row([cell(_map(head, "0-1").name), _keys(head.queries[0], labels, most_keys)]) for head in heads]
+        title = f"strongest keys of query {labels.query(heads[0].queries[0].index).strip()}"
+        yield Frame(Table([Column("head", whole=True), Column("keys")], rows, title))
         return
     count = len(heads[0].queries)
     title = (
@@ -151,25 +129,23 @@ def _strongest(heads: Sequence[HeadRecord], labels: _Labels, width: int, most: i
     across = max(1, (width - labels.width - 2) // STRONGEST_WIDTH)
     for start in range(0, len(heads), across):
         some = heads[start : start + across]
-        table = frame(title if start == 0 else None)
-        table.add_column("query", no_wrap=True)
-        for head in some:
-            table.add_column(_map(head, "0-1").name, no_wrap=True)
+        columns = [Column(name, whole=True) for name in ("query", *(_map(head, "0-1").name for head in some))]
+        rows = []
         for row in range(max(0, count - most), count):
-            cells = [_keys(head.queries[row], labels, 2) for head in some]
-            table.add_row(Text(labels.query(some[0].queries[row].index)), *cells)
-        yield table
+            query = cell(labels.query(some[0].queries[row].index))
+            rows.append(Row([query, *(_keys(head.queries[row], labels, 2) for head in some)]))
+        yield Frame(Table(columns, rows, title if start == 0 else None))
 
 
-def _keys(query: QueryRecord, labels: _Labels, count: int) -> Text:
+def _keys(query: QueryRecord, labels: _Labels, count: int) -> Cell:
     """A query's strongest keys with their weights."""
-    text = Text()
-    for position, key in enumerate(query.keys[:count]):
+    words: list[Words] = []
+    for key in query.keys[:count]:
         weight = "?" if key.weight is None or key.weight != key.weight else f"{key.weight:.2f}"
-        text.append("  " if position else "").append(f"{weight} ", style="cyan")
-        text.append(fitted(labels.key(key.index).strip(), KEY))
-    text.rstrip()
-    return text
+        words += [Words("  ")] if words else []
+        words += [Words(f"{weight} ", "figure"), Words(fitted(labels.key(key.index).strip(), KEY))]
+    # What fills the last key's place up would count as its width.
+    return Cell([*words[:-1], Words(words[-1].text.rstrip())] if words else [])
 
 
 # Labels

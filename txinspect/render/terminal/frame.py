@@ -5,16 +5,22 @@ A table of a hundred thousand tokens is laid out in seconds: a cell is wrapped o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Literal
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+
+from txinspect.render.tables import Cell, Line, Row, Table
+from txinspect.render.terminal.glyphs import bar
+from txinspect.render.terminal.tones import STYLES, text
+
+BAR = 16
+"""Columns of a terminal for the longest bar, where a drawing does not say."""
 
 GAP = 2
 """Blanks between two columns."""
@@ -26,63 +32,34 @@ _LONGEST_LINE = 10_000
 """Characters of a line, of which some may take no column."""
 
 
-@dataclass
-class Column:
-    """A column of a table."""
-
-    title: str | Text
-    right: bool = False
-    """Whether its cells end in line: numbers."""
-    whole: bool = False
-    """Whether its cells are kept in one line as long as others can be wrapped."""
-    width: int = 0
-    """How wide its widest cell is."""
-
-
 @dataclass(frozen=True)
 class _Row:
     cells: Sequence[Text]
     style: str = ""
 
 
-@dataclass
 class Frame:
-    """A table, filled row by row; as wide as it needs to be, and no wider than the console."""
+    """A table as a console draws it: as wide as it needs to be, and no wider than the console."""
 
-    title: str | Text | None = None
-    rule: bool = True
-    columns: list[Column] = field(default_factory=list)
-    rows: list[_Row | Text] = field(default_factory=list)
-
-    def add_column(
-        self, title: str | Text, *, justify: Literal["left", "right"] = "left", no_wrap: bool = False
-    ) -> None:
-        """Add a column before the first row is."""
-        self.columns.append(Column(title, justify == "right", no_wrap))
-
-    def add_row(self, *cells: str | Text, style: str = "") -> None:
-        """Add a row with a cell for each column."""
-        self.rows.append(_Row([cell if isinstance(cell, Text) else Text(cell) for cell in cells], style))
-
-    def add_line(self, line: Text) -> None:
-        """Add a line that stands across all columns."""
-        self.rows.append(line)
+    def __init__(self, table: Table, bars: int = BAR) -> None:
+        self.table = table
+        self.rows = [_shown(row, bars) for row in table.rows]
 
     @property
     def natural_width(self) -> int:
         """Columns of a terminal in which nothing need be wrapped."""
-        return sum(self._natural()) + GAP * (len(self.columns) - 1)
+        return sum(self._natural()) + GAP * (len(self.table.columns) - 1)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it."""
         limit = options.max_width
         widths = self._widths(limit)
-        if self.title is not None:
-            yield self.title if isinstance(self.title, Text) else Text(self.title, style="bold")
-        header = _Row([_styled(column.title, "bold cyan") for column in self.columns])
+        if self.table.title is not None:
+            yield Text(self.table.title, style="bold")
+        header = _Row([Text(column.title, style="bold cyan") for column in self.table.columns])
         if any(cell.plain for cell in header.cells):
             yield from self._drawn(header, widths, console)
-        if self.rule:
+        if self.table.rule:
             yield Text("─" * min(limit, sum(widths) + GAP * (len(widths) - 1)), style="dim")
         for row in self.rows:
             if isinstance(row, Text):
@@ -92,17 +69,17 @@ class Frame:
 
     def _natural(self) -> list[int]:
         """How wide each column is where nothing is wrapped."""
-        widths = [_width(column.title) for column in self.columns]
+        widths = [_width(column.title) for column in self.table.columns]
         for row in self.rows:
             if isinstance(row, _Row):
-                widths = [max(width, _width(cell)) for width, cell in zip(widths, row.cells, strict=True)]
+                widths = [max(width, _width(cell.plain)) for width, cell in zip(widths, row.cells, strict=True)]
         return widths
 
     def _widths(self, limit: int) -> list[int]:
         """The columns' widths: those that may wrap give way, the widest first, then the others."""
-        widths, room = self._natural(), limit - GAP * (len(self.columns) - 1)
+        widths, room = self._natural(), limit - GAP * (len(self.table.columns) - 1)
         for kind in (False, True):
-            giving = [i for i, column in enumerate(self.columns) if column.whole == kind]
+            giving = [i for i, column in enumerate(self.table.columns) if column.whole == kind]
             cap = min(limit, max((widths[i] for i in giving), default=0))
             while sum(widths) > room and cap >= LEAST:
                 widths = [min(width, cap) if i in giving else width for i, width in enumerate(widths)]
@@ -125,25 +102,43 @@ class Frame:
         blanks = 0
         for position, cell in enumerate(cells):
             room = widths[position] - (cell_len(cell.plain) if cell else 0)
-            blanks += room if self.columns[position].right else 0
+            blanks += room if self.table.columns[position].right else 0
             if cell and cell.plain:
                 yield Segment(" " * blanks, base)
                 yield from _segments(cell, base, console)
                 blanks = 0
-            blanks += GAP + (0 if self.columns[position].right else room)
+            blanks += GAP + (0 if self.table.columns[position].right else room)
 
 
-def frame(title: str | Text | None = None) -> Frame:
-    """An empty table."""
-    return Frame(title)
+def drawn(part: Table | Line, bars: int = BAR) -> Frame | Text:
+    """A table or a sentence as a console draws it."""
+    return Frame(part, bars) if isinstance(part, Table) else text(part.words)
 
 
-def _styled(title: str | Text, style: str) -> Text:
-    return title if isinstance(title, Text) else Text(title, style=style)
+def fitted_table(build: Callable[[Set[str]], Table], width: int, giving_way: Sequence[str]) -> Frame:
+    """A table with as much left out, in the order in which it gives way, as makes it fit; or with all of it."""
+    left_out: set[str] = set()
+    for name in ("", *giving_way):
+        left_out.add(name)
+        frame = Frame(build(left_out))
+        if frame.natural_width <= width:
+            break
+    return frame
 
 
-def _width(cell: str | Text) -> int:
-    text = cell if isinstance(cell, str) else cell.plain
+def _shown(row: Row | Line, bars: int) -> _Row | Text:
+    if isinstance(row, Line):
+        return text(row.words)
+    return _Row([_cell(cell, bars) for cell in row.cells], STYLES[row.tone])
+
+
+def _cell(cell: Cell, bars: int) -> Text:
+    if cell.fraction is not None:
+        return Text(bar(cell.fraction, 1.0, bars), style=STYLES["figure"])
+    return text(cell.words)
+
+
+def _width(text: str) -> int:
     return max(map(cell_len, text.split("\n")))
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from math import isnan
-
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from txinspect.commands.command import Theme, Themed
 from txinspect.commands.lens import CellRecord, LensReport, LensRowRecord
+from txinspect.render.content import lens as content
+from txinspect.render.spelling import token_text, word
 from txinspect.render.terminal import colours, tensors
-from txinspect.render.terminal.frame import Frame, frame
-from txinspect.render.terminal.glyphs import fitted, number, plain, token_text, word
-from txinspect.render.terminal.heading import input_lines
-from txinspect.render.terminal.logits import percent, rank
-from txinspect.wording import counted
+from txinspect.render.terminal.frame import Frame, drawn
+from txinspect.render.terminal.glyphs import fitted
+from txinspect.render.terminal.reading import input_lines
 
 CELL = 10
 """Columns of a terminal for a cell of the grid."""
@@ -25,42 +23,14 @@ LABEL = 7
 LAYERS = 26
 """Layers in the grid at most."""
 
-FOLLOWED = 2
-"""Tokens that are followed in the table of the last token."""
-
 
 def draw(report: LensReport, console: Console, view: Themed = Themed()) -> RenderableType:
     """The finding, the grid, the last token."""
     theme = view.theme if colours.has_colours(console) else None
-    parts: list[RenderableType] = [*input_lines(report.input), _finding(report)]
+    parts: list[RenderableType] = [*input_lines(report.input), drawn(content.finding(report))]
     if len(report.positions) > 1:
         parts += [Text(), *_grid(report, console.width, theme)]
-    return Group(*parts, Text(), _last(report), *tensors.extras(report, console.width))
-
-
-def _layer(layer: int) -> str:
-    return "enters" if layer < 0 else str(layer)
-
-
-def _where(report: LensReport) -> str:
-    """Where a prediction belongs: a model that fills masks predicts the token at its place."""
-    return "at" if report.model.task == "masked-lm" else "after"
-
-
-def _finding(report: LensReport) -> Text:
-    """When the prediction after the last token was there."""
-    last = report.positions[-1]
-    final = report.rows[-1].cells[-1].top[0]
-    line = Text(
-        f"{_where(report)} {last.position} {token_text(report.input.main.tokens[last.position])}: ", style="bold"
-    )
-    if final.prob is not None and isnan(final.prob):
-        return line.append("nothing: not all of its logits are numbers", style="bold red")
-    line.append(word(final), style="bold green")
-    places = ["the input" if each < 0 else f"layer {each}" for each in (last.first_at, last.decided_at)]
-    read = sum(row.layer >= 0 for row in report.rows)
-    among = "" if read == report.model.num_hidden_layers else f", of the {counted(read, 'layer')} that were read"
-    return line.append(f": first at {places[0]}, decided at {places[1]}{among}", style="bold")
+    return Group(*parts, Text(), Frame(content.last(report)), *tensors.extras(report, console.width))
 
 
 def _grid(report: LensReport, width: int, theme: Theme | None) -> list[RenderableType]:
@@ -77,7 +47,7 @@ def _grid(report: LensReport, width: int, theme: Theme | None) -> list[Renderabl
 
 
 def _legend(report: LensReport, columns: int, rows: int, theme: Theme | None) -> Text:
-    line = Text(f"likeliest token {_where(report)} each, by its probability  ", style="dim").append_text(
+    line = Text(f"likeliest token {content.where(report)} each, by its probability  ", style="dim").append_text(
         colours.legend(theme)
     )
     left_out = []
@@ -89,7 +59,7 @@ def _legend(report: LensReport, columns: int, rows: int, theme: Theme | None) ->
 
 
 def _line(row: LensRowRecord, columns: int, theme: Theme | None) -> Text:
-    line = Text(_layer(row.layer).rjust(LABEL - 1) + " ", style="bold", no_wrap=True, overflow="crop")
+    line = Text(content.layer_name(row.layer).rjust(LABEL - 1) + " ", style="bold", no_wrap=True, overflow="crop")
     for cell in row.cells[-columns:]:
         line.append_text(_cell(cell, theme)).append(" ")
     return line
@@ -102,28 +72,3 @@ def _cell(cell: CellRecord, theme: Theme | None) -> Text:
     if theme is None:
         return Text(colours.shade(part) + fitted(word(top), CELL - 2), style="not bold")
     return colours.on_colour(fitted(word(top), CELL - 1), part, theme)
-
-
-def _last(report: LensReport) -> Frame:
-    """Layer by layer, what comes after the last token that was asked for."""
-    position = report.positions[-1]
-    followed = report.rows[-1].cells[-1].targets[:FOLLOWED]
-    table = frame(f"{_where(report)} {position.position} {token_text(report.input.main.tokens[position.position])}")
-    table.add_column("layer", justify="right", no_wrap=True)
-    table.add_column("likeliest")
-    for name in ("probability", "entropy", "KL"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for each in followed:
-        table.add_column(f"rank of {word(each)}", justify="right")
-    for row in report.rows:
-        cell = row.cells[-1]
-        ranks = {each.id: rank(each.rank) for each in cell.targets}
-        table.add_row(
-            _layer(row.layer),
-            plain(", ".join(map(word, cell.top)), "green"),
-            percent(cell.top[0].prob),
-            number(cell.entropy, 3),
-            number(cell.kl, 3),
-            *(ranks.get(each.id, "") for each in followed),
-        )
-    return table

@@ -1,0 +1,40 @@
+"""What is said around the maps of `attn`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from txinspect.commands.attn import AttnReport
+from txinspect.records import TensorRecord
+from txinspect.render.spelling import visible
+from txinspect.render.tables import Line, Words, line
+from txinspect.wording import ranges
+
+
+def title(report: AttnReport, layer: int, own: Sequence[TensorRecord]) -> Line:
+    """The layer, the module that computes its attention if it is one, and what was kept of the axes."""
+    cross = " to the source" if report.attention == "cross" else ""
+    kept = dict.fromkeys(
+        f"{axis} {ranges(positions)}" for tensor in own for axis, positions in (tensor.coordinates or {}).items()
+    )
+    words = [Words(f"{report.stack or ''} layer {layer}{cross}".strip(), "strong")]
+    words += [Words(visible(f" · {own[0].module} ({own[0].class_})"), "dim")] if of_one_module(own) else []
+    return Line([*words, Words(visible("".join(f" · {each}" for each in kept)), "dim")])
+
+
+def of_one_module(own: Sequence[TensorRecord]) -> bool:
+    """Whether one module supplies all of these."""
+    return len({(tensor.module, tensor.class_) for tensor in own}) == 1
+
+
+def is_chosen(own: Sequence[TensorRecord], axis: str) -> bool:
+    """Whether a part of an axis was asked for."""
+    return any(axis in (tensor.coordinates or {}) for tensor in own)
+
+
+def tries(report: AttnReport) -> Line:
+    """What to try next."""
+    options = [] if not report.heads or is_chosen(report.tensors, "head") else ["--head 1"]
+    options += [] if not report.heads or is_chosen(report.tensors, "query") else ["--query -1 (the last token)"]
+    options += ["--layer all"] if len(report.layers) < (report.model.num_hidden_layers or 1) else []
+    return line(f"try {', '.join(options or ['txinspect run --stage logits'])}", "dim")

@@ -1,0 +1,99 @@
+"""What stands under `diff`: how far two ways of running are apart stage by stage, and what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import log10
+
+from txinspect.commands.diff import DiffReport, StageDiffRecord
+from txinspect.render.content import heading
+from txinspect.render.spelling import number, or_dash, token_text, visible
+from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, bar, cell, line, numbers, numeric
+from txinspect.stages import layer_of, part_of
+from txinspect.wording import predicted, some_of
+
+MOST = 60
+"""Stages that are listed; of more, those of the layers' outputs and outside of them."""
+
+FLOOR = 1e-8
+"""Where the bars begin: they are of the logarithm."""
+
+
+def against(report: DiffReport) -> Iterator[Line]:
+    """What is on the other side."""
+    if report.against is not None:
+        yield heading.against(report.against)
+    if report.given is not None and report.way != "against":
+        what = report.way.removeprefix("against_")
+        yield Line([Words(f"against {what} ", "strong"), Words(visible(report.given), "text")])
+
+
+def stages(report: DiffReport) -> Table:
+    """How far the sides are apart at each stage."""
+    shown = report.stages
+    title = None
+    if len(shown) > MOST:
+        shown = [each for each in shown if layer_of(each.name) is None or _is_output(each)]
+        title = f"{len(shown)} of {len(report.stages)} stages; --stage chooses others, --json has all"
+    isolated = any(each.isolated_rel_l2 is not None for each in shown)
+    rows: list[Row | Line] = []
+    for each in shown:
+        name = cell(visible(each.name), "bad" if each.name == report.first_divergence else "strong")
+        alone = [numeric(each.isolated_rel_l2, 3)] if isolated else []
+        apart = [numeric(each.rel_l2, 3), *alone, numeric(each.cosine, 6), numeric(each.max_abs, 3)]
+        rows.append(Row([name, *apart, _bar(each)]))
+        if each.nan:
+            rows.append(line(f"  {each.nan:,} numbers that are not finite", "bad"))
+    titles = ["relative L2", *(["isolated"] if isolated else []), "cosine", "largest"]
+    return Table([Column("stage"), *numbers(*titles), Column("", whole=True)], rows, title)
+
+
+def _is_output(stage: StageDiffRecord) -> bool:
+    """Whether it is a layer's output, of whichever run."""
+    return part_of(stage.name).partition("#")[0] == "output"
+
+
+def _bar(stage: StageDiffRecord) -> Cell:
+    """The logarithm of the distance, from FLOOR to 1."""
+    if not stage.rel_l2 or stage.rel_l2 <= FLOOR:
+        return Cell()
+    return bar(min(0.0, log10(stage.rel_l2)) - log10(FLOOR), -log10(FLOOR))
+
+
+def tolerance(report: DiffReport) -> Line:
+    """How far apart is far."""
+    how = "as asked" if report.noise is None else "3 times the noise of this side against itself"
+    return line(f"tolerance {number(report.tolerance, 3)}, {how}", "dim")
+
+
+def predictions(report: DiffReport) -> Line | None:
+    """How far the predictions are apart."""
+    logits = report.logits
+    if logits is None:
+        return None
+    ratio = logits.ln_perplexity_ratio
+    of_perplexity = "" if ratio is None else f" · ln perplexity ratio {number(ratio, 3)}"
+    same = f"same {predicted(report.model.task)} token {logits.same_top1:.0%}{of_perplexity}"
+    return line(
+        f"KL of the predictions in nats: mean {number(logits.kl_mean, 3)}, median {number(logits.kl_median, 3)}, "
+        f"99 % {number(logits.kl_p99, 3)}, largest {number(logits.kl_max, 3)} · {same}"
+    )
+
+
+def changed(report: DiffReport) -> Table | None:
+    """The predictions that are others."""
+    rows = []
+    for each in report.changed:
+        place = token_text(report.input.main.tokens[each.position])
+        words = [None if word is None else visible(word, spaces=True) for word in (each.from_, each.to)]
+        rows.append(Row([cell(f"{each.position} {place}"), *(cell(or_dash(word), "token") for word in words)]))
+    at = Column("at" if report.model.task == "masked-lm" else "after")
+    title = f"{predicted(report.model.task)} tokens that change"
+    return Table([at, Column("this side"), Column("other side")], rows, title) if rows else None
+
+
+def only(report: DiffReport) -> Iterator[Line]:
+    """The stages that one side alone has."""
+    for names, side in ((report.only_this, "this side"), (report.only_other, "the other side")):
+        if names:
+            yield line(f"only on {side}, or in another shape: {visible(some_of(names, 6))}", "warning")

@@ -1,0 +1,109 @@
+"""What stands beside the grid of `heads`: the strongest of each kind, sinks, every head's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from txinspect.commands.heads import NUMBERS, HeadsReport, Kind, KindRecord
+from txinspect.records import SentenceRecord
+from txinspect.render.spelling import token_text
+from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, cell, line, numbers, numeric
+
+WHERE: dict[Kind, str] = {
+    "induction": "the token after the same one earlier",
+    "duplicate": "the same token earlier",
+    "previous": "the token before",
+    "next": "the token after",
+    "self": "its own token",
+    "first": "the first token",
+    "broad": "all tokens, nearly evenly",
+}
+"""Where the heads of each kind look."""
+
+SHOWN = 4
+"""Heads of a kind that are named."""
+
+FEW = 40
+"""Heads that are listed with or without a label."""
+
+COLUMNS = {
+    "induct": "induction",
+    "dupl": "duplicate",
+    "prev": "previous",
+    "next": "next_token",
+    "first": "first_token",
+    "self": "self_token",
+    "entropy": "entropy",
+    "even": "relative_entropy",
+    "distance": "distance",
+    "special": "special",
+}
+"""The numbers of a head, by the titles of their columns."""
+
+GIVING_WAY = ("special", "even", "distance", "self", "dupl", "entropy", "first", "next", "prev", "induct")
+"""What is left out of the numbers, in this order, where the terminal is too narrow."""
+
+
+def _name(head: KindRecord) -> str:
+    return f"{head.layer}.{head.head}" + (f"#{head.run}" if head.run > 1 else "")
+
+
+def strength(head: KindRecord, kind: Kind) -> float:
+    """How much a head is of a kind."""
+    return float(getattr(head, NUMBERS[kind]) or 0.0)
+
+
+def strongest(report: HeadsReport) -> Table:
+    """Of each kind the heads with the largest numbers; of a kind without any, the largest of all."""
+    rows = []
+    for kind, where in WHERE.items():
+        known = [head for head in report.heads if getattr(head, NUMBERS[kind]) is not None]
+        if known:
+            own = any(kind in head.labels for head in known)
+            named = Cell(_ranked(sorted(known, key=lambda head: -strength(head, kind)), kind))
+            rows.append(Row([cell(kind, "strong" if own else "dim"), named, cell(where, "dim")]))
+    return Table([Column("kind"), Column("heads, as layer.head"), Column("look at")], rows, rule=False)
+
+
+def _ranked(heads: list[KindRecord], kind: Kind) -> list[Words]:
+    """The first heads of a kind with their numbers, and how many more there are; the first of all where none is."""
+    own = [head for head in heads if kind in head.labels]
+    words: list[Words] = []
+    for head in own[:SHOWN] or heads[:1]:
+        words += [Words("  ")] if words else []
+        words += [Words(_name(head), "strong" if own else "dim")]
+        words += [Words(f" {strength(head, kind):.2f}", "figure" if own else "dim")]
+    more = f"  and {len(own) - SHOWN} more" if len(own) > SHOWN else "" if own else "  at most"
+    return [*words, Words(more, "dim")]
+
+
+def _sentence(report: HeadsReport) -> SentenceRecord:
+    """The text that the heads read."""
+    return report.input if report.stack == "encoder" else report.input.main
+
+
+def sinks(report: HeadsReport) -> Line | None:
+    """The keys on which heads rest."""
+    tokens = _sentence(report).tokens
+    named = [f"{sink.key} {token_text(tokens[sink.key])} {sink.share:.0%}" for sink in report.sinks[:SHOWN]]
+    return line(f"sinks (share of heads that rest on a key): {', '.join(named)}") if named else None
+
+
+def every(report: HeadsReport, left_out: Set[str] = frozenset()) -> Table:
+    """The numbers of every head that has a label; of all where they are few."""
+    heads = report.heads if len(report.heads) <= FEW else [head for head in report.heads if head.labels]
+    title = f"the {len(heads)} of {len(report.heads)} heads with a label" if len(heads) < len(report.heads) else None
+    unknown = {"induct", "dupl"} if report.copies is None else set()
+    unknown |= {"next"} if all(head.next_token is None for head in report.heads) else set()
+    shown = {name: field for name, field in COLUMNS.items() if name not in left_out | unknown}
+    rows = [
+        Row(
+            [
+                cell(_name(head), "strong"),
+                *(numeric(getattr(head, field), 3) for field in shown.values()),
+                cell(", ".join(head.labels)),
+            ]
+        )
+        for head in heads
+    ]
+    return Table([Column("head", whole=True), *numbers(*shown), Column("labels", whole=True)], rows, title)

@@ -1,0 +1,162 @@
+"""What stands in the tables of recorded tensors, grouped by the module that supplies them, and of tokens' vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+
+from txinspect.records import CheckRecord, RowRecord, SentenceRecord, TensorRecord
+from txinspect.render.spelling import number, or_dash, sparkline, token_text, visible
+from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, bar, cell, line, numbers, numeric
+from txinspect.stages import layer_of, part_of
+from txinspect.wording import ranges
+
+BINS = 16
+"""Bars of a distribution; half as many where the terminal is narrow."""
+
+_ROW = ("norm", "mean", "std", "bar")
+"""The columns of a token's vector, beside the token."""
+
+COLUMNS = ("shape", "axes", "dtype", "mean ± std", "min … max", "values")
+"""The columns of a tensor, beside its name."""
+
+NUMBERS = ("mean ± std", "min … max")
+
+GIVING_WAY = ("dtype", "axes", "half", "digits", "beside", "values")
+"""What gives way, in this order, where the terminal is too narrow: columns, half of the bars, a digit of numbers, the
+place of numbers, which then stand below."""
+
+ROWS_GIVING_WAY = ("bar", "std", "mean")
+"""What gives way beside a token's norm."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Tensors that one module supplies."""
+
+    prefix: str
+    """What their names begin with."""
+    tensors: Sequence[TensorRecord]
+
+
+def table(tensors: Sequence[TensorRecord], title: str = "stage", left_out: Set[str] = frozenset()) -> Table:
+    """A line per tensor, under the module that supplies it; one supplier of all under a `title` of its own is left out.
+
+    What is `left_out` is of GIVING_WAY.
+    """
+    below = NUMBERS if "beside" in left_out else ()
+    columns = [name for name in COLUMNS if name not in left_out and name not in below]
+    rows: list[Row | Line] = []
+    if below:
+        rows.append(line("  " + "   ".join(below), "name"))
+    for group in _groups(tensors):
+        if title == "stage":
+            rows.append(_supplier(group, with_axes="axes" not in left_out))
+        for tensor in group.tensors:
+            rows += _tensor(group, tensor, columns, below, left_out)
+    titles = [Column(title), *(Column(name, whole=True) for name in columns)]
+    return Table(titles, rows, rule=title == "stage")
+
+
+def _groups(tensors: Sequence[TensorRecord]) -> list[_Group]:
+    """The tensors by their modules, in the order in which these come first."""
+    by_module: dict[tuple[str | None, str | None, str], list[TensorRecord]] = {}
+    for tensor in tensors:
+        layer = "" if layer_of(tensor.name) is None else tensor.name.removesuffix(part_of(tensor.name))
+        by_module.setdefault((tensor.module, tensor.class_, layer), []).append(tensor)
+    return [_Group(_prefix([tensor.name for tensor in group]), group) for group in by_module.values()]
+
+
+def _prefix(names: Sequence[str]) -> str:
+    """The dotted path that names have in common, without the last part of each."""
+    first, *others = [name.split(".")[:-1] for name in names]
+    same = [part for i, part in enumerate(first) if all(each[: i + 1] == first[: i + 1] for each in others)]
+    return ".".join(same)
+
+
+def _tensor(
+    group: _Group, tensor: TensorRecord, columns: Sequence[str], below: Sequence[str], left_out: Set[str]
+) -> Iterator[Row | Line]:
+    """A tensor's row, the numbers that stand below it, and what is not finite."""
+    name = tensor.name.removeprefix(f"{group.prefix}.") if group.prefix else tensor.name
+    cells = _cells(tensor, BINS // 2 if "half" in left_out else BINS, 3 if "digits" in left_out else 4)
+    yield Row([cell(visible(name), "strong"), *(cells[column] for column in columns)])
+    if below:
+        first, *others = (cells[column].words for column in below)
+        yield Line([Words("  "), *first, *(each for words in others for each in (Words("   "), *words))])
+    if tensor.stats.nan or tensor.stats.posinf or tensor.stats.neginf:
+        yield _not_finite(tensor)
+
+
+def _supplier(group: _Group, *, with_axes: bool) -> Line:
+    """The line above a group: what the names begin with, the module, its class; and what was kept of the axes."""
+    first = group.tensors[0]
+    own_name = group.prefix and first.name != first.module
+    words = [Words(f"{visible(group.prefix)}  ", "name")] if own_name else []
+    words.append(Words(or_dash(f"{first.module} ({first.class_})" if first.module else first.class_), "supplier"))
+    if not with_axes:
+        kept = dict.fromkeys(_kept(tensor) for tensor in group.tensors if tensor.coordinates)
+        words.append(Words(visible("".join(f"  {each}" for each in kept)), "supplier"))
+    return Line(words)
+
+
+def _kept(tensor: TensorRecord) -> str:
+    """The positions kept of the axes that were cut."""
+    return ", ".join(f"{axis} {ranges(positions)}" for axis, positions in (tensor.coordinates or {}).items())
+
+
+def _cells(tensor: TensorRecord, bins: int, digits: int) -> dict[str, Cell]:
+    """What each column holds."""
+    stats = tensor.stats
+    counts = tensor.histogram.counts if tensor.histogram else []
+    each = max(1, len(counts) // bins)
+    kept = f" ({_kept(tensor)})" if tensor.coordinates else ""
+    return {
+        "shape": cell(f"[{', '.join(map(str, tensor.shape))}]"),
+        "axes": cell(" ".join(tensor.axes or ()) + kept, "dim"),
+        "dtype": cell(tensor.dtype, "dim"),
+        "mean ± std": cell(f"{number(stats.mean, digits)} ± {number(stats.std, digits)}"),
+        "min … max": cell(f"{number(stats.min, digits)} … {number(stats.max, digits)}"),
+        "values": cell(sparkline([sum(counts[i : i + each]) for i in range(0, len(counts), each)]), "figure"),
+    }
+
+
+def _not_finite(tensor: TensorRecord) -> Line:
+    stats = tensor.stats
+    counts = ((stats.nan, "NaN"), (stats.posinf, "+inf"), (stats.neginf, "-inf"))
+    return line("  " + ", ".join(f"{count:,} {what}" for count, what in counts if count), "bad")
+
+
+def token_rows(tensor: TensorRecord, sentence: SentenceRecord, left_out: Set[str] = frozenset()) -> Table:
+    """A line per token; the bars begin where the norms do, so that their differences show."""
+    rows = tensor.rows or []
+    norms = [row.l2 for row in rows if row.l2 is not None]
+    low, high = min(norms, default=0.0), max(norms, default=0.0)
+    # Some models put positions of their own before or after the text's, which are not tokens.
+    is_token = len(rows) == len(sentence.tokens)
+    titles = [name for name in _ROW if name not in left_out]
+    shown = []
+    for row in rows:
+        token = cell(token_text(sentence.tokens[row.index])) if is_token else cell("–", "dim")
+        cells = _row_cells(row, low, high)
+        shown.append(Row([cell(str(row.index), value=row.index), token, *(cells[name] for name in titles)]))
+    columns = [*numbers("index"), Column("token"), *numbers(*(name for name in titles if name != "bar"))]
+    columns += [Column(f"norm {number(low)} … {number(high)}", whole=True)] if "bar" in titles else []
+    return Table(columns, shown, f"{visible(tensor.name)}, token by token")
+
+
+def _row_cells(row: RowRecord, low: float, high: float) -> dict[str, Cell]:
+    above = None if row.l2 is None else row.l2 - low
+    return {
+        "norm": numeric(row.l2),
+        "mean": numeric(row.mean),
+        "std": numeric(row.std),
+        "bar": bar(above, high - low),
+    }
+
+
+def checks(found: Sequence[CheckRecord]) -> Table:
+    """What was checked, a line each."""
+    passed = {True: cell("yes", "good"), False: cell("no", "bad"), None: cell("–", "dim")}
+    rows = [Row([cell(check.name), passed[check.passed], cell(visible(check.detail))]) for check in found]
+    return Table([Column("check", whole=True), Column("holds", whole=True), Column("what was compared")], rows)
