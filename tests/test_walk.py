@@ -138,7 +138,7 @@ COUNTS = {
     r"\bsys\.std(in|out|err)\b": 7,  # cli.environment's own, and those of programs that run by themselves
     r"isinstance\([a-z_.]*query, [A-Z]\w*Query\)": 0,  # whose question it is
     # What kind of source it is.
-    r"\.(is_one_file|is_as_saved)\b|(if|or|and|not) [\w.]*source\.adapter\b|place\.(kind|repository)": 37,
+    r"\.(is_one_file|is_as_saved)\b|(if|or|and|not) [\w.]*source\.adapter\b|place\.(kind|repository)": 39,
 }
 """How often a pattern stands in the code today."""
 
