@@ -79,7 +79,7 @@ def untried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Nothing is tried in processes of its own, which would be started anew beside the test runner's threads; but by
     the tests of just that, which ask for `tried`."""
     if not {"tried", "started"} & {*request.fixturenames}:
-        monkeypatch.setattr("txinspect.models.trial.attempt", lambda *_: "well")
+        monkeypatch.setattr("txinspect.guards.trial.attempt", lambda *_: "well")
 
 
 @pytest.fixture

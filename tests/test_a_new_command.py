@@ -68,11 +68,11 @@ COMMAND = Command("loud", LoudQuery, LoudReport, examples=("txinspect loud 'Hell
 ANSWER = '''
 """How loud a text is."""
 
-from txinspect.answers.reading import encode
+from txinspect.texts.reading import encode
 from txinspect.answers.reporting import head
 from txinspect.commands.loud import LoudQuery, LoudReport
-from txinspect.models import describing
-from txinspect.models.opened import Opened
+from txinspect.loading import describing
+from txinspect.texts.opened import Opened
 
 
 def answer(query, notify):

@@ -53,7 +53,7 @@ def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the weights were read")
 
-    monkeypatch.setattr("txinspect.models.partial.load", refuse)
+    monkeypatch.setattr("txinspect.loading.weights.partial.load", refuse)
 
 
 # --- the front door ---

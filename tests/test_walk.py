@@ -27,7 +27,9 @@ from txinspect import (
     TreeQuery,
     inspect,
 )
-from txinspect.models import skeleton, tokenizer, trial
+from txinspect.guards import trial
+from txinspect.loading import skeleton
+from txinspect.texts import tokenizer, trying
 
 PACKAGE = str(Path(txinspect.__file__).parent)
 
@@ -91,7 +93,7 @@ def counted(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     count(tokenizer, "load")
     count(trial, "attempt")
     count(skeleton, "build")
-    monkeypatch.setattr(tokenizer, "_TRIED", {})
+    monkeypatch.setattr(trying, "_TRIED", {})
     _WATCHED.append((folder, opened))
     try:
         yield ModelChoice(name=str(folder)), opened, made
@@ -107,7 +109,7 @@ def test_each_fact_is_asked_once(question: str, counted: Any) -> None:
     inspect(query)  # what is kept between processes is there
     opened.clear()
     made.clear()
-    tokenizer._TRIED.clear()
+    trying._TRIED.clear()
     inspect(query)
     small = {name: count for name, count in opened.items() if name.endswith(".json")}
     assert max(small.values()) == 1, small
@@ -127,7 +129,7 @@ MOST_IMPORTS = 15
 MORE_IMPORTS = {"answers/diff.py": 22, "answers/preparing.py": 18}
 
 LONG = {
-    "models/tokenizer.py": {"_fast"},
+    "texts/fast.py": {"fast"},
     "sources/hub_answers.py": {"guarded"},
 }
 """Functions of more than fifty lines today."""

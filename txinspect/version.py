@@ -1,4 +1,4 @@
-"""The program's version, and the newest transformers that it was tested with."""
+"""The program's version, the newest transformers that it was tested with, and which packages are here."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ def untested() -> str | None:
     if _numbers(installed) <= _numbers(NEWEST_TRANSFORMERS):
         return None
     return f"transformers {installed} is newer than {NEWEST_TRANSFORMERS}, the newest that txinspect was tested with"
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported."""
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -14,9 +14,9 @@ from tests.making.models import save_tiny
 from txinspect import ModelChoice, RunQuery, StagesQuery, TreeQuery, inspect
 from txinspect.anatomy.names import Names, names_of
 from txinspect.errors import StageError
-from txinspect.models.opened import Opened
-from txinspect.models.subject import load_subject
+from txinspect.loading.subject import load_subject
 from txinspect.stages import elsewhere
+from txinspect.texts.opened import Opened
 
 
 def refusal(folder: Path, stage: str) -> str:

@@ -13,7 +13,7 @@ from typer.testing import Result
 
 from tests.making.models import FEW, buildable_types, by_type, save_tiny
 from txinspect import AttnQuery, HeadsQuery, InspectError, ModelChoice, inspect
-from txinspect.models.quiet import quiet
+from txinspect.guards.quiet import quiet
 
 pytestmark = pytest.mark.half
 

@@ -17,7 +17,7 @@ from typer.testing import Result
 from tests.making.models import BUILT_FROM_PART, FEW, buildable_types, by_type, save_tiny
 from txinspect import InspectError, LensQuery, ModelChoice, inspect
 from txinspect.anatomy import locating
-from txinspect.models.quiet import quiet
+from txinspect.guards.quiet import quiet
 
 pytestmark = pytest.mark.half
 

@@ -17,7 +17,7 @@ from typer.testing import Result
 
 from tests.making.models import BUILT_FROM_PART, FEW, buildable_types, by_type, save_tiny
 from txinspect import InspectError, LensQuery, LogitsQuery, ModelChoice, inspect
-from txinspect.models.quiet import quiet
+from txinspect.guards.quiet import quiet
 from txinspect.sources.bundled_models import bundled_folder
 
 pytestmark = pytest.mark.half

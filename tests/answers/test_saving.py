@@ -282,7 +282,7 @@ def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the model was loaded before the file was checked")
 
-    monkeypatch.setattr("txinspect.models.partial.load", refuse)
+    monkeypatch.setattr("txinspect.loading.weights.partial.load", refuse)
 
 
 @pytest.mark.usefixtures("never_loaded")

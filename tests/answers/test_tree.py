@@ -15,7 +15,7 @@ from tests.making.checkpoints import VARIANTS, write_opt
 from tests.making.models import save_tiny
 from txinspect.commands.tree import ModuleRecord, TreeQuery, TreeReport
 from txinspect.inspecting import inspect
-from txinspect.models import sizes
+from txinspect.loading.weights import sizes
 from txinspect.queries import ModelChoice, Quantization
 
 OPT_SIZES: dict[int, dict[str, Any]] = {

@@ -31,8 +31,8 @@ from txinspect import ModelChoice, RunQuery
 from txinspect.answers import preparing, run, tensors
 from txinspect.answers.running import Running
 from txinspect.forward.capture import CaughtTensor
+from txinspect.loading.weights import partial
 from txinspect.measure import stats
-from txinspect.models import partial
 from txinspect.records import TensorRecord
 
 LOADING = """

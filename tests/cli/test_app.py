@@ -458,7 +458,7 @@ def test_tables_are_utf8_whatever_the_locale(opt: Path, run_process: Process, ru
 
 SLOW = """
 import sys, time
-from txinspect.models import partial
+from txinspect.loading.weights import partial
 def load(*_):
     print("loading", file=sys.stderr, flush=True)
     time.sleep(60)

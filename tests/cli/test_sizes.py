@@ -63,7 +63,7 @@ def test_python_is_told_the_same() -> None:
 
 
 def test_a_text_far_beyond_the_positions_is_not_even_tokenized(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("txinspect.models.tokenizer.load", lambda *_, **__: pytest.fail("tokenized"))
+    monkeypatch.setattr("txinspect.texts.tokenizer.load", lambda *_, **__: pytest.fail("tokenized"))
     said = sentence(run_cli("run", "-s", "logits", "a " * 100_000))
     assert "200,000 characters, far more than 'opt-mini' has positions, 256: shorten the text" in said
 

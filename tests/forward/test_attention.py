@@ -16,8 +16,8 @@ from txinspect.commands.attn import AttnQuery, AttnReport, HeadRecord
 from txinspect.forward import wants
 from txinspect.forward.attention import calls, recorder
 from txinspect.inspecting import inspect
+from txinspect.loading.weights import partial
 from txinspect.measure.heads import STRONGEST, WINDOW
-from txinspect.models import partial
 from txinspect.queries import ModelChoice
 from txinspect.records import TensorRecord
 from txinspect.stages import ATTENTION_PARTS

@@ -33,7 +33,7 @@ from txinspect.forward.recorded import TensorBlocks
 from txinspect.forward.tail import Tail
 from txinspect.forward.wants import Plan, Selection, Want
 from txinspect.inspecting import inspect
-from txinspect.models import partial
+from txinspect.loading.weights import partial
 from txinspect.queries import ModelChoice
 from txinspect.records import TensorRecord, TensorsReport
 from txinspect.stages import stage_names

@@ -49,11 +49,12 @@ from txinspect.forward import capture, checking, rehearsal, wants
 from txinspect.forward.attention import calls
 from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.wants import Plan, Want
-from txinspect.models import cost, partial
-from txinspect.models.opened import Opened
-from txinspect.models.quiet import quiet
-from txinspect.models.subject import load_subject
+from txinspect.guards.quiet import quiet
+from txinspect.loading import cost
+from txinspect.loading.subject import load_subject
+from txinspect.loading.weights import partial
 from txinspect.render.terminal import render
+from txinspect.texts.opened import Opened
 
 IDLE_ATTENTION = {"mllama": "cross-attention runs only where there is an image"}
 """Types with attention modules that a text alone does not run."""

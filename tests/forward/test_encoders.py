@@ -31,12 +31,12 @@ from txinspect.forward import capture, checking, rehearsal, wants
 from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.inputs import call, logits_of
 from txinspect.forward.wants import Plan, Want
-from txinspect.models import partial
-from txinspect.models.opened import Opened
-from txinspect.models.quiet import quiet
-from txinspect.models.subject import load_subject
+from txinspect.guards.quiet import quiet
+from txinspect.loading.subject import load_subject
+from txinspect.loading.weights import partial
 from txinspect.render.terminal import render
 from txinspect.stages import DECODER, ENCODER
+from txinspect.texts.opened import Opened
 
 OFTEN = (
     *("bert", "albert", "deberta-v2", "squeezebert", "funnel"),

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from txinspect import answers
-from txinspect.answers.reading import encode
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.embed import EmbedQuery
 from txinspect.commands.pos import PosQuery
@@ -17,12 +16,13 @@ from txinspect.commands.run import RunQuery
 from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.forward import rehearsal
 from txinspect.forward.inputs import model_inputs
-from txinspect.models import uses
-from txinspect.models.opened import Opened
-from txinspect.models.quiet import quiet
-from txinspect.models.subject import Subject, load_subject
-from txinspect.models.uses import Uses
+from txinspect.guards.quiet import quiet
+from txinspect.loading import uses
+from txinspect.loading.subject import Subject, load_subject
+from txinspect.loading.uses import Uses
 from txinspect.queries import LESSON, ModelChoice, TensorQuery
+from txinspect.texts.opened import Opened
+from txinspect.texts.reading import encode
 
 DECODER = "model.decoder"
 

@@ -6,15 +6,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.architecture import Stack
-from txinspect.answers import words
+from txinspect.answers import stacks
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
 from txinspect.commands.attn import AttnQuery, AttnReport, HeadRecord
 from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward.edits import SkipNorm
 from txinspect.forward.wants import Plan, Selection, Want, check_layers, plan_of
+from txinspect.loading.subject import Subject
 from txinspect.measure.heads import head_records
-from txinspect.models.subject import Subject
 from txinspect.queries import Notify, from_start
 from txinspect.records import InputRecord, SentenceRecord
 from txinspect.stages import ATTENTION_PARTS, POSITION_PARTS, layer_of, stack_of
@@ -64,7 +64,7 @@ class _Attention(Question[AttnQuery]):
 def _plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
     """Everything about the layers' attention. Raises InspectError for a layer, stage or query that is not there."""
     name, stack = subject.source.name, _stack(subject, query)
-    asked = check_layers(words.whose(subject, stack), query.layer, len(stack.layers))
+    asked = check_layers(stacks.whose(subject, stack), query.layer, len(stack.layers))
     kind = "cross_attention" if query.cross else "attention"
     names = {
         f"{stack.prefix}layers.{layer}.{kind}.{part}" for layer in asked for part in (*ATTENTION_PARTS, *POSITION_PARTS)
@@ -85,10 +85,10 @@ def _plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
 def _stack(subject: Subject, query: AttnQuery) -> Stack:
     """The stack whose attention is asked for. Raises StageError where there is none, or no attention between two."""
     if query.encoder:
-        return words.encoder(subject, "encoder")
+        return stacks.encoder(subject, "encoder")
     main = subject.architecture.main
     if query.cross:
-        words.encoder(subject, "cross")
+        stacks.encoder(subject, "cross")
         if not any(layer.cross_attentions for layer in main.layers):
             raise StageError(
                 f"{subject.source.name!r} has no module that attends to the encoder's text alone: omit "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from txinspect.errors import SourceError, UsageError, spelled
-from txinspect.models import describing
+from txinspect.loading import describing
 from txinspect.queries import ModelChoice
 from txinspect.records import ModelRecord
 from txinspect.sources.adapter import Adapter, is_adapter

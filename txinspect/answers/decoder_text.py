@@ -8,11 +8,12 @@ from msgspec import structs
 
 from txinspect.errors import InspectError, SourceError, UsageError, first_line, spelled
 from txinspect.forward import decoding
-from txinspect.models import generation, languages
-from txinspect.models.subject import Subject
-from txinspect.models.tokenizer import Tokens
+from txinspect.loading import generation
+from txinspect.loading.subject import Subject
 from txinspect.queries import PassQuery, shown
 from txinspect.records import InputRecord, SentenceRecord
+from txinspect.texts import languages
+from txinspect.texts.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

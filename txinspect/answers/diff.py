@@ -27,10 +27,10 @@ from txinspect.errors import InspectError, StageError, UsageError, spelled
 from txinspect.forward import capture
 from txinspect.forward.edits import Feed
 from txinspect.forward.wants import Plan, Want, named, plan_of
+from txinspect.guards.quiet import quiet
+from txinspect.loading.backend import another, on_backend
+from txinspect.loading.subject import Subject
 from txinspect.measure import difference, predictions
-from txinspect.models.backend import another, on_backend
-from txinspect.models.quiet import quiet
-from txinspect.models.subject import Subject
 from txinspect.queries import ModelChoice, Notify, read_by
 from txinspect.records import CheckRecord, InputRecord
 from txinspect.sources.resolving import resolve

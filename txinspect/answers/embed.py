@@ -13,13 +13,13 @@ from txinspect.commands.embed import EmbedQuery
 from txinspect.errors import InspectError, spelled
 from txinspect.forward.recorded import TensorBlocks
 from txinspect.forward.wants import Plan, Want, in_stacks, plan_of
+from txinspect.loading.subject import Subject
 from txinspect.measure import pooling
-from txinspect.models.opened import Opened
-from txinspect.models.subject import Subject
 from txinspect.queries import Notify
-from txinspect.recipe import Normalize
 from txinspect.records import InputRecord, TensorsReport
-from txinspect.sources import recipes
+from txinspect.sentence_vectors import Normalize
+from txinspect.sources import sentence_transformers
+from txinspect.texts.opened import Opened
 
 if TYPE_CHECKING:
     from txinspect.forward.capture import CaughtTensor
@@ -57,8 +57,10 @@ class _Pooled(Question[EmbedQuery]):
 
     def read(self, opened: Opened) -> InputRecord:
         """What the settings make of the text."""
-        self.recipe = recipes.recipe(opened.source)
-        self.layers = [recipes.numbers(step) for step in self.recipe.steps if not isinstance(step, Normalize)]
+        self.recipe = sentence_transformers.recipe(opened.source)
+        self.layers = [
+            sentence_transformers.numbers(step) for step in self.recipe.steps if not isinstance(step, Normalize)
+        ]
         self.text = sentences.read(self.query, opened, self.recipe)
         return self.text.text
 

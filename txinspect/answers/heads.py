@@ -5,19 +5,19 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from txinspect.answers import words
+from txinspect.answers import stacks
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
 from txinspect.commands.heads import HeadsQuery, HeadsReport, KindRecord
 from txinspect.errors import InspectError, StageError, UsageError, spelled
 from txinspect.forward.projections import Projections
 from txinspect.forward.wants import Plan, Want, check_layers, plan_of
+from txinspect.loading.subject import Subject
 from txinspect.measure import kinds
-from txinspect.models import tokenizer
-from txinspect.models.opened import Opened
-from txinspect.models.subject import Subject
 from txinspect.queries import Notify
 from txinspect.records import InputRecord
+from txinspect.texts.opened import Opened
+from txinspect.texts.tokens import as_input
 from txinspect.wording import ranges
 
 if TYPE_CHECKING:
@@ -75,14 +75,14 @@ class _Reading(Question[HeadsQuery]):
         ids = [*before, *copy * query.repeats]
         records = [tokens.record(token_id, index) for index, token_id in enumerate(ids)]
         shown = "".join(record.text or "�" for record in records[len(before) :])
-        return tokenizer.as_input(shown, records)
+        return as_input(shown, records)
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
         """The weights of the layers asked for; before each the values where they are weighed by them."""
         query = self.query
         name, stack = subject.source.name, subject.architecture.main
         if query.encoder:
-            stack = words.encoder(subject, "encoder")
+            stack = stacks.encoder(subject, "encoder")
         elif query.random and subject.has_decoder:
             raise UsageError(
                 f"{spelled('random', True)} repeats tokens of the text that the encoder reads: add "
@@ -91,7 +91,7 @@ class _Reading(Question[HeadsQuery]):
         self.text, self.stack = text.read_by(stack.prefix), stack.prefix.rstrip(".") or None
         if len(self.text.tokens) < 2:
             raise InspectError("the text is one token, which can look at nothing but itself: give a longer one")
-        layers = check_layers(words.whose(subject, stack), query.layers, len(stack.layers))
+        layers = check_layers(stacks.whose(subject, stack), query.layers, len(stack.layers))
         parts = ("v", "weights") if query.weighted else ("weights",)
         wanted = {f"{stack.prefix}layers.{layer}.attention.{part}" for layer in layers for part in parts}
         supplies = [supply for supply in subject.architecture.supplies() if supply.name in wanted]

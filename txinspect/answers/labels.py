@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from txinspect.commands.logits import LabelRecord
-from txinspect.models.subject import Subject
+from txinspect.loading.subject import Subject
 
 if TYPE_CHECKING:
     from torch import Tensor

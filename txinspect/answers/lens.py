@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING
 
-from txinspect.answers import dumps, words
+from txinspect.answers import dumps, limits, stacks
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
 from txinspect.answers.running import Running
@@ -24,12 +24,12 @@ from txinspect.errors import StageError, spelled
 from txinspect.forward.tail import Tail
 from txinspect.forward.translators import Translator, translators
 from txinspect.forward.wants import Plan, check_layers, named, plan_of
+from txinspect.guards.quiet import quiet
+from txinspect.loading.subject import Subject
 from txinspect.measure import predictions
-from txinspect.models import tokenizer
-from txinspect.models.quiet import quiet
-from txinspect.models.subject import Subject
 from txinspect.queries import Notify
 from txinspect.records import InputRecord
+from txinspect.texts import masking, targets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,15 +96,15 @@ class _Reading(Question[LensQuery]):
             )
         if not count:
             raise StageError(f"{subject.source.name!r} has no layers to read")
-        self.asked = check_layers(words.whose(subject, subject.architecture.main), query.layers_asked, count)
+        self.asked = check_layers(stacks.whose(subject, subject.architecture.main), query.layers_asked, count)
         self.text = text
         self.tokens = subject.opened.tokens(text.text)
-        self.positions = words.positions(query.position, text.main)
-        mask = tokenizer.mask_id(subject.source, self.tokens) if subject.task.name == "masked-lm" else None
+        self.positions = targets.positions(query.position, text.main)
+        mask = masking.mask_id(subject.source, self.tokens) if subject.task.name == "masked-lm" else None
         if query.position is None and mask is not None:
             self.positions = [token.index for token in text.main.tokens if token.id == mask] or self.positions
         before = "" if subject.task.name == "masked-lm" else text.spoken
-        self.targets = [words.target(self.tokens, before, each) for each in query.targets]
+        self.targets = [targets.target(self.tokens, before, each) for each in query.targets]
         self.tail = Tail(subject.architecture.layers, inside=query.at != "output")
         return plan_of(subject.architecture, named(subject, ["logits"]).wants, watches=(self.tail,))
 
@@ -115,7 +115,7 @@ class _Reading(Question[LensQuery]):
     def then(self, running: Running) -> None:
         """Read every row, then follow the targets through them."""
         assert self.final is not None
-        words.check_logits(self.final, len(self.text.main.tokens), self.query.top_k)
+        limits.check_logits(self.final, len(self.text.main.tokens), self.query.top_k)
         self.running, self.inputs = running, running.inputs(self.text)
         with quiet():
             self._check_last()
@@ -251,7 +251,7 @@ class _Reading(Question[LensQuery]):
         )
 
     def _likely(self, scored: predictions.Scored) -> LikelyRecord:
-        return LikelyRecord(**words.spelling(self.tokens, scored.id), prob=scored.prob)
+        return LikelyRecord(**targets.spelling(self.tokens, scored.id), prob=scored.prob)
 
     def _target(self, scored: predictions.Scored) -> FollowedRecord:
-        return FollowedRecord(**words.spelling(self.tokens, scored.id), rank=scored.rank, prob=scored.prob)
+        return FollowedRecord(**targets.spelling(self.tokens, scored.id), rank=scored.rank, prob=scored.prob)

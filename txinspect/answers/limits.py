@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import InspectError, spelled
 from txinspect.forward.wants import check_layers
-from txinspect.models.subject import Subject, context
+from txinspect.loading.subject import Subject, context
 from txinspect.queries import PassQuery
 from txinspect.records import InputRecord, SentenceRecord
 from txinspect.sources.config import layer_count, number
@@ -20,6 +20,9 @@ UNSTATED = 65_536
 
 BEYOND = 4
 """Times the positions that a model was made for beyond which its attention would take hours."""
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_layer_numbers(query: PassQuery[Any], source: Source) -> None:
@@ -87,4 +90,16 @@ def check_step(subject: Subject, query: PassQuery[Any]) -> None:
         raise InspectError(
             f"{spelled('stride')} {query.window_step} would leave tokens out: give at most {limit}, the positions of "
             f"{subject.source.name!r}"
+        )
+
+
+def check_logits(logits: Tensor, count: int, top_k: int) -> None:
+    """Raise InspectError for logits that are not (1, `count`, vocab), or whose vocabulary has no `top_k` tokens."""
+    if logits.ndim != 3 or tuple(logits.shape[:2]) != (1, count):
+        raise InspectError(
+            f"the logits are {list(logits.shape)} for {count} tokens: this model does not predict one token after each"
+        )
+    if top_k > logits.shape[2]:
+        raise InspectError(
+            f"{spelled('top_k')} {top_k} is more than the vocabulary has: give at most {logits.shape[2]}"
         )

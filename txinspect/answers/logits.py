@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from math import log
 from typing import TYPE_CHECKING
 
-from txinspect.answers import labels, masks, reading, words
+from txinspect.answers import labels, pseudo_score
+from txinspect.answers.limits import check_logits
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
 from txinspect.answers.running import Running
-from txinspect.answers.windows import Window, windows
 from txinspect.commands.logits import (
     ContinuationRecord,
     LabelRecord,
@@ -23,11 +23,13 @@ from txinspect.commands.logits import (
 )
 from txinspect.errors import InspectError, UsageError, spelled
 from txinspect.forward.wants import Plan, Selection, Want, named, plan_of
+from txinspect.loading.subject import Subject, context
 from txinspect.measure import predictions
 from txinspect.measure.predictions import Scored
-from txinspect.models.subject import Subject, context
 from txinspect.queries import Notify
 from txinspect.records import InputRecord, SentenceRecord
+from txinspect.texts import masking, reading, targets
+from txinspect.texts.windows import Window, windows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,12 +106,12 @@ class _Reading(Question[LogitsQuery]):
         wants = list(named(subject, ["logits"]).wants)
         self._check(subject, query)
         if query.pll:
-            self.mask = masks.needed(subject.source, self.tokens)
+            self.mask = masking.needed(subject.source, self.tokens)
         self.asked = self._positions(subject, query)
         onwards = subject.task.name == "causal-lm"
         before = "" if self.fills_masks else text.spoken  # a mask may stand anywhere, and nothing is known before it
         self.targets = [
-            words.target(
+            targets.target(
                 *(self.tokens, before, each),
                 f", or score it whole with {spelled('continuations', (each,))}" if onwards else "",
             )
@@ -128,8 +130,8 @@ class _Reading(Question[LogitsQuery]):
     def _positions(self, subject: Subject, query: LogitsQuery) -> set[int]:
         """Where the likeliest tokens are listed: as asked, else at the masks, or after the last token."""
         if not self.fills_masks or query.position not in (-1, (-1,)):
-            return set(words.positions(query.position, self.text))
-        return set() if query.pll else set(masks.positions(subject, self.tokens, self.whole))
+            return set(targets.positions(query.position, self.text))
+        return set() if query.pll else set(masking.positions(subject.source, self.tokens, self.whole))
 
     def _check(self, subject: Subject, query: LogitsQuery) -> None:
         """Raise UsageError for what another kind of model is asked."""
@@ -164,7 +166,7 @@ class _Reading(Question[LogitsQuery]):
     def _read(self, logits: Tensor, window: Window) -> None:
         """Read the logits of a window: (batch, seq, vocab)."""
         sentence = window.text if self.fills_masks else window.text.main
-        words.check_logits(logits, len(sentence.tokens), self.query.top_k)
+        check_logits(logits, len(sentence.tokens), self.query.top_k)
         ids = [token.id for token in sentence.tokens]
         begin = max(0, window.fresh - 1 - window.begin)  # the first fresh token is predicted by the one before it
         following: list[int | None] = [*ids[1:], None]
@@ -179,7 +181,7 @@ class _Reading(Question[LogitsQuery]):
     def then(self, running: Running) -> None:
         """Score the continuations, or each token under a mask, each in a pass of its own."""
         if self.query.pll:
-            self.pseudo_score = masks.pseudo_score(self.whole, self.tokens, self.mask, self._scorer(running))
+            self.pseudo_score = pseudo_score.pseudo_score(self.whole, self.tokens, self.mask, self._scorer(running))
             return
         if self.query.continuations and self.both_ways:
             raise InspectError(BOTH_WAYS.format(name=running.subject.source.name) + " Leave the continuations out.")
@@ -188,7 +190,7 @@ class _Reading(Question[LogitsQuery]):
         found = [self._continuation(running, each) for each in self.query.continuations]
         self.continuations = sorted(found, key=lambda each: each.logprob if each.logprob is not None else -1e999)[::-1]
 
-    def _scorer(self, running: Running) -> masks.Score:
+    def _scorer(self, running: Running) -> pseudo_score.Score:
         """What runs the model on a text with a mask, and reads the token that belongs there."""
         plan = named(running.subject, ["logits"])
 
@@ -252,7 +254,7 @@ class _Reading(Question[LogitsQuery]):
 
     def _scored(self, scored: Scored) -> ScoredRecord:
         return ScoredRecord(
-            **words.spelling(self.tokens, scored.id),
+            **targets.spelling(self.tokens, scored.id),
             logit=scored.logit,
             prob=scored.prob,
             rank=scored.rank,
@@ -281,7 +283,7 @@ class _Reading(Question[LogitsQuery]):
         placed = any(token.start is not None for token in self.text.tokens)
         # A character may begin in one token and end in the next: then each counts its own bytes.
         if first.bytes or (not placed and any(token.bytes for token in others)):
-            return sum(words.size(token) for token in others if token.start is not None or not token.special)
+            return sum(targets.size(token) for token in others if token.start is not None or not token.special)
         if placed:
             return len((self.text.text[first.end or 0 :] + (self.whole.pair or "")).encode())
         return len(self.text.text.encode()) - len(self.tokens.decode([first.id]).encode())

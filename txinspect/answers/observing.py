@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from txinspect.answers import decoder_text, reading, saving, soundness, tensors
+from txinspect.answers import decoder_text, saving, soundness, tensors
 from txinspect.answers.preparing import Preparation, prepare, with_generated
 from txinspect.answers.question import Question
 from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.answers.running import Running
-from txinspect.answers.saving import KeptTensor
 from txinspect.errors import StageError
 from txinspect.forward import checking
 from txinspect.forward.capture import CaughtTensor
-from txinspect.models import cost, describing, partial
-from txinspect.models.quiet import quiet
+from txinspect.guards.quiet import quiet
+from txinspect.loading import cost, describing
+from txinspect.loading.weights import partial
 from txinspect.queries import Notify
 from txinspect.records import CheckRecord, InputRecord, LoadingRecord, ModelRecord, QuantizationRecord, TensorRecord
+from txinspect.texts import reading
 from txinspect.wording import short_bytes, some_of
 
 
@@ -92,7 +93,7 @@ class _Recorder:
     def __init__(self, question: Question[Any], prepared: Preparation) -> None:
         self.question, self.prepared = question, prepared
         self.records: list[TensorRecord] = []
-        self.kept: dict[str, KeptTensor] = {}
+        self.kept: dict[str, saving.KeptTensor] = {}
 
     def run(self, running: Running) -> list[str]:
         """Run the model on each window; returns the stages that passed nothing on in the first."""
@@ -113,7 +114,7 @@ class _Recorder:
         record = tensors.tensor_record(caught, subject, text, values=query.values, token_rows=question.token_rows)
         self.records.append(record)
         if query.save:
-            self.kept[record.name] = KeptTensor(caught.copied(), record.axes, record.coordinates)
+            self.kept[record.name] = saving.KeptTensor(caught.copied(), record.axes, record.coordinates)
 
 
 def _generated(prepared: Preparation, question: Question[Any], running: Running) -> Preparation:

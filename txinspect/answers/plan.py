@@ -12,7 +12,7 @@ from txinspect.answers.preparing import prepare
 from txinspect.answers.question import Question
 from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.commands.plan import PlanQuery, PlanReport
-from txinspect.models import cost, describing
+from txinspect.loading import cost, describing
 from txinspect.queries import Notify
 
 

@@ -9,8 +9,8 @@ from txinspect.answers.question import Question
 from txinspect.answers.tensors import name_of
 from txinspect.commands.pos import LAYOUTS, PosQuery, PosReport, SinusoidsRecord
 from txinspect.forward.wants import Plan, in_stacks
+from txinspect.loading.subject import Subject
 from txinspect.measure import sinusoids
-from txinspect.models.subject import Subject
 from txinspect.queries import Notify
 from txinspect.records import InputRecord
 

@@ -10,19 +10,19 @@ from txinspect.answers import decoder_text, saving
 from txinspect.answers.limits import check_layer_numbers, check_size, check_step, check_text
 from txinspect.answers.question import Question
 from txinspect.answers.saving import Destination
-from txinspect.answers.windows import Window, windows
 from txinspect.errors import SourceError
 from txinspect.forward.inputs import model_inputs
 from txinspect.forward.wants import Plan, check_names
-from txinspect.models import device, seen, uses
-from txinspect.models.opened import Opened
-from txinspect.models.quantization import bitsandbytes
-from txinspect.models.quiet import quiet
-from txinspect.models.subject import Subject, context, load_subject
-from txinspect.models.uses import Uses
+from txinspect.guards.quiet import quiet
+from txinspect.loading import device, seen, uses
+from txinspect.loading.quantization import bitsandbytes
+from txinspect.loading.subject import Subject, context, load_subject
+from txinspect.loading.uses import Uses
 from txinspect.queries import Notify, PassQuery
 from txinspect.records import InputRecord
 from txinspect.stages import ENCODER
+from txinspect.texts.opened import Opened
+from txinspect.texts.windows import Window, windows
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from txinspect.answers.reading import encode
 from txinspect.forward.wants import Plan
-from txinspect.models.opened import Opened
-from txinspect.models.subject import Subject
+from txinspect.loading.subject import Subject
 from txinspect.queries import PassQuery
 from txinspect.records import InputRecord, SentenceRecord
+from txinspect.texts.opened import Opened
+from txinspect.texts.reading import encode
 
 if TYPE_CHECKING:
     from txinspect.answers.running import Running

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from txinspect.models import keys
-from txinspect.models.quantization import record
-from txinspect.models.subject import Subject
-from txinspect.models.task import other_input
+from txinspect.loading.quantization import record
+from txinspect.loading.subject import Subject
+from txinspect.loading.task import other_input
+from txinspect.loading.weights import fit
 from txinspect.records import SCHEMA_VERSION
 from txinspect.version import __version__, untested
 
@@ -41,7 +41,7 @@ def _reads(class_name: str) -> str:
 
 def surplus_notes(subject: Subject, names: Collection[str]) -> list[str]:
     """That a checkpoint with tensors of these names holds some that the model has no place for, if it does."""
-    surplus = keys.surplus(subject, names)
+    surplus = fit.surplus(subject, names)
     if not surplus:
         return []
     one = len(surplus) == 1

@@ -6,7 +6,7 @@ from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
 from txinspect.commands.run import RunQuery
 from txinspect.forward.wants import Plan, named
-from txinspect.models.subject import Subject
+from txinspect.loading.subject import Subject
 from txinspect.queries import Notify
 from txinspect.records import InputRecord, TensorsReport
 

@@ -12,8 +12,8 @@ from txinspect.forward import capture
 from txinspect.forward.capture import CaughtTensor
 from txinspect.forward.inputs import model_inputs
 from txinspect.forward.wants import Plan
-from txinspect.models.quiet import quiet
-from txinspect.models.subject import Subject
+from txinspect.guards.quiet import quiet
+from txinspect.loading.subject import Subject
 from txinspect.records import InputRecord
 
 if TYPE_CHECKING:

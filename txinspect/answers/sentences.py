@@ -9,15 +9,15 @@ from typing import Any
 
 from msgspec import structs
 
-from txinspect.answers.reading import encode
 from txinspect.commands.embed import EmbedQuery
 from txinspect.errors import InspectError, SourceError, spelled
-from txinspect.models.config import load_config
-from txinspect.models.opened import Opened
-from txinspect.models.quiet import as_source_error, quiet
-from txinspect.models.tokenizer import quoted
-from txinspect.recipe import Reading, Recipe
+from txinspect.guards.quiet import as_source_error, quiet
+from txinspect.loading.config import load_config
 from txinspect.records import InputRecord, TokenRecord
+from txinspect.sentence_vectors import Reading, Recipe
+from txinspect.texts.opened import Opened
+from txinspect.texts.reading import encode
+from txinspect.texts.tokens import quoted
 from txinspect.wording import counted
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from txinspect.answers.reporting import head, loading_notes
 from txinspect.commands.stages import StageRecord, StagesQuery, StagesReport
-from txinspect.models import describing
-from txinspect.models.opened import Opened
-from txinspect.models.subject import load_subject
+from txinspect.loading import describing
+from txinspect.loading.subject import load_subject
 from txinspect.queries import Notify
 from txinspect.stages import BY_PART
+from txinspect.texts.opened import Opened
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Supply

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from txinspect.anatomy.architecture import Supply
     from txinspect.forward.capture import CaughtTensor
-    from txinspect.models.subject import Subject
+    from txinspect.loading.subject import Subject
 
 Kept = TypeVar("Kept")
 

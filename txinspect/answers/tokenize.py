@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from txinspect.answers.reading import encode, notes
 from txinspect.answers.reporting import head
 from txinspect.commands.tokenize import TokenizeQuery, TokenizeReport
-from txinspect.models import describing
-from txinspect.models.opened import Opened
+from txinspect.loading import describing
 from txinspect.queries import Notify
+from txinspect.texts.opened import Opened
+from txinspect.texts.reading import encode, notes
 
 
 def answer(query: TokenizeQuery, notify: Notify) -> TokenizeReport:

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.commands.tree import ModuleRecord, ParameterRecord, TotalsRecord, TreeQuery, TreeReport
 from txinspect.errors import SourceError
-from txinspect.models import cost, describing, keys
-from txinspect.models.opened import Opened
-from txinspect.models.sizes import NOTHING, Size, bytes_4bit, bytes_8bit, parameter_sizes, quantizable, sums
-from txinspect.models.subject import load_subject
+from txinspect.loading import cost, describing
+from txinspect.loading.subject import load_subject
+from txinspect.loading.weights import fit
+from txinspect.loading.weights.sizes import NOTHING, Size, bytes_4bit, bytes_8bit, parameter_sizes, quantizable, sums
 from txinspect.queries import ModelChoice, Notify
+from txinspect.texts.opened import Opened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from txinspect.models.subject import Subject
+    from txinspect.loading.subject import Subject
 
 
 def answer(query: TreeQuery, notify: Notify) -> TreeReport:
@@ -31,7 +32,7 @@ def answer(query: TreeQuery, notify: Notify) -> TreeReport:
             names = subject.source.indexed() or [tensor.name for tensor in tensors]
             surplus = surplus_notes(subject, names)
             if names:
-                keys.check_whole(subject, names)
+                fit.check_whole(subject, names)
     except SourceError as error:
         notes.append(f"{'As stored' if stored else 'Types and sizes are those of config.json'}: {error!s}.")
     if query.model.dtype != "auto":

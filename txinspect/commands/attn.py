@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
+from txinspect.blocks import Block
 from txinspect.commands.command import Command, Themed
 from txinspect.errors import UsageError, spelled
-from txinspect.pooling import Block
 from txinspect.queries import FROM_WIDTH, Layers, Option, TensorQuery, check_one_of
 from txinspect.records import Record, TensorsReport, doc
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from txinspect.models.generation import LEFT_OUT
-from txinspect.patching import patched
+from txinspect.guards.patching import patched
+from txinspect.loading.generation import LEFT_OUT
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,15 +18,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 from txinspect.anatomy.families import ASKS_DECODER_EMBEDDINGS
 from txinspect.forward import capture
 from txinspect.forward.wants import Plan
-from txinspect.models import uses
-from txinspect.models.uses import Uses
+from txinspect.loading import uses
+from txinspect.loading.uses import Uses
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
     from txinspect.anatomy.architecture import Architecture
-    from txinspect.models.subject import Subject
+    from txinspect.loading.subject import Subject
 
 
 def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses:

@@ -17,7 +17,7 @@ from txinspect.anatomy.architecture import Layer
 from txinspect.forward.hooks import after, passing, reading
 from txinspect.forward.inputs import call, logits_of
 from txinspect.forward.values import first_tensor, hidden_states, with_first
-from txinspect.patching import patched
+from txinspect.guards.patching import patched
 
 if TYPE_CHECKING:
     from torch import Tensor

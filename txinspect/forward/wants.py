@@ -15,7 +15,7 @@ from txinspect.stages import is_glob
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Architecture
     from txinspect.forward.edits import Edit, Watch, Write
-    from txinspect.models.subject import Subject
+    from txinspect.loading.subject import Subject
 
 
 @dataclass(frozen=True)

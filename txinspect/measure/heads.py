@@ -8,10 +8,10 @@ from itertools import zip_longest
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from txinspect.blocks import Block
+from txinspect.blocks import blocks as pooled
 from txinspect.commands.attn import HeadRecord, KeyRecord, MapRecord, QueryRecord, WindowRecord
 from txinspect.measure.stats import Blocks
-from txinspect.pooling import Block
-from txinspect.pooling import blocks as pooled
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from txinspect.errors import InspectError
-from txinspect.recipe import Dense, LayerNorm, Normalize, Pooling, Recipe
+from txinspect.sentence_vectors import Dense, LayerNorm, Normalize, Pooling, Recipe
 
 if TYPE_CHECKING:
     import numpy as np

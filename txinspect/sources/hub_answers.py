@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from txinspect.errors import SourceError, first_line
-from txinspect.patching import patched
+from txinspect.guards.patching import patched
 from txinspect.queries import shown
 from txinspect.wording import short_bytes
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from txinspect import opening
 from txinspect.errors import SourceError, UsageError, spelled
 from txinspect.queries import ModelChoice, shown
-from txinspect.sources import modules
+from txinspect.sources import modules_json
 from txinspect.sources.adapter import Adapter, is_adapter
 from txinspect.sources.adapter_checks import check_adapter
 from txinspect.sources.bundled_models import alternatives, bundled_folder, bundled_models
@@ -71,7 +71,7 @@ def resolve(choice: ModelChoice) -> Source:
 
 def _in_directory(name: str, path: Path) -> Source:
     """A folder of a model, or of a sentence-transformers model that has it in a folder of its own, such as 0_BERT."""
-    inner = "" if opening.is_there(path / "config.json") else modules.encoder(path, name)
+    inner = "" if opening.is_there(path / "config.json") else modules_json.encoder(path, name)
     return Source(name, Folder(path / inner), modules=path) if inner else Source(name, Folder(path))
 
 
@@ -84,7 +84,7 @@ def _on_hub(choice: ModelChoice, repository: str, file: str) -> Source:
             return Source(choice.name, hub)
         if is_adapter(folder := hub.folder((ADAPTER_CONFIG, *ADAPTER_FILES, *TOKENIZER_FILES, *SENTENCE_FILES))):
             return _adapted(choice, folder)
-        if inner := modules.encoder(folder, choice.name):
+        if inner := modules_json.encoder(folder, choice.name):
             raise SourceError(
                 f"{choice.name!r} on the Hub has its encoder in a folder of its own, {inner}, which is read from a "
                 f"local folder alone: fetch it with 'hf download {repository} --local-dir FOLDER', and give that folder"

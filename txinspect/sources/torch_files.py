@@ -424,3 +424,15 @@ def _is_plain(shape: Sequence[int], strides: Sequence[int]) -> bool:
         for index, (each, stride) in enumerate(zip(shape, strides, strict=True))
         if each > 1
     )
+
+
+def refused(file: Path) -> str:
+    """The sentence about a file that torch does not open as weights alone."""
+    try:
+        read(file)
+    except SourceError as error:
+        return str(error)
+    return (
+        f"{file} holds tensors alone, but in a protocol of pickle that torch does not open as weights: save it again "
+        f"by torch.save without pickle_protocol, or as safetensors"
+    )

@@ -21,7 +21,7 @@ from txinspect.errors import StageError
 from txinspect.forward.attention.calls import BackendCall, Call
 from txinspect.forward.hooks import after, starting
 from txinspect.forward.values import laid_out
-from txinspect.patching import patched
+from txinspect.guards.patching import patched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

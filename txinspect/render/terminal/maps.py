@@ -11,8 +11,8 @@ from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from txinspect.blocks import Block, blocks
 from txinspect.commands.command import Theme
-from txinspect.pooling import Block, blocks
 from txinspect.render.terminal import colours
 
 LABEL = 14

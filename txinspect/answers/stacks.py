@@ -1,0 +1,26 @@
+"""The stack of layers that a query is about, and what a sentence calls it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from txinspect.errors import StageError, spelled
+
+if TYPE_CHECKING:
+    from txinspect.anatomy.architecture import Stack
+    from txinspect.loading.subject import Subject
+
+
+def whose(subject: Subject, stack: Stack) -> str:
+    """The model, or its encoder or decoder where it has both, as a sentence calls it."""
+    return f"{stack.prefix.rstrip('.')} of {subject.source.name}" if stack.prefix else subject.source.name
+
+
+def encoder(subject: Subject, asked: str) -> Stack:
+    """The encoder of a model that has a decoder, too. Raises StageError, about the option that asked, for any other."""
+    if not subject.has_decoder:
+        raise StageError(
+            f"{subject.source.name!r} has one stack of layers, which attends to its own text: omit "
+            f"{spelled(asked, True)}"
+        )
+    return subject.architecture.stacks[0]

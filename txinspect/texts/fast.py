@@ -1,0 +1,127 @@
+"""Tokens by the tokenizers library alone: a fast tokenizer, and what each of its tokens stands for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from txinspect.records import TokenRecord
+from txinspect.texts.tokens import Tokens
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def fast(backend: Tokenizer) -> Tokens:
+    """The tokens of a fast tokenizer; it cuts and fills up nothing from now on."""
+    backend.no_truncation()
+    backend.no_padding()
+    added = backend.get_added_tokens_decoder()
+    state = json.loads(backend.to_str())
+    decode = _decoder(backend, state)
+
+    def encode_fast(text: str, special: bool, pair: str | None = None) -> list[TokenRecord]:
+        encoding = backend.encode(text, pair, add_special_tokens=special)
+        records = []
+        for index, (id, token, span) in enumerate(zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)):
+            placed = span[0] < span[1]
+            source = pair if pair is not None and encoding.sequence_ids[index] == 1 else text
+            own = source[span[0] : span[1]] if placed else None
+            decoded = added[id].content if id in added else decode(id, token)
+            if own is not None and (id in added or own.replace("▁", " ") == decoded):
+                decoded = own  # blanks that an added token takes in, and a ▁ that the text itself has
+            records.append(
+                TokenRecord(
+                    index=index,
+                    id=id,
+                    token=token,
+                    text=decoded if isinstance(decoded, str) else None,
+                    start=span[0] if placed else None,
+                    end=span[1] if placed else None,
+                    special=id in added and added[id].special,
+                    bytes=decoded.hex(" ") if isinstance(decoded, bytes) else None,
+                )
+            )
+        return records
+
+    def spell_fast(token_id: int) -> tuple[str | None, str | bytes | None]:
+        token = backend.id_to_token(token_id)
+        if token is None:
+            return None, None
+        return token, added[token_id].content if token_id in added else decode(token_id, token)
+
+    def segments_fast(text: str, special: bool, pair: str) -> list[int]:
+        return list(backend.encode(text, pair, add_special_tokens=special).type_ids)
+
+    def sequences_fast(text: str, special: bool, pair: str) -> list[int | None]:
+        return list(backend.encode(text, pair, add_special_tokens=special).sequence_ids)
+
+    special_ids = frozenset(id for id, token in added.items() if token.special)
+    return Tokens(
+        encode=encode_fast,
+        segments=segments_fast,
+        sequences=sequences_fast,
+        spell=spell_fast,
+        size=backend.get_vocab_size(),
+        special=special_ids,
+        decode=backend.decode,
+        find=backend.token_to_id,
+        unknown=_unknown(backend, state["model"]),
+    )
+
+
+def _unknown(backend: Tokenizer, model: Mapping[str, Any]) -> int | None:
+    """The id of a model's unknown token: SentencePiece's unigrams name it by its id, the others by its text."""
+    token = model.get("unk_token")
+    found: int | None = backend.token_to_id(token) if isinstance(token, str) else model.get("unk_id")
+    return found
+
+
+def _decoder(backend: Tokenizer, state: Mapping[str, Any]) -> Callable[[int, str], str | bytes]:
+    """What turns one token into its text, or into its bytes where they are not whole characters; `state` is the
+    tokenizer as JSON.
+
+    The decoder of a whole sequence does not do: it drops a leading space and replaces broken characters.
+    """
+    kind = json.dumps(state.get("decoder"), ensure_ascii=False)
+    if '"ByteLevel"' in kind:
+        alphabet = _byte_level_alphabet()
+        return lambda _id, token: _text_or_bytes(_bytes_of(token, alphabet))
+    if "▁" in kind:
+        return lambda _id, token: _byte_fallback(token) or token.replace("▁", " ")
+    return lambda token_id, _token: backend.decode([token_id], skip_special_tokens=False)
+
+
+def _bytes_of(token: str, alphabet: Mapping[str, int]) -> bytes:
+    """The bytes that a byte-level token stands for; one of other characters stands for itself."""
+    try:
+        return bytes(alphabet[character] for character in token)
+    except KeyError:
+        return token.encode("utf-8", "replace")
+
+
+def _byte_fallback(token: str) -> str | bytes | None:
+    """A token that stands for one byte, such as <0xE2>; None for any other."""
+    match = re.fullmatch(r"<0x([0-9A-F]{2})>", token)
+    return _text_or_bytes(bytes.fromhex(match[1])) if match else None
+
+
+def _text_or_bytes(content: bytes) -> str | bytes:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
+
+
+@cache
+def _byte_level_alphabet() -> dict[str, int]:
+    """The printable character that stands for each byte in byte-level vocabularies (GPT-2, Radford et al. 2019).
+
+    Printable Latin-1 characters stand for themselves; the others, in order, for the characters from U+0100.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    shifted = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(shifted)}

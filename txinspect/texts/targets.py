@@ -1,0 +1,57 @@
+"""What a query names → positions of the text, and tokens of the vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from txinspect.errors import InspectError, spelled
+from txinspect.queries import Layers, from_start
+from txinspect.records import SentenceRecord, TokenRecord
+from txinspect.texts.tokens import Tokens
+
+
+def positions(asked: Layers, text: SentenceRecord) -> list[int]:
+    """The tokens of a text that are asked for. Raises InspectError for one beyond it."""
+    count = len(text.tokens)
+
+    def wrong(position: int) -> InspectError:
+        return InspectError(f"position {position} is out of range: the text has tokens 0 to {count - 1}")
+
+    return list(from_start(asked, count, wrong))
+
+
+def target(tokens: Tokens, text: str, word: str, advice: str = "") -> int:
+    """The id of the one token that a target is: after a text, by itself, or as the vocabulary stores it.
+
+    Raises InspectError for one that is several tokens, or none of the vocabulary; `advice` is what else can be done.
+    """
+    alone = tokens.encode(word, False)
+    for ids in (tokens.after(text, word), [each.id for each in alone]):
+        if ids and len(ids) == 1 and ids[0] != tokens.unknown:
+            return ids[0]
+    stored = tokens.find(word)
+    if stored is not None:
+        return stored
+    if any(each.id == tokens.unknown for each in alone):
+        known = ", ".join(str(each.token) for each in alone)
+        raise InspectError(
+            f"{spelled('targets')} {word!r} is no token of the vocabulary: the tokenizer makes {known} of it; give "
+            f"another{advice}"
+        )
+    if not alone:
+        raise InspectError(
+            f"{spelled('targets')} {word!r} is no token: the tokenizer makes nothing of it; give another"
+        )
+    pieces = ", ".join(repr(token.text or token.token) for token in alone)
+    raise InspectError(f"{spelled('targets')} {word!r} is {len(alone)} tokens, {pieces}: give one of them{advice}")
+
+
+def size(token: TokenRecord) -> int:
+    """Bytes that a token stands for, in UTF-8."""
+    return len(bytes.fromhex(token.bytes) if token.bytes else (token.text or "").encode())
+
+
+def spelling(tokens: Tokens, token_id: int) -> dict[str, Any]:
+    """The fields of a VocabularyRecord."""
+    found = tokens.record(token_id)
+    return {"id": token_id, "token": found.token, "text": found.text}
