@@ -19,7 +19,7 @@ import pytest
 from tests.making.checkpoints import change_config, rewrite_header
 from txinspect import HeadsQuery, InspectError, LensQuery, LogitsQuery, ModelChoice, TokenizeQuery, inspect
 from txinspect.guards import trial
-from txinspect.texts import tokenizer, trying
+from txinspect.texts import trying
 
 HELLO = "hello aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"
 
