@@ -9,13 +9,14 @@ from txinspect.anatomy.architecture import Stack
 from txinspect.answers import stacks
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
+from txinspect.answers.session import Session
 from txinspect.commands.attn import AttnQuery, AttnReport, HeadRecord
 from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward.edits import SkipNorm
 from txinspect.forward.wants import Plan, Selection, Want, check_layers, plan_of
 from txinspect.loading.subject import Subject
 from txinspect.measure.heads import head_records
-from txinspect.queries import Notify, from_start
+from txinspect.queries import from_start
 from txinspect.records import InputRecord, SentenceRecord
 from txinspect.stages import ATTENTION_PARTS, POSITION_PARTS, layer_of, stack_of
 from txinspect.wording import ranges
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 SKIPPED = "--skip-norm: the attention was fed the layer's input, which it reads anyway where no norm stands in between."
 
 
-def answer(query: AttnQuery, notify: Notify) -> AttnReport:
+def answer(query: AttnQuery, session: Session) -> AttnReport:
     """The report of `attn`."""
     asked = _Attention(query)
-    fields = observe(asked, notify).fields("attn")
+    fields = observe(asked, session).fields("attn")
     names = [tensor.name for tensor in fields["tensors"]]
     layers = list(dict.fromkeys(layer for layer in map(layer_of, names) if layer is not None))
     stack: Any = stack_of(names[0]).rstrip(".") or None

@@ -10,13 +10,12 @@ from txinspect.answers.preparing import Preparation, prepare, with_generated
 from txinspect.answers.question import Question
 from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.answers.running import Running
+from txinspect.answers.session import Session
 from txinspect.errors import StageError
 from txinspect.forward import checking
 from txinspect.forward.capture import CaughtTensor
 from txinspect.guards.quiet import quiet
 from txinspect.loading import cost, describing
-from txinspect.loading.weights import partial
-from txinspect.queries import Notify
 from txinspect.records import CheckRecord, InputRecord, LoadingRecord, ModelRecord, QuantizationRecord, TensorRecord
 from txinspect.texts import reading
 from txinspect.wording import short_bytes, some_of
@@ -42,24 +41,24 @@ class Observation:
         return head(command) | vars(self)
 
 
-def observe(question: Question[Any], notify: Notify) -> Observation:
+def observe(question: Question[Any], session: Session) -> Observation:
     """Run the model of a question once and record what it wants.
 
     A text beyond the model's positions runs in windows where the query has a step for them. Raises InspectError for
     what cannot be done.
     """
     query = question.query
-    prepared = prepare(question, notify)
+    prepared = prepare(question, session)
     subject, name = prepared.subject, prepared.subject.source.name
     _, size = cost.in_memory(subject, prepared.uses.modules)
-    notify(f"loading {short_bytes(size)} of weights of {name}")
-    loaded = partial.load(subject, query.model, prepared.uses.modules)
+    session.notify(f"loading {short_bytes(size)} of weights of {name}")
+    loaded = session.model(query.model).loaded(subject, prepared.uses)
     running = Running(subject, loaded.model)
     if prepared.generates:
-        notify(f"generating up to {query.new} tokens with {name}")
+        session.notify(f"generating up to {query.new} tokens with {name}")
         prepared = _generated(prepared, question, running)
     recorder = _Recorder(question, prepared)
-    notify(f"running {name} on {len(prepared.text.tokens)} tokens")
+    session.notify(f"running {name} on {len(prepared.text.tokens)} tokens")
     idle = recorder.run(running)
     checks = _checks(question, prepared, running)
     question.then(running)
