@@ -30,12 +30,13 @@ SKIPPED = "--skip-norm: the attention was fed the layer's input, which it reads 
 def answer(query: AttnQuery, session: Session) -> AttnReport:
     """The report of `attn`."""
     asked = _Attention(query)
-    fields = observe(asked, session).fields("attn")
-    names = [tensor.name for tensor in fields["tensors"]]
+    observed = observe(asked, session)
+    names = [tensor.name for tensor in observed.tensors]
     layers = list(dict.fromkeys(layer for layer in map(layer_of, names) if layer is not None))
     stack: Any = stack_of(names[0]).rstrip(".") or None
     kind: Any = "cross" if query.cross else "self"
-    return AttnReport(**fields, layer=layers[0], layers=layers, attention=kind, stack=stack, heads=asked.heads)
+    own = {"layer": layers[0], "layers": layers, "attention": kind, "stack": stack, "heads": asked.heads}
+    return observed.report(AttnReport, "attn", **own)
 
 
 def questions(query: AttnQuery) -> list[_Attention]:

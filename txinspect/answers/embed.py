@@ -31,10 +31,9 @@ POOLED = "pooled"
 def answer(query: EmbedQuery, session: Session) -> TensorsReport:
     """The report of `embed`."""
     if not query.pooled:
-        return TensorsReport(**observe(_Embeddings(query), session).fields("embed"))
+        return observe(_Embeddings(query), session).report(TensorsReport, "embed")
     asked = _Pooled(query)
-    observed = observe(asked, session)
-    return TensorsReport(**observed.fields("embed") | {"notes": [*observed.notes, *asked.notes()]})
+    return observe(asked, session).report(TensorsReport, "embed", last=asked.notes())
 
 
 def questions(query: EmbedQuery) -> list[_Embeddings | _Pooled]:

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 def answer(query: HeadsQuery, session: Session) -> HeadsReport:
     """The report of `heads`."""
     reading = _Reading(query)
-    observed = observe(reading, session)
-    return HeadsReport(
-        **observed.fields("heads") | {"notes": [*observed.notes, *reading.notes()]},
+    return observe(reading, session).report(
+        HeadsReport,
+        "heads",
+        last=reading.notes(),
         stack=reading.stack,
         heads=reading.heads,
         sinks=kinds.sinks(reading.on_keys),

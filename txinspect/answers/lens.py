@@ -47,9 +47,10 @@ def answer(query: LensQuery, session: Session) -> LensReport:
     """The report of `lens`."""
     reading = _Reading(query)
     observed = observe(reading, session)
-    notes = [*observed.notes, *reading.notes]
-    return LensReport(
-        **observed.fields("lens") | {"notes": notes},
+    return observed.report(
+        LensReport,
+        "lens",
+        last=reading.notes,
         rows=reading.rows,
         positions=reading.decided,
         last_row_equals_logits=reading.equal,

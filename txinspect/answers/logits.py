@@ -53,12 +53,13 @@ def answer(query: LogitsQuery, session: Session) -> LogitsReport:
     """The report of `logits`."""
     asked = _Reading(query)
     observed = observe(asked, session)
-    own, found = asked.notes, observed.findings
+    own = asked.notes
     if asked.both_ways and not asked.fills_masks and not asked.labels:
         own = [BOTH_WAYS.format(name=observed.model.name), *own]
-    fields = observed.fields("logits") | {"notes": [*found, *own, *observed.notes[len(found) :]]}
-    return LogitsReport(
-        **fields,
+    return observed.report(
+        LogitsReport,
+        "logits",
+        first=own,
         predictions=asked.records(),
         text_score=asked.text_score(),
         continuations=asked.continuations,

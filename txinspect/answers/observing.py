@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from txinspect.answers import decoder_text, saving, soundness, tensors
 from txinspect.answers.preparing import Preparation, prepare, with_generated
@@ -16,9 +17,19 @@ from txinspect.forward import checking
 from txinspect.forward.capture import CaughtTensor
 from txinspect.guards.quiet import quiet
 from txinspect.loading import cost, describing
-from txinspect.records import CheckRecord, InputRecord, LoadingRecord, ModelRecord, QuantizationRecord, TensorRecord
+from txinspect.records import (
+    CheckRecord,
+    InputRecord,
+    LoadingRecord,
+    ModelRecord,
+    QuantizationRecord,
+    Report,
+    TensorRecord,
+)
 from txinspect.texts import reading
 from txinspect.wording import short_bytes, some_of
+
+Kind = TypeVar("Kind", bound=Report)
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,8 @@ class Observation:
     """What a pass came to: the fields of a report about tensors."""
 
     model: ModelRecord
-    notes: list[str]
+    cautions: list[str]
+    """What else to know before reading the numbers."""
     input: InputRecord
     findings: list[str]
     tensors: list[TensorRecord]
@@ -36,9 +48,18 @@ class Observation:
     loading: LoadingRecord
     quantization: QuantizationRecord | None
 
-    def fields(self, command: str) -> dict[str, Any]:
-        """The fields of a command's report."""
-        return head(command) | vars(self)
+    @property
+    def notes(self) -> list[str]:
+        """What was found, and cautions."""
+        return [*self.findings, *self.cautions]
+
+    def report(
+        self, kind: type[Kind], command: str, *, first: Sequence[str] = (), last: Sequence[str] = (), **own: Any
+    ) -> Kind:
+        """A command's report, with fields of its `own`; its notes come `first`, behind what was found, and `last`."""
+        notes = [*self.findings, *first, *self.cautions, *last]
+        fields = {name: value for name, value in vars(self).items() if name != "cautions"}
+        return kind(**head(command, notes), **fields, **own)
 
 
 def observe(question: Question[Any], session: Session) -> Observation:
@@ -74,7 +95,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
         cautions += saving.save(destination.path, kept, name, prepared.text.text, destination)
     return Observation(
         model=describing.model_record(subject, loaded.model),
-        notes=[*findings, *cautions, *loading_notes(subject)],
+        cautions=[*cautions, *loading_notes(subject)],
         input=prepared.text,
         findings=findings,
         tensors=records,

@@ -22,8 +22,7 @@ def answer(query: PosQuery, session: Session) -> PosReport:
     """The report of `pos`."""
     asked = _Positions(query)
     observed = observe(asked, session)
-    notes = [*observed.notes, *(_sentence(each) for each in asked.found)]
-    return PosReport(**observed.fields("pos") | {"notes": notes}, sinusoids=asked.found)
+    return observed.report(PosReport, "pos", last=list(map(_sentence, asked.found)), sinusoids=asked.found)
 
 
 def questions(query: PosQuery) -> list[_Positions]:

@@ -13,7 +13,7 @@ from txinspect.records import InputRecord, TensorsReport
 
 def answer(query: RunQuery, session: Session) -> TensorsReport:
     """The report of `run`."""
-    return TensorsReport(**observe(Stages(query), session).fields("run"))
+    return observe(Stages(query), session).report(TensorsReport, "run")
 
 
 def questions(query: RunQuery) -> list[Stages]:
