@@ -236,7 +236,7 @@ def test_a_query_finds_its_command() -> None:
     class Closer(AttnQuery):
         """A query derived from another is answered as that one."""
 
-    assert answers.room(Closer()).__name__ == "txinspect.answers.attn"
+    assert answers.module_of(Closer()).__name__ == "txinspect.answers.attn"
     with pytest.raises(TypeError, match="str is not a query"):
         inspect("attn")  # type: ignore[arg-type]
 

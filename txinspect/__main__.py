@@ -22,7 +22,7 @@ def main() -> None:
 
         use_lookalikes()
         from txinspect.cli.app import app
-        from txinspect.cli.output import FAILED
+        from txinspect.cli.streams import FAILED
 
         nowhere = _leads_nowhere()
         try:

@@ -1,4 +1,4 @@
-"""The door: a query is answered with its report. This is the public Python API."""
+"""A query is answered with its report. This is the public Python API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def inspect(query: Query[ReportType], notify: Notify = lambda _: None) -> Report
     cannot be done, and TypeError for what is not a query.
     """
     try:
-        report: ReportType = answers.room(query).answer(query, Session(notify))
+        report: ReportType = answers.module_of(query).answer(query, Session(notify))
     except Exception:
         raise
     except BaseException as error:  # what pyo3 makes of a panic in Rust is no Exception

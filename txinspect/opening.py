@@ -1,4 +1,4 @@
-"""The one door through which files that come with a model are opened: strangers made them.
+"""How files that come with a model are opened: strangers made them.
 
 A file is regular, no larger than its kind can be, and what it claims to be, before anything of it is read: a named pipe
 would wait for ever, a device or a sparse file would fill the memory.

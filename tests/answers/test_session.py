@@ -49,7 +49,7 @@ QUESTIONS: dict[str, Callable[[ModelChoice], Any]] = {
 
 
 def answered(query: Any, session: Session) -> Report:
-    report: Report = answers.room(query).answer(query, session)
+    report: Report = answers.module_of(query).answer(query, session)
     return report
 
 

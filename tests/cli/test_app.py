@@ -633,9 +633,9 @@ def test_nothing_is_left_among_temporary_files(
 
 def test_what_native_code_prints_is_not_the_report(capfd: pytest.CaptureFixture[str]) -> None:
     """The tokenizers library prints of some vocabularies, straight to the descriptor."""
-    from txinspect.cli import output
+    from txinspect.cli import streams
 
-    with output.reserved():
+    with streams.reserved():
         os.write(1, b"a stranger's line\n")
         print("another one")
     os.write(1, b"the report\n")

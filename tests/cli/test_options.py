@@ -18,7 +18,7 @@ from txinspect import inspecting
 from txinspect.cli.app import app
 from txinspect.cli.building import command_function
 from txinspect.cli.options import choose_model, indices
-from txinspect.cli.output import Output
+from txinspect.cli.streams import Output
 from txinspect.cli.text import Given, read_text
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.command import Command

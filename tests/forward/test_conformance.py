@@ -245,8 +245,8 @@ def test_the_weights_in_use_give_what_all_give(observed: Observed) -> None:
             expected = observed.captured[key]
             assert len(tensors) == len(expected)
             assert all(torch.equal(mine, whole) for mine, whole in zip(tensors, expected, strict=True)), key
-        planned = cost.plan(subject, choice, used, subject.source.offered())
-        done = cost.done(subject, choice, used, loaded)
+        planned = cost.expected(subject, choice, used, subject.source.offered())
+        done = cost.spent(subject, choice, used, loaded)
         assert planned.disk_bytes == done.disk_bytes
         assert [file.tensors_read for file in planned.files] == [file.tensors_read for file in done.files]
         held = {id(tensor): tensor for tensor in loaded.model.parameters()}

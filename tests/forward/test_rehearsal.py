@@ -38,7 +38,7 @@ def rehearsed(subject: Subject, query: TensorQuery[Any]) -> Uses:
         return rehearsal.rehearse(
             subject,
             model_inputs(subject.as_configured, text),
-            answers.room(query).questions(query)[0].plan(subject, text),
+            answers.module_of(query).questions(query)[0].plan(subject, text),
         )
 
 

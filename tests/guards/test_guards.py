@@ -230,7 +230,7 @@ Asked = Callable[[ModelChoice], Any]
 def test_one_trial_is_of_all_that_is_asked(asked: Asked, wanted: list[str], model: Path, trials: list[Any]) -> None:
     session, query = Session(), asked(ModelChoice(name=str(model)))
     for _ in range(2):
-        answers.room(query).answer(query, session)
+        answers.module_of(query).answer(query, session)
     assert len(trials) == 1
     assert set(wanted) <= set(trials[0])
 

@@ -75,7 +75,7 @@ def prepared(choice: ModelChoice, query: TensorQuery[Any]) -> tuple[Subject, use
         return subject, rehearsal.rehearse(
             subject,
             model_inputs(subject.as_configured, text),
-            answers.room(query).questions(query)[0].plan(subject, text),
+            answers.module_of(query).questions(query)[0].plan(subject, text),
         )
 
 
@@ -129,7 +129,7 @@ def test_layer_0_costs_at_most_a_sixth(precision: str, deep: Path, monkeypatch: 
         passed.clear()
         subject, used = prepared(choice, query)
         loaded = partial.load(subject, choice, used.modules)
-        found = cost.done(subject, choice, used, loaded)
+        found = cost.spent(subject, choice, used, loaded)
         assert found.disk_bytes is not None
         assert len(passed) == len(loaded.read)
         costs.append((found.disk_bytes, found.memory_bytes, sum(passed)))
@@ -150,7 +150,7 @@ def test_memory_is_what_the_weights_take(precision: str, deep: Path) -> None:
             scales += weight.SCB.nbytes
         elif type(weight).__name__ == "Params4bit":
             scales += weight.quant_state.absmax.nbytes
-    found = cost.done(subject, choice, used, loaded)
+    found = cost.spent(subject, choice, used, loaded)
     assert found.memory_bytes == sum(tensor.nbytes for tensor in held.values()) + scales
     assert found.mapped == (precision == "stored")
 

@@ -18,7 +18,6 @@ from tests.making.checkpoints import change_config
 from tests.making.models import save_tiny
 from txinspect import ModelChoice, PlanQuery, RunQuery, inspect
 from txinspect.anatomy.names import Names, names_of
-from txinspect.answers import preparing
 from txinspect.errors import InspectError
 from txinspect.loading import seen
 from txinspect.loading.subject import load_subject
@@ -50,7 +49,7 @@ def never_built(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model was built")
 
-    return lambda: monkeypatch.setattr(preparing, "load_subject", refuse)
+    return lambda: monkeypatch.setattr("txinspect.loading.subject.load_subject", refuse)
 
 
 def said(folder: Path, *stages: str, **choice: Any) -> str | None:

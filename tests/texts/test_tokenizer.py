@@ -373,11 +373,11 @@ _WRITE_AND_READ = """
 import sys
 from pathlib import Path
 from tokenizers import Tokenizer
-from txinspect.texts.tokenizer import _read_cached, _write_cached
+from txinspect.texts.kept import keep, read_kept
 path, source = Path(sys.argv[1]), Tokenizer.from_file(sys.argv[2])
 for _ in range(40):
-    _write_cached(path, source)
-    kept = _read_cached(path)
+    keep(path, source)
+    kept = read_kept(path)
     assert kept is not None and kept.to_str() == source.to_str(), "read while another process wrote"
 """
 

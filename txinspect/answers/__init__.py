@@ -10,6 +10,6 @@ from txinspect.commands import command_of
 from txinspect.queries import Query
 
 
-def room(query: Query[Any]) -> ModuleType:
+def module_of(query: Query[Any]) -> ModuleType:
     """The file that answers a query. Raises TypeError for what is not a query."""
     return import_module(f"{__name__}.{command_of(query).name}")

@@ -102,7 +102,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
         saved=str(query.save) if query.save else None,
         replaced=destination is not None and destination.replaces,
         checks=[*checks, *soundness.checks(records, query.fail_on)] if query.check or query.fail_on else None,
-        loading=cost.done(subject, query.model, prepared.uses, loaded),
+        loading=cost.spent(subject, query.model, prepared.uses, loaded),
         quantization=subject.quantization,
     )
 

@@ -18,7 +18,7 @@ from txinspect.loading import cost, describing
 
 def answer(query: PlanQuery, session: Session) -> PlanReport:
     """The report of `plan`, and of --dry-run."""
-    asked: Sequence[Question[Any]] = answers.room(query.of).questions(query.of)
+    asked: Sequence[Question[Any]] = answers.module_of(query.of).questions(query.of)
     *others, this = [_report(each, session) for each in reversed(asked)]
     notes = list(dict.fromkeys(note for each in (this, *others) for note in each.notes))
     return structs.replace(this, notes=notes, against=others[0] if others else None)
@@ -35,7 +35,7 @@ def _report(question: Question[Any], session: Session) -> PlanReport:
         model=describing.model_record(subject, subject.as_loaded),
         input=structs.replace(prepared.text, decoder=None) if prepared.generates else prepared.text,
         asked=list(dict.fromkeys(want.supply.name for want in prepared.plan.wants)),
-        loading=cost.plan(subject, question.query.model, prepared.uses, listing),
+        loading=cost.expected(subject, question.query.model, prepared.uses, listing),
         quantization=subject.quantization,
         against=None,
     )

@@ -11,15 +11,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from txinspect import commands
-from txinspect.cli import completing, environment, shells
-from txinspect.cli import output as door
+from txinspect.cli import completing, environment, shells, streams
 from txinspect.cli.greeting import greeting
 from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.version import __version__, untested
 from txinspect.wording import some_of
 
 if TYPE_CHECKING:
-    from txinspect.cli.output import Output
+    from txinspect.cli.streams import Output
     from txinspect.queries import Query
 
 
@@ -82,11 +81,11 @@ class ErrorBoundary(TyperGroup):
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """Parse what stands before the command."""
-        door.forget_impossible_sizes()
+        streams.forget_impossible_sizes()
         try:
             return super().make_context(*arguments, **settings)
         except typer.TyperException as error:
-            door.complain(self._parse_error(error, None))
+            streams.complain(self._parse_error(error, None))
             raise typer.Exit(error.exit_code) from None
 
     def invoke(self, ctx: Any) -> Any:
@@ -153,8 +152,8 @@ class ErrorBoundary(TyperGroup):
     def _complain(ctx: typer.Context, error: Exception, sentence: str) -> None:
         """One sentence on stderr, and before it the traceback where -v asked for it."""
         if _is_verbose(ctx):
-            door.trace(error)
-        door.complain(sentence)
+            streams.trace(error)
+        streams.complain(sentence)
 
 
 def _foreseen(error: Exception) -> str | None:
@@ -239,13 +238,13 @@ def root(
 ) -> None:
     """Say where to begin when no command is given."""
     if install_completion is not None:
-        door.say(f"{shells.install_for(install_completion)}\n")
+        streams.say(f"{shells.install_for(install_completion)}\n")
         raise typer.Exit
     if show_completion is not None:
-        door.say(f"{shells.script(show_completion)}\n")
+        streams.say(f"{shells.script(show_completion)}\n")
         raise typer.Exit
     if ctx.invoked_subcommand is None:
-        door.say(greeting(_groups()))
+        streams.say(greeting(_groups()))
 
 
 def _groups() -> dict[str, list[str]]:
@@ -266,9 +265,9 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
     """Answer a query on stdout."""
     from txinspect.inspecting import inspect
 
-    with door.reserved(), door.progress(output) as notify:
+    with streams.reserved(), streams.progress(output) as notify:
         report = inspect(query, notify)
-    door.show(report, output, view)
+    streams.show(report, output, view)
     failed = [check.detail for check in getattr(report, "checks", None) or () if check.passed is False]
     if failed:
         raise CheckError(f"a check did not hold: {failed[0]}")
@@ -291,7 +290,7 @@ def schema(
         raise UsageError(f"{command!r} has no report: give one of {', '.join(commands.NAMES)}")
     from txinspect.commands.schema import schema_json
 
-    door.write(schema_json(command))
+    streams.write(schema_json(command))
 
 
 def help(

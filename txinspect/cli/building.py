@@ -13,10 +13,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from txinspect.cli import completing, environment
-from txinspect.cli import output as door
+from txinspect.cli import completing, environment, streams
 from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, ids, indices, number
-from txinspect.cli.output import Output
+from txinspect.cli.streams import Output
 from txinspect.cli.text import Given, read_text
 from txinspect.commands.command import Command
 from txinspect.commands.plan import PlanQuery
@@ -62,7 +61,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
         query: Any = _query(line, values, output)
         view = _view(command, values, output)
         if command.planned is not None or values.pop("dry_run", False):
-            query, view = _plan(query), None
+            query, view = _planned(query), None
         answer(query, output, view)
 
     # Headings stand in the help in the order in which their first option does: what is asked, the model, the output.
@@ -96,7 +95,7 @@ def _view(command: Command, values: Values, output: Output) -> object | None:
     return view
 
 
-def _plan(query: Any) -> PlanQuery:
+def _planned(query: Any) -> PlanQuery:
     """The plan of a query. Raises UsageError for options that would do nothing, since nothing is computed."""
     for name in ("values", "save", "fail_on"):
         if getattr(query, name, None):
@@ -117,7 +116,7 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
             raise UsageError(f"{what} and {spelled(instead)} cannot be combined: it stands in the text's place")
         given = read_text(**typed) if instead is None else Given(LESSON)
         fields |= {"text": given.text, "special": not values.pop("no_special")}
-        door.hint(given.hint, output)
+        streams.hint(given.hint, output)
     if not issubclass(line, ModelQuery):
         return line(**fields)
     chosen = {field.name: field.value(values.pop(field.name)) for field in _model_fields(line)}

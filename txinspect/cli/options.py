@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from txinspect.cli.output import Output
+from txinspect.cli.streams import Output
 from txinspect.cli.text import read_text
 from txinspect.errors import UsageError, spelled
 from txinspect.queries import LOADING, OUTPUT, ModelChoice, Quantization, shown

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from txinspect.loading.uses import Uses
 
 
-def plan(subject: Subject, choice: ModelChoice, uses: Uses, listing: WeightListing) -> LoadingRecord:
+def expected(subject: Subject, choice: ModelChoice, uses: Uses, listing: WeightListing) -> LoadingRecord:
     """What a load of these weights would cost.
 
     Raises SourceError if the weights are not all there.
@@ -55,7 +55,7 @@ def plan(subject: Subject, choice: ModelChoice, uses: Uses, listing: WeightListi
     )
 
 
-def done(subject: Subject, choice: ModelChoice, uses: Uses, loaded: partial.Loaded) -> LoadingRecord:
+def spent(subject: Subject, choice: ModelChoice, uses: Uses, loaded: partial.Loaded) -> LoadingRecord:
     """What a load did cost."""
     tensors = headers.stored(loaded.files)
     named = {tensor.name for tensor in tensors}

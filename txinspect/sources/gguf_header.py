@@ -58,7 +58,7 @@ class GgufTensor:
 
 
 @dataclass(frozen=True)
-class GgufFile:
+class GgufHeader:
     """The header of a .gguf file."""
 
     settings: dict[str, Any]
@@ -68,7 +68,7 @@ class GgufFile:
     """Bytes of the header, of which all is in front of the tensors."""
 
 
-def read_header(file: Path) -> GgufFile:
+def read_header(file: Path) -> GgufHeader:
     """The header of a file. Raises SourceError for one that is damaged."""
     size = opening.check(file, None)
     try:
@@ -78,12 +78,12 @@ def read_header(file: Path) -> GgufFile:
 
 
 @lru_cache(maxsize=4)
-def _read(file: Path, size: int, _changed: int) -> GgufFile:
+def _read(file: Path, size: int, _changed: int) -> GgufHeader:
     with file.open("rb") as stream:
         return _header(stream, size)
 
 
-def _header(stream: BinaryIO, size: int) -> GgufFile:
+def _header(stream: BinaryIO, size: int) -> GgufHeader:
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if stream.read(4) != b"GGUF":
@@ -112,7 +112,7 @@ def _header(stream: BinaryIO, size: int) -> GgufFile:
         if start + offset + length > size:
             raise ValueError(f"it ends before its tensor {name} does")
         tensors.append(GgufTensor(name, kind.name, shape, length, start + offset))
-    return GgufFile(settings, tensors, end)
+    return GgufHeader(settings, tensors, end)
 
 
 def _scalar(stream: BinaryIO, kind: str) -> Any:

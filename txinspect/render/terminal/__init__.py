@@ -19,18 +19,18 @@ def render(report: Report, console: Console, view: object | None = None) -> None
     The model in a line where there is one, what was found, the drawing of the report's command, the other notes, what
     was read, of a command that has a `then(report)` what to try next, and what was saved.
     """
-    room = import_module(f"{__name__}.{report.command}")
+    drawing = import_module(f"{__name__}.{report.command}")
     findings: list[str] = getattr(report, "findings", [])
     if isinstance(report, ModelReport):
         console.print(drawn(heading.model(report.model)))
     for sentence in findings:
-        console.print(drawn(line(visible(sentence), getattr(room, "FINDINGS", "bad"))))
-    console.print(room.draw(report, console) if view is None else room.draw(report, console, view))
+        console.print(drawn(line(visible(sentence), getattr(drawing, "FINDINGS", "bad"))))
+    console.print(drawing.draw(report, console) if view is None else drawing.draw(report, console, view))
     for sentence in report.notes[len(findings) :]:
         console.print(drawn(line(visible(sentence), "warning")))
     if isinstance(report, TensorsReport):
         console.print(drawn(heading.loading(report.loading)))
-    if hasattr(room, "then"):
-        console.print(room.then(report))
+    if hasattr(drawing, "then"):
+        console.print(drawing.then(report))
     if saved := getattr(report, "saved", None):
         console.print(drawn(heading.saved(saved, replaced=getattr(report, "replaced", False))))

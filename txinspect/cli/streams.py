@@ -1,4 +1,4 @@
-"""The one door to stdout and stderr: reports, progress, complaints."""
+"""What is written to stdout and stderr: reports, progress, complaints."""
 
 from __future__ import annotations
 
