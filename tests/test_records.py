@@ -32,7 +32,8 @@ from txinspect.commands.stages import StagesQuery
 from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.commands.tree import TreeQuery
 from txinspect.inspecting import inspect
-from txinspect.queries import ModelChoice, Query
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
 COMMANDS = ("tokenize", "tree", "stages", "models", "params", "embed", "pos", "attn", *ASKING, "run", "plan")

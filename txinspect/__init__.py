@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from txinspect.commands.tree import TreeQuery
     from txinspect.errors import InspectError
     from txinspect.inspecting import inspect
-    from txinspect.queries import ModelChoice
+    from txinspect.model_choice import ModelChoice
     from txinspect.records import to_json
     from txinspect.version import __version__
 
 _HOMES = {
     "InspectError": "errors",
-    "ModelChoice": "queries",
+    "ModelChoice": "model_choice",
     "__version__": "version",
     "inspect": "inspecting",
     "to_json": "records",

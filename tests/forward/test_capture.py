@@ -34,7 +34,7 @@ from txinspect.forward.tail import Tail
 from txinspect.forward.wants import Plan, Selection, Want
 from txinspect.inspecting import inspect
 from txinspect.loading.weights import partial
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.records import TensorRecord, TensorsReport
 from txinspect.stages import stage_names
 

@@ -22,7 +22,7 @@ from tests.making.hub import BROKEN, GATED, PRIVATE, LoopbackHub, Refusal, files
 from tests.making.models import save_tiny
 from tests.making.strangers import gguf
 from txinspect.errors import SourceError, UsageError
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.sources import bundled_models
 from txinspect.sources.hub import Repository
 from txinspect.sources.names import CONFIG_FILES, SAFETENSORS_FILES

@@ -13,9 +13,10 @@ from txinspect.commands.attn import AttnQuery, AttnReport, HeadRecord
 from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward.edits import SkipNorm
 from txinspect.forward.wants import Plan, Selection, Want, check_layers, plan_of
+from txinspect.indices import from_start
 from txinspect.loading.subject import Subject
 from txinspect.measure.heads import head_records
-from txinspect.queries import Notify, from_start
+from txinspect.queries import Notify
 from txinspect.records import InputRecord, SentenceRecord
 from txinspect.stages import ATTENTION_PARTS, POSITION_PARTS, layer_of, stack_of
 from txinspect.wording import ranges

@@ -13,7 +13,7 @@ from typing import Any
 
 from txinspect.errors import SourceError, UsageError, spelled
 from txinspect.loading import describing
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.records import ModelRecord
 from txinspect.sources.adapter import Adapter, is_adapter
 from txinspect.sources.gguf_header import read_header

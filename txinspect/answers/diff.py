@@ -31,7 +31,7 @@ from txinspect.guards.quiet import quiet
 from txinspect.loading.backend import another, on_backend
 from txinspect.loading.subject import Subject
 from txinspect.measure import difference, predictions
-from txinspect.queries import ModelChoice, Notify, read_by
+from txinspect.queries import Notify, read_by
 from txinspect.records import CheckRecord, InputRecord
 from txinspect.sources.resolving import resolve
 from txinspect.stages import layer_of, part_of
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from txinspect.forward.capture import CaughtTensor
+    from txinspect.model_choice import ModelChoice
 
 COMPARED = (
     *(

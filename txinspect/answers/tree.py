@@ -12,7 +12,8 @@ from txinspect.loading import cost, describing
 from txinspect.loading.subject import load_subject
 from txinspect.loading.weights import fit
 from txinspect.loading.weights.sizes import NOTHING, Size, bytes_4bit, bytes_8bit, parameter_sizes, quantizable, sums
-from txinspect.queries import ModelChoice, Notify
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import Notify
 from txinspect.texts.opened import Opened
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ def stages(ctx: typer.Context, incomplete: str) -> list[str]:
     """Stage names of the model that the command line names so far, from its config.json alone."""
     from txinspect import stages as stage_names
     from txinspect.errors import InspectError
-    from txinspect.queries import DEFAULT_MODEL, ModelChoice
+    from txinspect.model_choice import DEFAULT_MODEL, ModelChoice
     from txinspect.sources.config import number
     from txinspect.sources.resolving import resolve
 

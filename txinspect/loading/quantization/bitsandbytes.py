@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from txinspect.errors import InspectError, UsageError, first_line, spelled
 from txinspect.guards.quiet import quiet
 from txinspect.loading.quantization.matrices import matrices
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.records import QuantizationRecord
 from txinspect.stages import is_glob, matching, nearest
 
