@@ -29,7 +29,7 @@ from txinspect.errors import InspectError, SourceError, StageError, UsageError
 from txinspect.inspecting import inspect
 from txinspect.model_choice import ModelChoice
 from txinspect.queries import LESSON, Query
-from txinspect.stages import stage_names
+from txinspect.stage_names import stage_names
 
 TEXT = "naïve fox"
 

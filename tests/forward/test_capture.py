@@ -36,7 +36,7 @@ from txinspect.inspecting import inspect
 from txinspect.loading.weights import partial
 from txinspect.model_choice import ModelChoice
 from txinspect.records import TensorRecord, TensorsReport
-from txinspect.stages import stage_names
+from txinspect.stage_names import stage_names
 
 TEXT = "naïve fox"
 IMPLEMENTATIONS = ("sdpa", "eager")

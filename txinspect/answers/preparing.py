@@ -20,7 +20,7 @@ from txinspect.loading.subject import Subject, context, load_subject
 from txinspect.loading.uses import Uses
 from txinspect.queries import Notify, PassQuery
 from txinspect.records import InputRecord
-from txinspect.stages import ENCODER
+from txinspect.stage_names import ENCODER
 from txinspect.texts.opened import Opened
 from txinspect.texts.windows import Window, windows
 
