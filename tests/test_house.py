@@ -34,6 +34,7 @@ GROUND = {
     "globs",
     "nearest",
     "records",
+    "as_json",
     "queries",
     "option",
     "model_choice",

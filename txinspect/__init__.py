@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from txinspect.as_json import to_json
     from txinspect.commands.attn import AttnQuery
     from txinspect.commands.diff import DiffQuery
     from txinspect.commands.embed import EmbedQuery
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from txinspect.errors import InspectError
     from txinspect.inspecting import inspect
     from txinspect.model_choice import ModelChoice
-    from txinspect.records import to_json
     from txinspect.version import __version__
 
 _HOMES = {
@@ -38,7 +38,7 @@ _HOMES = {
     "ModelChoice": "model_choice",
     "__version__": "version",
     "inspect": "inspecting",
-    "to_json": "records",
+    "to_json": "as_json",
 }
 
 __all__ = [
