@@ -74,13 +74,12 @@ from txinspect.texts.reading import encode
 from txinspect.answers.reporting import head
 from txinspect.commands.loud import LoudQuery, LoudReport
 from txinspect.loading import describing
-from txinspect.texts.opened import Opened
 
 
-def answer(query, notify):
+def answer(query, session):
     """The report of `loud`."""
-    opened = Opened(query.model)
-    notify("shouting")
+    opened = session.opened(query.model)
+    session.notify("shouting")
     return LoudReport(
         **head("loud", ["Mind your ears."]),
         model=describing.unbuilt_model_record(opened.source, opened.source.config),
@@ -139,7 +138,7 @@ from txinspect.answers.reporting import head
 from txinspect.commands.cheer import CheerQuery, CheerReport
 
 
-def answer(query, notify):
+def answer(query, session):
     """The report of `cheer`."""
     return CheerReport(**head("cheer"), cheer="hurrah " * query.times)
 ''',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from txinspect import answers
+from txinspect.answers.session import Session
 from txinspect.errors import InspectError, first_line
 from txinspect.queries import Notify, Query, ReportType
 
@@ -14,7 +15,7 @@ def inspect(query: Query[ReportType], notify: Notify = lambda _: None) -> Report
     cannot be done, and TypeError for what is not a query.
     """
     try:
-        report: ReportType = answers.room(query).answer(query, notify)
+        report: ReportType = answers.room(query).answer(query, Session(notify))
     except Exception:
         raise
     except BaseException as error:  # what pyo3 makes of a panic in Rust is no Exception

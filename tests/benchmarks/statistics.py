@@ -30,6 +30,7 @@ from tests.benchmarks.lesson import above, measure
 from txinspect import ModelChoice, RunQuery
 from txinspect.answers import preparing, run, tensors
 from txinspect.answers.running import Running
+from txinspect.answers.session import Session
 from txinspect.forward.capture import CaughtTensor
 from txinspect.loading.weights import partial
 from txinspect.measure import stats
@@ -132,7 +133,7 @@ def passes(model: Path, what: str, count: int, runs: int) -> None:
     """Print what recording all stages of so many tokens costs beside a plain pass, and what their statistics cost."""
     ids = tuple(index % 251 for index in range(count))
     query = RunQuery(model=ModelChoice(name=str(model), dtype="float32"), ids=ids, stages=STAGES[what])
-    prepared = preparing.prepare(run.Stages(query), lambda _: None)
+    prepared = preparing.prepare(run.Stages(query), Session())
     subject, text, plan = prepared.subject, prepared.text, prepared.plan
     running = Running(subject, partial.load(subject, query.model, prepared.uses.modules).model)
     numbers: list[int] = []

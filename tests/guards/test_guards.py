@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from tests.making.checkpoints import change_config, rewrite_header
-from txinspect import HeadsQuery, InspectError, LensQuery, LogitsQuery, ModelChoice, TokenizeQuery, inspect
+from txinspect import HeadsQuery, InspectError, LensQuery, LogitsQuery, ModelChoice, TokenizeQuery, answers, inspect
+from txinspect.answers.session import Session
 from txinspect.guards import trial
 from txinspect.texts import trying
 
@@ -208,7 +209,6 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return "well"
 
     monkeypatch.setattr(trial, "attempt", attempt)
-    monkeypatch.setattr(trying, "_TRIED", {})
     return texts
 
 
@@ -228,8 +228,9 @@ Asked = Callable[[ModelChoice], Any]
     ],
 )
 def test_one_trial_is_of_all_that_is_asked(asked: Asked, wanted: list[str], model: Path, trials: list[Any]) -> None:
+    session, query = Session(), asked(ModelChoice(name=str(model)))
     for _ in range(2):
-        inspect(asked(ModelChoice(name=str(model))))
+        answers.room(query).answer(query, session)
     assert len(trials) == 1
     assert set(wanted) <= set(trials[0])
 

@@ -1,4 +1,4 @@
-"""Query → Report: a file per command, `answer(query, notify)`, with `questions(query)` where it runs the model."""
+"""Query → Report: a file per command, `answer(query, session)`, with `questions(query)` where it runs the model."""
 
 from __future__ import annotations
 

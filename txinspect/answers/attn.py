@@ -9,6 +9,7 @@ from txinspect.anatomy.architecture import Stack
 from txinspect.answers import stacks
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
+from txinspect.answers.session import Session
 from txinspect.commands.attn import AttnQuery, AttnReport, HeadRecord
 from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward.edits import SkipNorm
@@ -16,7 +17,6 @@ from txinspect.forward.wants import Plan, Selection, Want, check_layers, plan_of
 from txinspect.indices import from_start
 from txinspect.loading.subject import Subject
 from txinspect.measure.heads import head_records
-from txinspect.queries import Notify
 from txinspect.records import InputRecord, SentenceRecord
 from txinspect.stages import ATTENTION_PARTS, POSITION_PARTS
 from txinspect.wording import ranges
@@ -27,15 +27,14 @@ if TYPE_CHECKING:
 SKIPPED = "--skip-norm: the attention was fed the layer's input, which it reads anyway where no norm stands in between."
 
 
-def answer(query: AttnQuery, notify: Notify) -> AttnReport:
+def answer(query: AttnQuery, session: Session) -> AttnReport:
     """The report of `attn`."""
     asked = _Attention(query)
-    fields = observe(asked, notify).fields("attn")
+    observed = observe(asked, session)
     stack: Any = asked.stack.rstrip(".") or None
     kind: Any = "cross" if query.cross else "self"
-    return AttnReport(
-        **fields, layer=asked.layers[0], layers=asked.layers, attention=kind, stack=stack, heads=asked.heads
-    )
+    own = {"layer": asked.layers[0], "layers": asked.layers, "attention": kind, "stack": stack, "heads": asked.heads}
+    return observed.report(AttnReport, "attn", **own)
 
 
 def questions(query: AttnQuery) -> list[_Attention]:

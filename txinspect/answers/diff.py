@@ -13,6 +13,7 @@ from txinspect.answers.reporting import head
 from txinspect.answers.run import Stages
 from txinspect.answers.running import Running
 from txinspect.answers.saving import Destination, KeptTensor
+from txinspect.answers.session import Session
 from txinspect.answers.shelf import Shelf
 from txinspect.commands.diff import (
     ChangedRecord,
@@ -31,7 +32,7 @@ from txinspect.guards.quiet import quiet
 from txinspect.loading.backend import another, on_backend
 from txinspect.loading.subject import Subject
 from txinspect.measure import difference, predictions
-from txinspect.queries import Notify, read_by
+from txinspect.queries import read_by
 from txinspect.records import CheckRecord, InputRecord
 from txinspect.sources.resolving import resolve
 from txinspect.stage_names import StageName
@@ -66,18 +67,18 @@ WITHIN_NOISE = 3.0
 """Sides part where they are so many times the noise apart."""
 
 
-def answer(query: DiffQuery, notify: Notify) -> DiffReport:
+def answer(query: DiffQuery, session: Session) -> DiffReport:
     """The report of `diff`."""
     comparison = _Comparison(query)
     if query.save:
         models = [resolve(side.query.model) for side in questions(query)]
         comparison.destination = saving.check_destination(query.save, models, overwrite=query.overwrite)
-    this = observe(_This(comparison), notify)
+    this = observe(_This(comparison), session)
     other: Observation | None = None
     if query.against_file is not None:
         comparison.read(dumps.load(query.against_file, query.names))
     elif query.against_attn is None:
-        other = observe(_Other(comparison), notify)
+        other = observe(_Other(comparison), session)
     return comparison.report(this, other)
 
 

@@ -9,13 +9,13 @@ from txinspect.anatomy.architecture import Supply
 from txinspect.answers import sentences
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
+from txinspect.answers.session import Session
 from txinspect.commands.embed import EmbedQuery
 from txinspect.errors import InspectError, spelled
 from txinspect.forward.recorded import TensorBlocks
 from txinspect.forward.wants import Plan, Want, in_stacks, plan_of
 from txinspect.loading.subject import Subject
 from txinspect.measure import pooling
-from txinspect.queries import Notify
 from txinspect.records import InputRecord, TensorsReport
 from txinspect.sentence_vectors import Normalize
 from txinspect.sources import sentence_transformers
@@ -28,13 +28,12 @@ POOLED = "pooled"
 """The name of a sentence's vector."""
 
 
-def answer(query: EmbedQuery, notify: Notify) -> TensorsReport:
+def answer(query: EmbedQuery, session: Session) -> TensorsReport:
     """The report of `embed`."""
     if not query.pooled:
-        return TensorsReport(**observe(_Embeddings(query), notify).fields("embed"))
+        return observe(_Embeddings(query), session).report(TensorsReport, "embed")
     asked = _Pooled(query)
-    observed = observe(asked, notify)
-    return TensorsReport(**observed.fields("embed") | {"notes": [*observed.notes, *asked.notes()]})
+    return observe(asked, session).report(TensorsReport, "embed", last=asked.notes())
 
 
 def questions(query: EmbedQuery) -> list[_Embeddings | _Pooled]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from txinspect.answers import stacks
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
+from txinspect.answers.session import Session
 from txinspect.commands.heads import HeadsQuery, HeadsReport, KindRecord
 from txinspect.errors import InspectError, StageError, UsageError, spelled
 from txinspect.forward.projections import Projections
 from txinspect.forward.wants import Plan, Want, check_layers, plan_of
 from txinspect.loading.subject import Subject
 from txinspect.measure import kinds
-from txinspect.queries import Notify
 from txinspect.records import InputRecord
 from txinspect.texts.opened import Opened
 from txinspect.texts.tokens import as_input
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from txinspect.forward.capture import CaughtTensor
 
 
-def answer(query: HeadsQuery, notify: Notify) -> HeadsReport:
+def answer(query: HeadsQuery, session: Session) -> HeadsReport:
     """The report of `heads`."""
     reading = _Reading(query)
-    observed = observe(reading, notify)
-    return HeadsReport(
-        **observed.fields("heads") | {"notes": [*observed.notes, *reading.notes()]},
+    return observe(reading, session).report(
+        HeadsReport,
+        "heads",
+        last=reading.notes(),
         stack=reading.stack,
         heads=reading.heads,
         sinks=kinds.sinks(reading.on_keys),

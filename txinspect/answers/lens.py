@@ -11,6 +11,7 @@ from txinspect.answers import dumps, limits, stacks
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
 from txinspect.answers.running import Running
+from txinspect.answers.session import Session
 from txinspect.commands.lens import (
     CellRecord,
     DecidedRecord,
@@ -27,7 +28,6 @@ from txinspect.forward.wants import Plan, check_layers, named, plan_of
 from txinspect.guards.quiet import quiet
 from txinspect.loading.subject import Subject
 from txinspect.measure import predictions
-from txinspect.queries import Notify
 from txinspect.records import InputRecord
 from txinspect.texts import masking, targets
 
@@ -43,13 +43,14 @@ ENTERING = -1
 """The row of what enters layer 0."""
 
 
-def answer(query: LensQuery, notify: Notify) -> LensReport:
+def answer(query: LensQuery, session: Session) -> LensReport:
     """The report of `lens`."""
     reading = _Reading(query)
-    observed = observe(reading, notify)
-    notes = [*observed.notes, *reading.notes]
-    return LensReport(
-        **observed.fields("lens") | {"notes": notes},
+    observed = observe(reading, session)
+    return observed.report(
+        LensReport,
+        "lens",
+        last=reading.notes,
         rows=reading.rows,
         positions=reading.decided,
         last_row_equals_logits=reading.equal,

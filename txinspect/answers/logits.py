@@ -11,6 +11,7 @@ from txinspect.answers.limits import check_logits
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
 from txinspect.answers.running import Running
+from txinspect.answers.session import Session
 from txinspect.commands.logits import (
     ContinuationRecord,
     LabelRecord,
@@ -26,7 +27,6 @@ from txinspect.forward.wants import Plan, Selection, Want, named, plan_of
 from txinspect.loading.subject import Subject, context
 from txinspect.measure import predictions
 from txinspect.measure.predictions import Scored
-from txinspect.queries import Notify
 from txinspect.records import InputRecord, SentenceRecord
 from txinspect.texts import masking, reading, targets
 from txinspect.texts.windows import Window, windows
@@ -49,16 +49,17 @@ MOVED = (
 OVERLAP = "Windows of {step} tokens that are {step} apart overlap by one, which predicts the first of the next."
 
 
-def answer(query: LogitsQuery, notify: Notify) -> LogitsReport:
+def answer(query: LogitsQuery, session: Session) -> LogitsReport:
     """The report of `logits`."""
     asked = _Reading(query)
-    observed = observe(asked, notify)
-    own, found = asked.notes, observed.findings
+    observed = observe(asked, session)
+    own = asked.notes
     if asked.both_ways and not asked.fills_masks and not asked.labels:
         own = [BOTH_WAYS.format(name=observed.model.name), *own]
-    fields = observed.fields("logits") | {"notes": [*found, *own, *observed.notes[len(found) :]]}
-    return LogitsReport(
-        **fields,
+    return observed.report(
+        LogitsReport,
+        "logits",
+        first=own,
         predictions=asked.records(),
         text_score=asked.text_score(),
         continuations=asked.continuations,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from txinspect.answers.reporting import head
+from txinspect.answers.session import Session
 from txinspect.commands.models import AvailableModelRecord, ModelsQuery, ModelsReport
 from txinspect.errors import SourceError
-from txinspect.queries import Notify
 from txinspect.sources.bundled_models import bundled_folder, bundled_models, cached_folder, cached_models
 from txinspect.sources.config import number
 from txinspect.sources.names import WEIGHT_FILES
@@ -17,7 +17,7 @@ from txinspect.sources.places import Folder
 from txinspect.sources.source import Source
 
 
-def answer(query: ModelsQuery, notify: Notify) -> ModelsReport:
+def answer(query: ModelsQuery, session: Session) -> ModelsReport:
     """The report of `models`; imports no torch. A damaged model is listed with what is known of it."""
     bundled = [_record(name, "bundled", bundled_folder(name)) for name in bundled_models()]
     cached = [_record(name, "cache", cached_folder(name)) for name in cached_models()]

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from txinspect.answers import decoder_text, saving, soundness, tensors
 from txinspect.answers.preparing import Preparation, prepare, with_generated
 from txinspect.answers.question import Question
 from txinspect.answers.reporting import head, loading_notes, surplus_notes
 from txinspect.answers.running import Running
+from txinspect.answers.session import Session
 from txinspect.errors import StageError
 from txinspect.forward import checking
 from txinspect.forward.capture import CaughtTensor
 from txinspect.guards.quiet import quiet
 from txinspect.loading import cost, describing
-from txinspect.loading.weights import partial
-from txinspect.queries import Notify
-from txinspect.records import CheckRecord, InputRecord, LoadingRecord, ModelRecord, QuantizationRecord, TensorRecord
+from txinspect.records import (
+    CheckRecord,
+    InputRecord,
+    LoadingRecord,
+    ModelRecord,
+    QuantizationRecord,
+    Report,
+    TensorRecord,
+)
 from txinspect.texts import reading
 from txinspect.wording import short_bytes, some_of
+
+Kind = TypeVar("Kind", bound=Report)
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,8 @@ class Observation:
     """What a pass came to: the fields of a report about tensors."""
 
     model: ModelRecord
-    notes: list[str]
+    cautions: list[str]
+    """What else to know before reading the numbers."""
     input: InputRecord
     findings: list[str]
     tensors: list[TensorRecord]
@@ -37,29 +48,38 @@ class Observation:
     loading: LoadingRecord
     quantization: QuantizationRecord | None
 
-    def fields(self, command: str) -> dict[str, Any]:
-        """The fields of a command's report."""
-        return head(command) | vars(self)
+    @property
+    def notes(self) -> list[str]:
+        """What was found, and cautions."""
+        return [*self.findings, *self.cautions]
+
+    def report(
+        self, kind: type[Kind], command: str, *, first: Sequence[str] = (), last: Sequence[str] = (), **own: Any
+    ) -> Kind:
+        """A command's report, with fields of its `own`; its notes come `first`, behind what was found, and `last`."""
+        notes = [*self.findings, *first, *self.cautions, *last]
+        fields = {name: value for name, value in vars(self).items() if name != "cautions"}
+        return kind(**head(command, notes), **fields, **own)
 
 
-def observe(question: Question[Any], notify: Notify) -> Observation:
+def observe(question: Question[Any], session: Session) -> Observation:
     """Run the model of a question once and record what it wants.
 
     A text beyond the model's positions runs in windows where the query has a step for them. Raises InspectError for
     what cannot be done.
     """
     query = question.query
-    prepared = prepare(question, notify)
+    prepared = prepare(question, session)
     subject, name = prepared.subject, prepared.subject.source.name
     _, size = cost.in_memory(subject, prepared.uses.modules)
-    notify(f"loading {short_bytes(size)} of weights of {name}")
-    loaded = partial.load(subject, query.model, prepared.uses.modules)
+    session.notify(f"loading {short_bytes(size)} of weights of {name}")
+    loaded = session.model(query.model).loaded(subject, prepared.uses)
     running = Running(subject, loaded.model)
     if prepared.generates:
-        notify(f"generating up to {query.new} tokens with {name}")
+        session.notify(f"generating up to {query.new} tokens with {name}")
         prepared = _generated(prepared, question, running)
     recorder = _Recorder(question, prepared)
-    notify(f"running {name} on {len(prepared.text.tokens)} tokens")
+    session.notify(f"running {name} on {len(prepared.text.tokens)} tokens")
     idle = recorder.run(running)
     checks = _checks(question, prepared, running)
     question.then(running)
@@ -75,7 +95,7 @@ def observe(question: Question[Any], notify: Notify) -> Observation:
         cautions += saving.save(destination.path, kept, name, prepared.text.text, destination)
     return Observation(
         model=describing.model_record(subject, loaded.model),
-        notes=[*findings, *cautions, *loading_notes(subject)],
+        cautions=[*cautions, *loading_notes(subject)],
         input=prepared.text,
         findings=findings,
         tensors=records,

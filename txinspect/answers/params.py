@@ -9,6 +9,7 @@ from typing import Any
 from txinspect.answers import checkpoints, flaws
 from txinspect.answers.checkpoints import StoredCheckpoint, is_coded
 from txinspect.answers.reporting import head
+from txinspect.answers.session import Session
 from txinspect.commands.params import (
     SMALLEST_FIRST,
     DifferenceRecord,
@@ -26,19 +27,19 @@ from txinspect.sources.tensors import TensorReader
 from txinspect.wording import short_bytes
 
 
-def answer(query: ParamsQuery, notify: Notify) -> ParamsReport:
+def answer(query: ParamsQuery, session: Session) -> ParamsReport:
     """The report of `params`.
 
     Raises SourceError for files that are damaged or have no tensor in common, UsageError for a name that picks none.
     """
-    notify(f"looking for {query.model.name}")
+    session.notify(f"looking for {query.model.name}")
     here = checkpoints.of_choice(query.model, checkpoints.choosing(query.params))
     others = [checkpoints.of_other(query.model, name, here) for name in (query.diff, query.base) if name is not None]
     notes = checkpoints.notes(here, others)
     with parameters.threads() as pool:
-        records = _records(here, query, pool, notify)
+        records = _records(here, query, pool, session.notify)
         if others:
-            differences = _differences(here, others, pool, notify)
+            differences = _differences(here, others, pool, session.notify)
             records = [_with_difference(each, differences.get(each.name)) for each in records]
     findings = flaws.findings(records)
     return ParamsReport(

@@ -11,22 +11,22 @@ from txinspect import answers
 from txinspect.answers.preparing import prepare
 from txinspect.answers.question import Question
 from txinspect.answers.reporting import head, loading_notes, surplus_notes
+from txinspect.answers.session import Session
 from txinspect.commands.plan import PlanQuery, PlanReport
 from txinspect.loading import cost, describing
-from txinspect.queries import Notify
 
 
-def answer(query: PlanQuery, notify: Notify) -> PlanReport:
+def answer(query: PlanQuery, session: Session) -> PlanReport:
     """The report of `plan`, and of --dry-run."""
     asked: Sequence[Question[Any]] = answers.room(query.of).questions(query.of)
-    *others, this = [_report(each, notify) for each in reversed(asked)]
+    *others, this = [_report(each, session) for each in reversed(asked)]
     notes = list(dict.fromkeys(note for each in (this, *others) for note in each.notes))
     return structs.replace(this, notes=notes, against=others[0] if others else None)
 
 
-def _report(question: Question[Any], notify: Notify) -> PlanReport:
+def _report(question: Question[Any], session: Session) -> PlanReport:
     """What one question of a query would read: of all but a diff there is one."""
-    prepared = prepare(question, notify)
+    prepared = prepare(question, session)
     subject = prepared.subject
     listing = subject.source.offered()
     notes = [*prepared.plan.notes, *loading_notes(subject), *surplus_notes(subject, listing.all_names())]

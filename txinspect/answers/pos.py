@@ -6,24 +6,23 @@ from typing import TYPE_CHECKING
 
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
+from txinspect.answers.session import Session
 from txinspect.answers.tensors import name_of
 from txinspect.commands.pos import LAYOUTS, PosQuery, PosReport, SinusoidsRecord
 from txinspect.forward.wants import Plan, in_stacks
 from txinspect.loading.subject import Subject
 from txinspect.measure import sinusoids
-from txinspect.queries import Notify
 from txinspect.records import InputRecord
 
 if TYPE_CHECKING:
     from txinspect.forward.capture import CaughtTensor
 
 
-def answer(query: PosQuery, notify: Notify) -> PosReport:
+def answer(query: PosQuery, session: Session) -> PosReport:
     """The report of `pos`."""
     asked = _Positions(query)
-    observed = observe(asked, notify)
-    notes = [*observed.notes, *(_sentence(each) for each in asked.found)]
-    return PosReport(**observed.fields("pos") | {"notes": notes}, sinusoids=asked.found)
+    observed = observe(asked, session)
+    return observed.report(PosReport, "pos", last=list(map(_sentence, asked.found)), sinusoids=asked.found)
 
 
 def questions(query: PosQuery) -> list[_Positions]:

@@ -6,22 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from txinspect.anatomy.names import names_of
-from txinspect.answers import decoder_text, saving
-from txinspect.answers.limits import check_layer_numbers, check_size, check_step, check_text
+from txinspect.answers import decoder_text, limits, saving
 from txinspect.answers.question import Question
-from txinspect.answers.saving import Destination
+from txinspect.answers.session import AtHand, Session
 from txinspect.errors import SourceError
 from txinspect.forward.inputs import model_inputs
 from txinspect.forward.wants import Plan, check_names
 from txinspect.guards.quiet import quiet
 from txinspect.loading import device, seen, uses
 from txinspect.loading.quantization import bitsandbytes
-from txinspect.loading.subject import Subject, context, load_subject
-from txinspect.loading.uses import Uses
-from txinspect.queries import Notify, PassQuery
+from txinspect.loading.subject import Subject, context
+from txinspect.queries import PassQuery
 from txinspect.records import InputRecord
 from txinspect.stage_names import ENCODER
-from txinspect.texts.opened import Opened
 from txinspect.texts.windows import Window, windows
 
 
@@ -34,33 +31,34 @@ class Preparation:
     text: InputRecord
     windows: list[Window]
     """The text itself, or its parts where it is beyond the model's positions."""
-    uses: Uses
+    uses: uses.Uses
     generates: bool
     """Whether the model has yet to generate its decoder's text: until then as many start tokens stand for it."""
-    destination: Destination | None
+    destination: saving.Destination | None
     """Where the tensors are to be written; None if they are not."""
 
 
-def prepare(question: Question[Any], notify: Notify) -> Preparation:
+def prepare(question: Question[Any], session: Session) -> Preparation:
     """What a question needs of a model.
 
     A stage that a model seen before does not have is refused before torch is imported. Raises InspectError for what
     cannot be done.
     """
-    query, opened = question.query, Opened(question.query.model)
-    check_layer_numbers(query, opened.source)
-    check_size(query, opened.source)
-    text = _read(question, opened, notify)
+    query, model = question.query, session.model(question.query.model)
+    opened = model.opened
+    limits.check_layer_numbers(query, opened.source)
+    limits.check_size(query, opened.source)
+    text = _read(question, model)
     destination = None
     if query.save:
         destination = saving.check_destination(query.save, [opened.source], overwrite=query.overwrite)
-    subject = _loaded(question, opened, notify, len(text.tokens))
+    subject = _loaded(question, model, len(text.tokens))
     text = decoder_text.before_the_run(subject, query, text, question.decoder)
     plan = question.plan(subject, text)
-    check_step(subject, query)
+    limits.check_step(subject, query)
     parts = _parts(subject, query, text)
     advice = query.too_long if subject.task.name == "causal-lm" else query.too_long_unread
-    check_text(subject, parts[0].text, advice, given=query.ids is not None)
+    limits.check_text(subject, parts[0].text, advice, given=query.ids is not None)
     with quiet():
         plan, used = _rehearsed(subject, parts[0].text, plan)
     made_here = question.decoder is None and decoder_text.is_generated(subject, query)
@@ -82,22 +80,23 @@ def with_generated(prepared: Preparation, question: Question[Any], text: InputRe
     return replace(prepared, text=text, plan=plan, windows=windows(text, None, None))
 
 
-def _read(question: Question[Any], opened: Opened, notify: Notify) -> InputRecord:
+def _read(question: Question[Any], model: AtHand) -> InputRecord:
     """The tokens of a question."""
     try:
-        return question.read(opened)
+        return question.read(model.opened)
     except SourceError:
         # A config that no model can be built from often fails in the tokenizer first: that error says more.
-        load_subject(opened, notify)
+        model.subject()
         raise
 
 
-def _loaded(question: Question[Any], opened: Opened, notify: Notify, length: int) -> Subject:
+def _loaded(question: Question[Any], model: AtHand, length: int) -> Subject:
     """The model without weights, after the names that are asked for were looked up where it was seen before."""
+    opened = model.opened
     known = seen.recall(opened.source, opened.choice)
     if known is not None and question.names:
         check_names(known, opened.source.name, question.names)
-    subject = load_subject(opened, notify, length)
+    subject = model.subject(length)
     if known is None and subject.task.headless is None:
         seen.remember(opened.source, opened.choice, names_of(subject.architecture))
     return subject
@@ -108,7 +107,7 @@ def _parts(subject: Subject, query: PassQuery[Any], text: InputRecord) -> list[W
     return windows(text, context(subject), query.window_step if not subject.has_decoder else None)
 
 
-def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> tuple[Plan, Uses]:
+def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> tuple[Plan, uses.Uses]:
     """A plan that knows how often modules run, and the modules whose weights it uses."""
     from txinspect.forward.rehearsal import rehearse, with_runs  # written with torch
 

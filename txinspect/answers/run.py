@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
+from txinspect.answers.session import Session
 from txinspect.commands.run import RunQuery
 from txinspect.forward.wants import Plan, named
 from txinspect.loading.subject import Subject
-from txinspect.queries import Notify
 from txinspect.records import InputRecord, TensorsReport
 
 
-def answer(query: RunQuery, notify: Notify) -> TensorsReport:
+def answer(query: RunQuery, session: Session) -> TensorsReport:
     """The report of `run`."""
-    return TensorsReport(**observe(Stages(query), notify).fields("run"))
+    return observe(Stages(query), session).report(TensorsReport, "run")
 
 
 def questions(query: RunQuery) -> list[Stages]:

@@ -6,20 +6,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from txinspect.answers.reporting import head, loading_notes
+from txinspect.answers.session import Session
 from txinspect.commands.stages import StageRecord, StagesQuery, StagesReport
 from txinspect.loading import describing
-from txinspect.loading.subject import load_subject
-from txinspect.queries import Notify
 from txinspect.stages import BY_PART
-from txinspect.texts.opened import Opened
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Supply
 
 
-def answer(query: StagesQuery, notify: Notify) -> StagesReport:
+def answer(query: StagesQuery, session: Session) -> StagesReport:
     """The report of `stages`."""
-    subject = load_subject(Opened(query.model), notify, only_looked_at=True)
+    subject = session.model(query.model).subject(only_looked_at=True)
     return StagesReport(
         **head("stages", loading_notes(subject)),
         model=describing.model_record(subject, subject.as_loaded),

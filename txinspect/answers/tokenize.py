@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from txinspect.answers.reporting import head
+from txinspect.answers.session import Session
 from txinspect.commands.tokenize import TokenizeQuery, TokenizeReport
 from txinspect.loading import describing
-from txinspect.queries import Notify
-from txinspect.texts.opened import Opened
 from txinspect.texts.reading import encode, notes
 
 
-def answer(query: TokenizeQuery, notify: Notify) -> TokenizeReport:
+def answer(query: TokenizeQuery, session: Session) -> TokenizeReport:
     """The report of `tokenize`; imports no torch where the tokenizer has a fast form."""
-    opened = Opened(query.model)
+    opened = session.opened(query.model)
     source = opened.source
     raw = source.config
     text = encode(query, opened)

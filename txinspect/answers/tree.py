@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from txinspect.answers.reporting import head, loading_notes, surplus_notes
+from txinspect.answers.session import Session
 from txinspect.commands.tree import ModuleRecord, ParameterRecord, TotalsRecord, TreeQuery, TreeReport
 from txinspect.errors import SourceError
 from txinspect.loading import cost, describing
-from txinspect.loading.subject import load_subject
 from txinspect.loading.weights import fit
 from txinspect.loading.weights.sizes import NOTHING, Size, bytes_4bit, bytes_8bit, parameter_sizes, quantizable, sums
 from txinspect.model_choice import ModelChoice
-from txinspect.queries import Notify
-from txinspect.texts.opened import Opened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,9 +20,9 @@ if TYPE_CHECKING:
     from txinspect.loading.subject import Subject
 
 
-def answer(query: TreeQuery, notify: Notify) -> TreeReport:
+def answer(query: TreeQuery, session: Session) -> TreeReport:
     """The report of `tree`: types and sizes as stored where the weight files are here, else as configured."""
-    subject = load_subject(Opened(query.model), notify, only_looked_at=True)
+    subject = session.model(query.model).subject(only_looked_at=True)
     notes, stored, surplus = [], dict[str, Size](), list[str]()
     try:
         if query.model.dtype == "auto":

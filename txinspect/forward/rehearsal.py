@@ -7,7 +7,8 @@ it will; what is made of weights lives on the meta device. The rehearsal stops w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,8 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses
     """
     if subject.whole_because:
         return uses.whole(subject, subject.whole_because)
-    model = _rehearsable(subject)
-    stopped_by = None
-    with _Touched(model) as touched:
+    model, stopped_by = subject.as_configured, None
+    with _rehearsable(model), _Touched(model) as touched:
         try:
             capture.run(model, inputs, plan, lambda _: None)
         except Exception as error:
@@ -56,12 +56,18 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses
     return uses.of(subject, used, stopped_by)
 
 
-def _rehearsable(subject: Subject) -> PreTrainedModel:
-    """The skeleton, with experts in one batched product: other ways group tokens by the experts that a router chose."""
-    model = subject.as_configured
-    if hasattr(model, "set_experts_implementation"):
-        model.set_experts_implementation("batched_mm")
-    return model
+@contextmanager
+def _rehearsable(model: PreTrainedModel) -> Iterator[None]:
+    """While open, experts are one batched product: other ways group tokens by the experts that a router chose."""
+    before = getattr(model.config, "_experts_implementation", None)
+    if before is None or not hasattr(model, "set_experts_implementation"):
+        yield
+        return
+    model.set_experts_implementation("batched_mm")
+    try:
+        yield
+    finally:
+        model.set_experts_implementation(before)
 
 
 def with_runs(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Plan:
@@ -73,8 +79,8 @@ def with_runs(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Pla
     if not wants or plan.until is None or any(want.supply.tap == "logits" for want in plan.wants):
         return plan
     runs: Counter[str] = Counter()
-    model = _rehearsable(subject)
-    with _Touched(model):
+    model = subject.as_configured
+    with _rehearsable(model), _Touched(model):
         try:
             whole = replace(plan, wants=[replace(want, by_glob=True) for want in wants], until=None)
             capture.run(model, inputs, whole, lambda caught: runs.update([caught.want.supply.name]))

@@ -12,6 +12,7 @@ from txinspect.sources.source import Source
 from txinspect.texts import tokenizer
 from txinspect.texts.auto_tokenizer import load_tokenizer
 from txinspect.texts.tokens import Text, Tokens
+from txinspect.texts.trying import Tried
 
 
 @dataclass
@@ -19,6 +20,8 @@ class Opened:
     """The model of a choice; each part is made when it is first asked for."""
 
     choice: ModelChoice
+    tried: Tried = field(default_factory=dict, repr=False, compare=False)
+    """The texts that tokenizers got done with, so that none is tried twice."""
     _tokens: Tokens | None = field(default=None, init=False, repr=False, compare=False)
 
     @cached_property
@@ -29,7 +32,7 @@ class Opened:
     def tokens(self, *texts: Text) -> Tokens:
         """Its tokenizer, tried on these texts. See tokenizer.load."""
         if self._tokens is None:
-            self._tokens = tokenizer.load(self.source, self.choice.trust_remote_code, *texts)
+            self._tokens = tokenizer.load(self.source, self.choice.trust_remote_code, *texts, tried=self.tried)
         else:
             self._tokens.attempt(texts)
         return self._tokens

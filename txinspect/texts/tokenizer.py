@@ -23,13 +23,14 @@ from txinspect.texts.kept import digest, keep, read_kept
 from txinspect.texts.slow import slow
 from txinspect.texts.tokenizer_checks import check_files
 from txinspect.texts.tokens import Text, Tokens, untried
+from txinspect.texts.trying import Tried
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 
-def load(source: Source, trust_remote_code: bool, *texts: Text) -> Tokens:
+def load(source: Source, trust_remote_code: bool, *texts: Text, tried: Tried) -> Tokens:
     """A model's tokenizer, which gives for these texts, and for the lesson's, what transformers gives.
 
     Raises SourceError if it cannot be loaded, or does not get done with one of the texts.
@@ -43,11 +44,11 @@ def load(source: Source, trust_remote_code: bool, *texts: Text) -> Tokens:
     cached = cached_at("tokenizers", f"{key}.json")
     known = read_kept(cached)
     if known is not None and cached is not None:
-        trying.attempt(source, key, cached, texts, kept=True)
-        return replace(fast(known), attempt=partial(trying.attempt, source, key, cached, kept=True))
+        trying.attempt(source, key, cached, texts, kept=True, tried_before=tried)
+        return replace(fast(known), attempt=partial(trying.attempt, source, key, cached, kept=True, tried_before=tried))
     check_files(source, folder)
     file = source.tokenizer_file("tokenizer.json")
-    own = partial(trying.attempt, source, key, file, kept=False) if file is not None else untried
+    own = partial(trying.attempt, source, key, file, kept=False, tried_before=tried) if file is not None else untried
     own(texts)
     tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
     whole = getattr(tokenizer, "backend_tokenizer", None)
@@ -59,7 +60,7 @@ def load(source: Source, trust_remote_code: bool, *texts: Text) -> Tokens:
     keep(cached, backend)
     # One that is made of other files, as of a .gguf, is in the cache alone.
     if cached is not None and cached.is_file():
-        own = partial(trying.attempt, source, key, cached, kept=True)
+        own = partial(trying.attempt, source, key, cached, kept=True, tried_before=tried)
     return replace(fast(backend), attempt=own)
 
 

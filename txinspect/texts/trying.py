@@ -27,6 +27,10 @@ CHARACTERS_A_SECOND = 50_000
 """What the slowest may take over a long one."""
 
 
+Tried = dict[str, set[Text]]
+"""The texts that each tokenizer, by the digest of its files, got done with."""
+
+
 def is_bounded(file: str, kept: bool, texts: Sequence[Text]) -> bool:
     """Whether a tokenizer makes no more of some texts than it may: tokens of each, and a text of these.
 
@@ -53,13 +57,9 @@ def is_bounded(file: str, kept: bool, texts: Sequence[Text]) -> bool:
     return True
 
 
-_TRIED: dict[str, set[Text]] = {}
-"""The texts that each tokenizer, by the digest of its files, got done with in this process."""
-
-
-def attempt(source: Source, key: str, file: Path, texts: Sequence[Text], *, kept: bool) -> None:
+def attempt(source: Source, key: str, file: Path, texts: Sequence[Text], *, kept: bool, tried_before: Tried) -> None:
     """Raise SourceError for a tokenizer that never gets done with a text, or brings the process down."""
-    tried = _TRIED.setdefault(key, set())
+    tried = tried_before.setdefault(key, set())
     new = [each for each in dict.fromkeys((*texts, LESSON)) if each not in tried]
     if not new:
         return

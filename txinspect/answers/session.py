@@ -1,0 +1,81 @@
+"""What a process holds while it answers: models at hand, each found, read and made once, and whom it tells how far it
+is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import Notify
+from txinspect.texts.opened import Opened
+from txinspect.texts.trying import Tried
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from txinspect.loading.subject import Subject
+    from txinspect.loading.uses import Uses
+    from txinspect.loading.weights import partial
+
+
+class AtHand:
+    """A model at hand: its files, its modules, its weights, each had when it is first asked for."""
+
+    def __init__(self, session: Session, choice: ModelChoice) -> None:
+        self.choice = choice
+        self.opened = Opened(choice, session.tried)
+        self._session = session
+        self._subjects: dict[tuple[bool, int], Subject] = {}
+        self._loaded: tuple[Subject, Mapping[str, bool], partial.Loaded] | None = None
+
+    def subject(self, length: int = 1, *, only_looked_at: bool = False) -> Subject:
+        """The model without weights, for a text of that many tokens. See load_subject."""
+        from txinspect.anatomy.families import SWAPS_MODULES
+        from txinspect.loading.subject import load_subject
+
+        # Of most models the length changes nothing.
+        swaps = str(self.opened.source.config.get("model_type")) in SWAPS_MODULES
+        key = only_looked_at, length if swaps else 1
+        if key not in self._subjects:
+            self._subjects[key] = load_subject(self.opened, self._session.notify, length, only_looked_at=only_looked_at)
+        return self._subjects[key]
+
+    def loaded(self, subject: Subject, uses: Uses) -> partial.Loaded:
+        """The model with the weights of the modules in use, and of those that were used before."""
+        from txinspect.loading.weights import partial
+
+        wanted = uses.modules
+        if self._loaded is not None:
+            own, had, loaded = self._loaded
+            if own is subject and all(had[path] or not is_used for path, is_used in wanted.items()):
+                return loaded
+            if own is subject:
+                wanted = {path: is_used or had[path] for path, is_used in wanted.items()}
+            self._loaded = None  # before others take memory
+        loaded = partial.load(subject, self.choice, wanted)
+        if self._session.keeps_weights:
+            self._loaded = subject, wanted, loaded
+        return loaded
+
+
+class Session:
+    """The models that a process has at hand. Nothing that a question does to one outlives the question."""
+
+    def __init__(self, notify: Notify = lambda _: None, *, keeps_weights: bool = False) -> None:
+        self.notify = notify
+        self.keeps_weights = keeps_weights
+        """Whether weights stay in memory for the next question."""
+        self.tried: Tried = {}
+        self._models: dict[ModelChoice, AtHand] = {}
+
+    def model(self, choice: ModelChoice) -> AtHand:
+        """The model of a choice."""
+        return self._models.setdefault(choice, AtHand(self, choice))
+
+    def opened(self, choice: ModelChoice) -> Opened:
+        """The files and the tokenizer of a choice."""
+        return self.model(choice).opened
+
+    def let_go(self, choice: ModelChoice) -> None:
+        """Forget a model, as where its files have changed."""
+        self._models.pop(choice, None)
