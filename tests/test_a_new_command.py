@@ -29,7 +29,9 @@ from typing import Annotated, Literal
 
 from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import PLACEMENT, PRECISION, Option, TextQuery
+from txinspect.model_choice import PLACEMENT, PRECISION
+from txinspect.option import Option
+from txinspect.queries import TextQuery
 from txinspect.records import InputRecord, ModelReport, doc
 
 
@@ -108,7 +110,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from txinspect.commands.command import Command
-from txinspect.queries import Option, Query
+from txinspect.option import Option
+from txinspect.queries import Query
 from txinspect.records import Report, doc
 
 

@@ -27,8 +27,9 @@ from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.commands.tree import TreeQuery
 from txinspect.errors import InspectError, SourceError, StageError, UsageError
 from txinspect.inspecting import inspect
-from txinspect.queries import LESSON, ModelChoice, Query
-from txinspect.stages import stage_names
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import LESSON, Query
+from txinspect.stage_names import stage_names
 
 TEXT = "naïve fox"
 

@@ -18,7 +18,8 @@ from txinspect.commands.run import RunQuery
 from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.commands.tree import TreeQuery
 from txinspect.inspecting import inspect
-from txinspect.queries import LESSON, ModelChoice
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import LESSON
 from txinspect.records import TensorsReport
 
 pytestmark = pytest.mark.half

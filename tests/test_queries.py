@@ -21,7 +21,8 @@ from txinspect.commands.run import RunQuery
 from txinspect.commands.tree import TreeQuery
 from txinspect.errors import UsageError
 from txinspect.inspecting import inspect
-from txinspect.queries import ModelChoice, ModelQuery, PassQuery, TensorQuery, TextQuery
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import ModelQuery, PassQuery, TensorQuery, TextQuery
 
 QUERIES: list[Any] = [commands.named(name).query for name in commands.NAMES]
 WELL: dict[Any, dict[str, Any]] = {RunQuery: {"stages": ("logits",)}, PlanQuery: {"of": EmbedQuery()}}

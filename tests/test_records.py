@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from txinspect import records
+from txinspect.as_json import to_json
 from txinspect.commands import schema
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.diff import DiffQuery
@@ -32,7 +33,8 @@ from txinspect.commands.stages import StagesQuery
 from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.commands.tree import TreeQuery
 from txinspect.inspecting import inspect
-from txinspect.queries import ModelChoice, Query
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
 COMMANDS = ("tokenize", "tree", "stages", "models", "params", "embed", "pos", "attn", *ASKING, "run", "plan")
@@ -202,7 +204,7 @@ def test_real_reports_are_strict_and_fit_their_schemas(
 ) -> None:
     validators = [jsonschema.Draft202012Validator(schema.schema(name)) for name in (command, None)]
     for report in reports(command):
-        parsed = strict(records.to_json(report))
+        parsed = strict(to_json(report))
         assert parsed["command"] == command
         for validator in validators:
             validator.validate(parsed)
@@ -210,7 +212,7 @@ def test_real_reports_are_strict_and_fit_their_schemas(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_report_fits_no_other_reports_schema(command: str, reports: Callable[[str], list[records.Report]]) -> None:
-    parsed = strict(records.to_json(reports(command)[0]))
+    parsed = strict(to_json(reports(command)[0]))
     for other in COMMANDS:
         if schema.reports()[other] is not schema.reports()[command]:
             assert not jsonschema.Draft202012Validator(schema.schema(other)).is_valid(parsed), other
@@ -219,7 +221,7 @@ def test_a_report_fits_no_other_reports_schema(command: str, reports: Callable[[
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_contracts_keys(command: str, reports: Callable[[str], list[records.Report]]) -> None:
     for report in reports(command):
-        parsed = strict(records.to_json(report))
+        parsed = strict(to_json(report))
         assert parsed.keys() >= ENVELOPE
         assert parsed["schema_version"] == 1
         for path in PARTS[command]:
@@ -229,19 +231,19 @@ def test_the_contracts_keys(command: str, reports: Callable[[str], list[records.
 
 
 def test_tree_has_totals(reports: Callable[[str], list[records.Report]]) -> None:
-    totals = strict(records.to_json(reports("tree")[0]))["totals"]
+    totals = strict(to_json(reports("tree")[0]))["totals"]
     assert totals.keys() >= {"numel", "bytes", "bytes_8bit", "bytes_4bit"}
 
 
 def test_what_does_not_apply_is_null_not_absent(reports: Callable[[str], list[records.Report]]) -> None:
-    model = strict(records.to_json(reports("tokenize")[0]))["model"]
+    model = strict(to_json(reports("tokenize")[0]))["model"]
     assert model["revision"] is model["num_parameters"] is model["device"] is model["quantization"] is None
-    tensor = strict(records.to_json(reports("run")[0]))["tensors"][0]
+    tensor = strict(to_json(reports("run")[0]))["tensors"][0]
     assert tensor["values"] is tensor["coordinates"] is tensor["rows"] is None
 
 
 def test_not_a_number_is_null_and_counted(reports: Callable[[str], list[records.Report]]) -> None:
-    parsed = strict(records.to_json(reports("embed")[-1]))
+    parsed = strict(to_json(reports("embed")[-1]))
     (tensor,) = parsed["tensors"]
     n = [token["index"] for token in parsed["input"]["tokens"] if token["token"] == "n"]
     assert n, "the text has the token whose row is broken"
@@ -260,9 +262,9 @@ def test_a_number_that_json_lacks_is_null(number: float) -> None:
 
 
 def test_odd_text_is_kept_whole(reports: Callable[[str], list[records.Report]]) -> None:
-    parsed = strict(records.to_json(reports("tokenize")[0]))
+    parsed = strict(to_json(reports("tokenize")[0]))
     assert parsed["input"]["text"] == TEXT
-    assert "😀".encode() in records.to_json(reports("tokenize")[0])
+    assert "😀".encode() in to_json(reports("tokenize")[0])
 
 
 def test_records_do_not_change() -> None:

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from txinspect import stages
+from txinspect.globs import is_glob, matching
+from txinspect.names_elsewhere import Elsewhere, elsewhere
+from txinspect.nearest import nearest
+from txinspect.stage_names import StageName, stage_names
 
 CONTRACT = {
     "token_embeddings": "batch, seq, hidden",
@@ -80,7 +84,7 @@ def test_names_of_a_model_in_order(layers: int) -> None:
     per_layer = [name for name in CONTRACT if "{i}" in name]
     wanted = ["token_embeddings", "position_embeddings"]
     wanted += [name.replace("{i}", str(layer)) for layer in range(layers) for name in per_layer]
-    assert stages.stage_names(layers) == [*wanted, "final_norm", "logits"]
+    assert stage_names(layers) == [*wanted, "final_norm", "logits"]
 
 
 @pytest.mark.parametrize("stage", stages.STAGES, ids=lambda stage: stage.template)
@@ -90,9 +94,28 @@ def test_a_name_round_trips(stage: stages.Stage) -> None:
     assert ("7" in name) == stage.per_layer
     part = re.sub(r"^layers\.\d+\.", "", name)
     assert stage.part == part
-    assert stages.part_of(name) == part
+    assert StageName.of(name).part == part
     assert stages.BY_PART[part] is stage
-    assert not stages.is_glob(name)
+    assert not is_glob(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("logits", StageName("", None, "logits", None)),
+        ("layers.3.attention.q", StageName("", 3, "attention.q", None)),
+        ("layers.3.output#2", StageName("", 3, "output", 2)),
+        ("decoder.layers.12.input#1", StageName("decoder.", 12, "input", 1)),
+        ("encoder.final_norm", StageName("encoder.", None, "final_norm", None)),
+        ("layers.3", StageName("", 3, "", None)),
+        ("layers.*.output", StageName("", None, "layers.*.output", None)),
+        ("model.layers.3.fc1#2", StageName("", None, "model.layers.3.fc1", 2)),
+        ("logits#x", StageName("", None, "logits#x", None)),
+        ("", StageName("", None, "", None)),
+    ],
+)
+def test_what_a_name_says(name: str, said: StageName) -> None:
+    assert StageName.of(name) == said
 
 
 def test_attention_parts_are_the_attention_stages_in_order() -> None:
@@ -130,31 +153,31 @@ def test_attention_parts_are_the_attention_stages_in_order() -> None:
     ],
 )
 def test_globs(pattern: str, picked: list[str]) -> None:
-    assert stages.matching(pattern, NAMES) == picked
+    assert matching(pattern, NAMES) == picked
 
 
 @pytest.mark.parametrize("pattern", ["layers.[9-1].output", "[z-a]*", "[", "layers.[0.output", "[]", "[]*"])
 def test_a_bracket_that_is_no_set_picks_nothing(pattern: str) -> None:
-    assert stages.matching(pattern, NAMES) == []
+    assert matching(pattern, NAMES) == []
 
 
 @pytest.mark.parametrize("pattern", ["a.b(c|d)*", "a+b*", "^*", "*$", r"\d*", "{2}*"])
 def test_other_regular_expression_marks_stand_for_themselves(pattern: str) -> None:
-    assert stages.matching(pattern, [*NAMES, "ab", "aab", "22", "a.bc", "5"]) == []
-    assert stages.matching(pattern, [pattern.replace("*", "x")]) == [pattern.replace("*", "x")]
+    assert matching(pattern, [*NAMES, "ab", "aab", "22", "a.bc", "5"]) == []
+    assert matching(pattern, [pattern.replace("*", "x")]) == [pattern.replace("*", "x")]
 
 
 def test_only_two_stars_cross_a_dot() -> None:
-    assert stages.matching("layers.0[!x]output", NAMES) == []
+    assert matching("layers.0[!x]output", NAMES) == []
 
 
 def test_a_set_with_a_backslash_is_literal() -> None:
-    assert stages.matching(r"layers.[\d].output", NAMES) == []
+    assert matching(r"layers.[\d].output", NAMES) == []
 
 
 @pytest.mark.parametrize("name", ["a*", "a?", "[ab]", "**"])
 def test_wildcards_are_globs(name: str) -> None:
-    assert stages.is_glob(name)
+    assert is_glob(name)
 
 
 @pytest.mark.parametrize(
@@ -167,13 +190,13 @@ def test_wildcards_are_globs(name: str) -> None:
     ],
 )
 def test_nearest_names(typed: str, first: str) -> None:
-    near = stages.nearest(typed, stages.stage_names(2))
+    near = nearest(typed, stage_names(2))
     assert near[0] == first
     assert len(near) <= 3
 
 
 def test_nothing_is_near_a_name_of_another_world() -> None:
-    assert stages.nearest("zzzzqqqq", stages.stage_names(2)) == []
+    assert nearest("zzzzqqqq", stage_names(2)) == []
 
 
 # --- names of other tools ---
@@ -254,7 +277,7 @@ def test_the_readmes_names_elsewhere_are_the_datas(column: str) -> None:
 )
 def test_a_name_of_another_tool(name: str, tool: str, here: list[str]) -> None:
     """In a model of four layers."""
-    assert stages.elsewhere(name, 4) == stages.Elsewhere(tool, tuple(here))
+    assert elsewhere(name, 4) == Elsewhere(tool, tuple(here))
 
 
 @pytest.mark.parametrize(
@@ -262,4 +285,4 @@ def test_a_name_of_another_tool(name: str, tool: str, here: list[str]) -> None:
     ["hook_resid_mid", "hook_mlp_in", "blocks.0.hook_embed", "attention", "hidden_states[x]", "layers.0", "", "*"],
 )
 def test_what_is_no_name_of_another_tool(name: str) -> None:
-    assert stages.elsewhere(name, 4) is None
+    assert elsewhere(name, 4) is None

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from txinspect.as_json import to_json
     from txinspect.commands.attn import AttnQuery
     from txinspect.commands.diff import DiffQuery
     from txinspect.commands.embed import EmbedQuery
@@ -29,16 +30,15 @@ if TYPE_CHECKING:
     from txinspect.commands.tree import TreeQuery
     from txinspect.errors import InspectError
     from txinspect.inspecting import inspect
-    from txinspect.queries import ModelChoice
-    from txinspect.records import to_json
+    from txinspect.model_choice import ModelChoice
     from txinspect.version import __version__
 
 _HOMES = {
     "InspectError": "errors",
-    "ModelChoice": "queries",
+    "ModelChoice": "model_choice",
     "__version__": "version",
     "inspect": "inspecting",
-    "to_json": "records",
+    "to_json": "as_json",
 }
 
 __all__ = [

@@ -1,15 +1,11 @@
-"""Stage names, their axes, and the globs that pick them: pure data and string work.
+"""The table of stages: their names, axes and meanings, as pure data.
 
 A stage is one place in the forward pass that has the same name in every architecture.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cache
 
 
 @dataclass(frozen=True)
@@ -56,11 +52,17 @@ OF_HEAD = ("pooler.output", "head.transform", "logits")
 """Stages after all layers: a model with two stacks has each once, without a prefix."""
 
 _HIDDEN = ("batch", "seq", "hidden")
+
 _HEADS = ("batch", "head", "seq", "head_dim")
+
 _KV_HEADS = ("batch", "kv_head", "seq", "head_dim")
+
 _PATTERN = ("batch", "head", "query", "key")
+
 _CROSS = ("batch", "head", "query", "source")
+
 _SOURCE_HEADS = ("batch", "kv_head", "source", "head_dim")
+
 _CHOICE = ("batch", "seq", "choice")
 
 STAGES: tuple[Stage, ...] = (
@@ -181,135 +183,3 @@ ATTENTION_PARTS = ("input", "q", "k", "v", "scores", "weights", "context", "outp
 
 POSITION_PARTS = ("scores.content_to_position", "scores.position_to_content", "scores.position")
 """The parts of `layers.{i}.attention` that DeBERTa adds to the scores (He et al. 2021, equation 4)."""
-
-ENCODER, DECODER = "encoder.", "decoder."
-"""What the names of stages begin with in a model that has two stacks of layers."""
-
-
-def stage_names(layers: int) -> list[str]:
-    """Every stage name that any model with that many layers has, in the order of the pass."""
-    everywhere = [stage for stage in STAGES if not stage.optional]
-    blocks = [stage for stage in everywhere if stage.per_layer]
-    first = everywhere.index(blocks[0])
-    before, after = everywhere[:first], [stage for stage in everywhere[first:] if not stage.per_layer]
-    names = [stage.name() for stage in before]
-    names += [stage.name(i) for i in range(layers) for stage in blocks]
-    return names + [stage.name() for stage in after]
-
-
-def names_of_two(encoder_layers: int, decoder_layers: int) -> list[str]:
-    """Every stage name that any encoder–decoder with so many layers has, in the order of the pass."""
-    encoder = [f"{ENCODER}{name}" for name in stage_names(encoder_layers) if name not in OF_HEAD]
-    decoder = [f"{DECODER}{name}" for name in stage_names(decoder_layers) if name not in OF_HEAD]
-    crossed = [stage for stage in STAGES if ".cross_attention." in stage.template]
-    decoder += [f"{DECODER}{stage.name(layer)}" for layer in range(decoder_layers) for stage in crossed]
-    return [*encoder, *decoder, "logits"]
-
-
-_PLACE = re.compile(r"(?P<stack>encoder\.|decoder\.)?(?:layers\.(?P<layer>[0-9]+)(?:\.|\Z))?")
-
-
-def layer_of(name: str) -> int | None:
-    """The layer in a stage's name, such as 3 of layers.3.output; None where there is no plain number."""
-    match = _PLACE.match(name)
-    return int(match["layer"]) if match and match["layer"] else None
-
-
-def stack_of(name: str) -> str:
-    """The stack in a stage's name, such as decoder. of decoder.layers.3.output; nothing where there is only one."""
-    match = _PLACE.match(name)
-    return (match and match["stack"]) or ""
-
-
-def part_of(name: str) -> str:
-    """A stage's name within its layer, such as attention.q of layers.3.attention.q; else the name without its stack."""
-    match = _PLACE.match(name)
-    return name[match.end() :] if match else name
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """What a name of another tool is here."""
-
-    tool: str
-    """Whose name it is, such as TransformerLens'."""
-    stages: tuple[str, ...]
-    """Stages, or globs where the name is that of all layers at once."""
-
-
-_HOOK = re.compile(r"(?:blocks\.(?P<layer>\d+|\*)\.)?(?:attn\.)?(?P<name>\w+?)(?:\.hook_normalized)?")
-"""TransformerLens: hook_pattern, blocks.0.attn.hook_pattern, ln_final.hook_normalized."""
-
-_OUTPUT = re.compile(r"(?:outputs?\.)?(?P<name>\w+(?:\(\))?)(?:\[(?P<index>-?\d+)\])?")
-"""transformers: attentions, outputs.hidden_states[-1], get_input_embeddings()."""
-
-
-def elsewhere(name: str, layers: int) -> Elsewhere | None:
-    """What a name of another tool is in a model with that many layers; None if it is no such name."""
-    if hook := _HOOK.fullmatch(name):
-        found = [stage for stage in STAGES if hook["name"] in stage.transformer_lens]
-        if found and (found[0].per_layer or hook["layer"] is None):
-            return Elsewhere("TransformerLens'", tuple(_in_layer(stage, hook["layer"]) for stage in found))
-    output = _OUTPUT.fullmatch(name)
-    stages = _outputs(output["name"], output["index"], layers) if output else ()
-    return Elsewhere("Hugging Face's", stages) if stages else None
-
-
-def _in_layer(stage: Stage, layer: str | None) -> str:
-    return stage.everywhere if layer in (None, "*") else stage.name(int(layer))
-
-
-def _outputs(name: str, index: str | None, layers: int) -> tuple[str, ...]:
-    """The stages that an output of transformers has, or an item of it: hidden_states has one item more than layers."""
-    lists = {one: [stage for stage in STAGES if f"{name}[{one}]" in stage.hugging_face] for one in ("i", "-1")}
-    if not lists["i"]:
-        return tuple(stage.everywhere for stage in STAGES if name in stage.hugging_face)
-    if index is not None:
-        place = int(index) + (layers + len(lists["-1"]) if int(index) < 0 else 0)
-        if place >= 0:
-            last = place == layers and lists["-1"]
-            return tuple(stage.name(place) for stage in last or lists["i"])
-    return tuple(stage.everywhere for stage in (*lists["i"], *lists["-1"]))
-
-
-def is_glob(pattern: str) -> bool:
-    """Whether a pattern has a wildcard; a plain name has none."""
-    return any(mark in pattern for mark in "*?[")
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = []
-    for token in re.findall(r"\*\*\.?|\*|\?|\[[^]]*\]|[^*?\[]+|\[", pattern):
-        if token == "**.":
-            parts.append(r"(?:.+\.)?")
-        elif token == "**":
-            parts.append(r".*")
-        elif token == "*":
-            parts.append(r"[^.]*")
-        elif token == "?":
-            parts.append(r"[^.]")
-        elif token.startswith("[") and len(token) > 2:
-            members = token[1:-1].replace("\\", r"\\")
-            negated = members.startswith("!")
-            parts.append(f"(?!\\.)[^{members[1:]}]" if negated else f"[{members}]")
-        else:
-            parts.append(re.escape(token))
-    return re.compile("".join(parts) + r"\Z")
-
-
-def matching(pattern: str, names: Iterable[str]) -> list[str]:
-    """The names that a glob picks, in their order: * and ? stay within a name, ** crosses dots.
-
-    A bracket that is not a valid set, such as [9-1], matches nothing.
-    """
-    try:
-        compiled = _compiled(pattern)
-    except re.error:
-        return []
-    return [name for name in names if compiled.match(name)]
-
-
-def nearest(name: str, names: Sequence[str], limit: int = 3) -> list[str]:
-    """The names that look most like a mistyped one."""
-    return get_close_matches(name, names, n=limit, cutoff=0.5)

@@ -1,8 +1,14 @@
-"""Lists and numbers in a sentence, as short as a person wants them."""
+"""Lists, numbers and values in a sentence, as short as a person wants them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+
+def shown(value: object) -> str:
+    """A value of any type in a sentence: on one line, and not without end."""
+    line = " ".join(repr(value).split())
+    return line if len(line) <= 80 else line[:79] + "…"
 
 
 def one_of(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from txinspect import ModelChoice, RunQuery, StagesQuery, TreeQuery, inspect
 from txinspect.anatomy.names import Names, names_of
 from txinspect.errors import StageError
 from txinspect.loading.subject import load_subject
-from txinspect.stages import elsewhere
+from txinspect.names_elsewhere import elsewhere
 from txinspect.texts.opened import Opened
 
 

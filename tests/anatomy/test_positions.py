@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from tests.making.models import save_tiny
 from txinspect.commands.pos import PosQuery
 from txinspect.inspecting import inspect
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.records import TensorRecord
 
 

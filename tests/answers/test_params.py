@@ -34,7 +34,7 @@ from tests.making.hub import LoopbackHub, files_of
 from txinspect.commands.params import MeasuredTensorRecord, ParamsQuery, ParamsReport
 from txinspect.errors import UsageError
 from txinspect.inspecting import inspect
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 
 FC1 = "model.decoder.layers.0.fc1.weight"
 FC2 = "model.decoder.layers.1.fc2.weight"

@@ -29,7 +29,7 @@ from txinspect.commands.run import RunQuery
 from txinspect.errors import InspectError, UsageError
 from txinspect.files import written_whole
 from txinspect.inspecting import inspect
-from txinspect.queries import DType, ModelChoice
+from txinspect.model_choice import DType, ModelChoice
 from txinspect.records import TensorsReport
 
 FORMATS = (".safetensors", ".npz")

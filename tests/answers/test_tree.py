@@ -16,7 +16,7 @@ from tests.making.models import save_tiny
 from txinspect.commands.tree import ModuleRecord, TreeQuery, TreeReport
 from txinspect.inspecting import inspect
 from txinspect.loading.weights import sizes
-from txinspect.queries import ModelChoice, Quantization
+from txinspect.model_choice import ModelChoice, Quantization
 
 OPT_SIZES: dict[int, dict[str, Any]] = {
     125_239_296: {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "ffn_dim": 3072},

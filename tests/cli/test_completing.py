@@ -19,7 +19,8 @@ from tests.conftest import UPDATE_GOLDEN
 from tests.making.bad_input import sentence, usage
 from txinspect.cli import completing
 from txinspect.sources import bundled_models
-from txinspect.stages import ATTENTION_PARTS, stage_names
+from txinspect.stage_names import stage_names
+from txinspect.stages import ATTENTION_PARTS
 
 
 def context(model: object = None) -> Any:

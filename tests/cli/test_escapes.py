@@ -16,7 +16,7 @@ from typer.testing import Result
 
 import txinspect
 from tests.making.checkpoints import rewrite_header
-from tests.making.strangers import RAW
+from tests.making.strangers.judging import RAW
 from txinspect.cli.app import app
 
 pytestmark = pytest.mark.strangers

@@ -27,7 +27,9 @@ from txinspect.commands.run import RunQuery
 from txinspect.commands.tokenize import TokenizeReport
 from txinspect.commands.tree import TreeQuery
 from txinspect.errors import InspectError, UsageError
-from txinspect.queries import DEFAULT_MODEL, LESSON, PLACEMENT, PRECISION, ModelChoice, Option, Query, TextQuery
+from txinspect.model_choice import DEFAULT_MODEL, PLACEMENT, PRECISION, ModelChoice
+from txinspect.option import Option
+from txinspect.queries import LESSON, Query, TextQuery
 
 WHERE = {"--revision", "--offline", "--trust-remote-code"}
 PRECISION_OPTIONS = {

@@ -18,7 +18,7 @@ from txinspect.forward.attention import calls, recorder
 from txinspect.inspecting import inspect
 from txinspect.loading.weights import partial
 from txinspect.measure.heads import STRONGEST, WINDOW
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.records import TensorRecord
 from txinspect.stages import ATTENTION_PARTS
 

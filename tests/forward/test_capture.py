@@ -34,9 +34,9 @@ from txinspect.forward.tail import Tail
 from txinspect.forward.wants import Plan, Selection, Want
 from txinspect.inspecting import inspect
 from txinspect.loading.weights import partial
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.records import TensorRecord, TensorsReport
-from txinspect.stages import stage_names
+from txinspect.stage_names import stage_names
 
 TEXT = "naïve fox"
 IMPLEMENTATIONS = ("sdpa", "eager")

@@ -20,7 +20,7 @@ from txinspect.forward import checking
 from txinspect.forward.attention.calls import BackendCall
 from txinspect.forward.recorded import TensorBlocks
 from txinspect.inspecting import inspect
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 
 Break = Callable[[pytest.MonkeyPatch], None]
 

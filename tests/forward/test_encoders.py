@@ -35,7 +35,7 @@ from txinspect.guards.quiet import quiet
 from txinspect.loading.subject import load_subject
 from txinspect.loading.weights import partial
 from txinspect.render.terminal import render
-from txinspect.stages import DECODER, ENCODER
+from txinspect.stage_names import DECODER, ENCODER
 from txinspect.texts.opened import Opened
 
 OFTEN = (

@@ -20,7 +20,8 @@ from txinspect.guards.quiet import quiet
 from txinspect.loading import uses
 from txinspect.loading.subject import Subject, load_subject
 from txinspect.loading.uses import Uses
-from txinspect.queries import LESSON, ModelChoice, TensorQuery
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import LESSON, TensorQuery
 from txinspect.texts.opened import Opened
 from txinspect.texts.reading import encode
 

@@ -20,7 +20,7 @@ from txinspect.commands.plan import PlanQuery
 from txinspect.commands.run import RunQuery
 from txinspect.commands.tree import TreeQuery
 from txinspect.inspecting import inspect
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 
 Run = Callable[..., Result]
 

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from tests.making.bad_input import EMBED, Run, in_model, sentence
 from tests.making.checkpoints import LFS_POINTER, change_config, change_weights, to_shards
 from tests.making.models import save_tiny
-from tests.making.strangers import gguf
+from tests.making.strangers.gguf_files import gguf
 from txinspect import ModelChoice, RunQuery, TokenizeQuery, inspect
 from txinspect.commands.plan import PlanQuery
 from txinspect.commands.tree import TreeQuery

@@ -25,7 +25,7 @@ from txinspect.loading.subject import load_subject
 from txinspect.loading.task import Task
 from txinspect.loading.weights import partial
 from txinspect.loading.weights.ties import Ties
-from txinspect.queries import DType, ModelChoice, Quantization
+from txinspect.model_choice import DType, ModelChoice, Quantization
 from txinspect.records import TensorsReport
 from txinspect.sources.resolving import resolve
 from txinspect.texts.opened import Opened

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from tests.making.bad_input import Run
 from tests.making.checkpoints import to_shards, to_torch
-from tests.making.strangers import LONGEST, Said, Stranger, judge
+from tests.making.strangers.judging import LONGEST, Said, judge
+from tests.making.strangers.stranger import Stranger
 
 pytestmark = pytest.mark.strangers
 

@@ -31,7 +31,8 @@ from txinspect.inspecting import inspect
 from txinspect.loading import cost, uses
 from txinspect.loading.subject import Subject, load_subject
 from txinspect.loading.weights import partial
-from txinspect.queries import LESSON, ModelChoice, TensorQuery
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import LESSON, TensorQuery
 from txinspect.records import LoadingRecord, TensorsReport
 from txinspect.texts.opened import Opened
 from txinspect.texts.reading import encode

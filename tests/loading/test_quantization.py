@@ -30,7 +30,7 @@ from txinspect.loading import uses
 from txinspect.loading.quantization import bitsandbytes, matrices, record, stored
 from txinspect.loading.subject import load_subject
 from txinspect.loading.weights import partial
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.records import QuantizationRecord, TensorsReport
 from txinspect.texts.opened import Opened
 

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.making.bad_input import Run
-from tests.making.strangers import EFFECT, STRANGERS, Stranger, judge, run_apart, run_here
+from tests.making.strangers import STRANGERS
+from tests.making.strangers.damaging import EFFECT
+from tests.making.strangers.judging import judge
+from tests.making.strangers.running import run_apart, run_here
+from tests.making.strangers.stranger import Stranger
 
 pytestmark = pytest.mark.strangers
 

@@ -31,7 +31,7 @@ from txinspect.anatomy import architecture, locating
 from txinspect.anatomy.architecture import Supply
 from txinspect.anatomy.families import NO_SOFTMAX
 from txinspect.forward.attention.recorder import uses_backend
-from txinspect.stages import part_of
+from txinspect.stage_names import StageName
 from txinspect.version import NEWEST_TRANSFORMERS
 
 
@@ -180,7 +180,7 @@ def encoder_row(model_type: str, task: Task) -> EncoderRow:
     attention = ", ".join(sorted({found.class_names[path] for layer in layers for path in layer.attentions})) or "none"
     places = dict.fromkeys(_positions(_of(found, stack.prefix)) for stack in found.stacks)
     expected = ("token_embeddings", "final_norm", "mlp.output", "attention.weights")
-    lacking = {part_of(each.name): each for each in found.supplies() if each.reason}
+    lacking = {StageName.of(each.name).part: each for each in found.supplies() if each.reason}
     return EncoderRow(
         model_type=model_type,
         class_name=type(model).__name__,

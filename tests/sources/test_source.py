@@ -20,9 +20,9 @@ from typer.testing import Result
 from tests.making.checkpoints import change_config, change_weights, sharded_bin, to_shards
 from tests.making.hub import BROKEN, GATED, PRIVATE, LoopbackHub, Refusal, files_of
 from tests.making.models import save_tiny
-from tests.making.strangers import gguf
+from tests.making.strangers.gguf_files import gguf
 from txinspect.errors import SourceError, UsageError
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.sources import bundled_models
 from txinspect.sources.hub import Repository
 from txinspect.sources.names import CONFIG_FILES, SAFETENSORS_FILES

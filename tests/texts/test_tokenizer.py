@@ -19,7 +19,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.errors import InspectError, SourceError
 from txinspect.inspecting import inspect
-from txinspect.queries import LESSON, ModelChoice
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import LESSON
 from txinspect.records import InputRecord, TokenRecord
 
 TEXTS = {

@@ -45,7 +45,7 @@ from txinspect.anatomy.families import (
     TOKEN_TYPE_EMBEDDINGS,
     WORDS,
 )
-from txinspect.stages import DECODER, ENCODER
+from txinspect.stage_names import DECODER, ENCODER
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,19 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from txinspect.stages import (
-    BY_PART,
-    DECODER,
-    ENCODER,
-    OF_HEAD,
-    elsewhere,
-    is_glob,
-    layer_of,
-    matching,
-    nearest,
-    part_of,
-    stack_of,
-)
+from txinspect.globs import is_glob, matching
+from txinspect.names_elsewhere import elsewhere
+from txinspect.nearest import nearest
+from txinspect.stage_names import DECODER, ENCODER, StageName
+from txinspect.stages import BY_PART, OF_HEAD
 from txinspect.wording import one_of
 
 if TYPE_CHECKING:
@@ -40,11 +32,14 @@ class Names:
         """The names that a name or glob picks, whether the model has them or not."""
         if is_glob(pattern):
             return matching(pattern, self.reasons)
-        if pattern in self.reasons and part_of(pattern) != "position_embeddings":
+        said = StageName.of(pattern)
+        if pattern in self.reasons and said.part != "position_embeddings":
             return [pattern]
-        if pattern.startswith(DECODER) and part_of(pattern) in OF_HEAD:
-            return self.picked(part_of(pattern))  # the output of an encoder–decoder is its decoder's
-        group = part_of(pattern) in BY_PART
+        if said.run is not None:
+            return []  # a pass tells runs apart, not a model
+        if said.stack == DECODER and said.part in OF_HEAD:
+            return self.picked(said.part)  # the output of an encoder–decoder is its decoder's
+        group = said.part in BY_PART
         return [name for name in self.reasons if f"{name}.".startswith(pattern + ".")] if group else []
 
     def refusal(self, model: str, pattern: str) -> str | None:
@@ -72,9 +67,10 @@ class Names:
 
     def _out_of_range(self, model: str, name: str) -> str | None:
         """A name such as layers.99.output, or a module's in layer 99, is best answered with the layers there are."""
-        stack, layer = stack_of(name), layer_of(name)
-        if stack and layer is not None and (own := self._layers_of(stack)) is not None and layer >= own:
-            return out_of_range(f"{stack.rstrip('.')} of {model}", layer, own)
+        said = StageName.of(name)
+        own = self._layers_of(said.stack) if said.stack else None
+        if said.layer is not None and own is not None and said.layer >= own:
+            return out_of_range(f"{said.stack.rstrip('.')} of {model}", said.layer, own)
         for stack in ("layers", *self.stacks):
             inside = re.match(rf"{re.escape(stack)}\.([0-9]+)(?:\.|$)", name)
             if inside and (refused := self._without_layer(model, int(inside[1]))):
@@ -83,8 +79,8 @@ class Names:
 
     def _layers_of(self, stack: str) -> int | None:
         """How many layers the encoder or the decoder has; None where a model has no such stages."""
-        count = sum(1 for name in self.reasons if stack_of(name) == stack and part_of(name) == "input")
-        return count or None
+        said = map(StageName.of, self.reasons)
+        return sum(1 for each in said if each.stack == stack and each.part == "input") or None
 
     def _elsewhere(self, model: str, name: str) -> str | None:
         """What a name of another tool is here, or why the model has no such stage."""

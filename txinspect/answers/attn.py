@@ -14,11 +14,11 @@ from txinspect.commands.attn import AttnQuery, AttnReport, HeadRecord
 from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward.edits import SkipNorm
 from txinspect.forward.wants import Plan, Selection, Want, check_layers, plan_of
+from txinspect.indices import from_start
 from txinspect.loading.subject import Subject
 from txinspect.measure.heads import head_records
-from txinspect.queries import from_start
 from txinspect.records import InputRecord, SentenceRecord
-from txinspect.stages import ATTENTION_PARTS, POSITION_PARTS, layer_of, stack_of
+from txinspect.stages import ATTENTION_PARTS, POSITION_PARTS
 from txinspect.wording import ranges
 
 if TYPE_CHECKING:
@@ -31,11 +31,9 @@ def answer(query: AttnQuery, session: Session) -> AttnReport:
     """The report of `attn`."""
     asked = _Attention(query)
     observed = observe(asked, session)
-    names = [tensor.name for tensor in observed.tensors]
-    layers = list(dict.fromkeys(layer for layer in map(layer_of, names) if layer is not None))
-    stack: Any = stack_of(names[0]).rstrip(".") or None
+    stack: Any = asked.stack.rstrip(".") or None
     kind: Any = "cross" if query.cross else "self"
-    own = {"layer": layers[0], "layers": layers, "attention": kind, "stack": stack, "heads": asked.heads}
+    own = {"layer": asked.layers[0], "layers": asked.layers, "attention": kind, "stack": stack, "heads": asked.heads}
     return observed.report(AttnReport, "attn", **own)
 
 
@@ -49,6 +47,8 @@ class _Attention(Question[AttnQuery]):
 
     def __init__(self, query: AttnQuery) -> None:
         super().__init__(query)
+        self.stack = ""
+        self.layers: list[int] = []
         self.heads: list[HeadRecord] = []
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
@@ -56,9 +56,13 @@ class _Attention(Question[AttnQuery]):
         return _plan(subject, self.query, text)
 
     def look(self, caught: CaughtTensor) -> None:
-        """Measure the heads of a layer."""
-        if caught.want.supply.part == "weights" and len(caught.tensor.shape) == 4:
-            layer = caught.want.supply.layer or 0
+        """Note which layer passed something on, and measure its heads."""
+        supply = caught.want.supply
+        layer = supply.layer or 0
+        self.stack = supply.stack
+        if layer not in self.layers:
+            self.layers.append(layer)
+        if supply.part == "weights" and len(caught.tensor.shape) == 4:
             tensor, kept = caught.tensor, caught.coordinates or {}
             self.heads += head_records(tensor.blocks, tensor.shape, kept, layer, caught.run, self.query.map_size)
 

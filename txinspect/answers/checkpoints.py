@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from txinspect.errors import SourceError, UsageError, spelled
+from txinspect.globs import is_glob, matching
 from txinspect.loading import describing
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
+from txinspect.nearest import nearest
 from txinspect.records import ModelRecord
 from txinspect.sources.adapter import Adapter, is_adapter
 from txinspect.sources.gguf_header import read_header
@@ -23,7 +25,6 @@ from txinspect.sources.places import Folder
 from txinspect.sources.resolving import resolve
 from txinspect.sources.source import Source
 from txinspect.sources.tensors import WHOLE_NUMBERS, is_readable
-from txinspect.stages import is_glob, matching, nearest
 from txinspect.wording import some_of
 
 

@@ -10,10 +10,11 @@ from txinspect.errors import InspectError, SourceError, UsageError, first_line, 
 from txinspect.forward import decoding
 from txinspect.loading import generation
 from txinspect.loading.subject import Subject
-from txinspect.queries import PassQuery, shown
+from txinspect.queries import PassQuery
 from txinspect.records import InputRecord, SentenceRecord
 from txinspect.texts import languages
 from txinspect.texts.tokens import Tokens
+from txinspect.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

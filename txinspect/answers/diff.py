@@ -32,16 +32,17 @@ from txinspect.guards.quiet import quiet
 from txinspect.loading.backend import another, on_backend
 from txinspect.loading.subject import Subject
 from txinspect.measure import difference, predictions
-from txinspect.queries import ModelChoice, read_by
+from txinspect.queries import read_by
 from txinspect.records import CheckRecord, InputRecord
 from txinspect.sources.resolving import resolve
-from txinspect.stages import layer_of, part_of
+from txinspect.stage_names import StageName
 from txinspect.wording import predicted, some_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from txinspect.forward.capture import CaughtTensor
+    from txinspect.model_choice import ModelChoice
 
 COMPARED = (
     *(
@@ -259,7 +260,7 @@ class _Comparison:
         if this is None or this.shape != other.shape:
             self.only_other.append(name)
             return
-        part = part_of(name.partition("#")[0])
+        part = StageName.of(name).part
         is_weights = part in ("attention.weights", "cross_attention.weights") and this.ndim == 4
         apart = difference.difference(this, other)
         self.apart[name] = StageDiffRecord(
@@ -387,9 +388,12 @@ class _Comparison:
         if not self.query.isolated:
             return
         architecture = running.subject.architecture
+        names = {name: StageName.of(name) for name in self.this}
         given = {
             layer.first: [
-                self.this[name] for name in self.this if name.partition("#")[0] == f"{prefix}layers.{index}.input"
+                self.this[name]
+                for name, said in names.items()
+                if (said.stack, said.layer, said.part) == (prefix, index, "input")
             ]
             for prefix, index, layer in architecture.numbered_layers()
         }
@@ -397,7 +401,7 @@ class _Comparison:
         def receive(caught: CaughtTensor) -> None:
             name, other = self._name(caught), caught.tensor.whole().cpu()
             this = self.this.get(name)
-            if layer_of(name) is not None and this is not None and this.shape == other.shape:
+            if this is not None and names[name].layer is not None and this.shape == other.shape:
                 self.isolated[name] = difference.difference(this, other).rel_l2
 
         wants = _chosen(running.subject, self.query)

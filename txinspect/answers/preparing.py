@@ -18,7 +18,7 @@ from txinspect.loading.quantization import bitsandbytes
 from txinspect.loading.subject import Subject, context
 from txinspect.queries import PassQuery
 from txinspect.records import InputRecord
-from txinspect.stages import ENCODER
+from txinspect.stage_names import ENCODER
 from txinspect.texts.windows import Window, windows
 
 

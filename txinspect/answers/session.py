@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from txinspect.queries import ModelChoice, Notify
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import Notify
 from txinspect.texts.opened import Opened
 from txinspect.texts.trying import Tried
 

@@ -12,7 +12,7 @@ from txinspect.errors import SourceError
 from txinspect.loading import cost, describing
 from txinspect.loading.weights import fit
 from txinspect.loading.weights.sizes import NOTHING, Size, bytes_4bit, bytes_8bit, parameter_sizes, quantizable, sums
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

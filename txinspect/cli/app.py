@@ -120,7 +120,7 @@ class ErrorBoundary(TyperGroup):
             elif having:
                 said += f", which {some_of(having)} {'has' if len(having) == 1 else 'have'}"
             else:
-                from txinspect.stages import nearest
+                from txinspect.nearest import nearest
 
                 near = nearest(option, own, limit=1)
                 said += f" (did you mean {near[0]}?)" if near else ""

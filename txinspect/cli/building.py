@@ -20,18 +20,10 @@ from txinspect.cli.text import Given, read_text
 from txinspect.commands.command import Command
 from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import (
-    FROM_WIDTH,
-    LESSON,
-    WHERE,
-    ModelChoice,
-    ModelQuery,
-    Option,
-    PassQuery,
-    Query,
-    TextQuery,
-    unwrapped,
-)
+from txinspect.model_choice import ModelChoice
+from txinspect.option import FROM_WIDTH, WHERE, Option
+from txinspect.queries import LESSON, ModelQuery, PassQuery, Query, TextQuery
+from txinspect.value_checks import unwrapped
 
 Answer = Callable[[Query[Any], Output, Any], None]
 """Given a query, how its report is shown, and the view that shapes the drawing."""

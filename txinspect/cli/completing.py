@@ -19,11 +19,11 @@ def models(incomplete: str) -> list[str]:
 
 def stages(ctx: typer.Context, incomplete: str) -> list[str]:
     """Stage names of the model that the command line names so far, from its config.json alone."""
-    from txinspect import stages as stage_names
     from txinspect.errors import InspectError
-    from txinspect.queries import DEFAULT_MODEL, ModelChoice
+    from txinspect.model_choice import DEFAULT_MODEL, ModelChoice
     from txinspect.sources.config import number
     from txinspect.sources.resolving import resolve
+    from txinspect.stage_names import names_of_two, stage_names
 
     name = ctx.params.get("model") or DEFAULT_MODEL
     try:
@@ -32,9 +32,9 @@ def stages(ctx: typer.Context, incomplete: str) -> list[str]:
         config = {}
     layers = min(number(config, "num_hidden_layers") or 1, MOST_LAYERS)
     if config.get("is_encoder_decoder") is True:
-        names = stage_names.names_of_two(min(number(config, "num_encoder_layers") or layers, MOST_LAYERS), layers)
+        names = names_of_two(min(number(config, "num_encoder_layers") or layers, MOST_LAYERS), layers)
     else:
-        names = stage_names.stage_names(layers)
+        names = stage_names(layers)
     return [name for name in names if name.startswith(incomplete)]
 
 

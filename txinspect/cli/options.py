@@ -11,7 +11,9 @@ import typer
 from txinspect.cli.streams import Output
 from txinspect.cli.text import read_text
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import LOADING, OUTPUT, ModelChoice, Quantization, shown
+from txinspect.model_choice import ModelChoice, Quantization
+from txinspect.option import LOADING, OUTPUT
+from txinspect.wording import shown
 
 MOST = 1_000_000
 """The largest index that is taken for one: a range up to it is written out."""

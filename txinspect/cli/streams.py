@@ -63,7 +63,7 @@ def say(text: str) -> None:
 
 def _json(report: Report) -> bytes:
     """A report as JSON: a line for a program, indented for a person at a terminal."""
-    from txinspect.records import to_json
+    from txinspect.as_json import to_json
 
     content = to_json(report)
     if not is_terminal(current().stdout):

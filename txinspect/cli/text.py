@@ -20,7 +20,8 @@ from txinspect.cli.environment import current
 from txinspect.errors import InspectError, UsageError
 from txinspect.queries import LESSON, MOST_CHARACTERS
 from txinspect.sources.bundled_models import bundled_models, cached_models
-from txinspect.stages import BY_PART, layer_of
+from txinspect.stage_names import StageName
+from txinspect.stages import BY_PART
 from txinspect.wording import short_bytes
 
 MOST_BYTES = 4 * MOST_CHARACTERS
@@ -158,7 +159,7 @@ def _hint(text: str) -> str | None:
         return f"{text!r} is the text; for layer {text}: --layer {text}"
     if text in commands.NAMES:
         return f"{text!r} is the text; for the command: txinspect {text}"
-    if text in BY_PART or layer_of(text) is not None:
+    if text in BY_PART or StageName.of(text).layer is not None:
         return f"{text!r} is the text; for the stage: --stage {text}"
     if " " in text:
         return None

@@ -8,8 +8,11 @@ from typing import Annotated, Literal, get_args
 from txinspect.blocks import Block
 from txinspect.commands.command import Command, Themed
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import FROM_WIDTH, Layers, Option, TensorQuery, check_one_of
+from txinspect.indices import Layers
+from txinspect.option import FROM_WIDTH, Option
+from txinspect.queries import TensorQuery
 from txinspect.records import Record, TensorsReport, doc
+from txinspect.value_checks import check_one_of
 
 Scale = Literal["head", "row", "0-1"]
 

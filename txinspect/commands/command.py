@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from txinspect.queries import OUTPUT, Option, Query, TensorQuery, check_one_of
+from txinspect.option import OUTPUT, Option
+from txinspect.queries import Query, TensorQuery
 from txinspect.records import Report
+from txinspect.value_checks import check_one_of
 
 Theme = Literal["auto", "dark", "light"]
 

@@ -10,8 +10,11 @@ from typing import Annotated, Literal, get_args
 from txinspect.commands.command import Command
 from txinspect.commands.run import STAGE
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import DType, ModelChoice, Option, PassQuery, check_one_of
+from txinspect.model_choice import DType, ModelChoice
+from txinspect.option import Option
+from txinspect.queries import PassQuery
 from txinspect.records import CheckRecord, InputRecord, ModelRecord, ModelReport, Record, doc
+from txinspect.value_checks import check_one_of
 
 AGAINST = "Against"
 """The heading in the help: what it is compared with."""

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import Option, TensorQuery
+from txinspect.option import Option
+from txinspect.queries import TensorQuery
 from txinspect.records import TensorsReport
 
 

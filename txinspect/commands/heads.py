@@ -7,8 +7,11 @@ from typing import Annotated, Literal, get_args
 
 from txinspect.commands.command import Command, Themed
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import LESSON, Layers, Option, TensorQuery, check_one_of
+from txinspect.indices import Layers
+from txinspect.option import Option
+from txinspect.queries import LESSON, TensorQuery
 from txinspect.records import Record, TensorsReport, doc
+from txinspect.value_checks import check_one_of
 
 Weighting = Literal["value", "output"]
 

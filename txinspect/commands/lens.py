@@ -8,8 +8,11 @@ from typing import Annotated, Literal, get_args
 
 from txinspect.commands.command import Command, Themed
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import Layers, Option, TensorQuery, check_one_of
+from txinspect.indices import Layers
+from txinspect.option import Option
+from txinspect.queries import TensorQuery
 from txinspect.records import Record, TensorsReport, VocabularyRecord, doc
+from txinspect.value_checks import check_one_of
 
 At = Literal["output", "attention", "mlp"]
 

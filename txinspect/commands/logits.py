@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import Layers, Option, TensorQuery
+from txinspect.indices import Layers
+from txinspect.option import Option
+from txinspect.queries import TensorQuery
 from txinspect.records import Record, TensorsReport, VocabularyRecord, doc
 
 

@@ -7,8 +7,12 @@ from typing import Annotated, Literal, get_args
 
 from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import OUTPUT, PLACEMENT, PRECISION, ModelQuery, Option, check_one_of, check_strings, shown
+from txinspect.model_choice import PLACEMENT, PRECISION
+from txinspect.option import OUTPUT, Option
+from txinspect.queries import ModelQuery
 from txinspect.records import CheckRecord, ModelReport, Record, StatsRecord, doc
+from txinspect.value_checks import check_one_of, check_strings
+from txinspect.wording import shown
 
 Flaw = Literal["nan", "inf", "zero", "dead"]
 

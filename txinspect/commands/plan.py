@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 from txinspect.commands.command import Command
 from txinspect.commands.run import STAGE, RunQuery
 from txinspect.errors import UsageError
-from txinspect.queries import ModelChoice, ModelQuery, PassQuery, Query, Unsound, shown
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import ModelQuery, PassQuery, Query, Unsound
 from txinspect.records import InputRecord, LoadingRecord, ModelReport, QuantizationRecord, doc
+from txinspect.wording import shown
 
 
 @dataclass(frozen=True, kw_only=True)

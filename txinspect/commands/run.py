@@ -7,9 +7,10 @@ from typing import Annotated
 
 from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import Option, TensorQuery
+from txinspect.option import Option
+from txinspect.queries import TensorQuery
 from txinspect.records import TensorsReport
-from txinspect.stages import layer_of, stack_of
+from txinspect.stage_names import StageName
 
 STAGE = Option(
     "-s/--stage",
@@ -28,9 +29,8 @@ class RunQuery(TensorQuery[TensorsReport]):
     @property
     def layers_asked(self) -> tuple[int, ...]:
         """See TensorQuery."""
-        return tuple(
-            layer for layer in (layer_of(each) for each in self.stages if not stack_of(each)) if layer is not None
-        )
+        asked = map(StageName.of, self.stages)
+        return tuple(each.layer for each in asked if not each.stack and each.layer is not None)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from txinspect.commands.command import Command
-from txinspect.queries import PLACEMENT, ModelQuery
+from txinspect.model_choice import PLACEMENT
+from txinspect.queries import ModelQuery
 from txinspect.records import ModelReport, QuantizationRecord, Record, doc
 
 

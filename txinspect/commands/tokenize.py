@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from txinspect.commands.command import Command
-from txinspect.queries import PLACEMENT, PRECISION, TextQuery
+from txinspect.model_choice import PLACEMENT, PRECISION
+from txinspect.queries import TextQuery
 from txinspect.records import InputRecord, ModelReport, doc
 
 

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from txinspect.commands.command import Command
 from txinspect.errors import UsageError, spelled
-from txinspect.queries import PLACEMENT, ModelQuery, Option
+from txinspect.model_choice import PLACEMENT
+from txinspect.option import Option
+from txinspect.queries import ModelQuery
 from txinspect.records import ModelReport, QuantizationRecord, Record, doc
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect.forward.values import first_tensor
 from txinspect.records import InputRecord
-from txinspect.stages import DECODER, ENCODER
+from txinspect.stage_names import DECODER, ENCODER
 
 if TYPE_CHECKING:
     from torch import Tensor

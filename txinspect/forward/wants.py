@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from txinspect.anatomy.architecture import Supply
 from txinspect.anatomy.names import Names, names_of, out_of_range
 from txinspect.errors import StageError
-from txinspect.queries import Layers, from_start
-from txinspect.stages import is_glob
+from txinspect.globs import is_glob
+from txinspect.indices import Layers, from_start
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Architecture

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from txinspect.queries import shown
+from txinspect.wording import shown
 
 MOST = 80
 """Keys that are tried."""

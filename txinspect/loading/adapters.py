@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import InspectError, SourceError, first_line, spelled
 from txinspect.guards.quiet import quiet
-from txinspect.queries import shown
 from txinspect.sources import checkpoint, headers
 from txinspect.sources.adapter import Adapter
 from txinspect.sources.adapter_checks import check_patterns
 from txinspect.sources.names import ADAPTER_CONFIG
+from txinspect.wording import shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -11,13 +11,13 @@ from txinspect.guards.blame import blamed
 from txinspect.guards.mending import mended, mended_configs
 from txinspect.guards.quiet import as_source_error, quiet
 from txinspect.loading.weights import gguf
-from txinspect.queries import ModelChoice, shown
+from txinspect.model_choice import ModelChoice
 from txinspect.sources import headers
 from txinspect.sources.config_checks import check_config
 from txinspect.sources.gguf_header import read_header
 from txinspect.sources.names import CODE_FILES, CONFIG_FILES
 from txinspect.sources.source import Source
-from txinspect.wording import counted
+from txinspect.wording import counted, shown
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from txinspect.loading import device
 from txinspect.loading.quantization import stored
 from txinspect.loading.weights import fit, partial, sizes
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.records import FileRecord, LoadingRecord
 from txinspect.sources import checkpoint, headers
 from txinspect.sources.checkpoint import WeightListing

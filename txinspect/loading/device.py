@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from txinspect.errors import InspectError, spelled
-from txinspect.queries import DEVICE_MAPS, ModelChoice
+from txinspect.model_choice import DEVICE_MAPS, ModelChoice
 
 
 def device_for(choice: ModelChoice) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from txinspect import opening
 from txinspect.errors import SourceError
 from txinspect.guards.quiet import as_source_error, quiet
-from txinspect.queries import shown
 from txinspect.sources.source import Source
+from txinspect.wording import shown
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig

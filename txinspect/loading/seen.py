@@ -15,7 +15,7 @@ from txinspect import opening, stages
 from txinspect.anatomy import families
 from txinspect.anatomy.names import Names
 from txinspect.guards.cache import cached_at, read_cached, write_cached
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.sources.config import TEXT_PARTS
 from txinspect.sources.source import Source
 from txinspect.version import __version__

@@ -12,7 +12,7 @@ from txinspect.guards.mending import mended
 from txinspect.guards.quiet import as_source_error, quiet
 from txinspect.loading.config import dtype_name
 from txinspect.loading.task import Task
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.sources.source import Source
 
 if TYPE_CHECKING:

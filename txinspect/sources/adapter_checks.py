@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from txinspect.errors import SourceError
-from txinspect.queries import shown
+from txinspect.wording import shown
 
 MOST_RANK = 1 << 20
 """Far beyond the width of any layer."""

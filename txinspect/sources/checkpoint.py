@@ -9,11 +9,10 @@ from pathlib import Path
 
 from txinspect import opening
 from txinspect.errors import SourceError
-from txinspect.queries import shown
 from txinspect.sources import torch_files
 from txinspect.sources.headers import StoredTensor, stored
 from txinspect.sources.names import SAFETENSORS_FILES, TORCH_FILES
-from txinspect.wording import some_of
+from txinspect.wording import shown, some_of
 
 _PICKLE = b"\x80"
 

@@ -8,10 +8,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from txinspect.errors import SourceError
-from txinspect.queries import shown
 from txinspect.sources.config import FIELD_NAMES, TEXT_PARTS
 from txinspect.sources.source import Source
-from txinspect.wording import counted
+from txinspect.wording import counted, shown
 
 LARGEST = 2**31 - 1
 """No size of a config is larger: the longest contexts have ten million positions, the largest tables 10⁹ rows."""

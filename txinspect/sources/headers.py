@@ -11,9 +11,9 @@ from typing import Any
 
 from txinspect import opening
 from txinspect.errors import SourceError
-from txinspect.queries import shown
 from txinspect.sources import torch_files
 from txinspect.sources.gguf_header import read_header
+from txinspect.wording import shown
 
 _DTYPES = {
     "F64": "float64",

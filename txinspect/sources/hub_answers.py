@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 from txinspect.errors import SourceError, first_line
 from txinspect.guards.patching import patched
-from txinspect.queries import shown
-from txinspect.wording import short_bytes
+from txinspect.wording import short_bytes, shown
 
 SLOWEST, PATIENCE = 1_000, 30
 """Bytes a second below which an answer is given up, and the seconds over which they are counted."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from txinspect import opening
 from txinspect.errors import SourceError
-from txinspect.queries import shown
+from txinspect.wording import shown
 
 FILE = "modules.json"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from txinspect import opening
 from txinspect.errors import SourceError, UsageError, spelled
-from txinspect.queries import ModelChoice, shown
+from txinspect.model_choice import ModelChoice
 from txinspect.sources import modules_json
 from txinspect.sources.adapter import Adapter, is_adapter
 from txinspect.sources.adapter_checks import check_adapter
@@ -19,7 +19,7 @@ from txinspect.sources.hub import Repository, offline_variable
 from txinspect.sources.names import ADAPTER_CONFIG, ADAPTER_FILES, CONFIG_FILES, SENTENCE_FILES, TOKENIZER_FILES
 from txinspect.sources.places import Folder, GgufFile
 from txinspect.sources.source import Source, looks_like_hub_id
-from txinspect.wording import some_of
+from txinspect.wording import shown, some_of
 
 
 def resolve(choice: ModelChoice) -> Source:

@@ -8,8 +8,8 @@ from typing import Any
 
 from txinspect import opening
 from txinspect.errors import SourceError, spelled
-from txinspect.queries import shown
 from txinspect.sentence_vectors import Reading
+from txinspect.wording import shown
 
 _MODEL_FILE = "config_sentence_transformers.json"
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from txinspect import opening
 from txinspect.errors import SourceError, spelled
-from txinspect.queries import shown
 from txinspect.sentence_vectors import Activation, Dense, LayerNorm, Normalize, Pooling, Recipe, Step
 from txinspect.sources import checkpoint, headers, modules_json, sentence_settings
 from txinspect.sources.source import Source
 from txinspect.sources.tensors import TensorReader
+from txinspect.wording import shown
 
 _FLAGS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",

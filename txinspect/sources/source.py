@@ -12,14 +12,13 @@ from typing import Any
 
 from txinspect import opening
 from txinspect.errors import SourceError
-from txinspect.queries import shown
 from txinspect.sources.adapter import Adapter
 from txinspect.sources.bundled_models import alternatives
 from txinspect.sources.checkpoint import Choose, Wanted, WeightFiles, WeightListing
 from txinspect.sources.headers import StoredTensor, stored
 from txinspect.sources.names import CONFIG_FILES, SENTENCE_FILES, TAKEN_FILES, TOKENIZER_FILES
 from txinspect.sources.places import Place
-from txinspect.wording import some_of
+from txinspect.wording import shown, some_of
 
 
 @dataclass(frozen=True)

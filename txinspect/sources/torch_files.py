@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from txinspect import opening
 from txinspect.errors import SourceError, first_line
-from txinspect.queries import shown
+from txinspect.wording import shown
 
 ZIP = b"PK\x03\x04"
 

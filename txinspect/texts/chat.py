@@ -15,7 +15,7 @@ from msgspec import structs
 from txinspect.errors import InspectError, SourceError, UsageError, spelled
 from txinspect.guards import trial
 from txinspect.guards.quiet import quiet
-from txinspect.queries import MOST_CHARACTERS, TextQuery, shown
+from txinspect.queries import MOST_CHARACTERS, TextQuery
 from txinspect.records import InputRecord, RoleRecord
 from txinspect.sources.source import Source
 from txinspect.texts import speakers
@@ -23,6 +23,7 @@ from txinspect.texts.opened import Opened
 from txinspect.texts.speakers import Message, Span
 from txinspect.texts.tokens import Tokens, as_input
 from txinspect.texts.trying import PATIENCE
+from txinspect.wording import shown
 
 BESIDE = ("tools", "documents", "chat_template_kwargs")
 """What an object of JSON may hold beside its messages: what a template reads beside them."""

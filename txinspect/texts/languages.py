@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from txinspect.errors import InspectError, spelled
+from txinspect.nearest import nearest
 from txinspect.sources.source import Source
-from txinspect.stages import nearest
 from txinspect.texts import tokenizer
 from txinspect.texts.opened import Opened
 from txinspect.texts.tokens import Text, Tokens

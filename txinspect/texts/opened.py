@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.sources.resolving import resolve
 from txinspect.sources.source import Source
 from txinspect.texts import tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from txinspect.errors import InspectError, spelled
-from txinspect.queries import Layers, from_start
+from txinspect.indices import Layers, from_start
 from txinspect.records import SentenceRecord, TokenRecord
 from txinspect.texts.tokens import Tokens
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from txinspect import opening
 from txinspect.errors import SourceError
-from txinspect.queries import shown
 from txinspect.sources.source import Source
 from txinspect.texts.kept import deciding_files
+from txinspect.wording import shown
 
 LARGEST_ID = 10_000_000
 """Of a token."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from txinspect.errors import StageError
 from txinspect.forward.recorded import Coordinates, TensorBlocks, coordinates, take
 from txinspect.forward.wants import Selection
-from txinspect.queries import from_start
+from txinspect.indices import from_start
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

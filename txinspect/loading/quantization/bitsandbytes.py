@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from txinspect.errors import InspectError, UsageError, first_line, spelled
+from txinspect.globs import is_glob, matching
 from txinspect.guards.quiet import quiet
 from txinspect.loading.quantization.matrices import matrices
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
+from txinspect.nearest import nearest
 from txinspect.records import QuantizationRecord
-from txinspect.stages import is_glob, matching, nearest
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel

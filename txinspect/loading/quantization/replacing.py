@@ -10,7 +10,7 @@ from txinspect.loading.quantization.bitsandbytes import check
 from txinspect.loading.quantization.matrices import matrices
 from txinspect.loading.quantization.record import record
 from txinspect.loading.quantization.stored import stored_config, stored_method
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.records import QuantizationRecord
 from txinspect.sources.source import Source
 

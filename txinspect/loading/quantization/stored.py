@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import SourceError, UsageError, spelled
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.sources.headers import StoredTensor
 from txinspect.sources.source import Source
 from txinspect.version import is_installed

@@ -18,7 +18,7 @@ from txinspect.guards.quiet import as_source_error, quiet
 from txinspect.loading import adapters
 from txinspect.loading.device import device_for
 from txinspect.loading.weights import fit
-from txinspect.queries import ModelChoice
+from txinspect.model_choice import ModelChoice
 from txinspect.sources import checkpoint, headers
 from txinspect.sources.source import Source
 from txinspect.sources.torch_files import refused

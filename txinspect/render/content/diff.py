@@ -9,7 +9,7 @@ from txinspect.commands.diff import DiffReport, StageDiffRecord
 from txinspect.render.content import heading
 from txinspect.render.spelling import number, or_dash, token_text, visible
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, bar, cell, line, numbers, numeric
-from txinspect.stages import layer_of, part_of
+from txinspect.stage_names import StageName
 from txinspect.wording import predicted, some_of
 
 MOST = 60
@@ -33,7 +33,7 @@ def stages(report: DiffReport) -> Table:
     shown = report.stages
     title = None
     if len(shown) > MOST:
-        shown = [each for each in shown if layer_of(each.name) is None or _is_output(each)]
+        shown = [each for each in shown if _is_listed(each)]
         title = f"{len(shown)} of {len(report.stages)} stages; --stage chooses others, --json has all"
     isolated = any(each.isolated_rel_l2 is not None for each in shown)
     rows: list[Row | Line] = []
@@ -48,9 +48,10 @@ def stages(report: DiffReport) -> Table:
     return Table([Column("stage"), *numbers(*titles), Column("", whole=True)], rows, title)
 
 
-def _is_output(stage: StageDiffRecord) -> bool:
-    """Whether it is a layer's output, of whichever run."""
-    return part_of(stage.name).partition("#")[0] == "output"
+def _is_listed(stage: StageDiffRecord) -> bool:
+    """Whether it is listed among many: outside of layers, or a layer's output, of whichever run."""
+    said = StageName.of(stage.name)
+    return said.layer is None or said.part == "output"
 
 
 def _bar(stage: StageDiffRecord) -> Cell:

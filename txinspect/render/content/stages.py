@@ -7,7 +7,7 @@ import re
 from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.render.spelling import or_dash, visible
 from txinspect.render.tables import Cell, Column, Row, Table, Words, cell
-from txinspect.stages import layer_of
+from txinspect.stage_names import StageName
 from txinspect.wording import ranges
 
 
@@ -56,7 +56,7 @@ def _folded(stages: list[StageRecord]) -> list[tuple[list[int], StageRecord]]:
     """The stages with their layer's number taken out, each with the layers that it stands for."""
     groups: dict[tuple[str | None, ...], tuple[list[int], StageRecord]] = {}
     for stage in stages:
-        index = layer_of(stage.name)
+        index = StageName.of(stage.name).layer
         layer = "" if index is None else str(index)
         general = [_without(text, layer) for text in (stage.name, stage.module, stage.reason, stage.note)]
         key = (*general, stage.class_)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from txinspect.records import CheckRecord, RowRecord, SentenceRecord, TensorRecord
 from txinspect.render.spelling import number, or_dash, sparkline, token_text, visible
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, bar, cell, line, numbers, numeric
-from txinspect.stages import layer_of, part_of
+from txinspect.stage_names import StageName
 from txinspect.wording import ranges
 
 BINS = 16
@@ -60,11 +60,16 @@ def table(tensors: Sequence[TensorRecord], title: str = "stage", left_out: Set[s
 
 def _groups(tensors: Sequence[TensorRecord]) -> list[_Group]:
     """The tensors by their modules, in the order in which these come first."""
-    by_module: dict[tuple[str | None, str | None, str], list[TensorRecord]] = {}
+    by_module: dict[object, list[TensorRecord]] = {}
     for tensor in tensors:
-        layer = "" if layer_of(tensor.name) is None else tensor.name.removesuffix(part_of(tensor.name))
-        by_module.setdefault((tensor.module, tensor.class_, layer), []).append(tensor)
+        by_module.setdefault((tensor.module, tensor.class_, _layer(tensor.name)), []).append(tensor)
     return [_Group(_prefix([tensor.name for tensor in group]), group) for group in by_module.values()]
+
+
+def _layer(name: str) -> tuple[str, int, bool] | None:
+    """The layer that a stage is in, by stack and number, apart from a module of that name; None outside of layers."""
+    said = StageName.of(name)
+    return None if said.layer is None else (said.stack, said.layer, bool(said.part))
 
 
 def _prefix(names: Sequence[str]) -> str:

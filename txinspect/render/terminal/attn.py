@@ -19,7 +19,7 @@ from txinspect.render.terminal.frame import Frame, drawn
 from txinspect.render.terminal.glyphs import fitted
 from txinspect.render.terminal.maps import Map, largest, over_heads, overview, side_by_side
 from txinspect.render.terminal.reading import input_lines
-from txinspect.stages import layer_of
+from txinspect.stage_names import StageName
 
 STRONGEST_WIDTH = 31
 """Columns of a terminal for a query's strongest keys."""
@@ -50,7 +50,7 @@ def then(report: AttnReport) -> RenderableType:
 
 def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Theme | None) -> Iterator[RenderableType]:
     """The maps of a layer's heads, its tensors, the strongest keys."""
-    own = [tensor for tensor in report.tensors if layer_of(tensor.name) == layer]
+    own = [tensor for tensor in report.tensors if StageName.of(tensor.name).layer == layer]
     heads = [head for head in report.heads if head.layer == layer]
     yield drawn(content.title(report, layer, own))
     if heads:
@@ -181,7 +181,7 @@ class _Labels:
 
     def _size(self, axis: int) -> int:
         """How many positions there are along an axis; as many as tokens where some were chosen."""
-        weights = next(tensor for tensor in self.tensors if tensor.name.partition("#")[0].endswith(".weights"))
+        weights = next(tensor for tensor in self.tensors if StageName.of(tensor.name).part.endswith(".weights"))
         cut = axis == -2 and "query" in (weights.coordinates or {})
         return len(self.queries.tokens) if cut else weights.shape[axis]
 

@@ -12,7 +12,7 @@ from txinspect.render.content import tensors as content
 from txinspect.render.spelling import visible
 from txinspect.render.terminal.frame import Frame, fitted_table
 from txinspect.render.terminal.reading import input_lines
-from txinspect.stages import stack_of
+from txinspect.stage_names import StageName
 
 NARROW = 80
 """Columns below which no digit gives way: the table is folded all the same."""
@@ -23,7 +23,7 @@ def draw(report: TensorsReport, console: Console) -> RenderableType:
     parts: list[RenderableType] = [*input_lines(report.input), Text(), table(report.tensors, console.width)]
     for tensor in report.tensors:
         if tensor.rows:
-            parts += [Text(), _rows(tensor, report.input.read_by(stack_of(tensor.name)), console.width)]
+            parts += [Text(), _rows(tensor, report.input.read_by(StageName.of(tensor.name).stack), console.width)]
     return Group(*parts, *extras(report, console.width))
 
 
