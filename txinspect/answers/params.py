@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from txinspect.answers import checkpoints, flaws
-from txinspect.answers.checkpoints import StoredCheckpoint, is_coded
+from txinspect.answers.checkpoints import StoredCheckpoint
 from txinspect.answers.reporting import head
 from txinspect.commands.params import (
     SMALLEST_FIRST,
@@ -22,7 +22,7 @@ from txinspect.measure import parameter_differences, parameters, pieces, spectra
 from txinspect.queries import Notify
 from txinspect.sources.config import number
 from txinspect.sources.headers import StoredTensor
-from txinspect.sources.tensors import TensorReader
+from txinspect.sources.tensors import TensorReader, is_coded
 from txinspect.wording import short_bytes
 
 
