@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from txinspect.measure import parameters
-from txinspect.measure.parameters import CHUNK, PIECE, Measured, Tensor
+from txinspect.measure import parameter_differences, parameters, pieces, spectra
+from txinspect.measure.parameters import Measured
+from txinspect.measure.pieces import CHUNK, PIECE, Tensor
 from txinspect.sources.headers import stored
 from txinspect.sources.tensors import TensorReader, is_readable
 
@@ -26,7 +27,7 @@ Array = NDArray[Any]
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    with parameters.threads() as pool:
+    with pieces.threads() as pool:
         yield pool
 
 
@@ -225,7 +226,7 @@ def test_two_tensors_beside_numpy(pool: ThreadPoolExecutor) -> None:
     here, noise, base = heavy(300, 901), heavy(300, 901, seed=1), heavy(300, 901, seed=2)
     there = here + 0.1 * noise
     base[:, :100] = here[:, :100]  # not changed by the first
-    (found,) = parameters.compare([(held(here), held(there), held(base))], pool)
+    (found,) = parameter_differences.compare([(held(here), held(there), held(base))], pool)
     assert same(found.cosine, (here * there).sum() / np.linalg.norm(here) / np.linalg.norm(there))
     assert same(found.rel_l2, np.linalg.norm(there - here) / np.linalg.norm(here))
     assert found.max_abs == np.abs(there - here).max()
@@ -239,7 +240,7 @@ def test_equal_tensors_and_nothing_to_compare(pool: ThreadPoolExecutor) -> None:
     values[0, 0] = np.nan
     zeros = np.zeros((30, 40))
     pairs = [(held(values), held(values.copy()), held(values)), (held(zeros), held(values), None)]
-    equal, from_zero = parameters.compare(pairs, pool)
+    equal, from_zero = parameter_differences.compare(pairs, pool)
     assert (equal.equal, equal.rel_l2, equal.max_abs, equal.sign_agreement) == (True, 0.0, 0.0, None)
     assert same(equal.cosine, 1.0)
     assert (from_zero.cosine, from_zero.rel_l2, from_zero.equal, from_zero.sign_agreement) == (None, None, False, None)
@@ -248,7 +249,7 @@ def test_equal_tensors_and_nothing_to_compare(pool: ThreadPoolExecutor) -> None:
 def test_what_is_not_finite_in_either_is_left_out(pool: ThreadPoolExecutor) -> None:
     here, there = heavy(20, 30), heavy(20, 30, seed=1)
     here[1], there[2, 3] = np.inf, np.nan
-    (found,) = parameters.compare([(held(here), held(there), None)], pool)
+    (found,) = parameter_differences.compare([(held(here), held(there), None)], pool)
     kept = np.isfinite(here) & np.isfinite(there)
     assert same(found.rel_l2, np.linalg.norm((there - here)[kept]) / np.linalg.norm(here[kept]))
     assert not found.equal
@@ -258,7 +259,7 @@ def test_what_is_not_finite_in_either_is_left_out(pool: ThreadPoolExecutor) -> N
 
 
 def spectrum(values: Array, pool: ThreadPoolExecutor) -> tuple[float | None, float | None]:
-    found = parameters.spectrum(held(values), measured(values, pool))
+    found = spectra.spectrum(held(values), measured(values, pool))
     assert found is not None
     return found.norm, found.stable_rank
 
@@ -280,8 +281,8 @@ def test_an_orthogonal_matrix_and_two_equal_directions(pool: ThreadPoolExecutor)
 
 
 def test_what_has_no_spectrum(pool: ThreadPoolExecutor) -> None:
-    assert parameters.spectrum(held(np.ones(5)), measured(np.ones(5), pool)) is None
-    assert parameters.spectrum(held(np.ones((2, 2, 2))), measured(np.ones((2, 2, 2)), pool)) is None
+    assert spectra.spectrum(held(np.ones(5)), measured(np.ones(5), pool)) is None
+    assert spectra.spectrum(held(np.ones((2, 2, 2))), measured(np.ones((2, 2, 2)), pool)) is None
     assert spectrum(np.zeros((3, 4)), pool) == (0.0, None)
     assert spectrum(np.array([[1.0, np.nan]]), pool) == (None, None)
 

@@ -24,7 +24,7 @@ from txinspect.sources.names import ADAPTER_CONFIG
 from txinspect.sources.places import Folder
 from txinspect.sources.resolving import resolve
 from txinspect.sources.source import Source
-from txinspect.sources.tensors import WHOLE_NUMBERS, is_readable
+from txinspect.sources.tensors import is_coded, is_readable
 from txinspect.wording import some_of
 
 
@@ -203,8 +203,3 @@ def _storage(here: StoredCheckpoint) -> Iterator[str]:
             f"{len(here.unread)} tensors are left out, since numbers of type {kinds} cannot be read, such as "
             f"{here.unread[0].name}."
         )
-
-
-def is_coded(each: StoredTensor) -> bool:
-    """Whether a tensor's numbers are codes for others."""
-    return each.dtype in WHOLE_NUMBERS

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from txinspect.answers import checkpoints, flaws
-from txinspect.answers.checkpoints import StoredCheckpoint, is_coded
+from txinspect.answers.checkpoints import StoredCheckpoint
 from txinspect.answers.reporting import head
 from txinspect.answers.session import Session
 from txinspect.commands.params import (
@@ -19,11 +19,11 @@ from txinspect.commands.params import (
     ParamsReport,
     SortKey,
 )
-from txinspect.measure import parameters
+from txinspect.measure import parameter_differences, parameters, pieces, spectra
 from txinspect.queries import Notify
 from txinspect.sources.config import number
 from txinspect.sources.headers import StoredTensor
-from txinspect.sources.tensors import TensorReader
+from txinspect.sources.tensors import TensorReader, is_coded
 from txinspect.wording import short_bytes
 
 
@@ -36,7 +36,7 @@ def answer(query: ParamsQuery, session: Session) -> ParamsReport:
     here = checkpoints.of_choice(query.model, checkpoints.choosing(query.params))
     others = [checkpoints.of_other(query.model, name, here) for name in (query.diff, query.base) if name is not None]
     notes = checkpoints.notes(here, others)
-    with parameters.threads() as pool:
+    with pieces.threads() as pool:
         records = _records(here, query, pool, session.notify)
         if others:
             differences = _differences(here, others, pool, session.notify)
@@ -69,10 +69,10 @@ def _records(
         tensors = [_tensor(each, reader) for each in listed]
         measured = list(_told(parameters.measure(tensors, pool), listed, f"measuring {size}", notify))
         same = _identical(listed, measured, reader)
-        spectra: list[Any] = [None] * len(tensors)
+        spectral: list[Any] = [None] * len(tensors)
         if query.spectral:
-            found = map(parameters.spectrum, tensors, measured)
-            spectra = list(_told(found, listed, f"singular values of {size}", notify))
+            found = map(spectra.spectrum, tensors, measured)
+            spectral = list(_told(found, listed, f"singular values of {size}", notify))
         config = here.config
         return [
             MeasuredTensorRecord(
@@ -89,7 +89,7 @@ def _records(
                 spectral=spectrum,
                 diff=None,
             )
-            for each, found, spectrum in zip(listed, measured, spectra, strict=True)
+            for each, found, spectrum in zip(listed, measured, spectral, strict=True)
         ]
 
 
@@ -109,7 +109,7 @@ def _differences(
             for name in names
         ]
         listed = [here.tensors[name] for name in names]
-        compared = _told(parameters.compare(pairs, pool), listed, "comparing", notify)
+        compared = _told(parameter_differences.compare(pairs, pool), listed, "comparing", notify)
         return dict(zip(names, compared, strict=True))
 
 
@@ -119,8 +119,8 @@ def _with_difference(record: MeasuredTensorRecord, difference: DifferenceRecord 
     return structs.replace(record, diff=difference)
 
 
-def _tensor(each: StoredTensor, reader: TensorReader) -> parameters.Tensor:
-    return parameters.Tensor(each.shape, reader.reading(each))
+def _tensor(each: StoredTensor, reader: TensorReader) -> pieces.Tensor:
+    return pieces.Tensor(each.shape, reader.reading(each))
 
 
 def _told(values: Iterator[Any], tensors: Sequence[StoredTensor], doing: str, notify: Notify) -> Iterator[Any]:

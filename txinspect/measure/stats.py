@@ -11,14 +11,14 @@ values in float32 as exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice, pairwise
 from operator import add
 from threading import local
 from typing import TYPE_CHECKING, Any
 
+from txinspect.measure.moments import Moments
 from txinspect.records import HistogramRecord, RowRecord, StatsRecord
 
 if TYPE_CHECKING:
@@ -85,22 +85,24 @@ def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
     import numpy as np
 
     with np.errstate(all="ignore"):
-        moments, bins, uncounted = _Moments(), _Bins(), 0
-        measured: list[list[_Moments]] = []
+        moments, bins, uncounted = Moments(), _Bins(), 0
+        measured: list[list[Moments]] = []
         for index, block in enumerate(blocks()):
             chunks = _chunks(block)
             measured.append(list(map(_moments_of, chunks)))
-            moments.add(measured[-1])
+            for known in measured[-1]:
+                moments.add(known)
             if bins.range != moments.range:
                 bins, uncounted = _Bins(*moments.range), index
             bins.add(chunks, measured[-1])
-        for block, known in zip(islice(blocks(), uncounted), measured, strict=False):
-            bins.add(_chunks(block), known)
-        if (scale := moments.scale) != 1:
-            moments = _Moments(scale)
+        for block, parts in zip(islice(blocks(), uncounted), measured, strict=False):
+            bins.add(_chunks(block), parts)
+        if (scale := _scale(moments)) != 1:
+            moments = Moments()
             for block in blocks():
-                moments.add(_moments_of(chunk, scale) for chunk in _chunks(block))
-    return moments.record(), bins.record()
+                for chunk in _chunks(block):
+                    moments.add(_moments_of(chunk, scale))
+    return moments.record(scale), bins.record()
 
 
 def measure_rows(vectors: Tensor) -> list[RowRecord]:
@@ -158,73 +160,19 @@ def _held(chunk: Tensor) -> Held:
     return found
 
 
-@dataclass
-class _Moments:
-    """Counts, range, mean and squared deviations of some values; the last two of values divided by `divisor`."""
-
-    divisor: float = 1.0
-    numel: int = 0
-    finite: int = 0
-    zeros: int = 0
-    nan: int = 0
-    posinf: int = 0
-    neginf: int = 0
-    low: float = math.inf
-    high: float = -math.inf
-    mean: float = 0.0
-    deviations: float = 0.0
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """The smallest and the largest finite value."""
-        return self.low, self.high
-
-    @property
-    def scale(self) -> float:
-        """1, or where squares would overflow or vanish a power of two near the largest magnitude."""
-        largest = max(abs(self.low), abs(self.high)) if self.finite else 0.0
-        if largest == 0 or _SQUARABLE[0] < largest < _SQUARABLE[1]:
-            return 1.0
-        return math.ldexp(1.0, math.frexp(largest)[1] - 1)
-
-    def add(self, others: Iterable[_Moments]) -> None:
-        """Take in the moments of other values, in this order (Chan, Golub and LeVeque 1979)."""
-        for other in others:
-            self.numel += other.numel
-            self.zeros += other.zeros
-            self.nan += other.nan
-            self.posinf += other.posinf
-            self.neginf += other.neginf
-            if not other.finite:
-                continue
-            self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-            before, step = self.finite, other.mean - self.mean
-            self.finite += other.finite
-            # A product, where a power would raise: what does not fit is measured once more, scaled.
-            self.deviations += other.deviations + step * step * (before / self.finite * other.finite)
-            self.mean += step * (other.finite / self.finite)
-
-    def record(self) -> StatsRecord:
-        """The statistics of all values added."""
-        counts = {name: getattr(self, name) for name in ("numel", "zeros", "nan", "posinf", "neginf")}
-        if not self.finite:
-            return StatsRecord(mean=None, std=None, min=None, max=None, abs_max=None, l2=None, **counts)
-        return StatsRecord(
-            mean=self.divisor * self.mean,
-            std=self.divisor * math.sqrt(self.deviations / self.finite),
-            min=self.low,
-            max=self.high,
-            abs_max=max(abs(self.low), abs(self.high)),
-            l2=self.divisor * math.sqrt(self.deviations + self.finite * self.mean**2),
-            **counts,
-        )
+def _scale(moments: Moments) -> float:
+    """1, or where squares would overflow or vanish a power of two near the largest magnitude."""
+    largest = moments.abs_max if moments.finite else 0.0
+    if largest == 0 or _SQUARABLE[0] < largest < _SQUARABLE[1]:
+        return 1.0
+    return math.ldexp(1.0, math.frexp(largest)[1] - 1)
 
 
-def _moments_of(chunk: Tensor, divisor: float = 1.0) -> _Moments:
-    """The moments of a chunk's numbers."""
+def _moments_of(chunk: Tensor, divisor: float = 1.0) -> Moments:
+    """The moments of a chunk's numbers; mean and deviations of what they are divided by `divisor`."""
     import numpy as np
 
-    values, found = _held(chunk), _Moments(divisor, len(chunk))
+    values, found = _held(chunk), Moments(len(chunk))
     low, high = values.min(), values.max()
     if not (math.isfinite(low) and math.isfinite(high)):  # as they are not wherever one value is not
         found.nan = int(np.count_nonzero(np.isnan(values)))
@@ -243,7 +191,7 @@ def _moments_of(chunk: Tensor, divisor: float = 1.0) -> _Moments:
         wide /= divisor
     found.mean = float(np.add.reduce(wide)) / len(wide)
     wide -= found.mean
-    found.deviations = float(np.add.reduce(np.square(wide, out=wide)))
+    found.m2 = float(np.add.reduce(np.square(wide, out=wide)))
     return found
 
 
@@ -254,7 +202,7 @@ class _Bins:
         self.range = low, high
         self.counts = [0] * BINS
 
-    def add(self, chunks: Sequence[Tensor], known: Sequence[_Moments]) -> None:
+    def add(self, chunks: Sequence[Tensor], known: Sequence[Moments]) -> None:
         """Count numbers that lie in the range or are not finite; `known` are the moments of the chunks."""
         if chunks:
             edges = _edges(*self.range, _held(chunks[0][:0]).dtype)
@@ -267,7 +215,7 @@ class _Bins:
         return HistogramRecord(low=low, high=high, counts=self.counts) if low <= high else None
 
 
-def _counted(edges: Held, chunk: Tensor, moments: _Moments) -> list[int]:
+def _counted(edges: Held, chunk: Tensor, moments: Moments) -> list[int]:
     """How many of a chunk's numbers lie before, between and beyond edges; those that are not finite nowhere."""
     import numpy as np
 

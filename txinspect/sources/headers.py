@@ -11,30 +11,9 @@ from typing import Any
 
 from txinspect import opening
 from txinspect.errors import SourceError
-from txinspect.sources import torch_files
+from txinspect.sources import number_types, torch_files
 from txinspect.sources.gguf_header import read_header
 from txinspect.wording import shown
-
-_DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E8M0": "float8_e8m0fnu",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
-"""What safetensors calls torch's types."""
-
 
 LONGEST_NAME = 10_000
 """Characters; torch's are paths of modules, some hundred."""
@@ -94,7 +73,7 @@ def of_header(header: dict[str, Any], file: Path, start: int | None = None) -> l
         StoredTensor(
             name,
             file,
-            _DTYPES.get(each["dtype"], each["dtype"].lower()),
+            number_types.named(each["dtype"]) or each["dtype"].lower(),
             tuple(each["shape"]),
             each["data_offsets"][1] - each["data_offsets"][0],
             None if start is None else start + each["data_offsets"][0],
@@ -124,7 +103,7 @@ def _stored_torch(file: Path) -> list[StoredTensor]:
 
 def _stored_gguf(file: Path) -> list[StoredTensor]:
     return [
-        StoredTensor(each.name, file, _DTYPES.get(each.kind, each.kind), each.shape, each.bytes, each.offset)
+        StoredTensor(each.name, file, number_types.named(each.kind) or each.kind, each.shape, each.bytes, each.offset)
         for each in read_header(file).tensors
     ]
 

@@ -17,40 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect.errors import SourceError
 from txinspect.sources.headers import StoredTensor, is_mappable
+from txinspect.sources.number_types import BY_NAME
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-_PLAIN = {
-    "float64": "<f8",
-    "float32": "<f4",
-    "float16": "<f2",
-    "int64": "<i8",
-    "int32": "<i4",
-    "int16": "<i2",
-    "int8": "i1",
-    "uint64": "<u8",
-    "uint32": "<u4",
-    "uint16": "<u2",
-    "uint8": "u1",
-    "bool": "?",
-}
-"""Types that NumPy has, as it calls them."""
-
-_MORE = (
-    "bfloat16",
-    "float8_e4m3fn",
-    "float8_e5m2",
-    "float8_e8m0fnu",
-    "float8_e4m3fnuz",
-    "float8_e5m2fnuz",
-)
-"""Types that ml_dtypes adds to NumPy, by the same names."""
-
-WHOLE_NUMBERS = frozenset(name for name in _PLAIN if "int" in name) | {"bool"}
-"""Types that hold codes or masks rather than weights."""
-
 
 _HASHED = 1 << 19
 """Bytes that are hashed at a time: a multiple of every type's size."""
@@ -58,21 +29,33 @@ _HASHED = 1 << 19
 
 def is_readable(tensor: StoredTensor) -> bool:
     """Whether the numbers of a tensor's type can be told: not where several of them share a byte."""
-    return tensor.dtype in _PLAIN or tensor.dtype in _MORE or _block(tensor.dtype) is not None
+    return _is_in_numpy(tensor.dtype) or _block(tensor.dtype) is not None
+
+
+def is_coded(tensor: StoredTensor) -> bool:
+    """Whether a tensor's numbers are codes for others, or a mask."""
+    found = BY_NAME.get(tensor.dtype)
+    return found is not None and found.is_whole
+
+
+def _is_in_numpy(name: str) -> bool:
+    """Whether NumPy has a type, or ml_dtypes adds it."""
+    found = BY_NAME.get(name)
+    return found is not None and (found.numpy is not None or found.in_ml_dtypes)
 
 
 def _dtype(name: str) -> np.dtype[Any] | None:
     """The type as NumPy has it; None for blocks."""
     import numpy as np
 
-    if name in _PLAIN:
-        return np.dtype(_PLAIN[name])
-    if name in _MORE:
-        import ml_dtypes
+    if not _is_in_numpy(name):
+        return None
+    if (plain := BY_NAME[name].numpy) is not None:
+        return np.dtype(plain)
+    import ml_dtypes
 
-        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return found
-    return None
+    found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return found
 
 
 @cache

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from txinspect import opening
 from txinspect.errors import SourceError, first_line
+from txinspect.sources.number_types import BY_NAME, BY_STORAGE
 from txinspect.wording import shown
 
 ZIP = b"PK\x03\x04"
@@ -38,35 +39,6 @@ _MOST_READ = 4_000_000
 
 _HIGHEST_RANK = 64
 """Axes that torch gives a tensor at most."""
-
-_DTYPES = {
-    "BFloat16": ("bfloat16", 2),
-    "Bool": ("bool", 1),
-    "Byte": ("uint8", 1),
-    "Char": ("int8", 1),
-    "ComplexDouble": ("complex128", 16),
-    "ComplexFloat": ("complex64", 8),
-    "Double": ("float64", 8),
-    "Float": ("float32", 4),
-    "Half": ("float16", 2),
-    "Int": ("int32", 4),
-    "Long": ("int64", 8),
-    "Short": ("int16", 2),
-}
-"""Types and bytes of a number, by what torch calls their storages."""
-
-_SIZES = {
-    **dict(_DTYPES.values()),
-    "uint16": 2,
-    "uint32": 4,
-    "uint64": 8,
-    "float8_e4m3fn": 1,
-    "float8_e5m2": 1,
-    "float8_e8m0fnu": 1,
-    "float8_e4m3fnuz": 1,
-    "float8_e5m2fnuz": 1,
-}
-"""Bytes of a number of each type."""
 
 _MARKS = (
     *("per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams", "strided"),
@@ -229,7 +201,7 @@ def _read_pickles(stream: BinaryIO, size: int) -> tuple[Any, Member]:
         numel = int.from_bytes(stream.read(8), "little", signed=True)
         begin = stream.tell()
         storage = unpickler.storages[str(key)]
-        length = numel * _SIZES[storage.dtype or "uint8"]
+        length = numel * BY_NAME[storage.dtype or "uint8"].bytes
         if numel < 0 or begin + length > size:
             raise ValueError(f"it ends before its storage {key} does")
         places[str(key)] = begin, length
@@ -256,7 +228,7 @@ class _Unpickler(_Plain):  # type: ignore[misc]
             return _ordered
         if module in ("torch", "torch.storage") and name.endswith("Storage"):
             return _Named(name)
-        if module == "torch" and (name in _SIZES or name in _MARKS or name in ("Size", "device", "Tensor")):
+        if module == "torch" and (name in BY_NAME or name in _MARKS or name in ("Size", "device", "Tensor")):
             return {"Size": tuple, "device": lambda *_: None}.get(name, _Named(name))
         if module == "torch._utils" and name in _ODD:
             return lambda *_: _Odd(_ODD[name])
@@ -306,9 +278,9 @@ class _Unpickler(_Plain):  # type: ignore[misc]
         if any(part is not None for part in parts):
             raise ValueError("a storage of it is a part of another one")
         name = kind.name.removesuffix("Storage")
-        if name not in _DTYPES and name not in ("Untyped", "Typed"):
+        if name not in BY_STORAGE and name not in ("Untyped", "Typed"):
             return _Storage(str(key), f"{name}Storage", int(numel))
-        dtype = _DTYPES[name][0] if name in _DTYPES else None
+        dtype = BY_STORAGE[name].name if name in BY_STORAGE else None
         self.storages[str(key)] = _Storage(str(key), dtype, int(numel))
         return self.storages[str(key)]
 
@@ -398,18 +370,18 @@ def _tensor(file: Path, name: str, view: Any, member: Member) -> TorchTensor:
     numbers = (view.offset, view.storage.numel, *view.shape, *view.strides)
     if not all(isinstance(each, int) and not isinstance(each, bool) for each in numbers):
         raise wrong("has sizes that are no whole numbers")
-    if min(numbers) < 0 or len(view.shape) != len(view.strides) or view.dtype not in _SIZES:
+    if min(numbers) < 0 or len(view.shape) != len(view.strides) or view.dtype not in BY_NAME:
         raise wrong(f"is {shown(list(view.shape))} with strides {shown(list(view.strides))} from {view.offset} on")
     try:
         begin, length = member(view.storage)
     except KeyError:
         raise wrong(f"is in a storage {shown(view.storage.key)} that is not there") from None
-    size = _SIZES[view.dtype]
+    size = BY_NAME[view.dtype].bytes
     count = prod(view.shape)
     if count * size > _EXPANDED * max(length, 1 << 20):
         raise wrong(f"is {shown(list(view.shape))} of a storage of {length:,} bytes")
     last = view.offset + sum((each - 1) * stride for each, stride in zip(view.shape, view.strides, strict=True))
-    if view.storage.numel * _SIZES[view.storage.dtype or "uint8"] > length:
+    if view.storage.numel * BY_NAME[view.storage.dtype or "uint8"].bytes > length:
         raise wrong(f"is in a storage of {view.storage.numel:,} numbers, of which the file has {length:,} bytes")
     if count and (last + 1) * size > length:
         raise wrong(f"ends {(last + 1) * size - length:,} bytes beyond its storage")

@@ -1,0 +1,78 @@
+"""Logits of two sides → what their differences come to in what is predicted after each token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from txinspect.commands.diff import ChangedRecord, LogitsDiffRecord
+from txinspect.loading.subject import Subject
+from txinspect.measure import predictions
+from txinspect.records import InputRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tops = Sequence[tuple[int, int]]
+"""The likeliest token after each, on either side."""
+
+
+def no_prediction(this: Tensor, other: Tensor, text: InputRecord) -> str | None:
+    """Why logits are no prediction after each token, in a sentence; None where they are."""
+    tokens = text.main.tokens
+    count, common = len(tokens), min(this.shape[-1], other.shape[-1])
+    largest = max(token.id for token in tokens)
+    if largest >= common:
+        return (
+            f"The text has the token {largest}, and the logits are {common} wide on one side: they are compared as "
+            f"numbers alone."
+        )
+    if this.ndim == 3 and tuple(this.shape[:2]) == (1, count):
+        return None
+    return (
+        f"The logits are {list(this.shape)} for {count} tokens, no prediction after each: they are compared as "
+        f"numbers alone."
+    )
+
+
+def likeliest(this: Tensor, other: Tensor) -> Tops:
+    """The likeliest tokens: (seq, vocab) each."""
+    pairs = zip(this, other, strict=True)
+    return [(predictions.likeliest(left, 1)[0], predictions.likeliest(right, 1)[0]) for left, right in pairs]
+
+
+def compared(this: Tensor, other: Tensor, tops: Tops, text: InputRecord, *, has_perplexity: bool) -> LogitsDiffRecord:
+    """How far the predictions are apart: (seq, vocab) each."""
+    import torch
+
+    ids = [token.id for token in text.main.tokens]
+    ours, theirs = (each[:, : min(this.shape[-1], other.shape[-1])] for each in (this, other))
+    divergences = torch.tensor([kl for _, kl in predictions.compared(theirs, ours)], dtype=torch.float64)
+    scores = [
+        sum(scored.logprob for _, scored in predictions.after_each(each, [*ids[1:], None]) if scored is not None)
+        for each in (this, other)
+    ]
+    count = len(ids) - 1 if has_perplexity else 0
+    return LogitsDiffRecord(
+        kl_mean=float(divergences.mean()),
+        kl_median=float(divergences.median()),
+        kl_p99=float(divergences.quantile(0.99)),
+        kl_max=float(divergences.max()),
+        same_top1=sum(left == right for left, right in tops) / len(tops),
+        ln_perplexity_ratio=(scores[0] - scores[1]) / count if count else None,
+    )
+
+
+def changed(tops: Tops, subject: Subject, text: InputRecord) -> list[ChangedRecord]:
+    """Where another token is the likeliest."""
+    vocabulary = subject.opened.tokens(text.text)
+
+    def spell(token_id: int) -> str | None:
+        token = vocabulary.record(token_id)  # a vocabulary that grew has others
+        return token.text or token.token or f"token {token_id}"
+
+    return [
+        ChangedRecord(position=position, token=text.main.tokens[position].text, from_=spell(left), to=spell(right))
+        for position, (left, right) in enumerate(tops)
+        if left != right
+    ]

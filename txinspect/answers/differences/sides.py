@@ -1,0 +1,73 @@
+"""What each side of a comparison is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from txinspect.answers.run import Stages
+from txinspect.commands.diff import DiffQuery
+from txinspect.commands.run import RunQuery
+from txinspect.errors import UsageError, spelled
+from txinspect.forward.wants import Plan, Want, named, plan_of
+from txinspect.loading.subject import Subject
+from txinspect.model_choice import ModelChoice
+from txinspect.queries import read_by
+from txinspect.records import InputRecord
+from txinspect.sources.resolving import resolve
+
+COMPARED = (
+    *(
+        "input",
+        "attention.weights",
+        "attention.output",
+        "cross_attention.weights",
+        "cross_attention.output",
+        "mixer.output",
+        "mlp.router.experts",
+        "mlp.output",
+        "output",
+    ),
+    *("token_embeddings", "final_norm", "logits"),
+)
+"""The stages that are compared where none are named: within a layer, and outside of them."""
+
+
+def side(query: DiffQuery, model: ModelChoice) -> RunQuery:
+    """What one side is asked."""
+    stages = query.stages or COMPARED[-1:]
+    return RunQuery(model=model, **read_by(query), stages=stages, check=query.check)
+
+
+def other_side(query: DiffQuery) -> RunQuery:
+    """What the other side is asked. Raises UsageError for a model without an adapter to leave out."""
+    if query.against_text is not None:
+        return replace(side(query, query.model), text=query.against_text)
+    if not query.against_no_adapter:
+        return side(query, query.other())
+    source = resolve(query.model)
+    if source.adapter is None or source.adapter.base is None:
+        raise UsageError(f"{spelled('against_no_adapter', True)} leaves out an adapter, and {source.name!r} is none")
+    return side(query, replace(query.model, name=source.adapter.base, revision=None))
+
+
+def chosen(subject: Subject, query: DiffQuery) -> list[Want]:
+    """The stages of a model that are compared, each received and not reported."""
+    if query.stages:
+        wants: Sequence[Want] = named(subject, query.stages).wants
+    else:
+        supplies = subject.architecture.supplies()
+        wants = [Want(supply) for supply in supplies if supply.available and supply.within in COMPARED]
+    return [Want(want.supply, want.selection, by_glob=True, reported=False) for want in wants]
+
+
+class Side(Stages):
+    """What one side is asked: the stages that are compared."""
+
+    def __init__(self, whole: DiffQuery, query: RunQuery) -> None:
+        super().__init__(query)
+        self.whole = whole
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
+        """Those stages, each received and not reported."""
+        return plan_of(subject.architecture, chosen(subject, self.whole))
