@@ -20,8 +20,16 @@ AGAINST = "Against"
 """The heading in the help: what it is compared with."""
 
 _WAYS = (
-    *("against", "against_8bit", "against_4bit", "against_dtype", "against_attn", "against_device"),
-    *("against_revision", "against_text", "against_no_adapter", "against_file"),
+    "against",
+    "against_8bit",
+    "against_4bit",
+    "against_dtype",
+    "against_attn",
+    "against_device",
+    "against_revision",
+    "against_text",
+    "against_no_adapter",
+    "against_file",
 )
 """The fields that name the other side; None or False where they name none."""
 

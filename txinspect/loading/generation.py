@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 FILE = "generation_config.json"
 
 LEFT_OUT = (
-    *("stop_strings", "max_time", "penalty_alpha", "dola_layers", "prompt_lookup_num_tokens", "assistant_early_exit"),
-    *("guidance_scale", "watermarking_config"),
+    "stop_strings",
+    "max_time",
+    "penalty_alpha",
+    "dola_layers",
+    "prompt_lookup_num_tokens",
+    "assistant_early_exit",
+    "guidance_scale",
+    "watermarking_config",
 )
 """Settings that are not followed: what ends a text by a clock or by its letters, other searches than the likeliest
 token each time, and what needs further passes."""

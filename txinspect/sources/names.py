@@ -48,8 +48,11 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 SENTENCE_FILES = (
-    *("modules.json", "config_sentence_transformers.json", "sentence_*_config.json"),
-    *("*_*/config.json", "*_*/sentence_*_config.json"),
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_*_config.json",
+    "*_*/config.json",
+    "*_*/sentence_*_config.json",
     *(f"*_{kind}/{file}" for kind in ("Dense", "LayerNorm") for file in ("model.safetensors", "pytorch_model.bin")),
 )
 """What sentence-transformers puts beside a model, in its folder and in those of its modules."""

@@ -27,8 +27,18 @@ _BESIDE_ENCODE = ("unpad_inputs", "query_length", "document_length", "query_expa
 
 _CHANGES_NOTHING = frozenset(
     (
-        *("add_pooling_layer", "cache_dir", "device_map", "local_files_only", "low_cpu_mem_usage", "padding"),
-        *("padding_side", "token", "trust_remote_code", "use_cache", "use_fast", "use_safetensors"),
+        "add_pooling_layer",
+        "cache_dir",
+        "device_map",
+        "local_files_only",
+        "low_cpu_mem_usage",
+        "padding",
+        "padding_side",
+        "token",
+        "trust_remote_code",
+        "use_cache",
+        "use_fast",
+        "use_safetensors",
     )
 )
 """Arguments of transformers that change nothing of a vector of one text, and code, which a file may not turn on."""
@@ -127,8 +137,14 @@ def _of_encoder(name: str, folder: Path) -> tuple[str, dict[str, Any]]:
 def _check_task(config: dict[str, Any], what: str) -> None:
     """Raise SourceError for an encoder that does another thing with a text than give its last hidden states."""
     followed = {
-        *("max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"),
-        *("processing_kwargs", *_NEWER.values(), *_BESIDE_ENCODE),
+        "max_seq_length",
+        "do_lower_case",
+        "transformer_task",
+        "modality_config",
+        "module_output_name",
+        "processing_kwargs",
+        *_NEWER.values(),
+        *_BESIDE_ENCODE,
     }
     for key, value in config.items():
         if key not in followed and value is not None:

@@ -41,8 +41,15 @@ _HIGHEST_RANK = 64
 """Axes that torch gives a tensor at most."""
 
 _MARKS = (
-    *("per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams", "strided"),
-    *("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc"),
+    "per_tensor_affine",
+    "per_channel_affine",
+    "per_channel_affine_float_qparams",
+    "strided",
+    "sparse_coo",
+    "sparse_csr",
+    "sparse_csc",
+    "sparse_bsr",
+    "sparse_bsc",
 )
 """Ways of keeping numbers that torch has names for."""
 

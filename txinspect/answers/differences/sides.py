@@ -28,7 +28,9 @@ COMPARED = (
         "mlp.output",
         "output",
     ),
-    *("token_embeddings", "final_norm", "logits"),
+    "token_embeddings",
+    "final_norm",
+    "logits",
 )
 """The stages that are compared where none are named: within a layer, and outside of them."""
 

@@ -20,8 +20,20 @@ DIFFERENT = ("cosine", "rel. L2", "max |Δ|", "same sign")
 """The columns of a tensor beside its name."""
 
 GIVING_WAY = (
-    *("dtype", "mean", "zeros", "norm", "digits", "kurtosis", "min … max", ">6σ", "std", "shape"),
-    *("stable rank", "max |Δ|", "σ₁", "same sign"),
+    "dtype",
+    "mean",
+    "zeros",
+    "norm",
+    "digits",
+    "kurtosis",
+    "min … max",
+    ">6σ",
+    "std",
+    "shape",
+    "stable rank",
+    "max |Δ|",
+    "σ₁",
+    "same sign",
 )
 """What is left out, in this order, where the terminal is too narrow: columns, and digits of numbers."""
 
