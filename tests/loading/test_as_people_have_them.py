@@ -167,7 +167,7 @@ def test_a_sentencepiece_model_needs_sentencepiece(model: Path, run_cli: Run, mo
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (model / name).unlink()
     (model / "tokenizer.model").write_bytes(b"\n\x05\n\x01a\x15\x00")
-    monkeypatch.setattr("txinspect.texts.tokenizer.is_installed", lambda _: False)
+    monkeypatch.setattr("txinspect.texts.auto_tokenizer.is_installed", lambda _: False)
     said = sentence(run_cli("tokenize", "hi", "-m", "./model"))
     assert "needs sentencepiece and protobuf: install with 'pip install sentencepiece protobuf'" in said
 
