@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from txinspect.records import TokenRecord
 from txinspect.texts.tokens import Tokens
@@ -20,8 +20,7 @@ def fast(backend: Tokenizer) -> Tokens:
     backend.no_truncation()
     backend.no_padding()
     added = backend.get_added_tokens_decoder()
-    state = json.loads(backend.to_str())
-    decode = _decoder(backend, state)
+    decode = _decoder(backend)
 
     def encode_fast(text: str, special: bool, pair: str | None = None) -> list[TokenRecord]:
         encoding = backend.encode(text, pair, add_special_tokens=special)
@@ -69,24 +68,26 @@ def fast(backend: Tokenizer) -> Tokens:
         special=special_ids,
         decode=backend.decode,
         find=backend.token_to_id,
-        unknown=_unknown(backend, state["model"]),
+        unknown=_unknown(backend),
     )
 
 
-def _unknown(backend: Tokenizer, model: Mapping[str, Any]) -> int | None:
+def _unknown(backend: Tokenizer) -> int | None:
     """The id of a model's unknown token: SentencePiece's unigrams name it by its id, the others by its text."""
-    token = model.get("unk_token")
-    found: int | None = backend.token_to_id(token) if isinstance(token, str) else model.get("unk_id")
+    model = backend.model
+    if hasattr(model, "unk_token"):
+        token: str | None = model.unk_token
+        return None if token is None else backend.token_to_id(token)
+    found: int | None = json.loads(model.__getstate__()).get("unk_id")
     return found
 
 
-def _decoder(backend: Tokenizer, state: Mapping[str, Any]) -> Callable[[int, str], str | bytes]:
-    """What turns one token into its text, or into its bytes where they are not whole characters; `state` is the
-    tokenizer as JSON.
+def _decoder(backend: Tokenizer) -> Callable[[int, str], str | bytes]:
+    """What turns one token into its text, or into its bytes where they are not whole characters.
 
     The decoder of a whole sequence does not do: it drops a leading space and replaces broken characters.
     """
-    kind = json.dumps(state.get("decoder"), ensure_ascii=False)
+    kind = backend.decoder.__getstate__().decode() if backend.decoder is not None else ""  # its JSON
     if '"ByteLevel"' in kind:
         alphabet = _byte_level_alphabet()
         return lambda _id, token: _text_or_bytes(_bytes_of(token, alphabet))

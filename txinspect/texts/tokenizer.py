@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from txinspect.guards.cache import cached_at
 from txinspect.guards.quiet import quiet
 from txinspect.queries import LESSON
 from txinspect.sources.source import Source
-from txinspect.texts import trying
 from txinspect.texts.auto_tokenizer import load_tokenizer
 from txinspect.texts.fast import fast
 from txinspect.texts.kept import digest, keep, read_kept
 from txinspect.texts.slow import slow
 from txinspect.texts.tokenizer_checks import check_files
 from txinspect.texts.tokens import Text, Tokens, untried
-from txinspect.texts.trying import Tried
+from txinspect.texts.trying import Tried, Trying
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -44,11 +42,12 @@ def load(source: Source, trust_remote_code: bool, *texts: Text, tried: Tried) ->
     cached = cached_at("tokenizers", f"{key}.json")
     known = read_kept(cached)
     if known is not None and cached is not None:
-        trying.attempt(source, key, cached, texts, kept=True, tried_before=tried)
-        return replace(fast(known), attempt=partial(trying.attempt, source, key, cached, kept=True, tried_before=tried))
+        trying = Trying(source, key, cached, tried, known)
+        trying(texts)
+        return replace(fast(known), attempt=trying)
     check_files(source, folder)
     file = source.tokenizer_file("tokenizer.json")
-    own = partial(trying.attempt, source, key, file, kept=False, tried_before=tried) if file is not None else untried
+    own = Trying(source, key, file, tried) if file is not None else untried
     own(texts)
     tokenizer: Any = load_tokenizer(source, folder, trust_remote_code)
     whole = getattr(tokenizer, "backend_tokenizer", None)
@@ -60,7 +59,7 @@ def load(source: Source, trust_remote_code: bool, *texts: Text, tried: Tried) ->
     keep(cached, backend)
     # One that is made of other files, as of a .gguf, is in the cache alone.
     if cached is not None and cached.is_file():
-        own = partial(trying.attempt, source, key, cached, kept=True, tried_before=tried)
+        own = Trying(source, key, cached, tried, backend)
     return replace(fast(backend), attempt=own)
 
 

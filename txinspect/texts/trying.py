@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from txinspect.errors import SourceError
 from txinspect.guards import trial
@@ -12,6 +14,9 @@ from txinspect.queries import LESSON
 from txinspect.sources.source import Source
 from txinspect.texts.kept import read_kept
 from txinspect.texts.tokens import Text, quoted
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 PATIENCE = 10.0
 """Seconds that a tokenizer may take over a short text."""
@@ -31,15 +36,14 @@ Tried = dict[str, set[Text]]
 """The texts that each tokenizer, by the digest of its files, got done with."""
 
 
-def is_bounded(file: str, kept: bool, texts: Sequence[Text]) -> bool:
+def is_bounded(file: str, kept: bool, texts: Sequence[Text], known: Tokenizer | None = None) -> bool:
     """Whether a tokenizer makes no more of some texts than it may: tokens of each, and a text of these.
 
-    It is in its own file, or `kept` in the cache. Tried in a process of its own.
+    It is in its own file, or `kept` in the cache, or `known` from there already. Tried in a process of its own.
     """
     from tokenizers import Tokenizer
 
-    known = read_kept(Path(file)) if kept else None
-    tokenizer = known or Tokenizer.from_file(file)
+    tokenizer = known or (read_kept(Path(file)) if kept else None) or Tokenizer.from_file(file)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     for each in texts:
@@ -57,29 +61,46 @@ def is_bounded(file: str, kept: bool, texts: Sequence[Text]) -> bool:
     return True
 
 
-def attempt(source: Source, key: str, file: Path, texts: Sequence[Text], *, kept: bool, tried_before: Tried) -> None:
-    """Raise SourceError for a tokenizer that never gets done with a text, or brings the process down."""
-    tried = tried_before.setdefault(key, set())
-    new = [each for each in dict.fromkeys((*texts, LESSON)) if each not in tried]
-    if not new:
-        return
-    length = sum(len(each) if isinstance(each, str) else sum(map(len, each)) for each in new)
-    first = new[0] if isinstance(new[0], str) else new[0][0]
-    said = quoted(first) if len(new) <= 2 else f"{quoted(first)} and other texts"
-    outcome = trial.attempt(partial(is_bounded, str(file), kept, new), PATIENCE + length / CHARACTERS_A_SECOND)
-    if outcome == "too much":
-        raise SourceError(
-            f"the tokenizer of {source.name!r} makes many times more of {said} than there is: its rules are damaged; "
-            f"fetch or write it again"
-        )
-    if outcome == "too long":
-        raise SourceError(
-            f"the tokenizer of {source.name!r} takes more than {PATIENCE:.0f} seconds over {said}: its rules do not "
-            f"come to an end; fetch or write it again"
-        )
-    if outcome != "well":
-        raise SourceError(
-            f"the tokenizer of {source.name!r} {outcome} in the tokenizers library: it is damaged; fetch or write it "
-            f"again"
-        )
-    tried.update(new)
+@dataclass(frozen=True)
+class Trying:
+    """Tries a tokenizer on texts. Raises SourceError for one that never gets done, or brings the process down."""
+
+    source: Source
+    key: str
+    """The digest of what decides the tokenizer."""
+    file: Path
+    """Its own, or the one that keeps it."""
+    tried: Tried
+    kept: Tokenizer | None = None
+    """What the file that keeps it holds; None where the file is its own, which nobody has read yet."""
+
+    def __call__(self, texts: Sequence[Text]) -> None:
+        """Try it on those of the texts that it was not tried on before."""
+        done = self.tried.setdefault(self.key, set())
+        new = [each for each in dict.fromkeys((*texts, LESSON)) if each not in done]
+        if not new:
+            return
+        length = sum(len(each) if isinstance(each, str) else sum(map(len, each)) for each in new)
+        told = partial(is_bounded, str(self.file), self.kept is not None, new)
+        # A fork has what was read already; a process that is started reads it again.
+        outcome = trial.attempt(partial(told, self.kept), PATIENCE + length / CHARACTERS_A_SECOND, told)
+        if outcome != "well":
+            first = new[0] if isinstance(new[0], str) else new[0][0]
+            raise SourceError(
+                self._sentence(outcome, quoted(first) if len(new) <= 2 else f"{quoted(first)} and other texts")
+            )
+        done.update(new)
+
+    def _sentence(self, outcome: trial.Outcome, said: str) -> str:
+        """What is wrong with it."""
+        whose = f"the tokenizer of {self.source.name!r}"
+        if outcome == "too much":
+            return (
+                f"{whose} makes many times more of {said} than there is: its rules are damaged; fetch or write it again"
+            )
+        if outcome == "too long":
+            return (
+                f"{whose} takes more than {PATIENCE:.0f} seconds over {said}: its rules do not come to an end; fetch "
+                f"or write it again"
+            )
+        return f"{whose} {outcome} in the tokenizers library: it is damaged; fetch or write it again"
