@@ -60,35 +60,25 @@ def guarded(name: str) -> Iterator[None]:
     nothing is waited for, read or unpacked without end. Raises SourceError."""
     from huggingface_hub import HfApi, file_download, get_session
 
-    def refused(what: str, value: object) -> SourceError:
-        return SourceError(
-            f"the Hub answered for {name!r} with {what} {shown(value)}, which would be written elsewhere than "
-            f"in its cache: nothing was fetched; {_ADVICE}"
-        )
-
     metadata_of, info_of, tree_of = file_download.get_hf_file_metadata, HfApi.repo_info, HfApi.list_repo_tree
     fetch = file_download.http_get
 
     def checked_metadata(*arguments: Any, **options: Any) -> Any:
         found = metadata_of(*arguments, **options)
-        for what, value in (("the ETag", found.etag), ("the commit", found.commit_hash)):
-            if value is not None and not (isinstance(value, str) and _HASH.fullmatch(value)):
-                raise refused(what, value)
+        _check_hash(name, "the ETag", found.etag)
+        _check_hash(name, "the commit", found.commit_hash)
         return found
 
     def checked_info(*arguments: Any, **options: Any) -> Any:
         found = info_of(*arguments, **options)
-        if not isinstance(found.sha, str) or not _HASH.fullmatch(found.sha):
-            raise refused("the commit", found.sha)
+        _check_hash(name, "the commit", found.sha, needed=True)
         for each in getattr(found, "siblings", None) or ():
-            if not is_safe(each.rfilename):
-                raise refused("a file", each.rfilename)
+            _check_name(name, each.rfilename)
         return found
 
     def checked_tree(*arguments: Any, **options: Any) -> Iterator[Any]:
         for each in tree_of(*arguments, **options):
-            if not is_safe(each.path):
-                raise refused("a file", each.path)
+            _check_name(name, each.path)
             yield each
 
     def checked_fetch(url: str, temp_file: Any, *, expected_size: int | None = None, **options: Any) -> None:
@@ -106,6 +96,25 @@ def guarded(name: str) -> Iterator[None]:
         # huggingface_hub only warns of a disk that is too small, and then fills it.
         warnings.filterwarnings("error", message="Not enough free disk space")
         yield
+
+
+def _check_hash(name: str, what: str, value: object, *, needed: bool = False) -> None:
+    """Raise SourceError for what is no hash, which the cache takes for the name of a file or a folder."""
+    if (needed or value is not None) and not (isinstance(value, str) and _HASH.fullmatch(value)):
+        raise _refused(name, what, value)
+
+
+def _check_name(name: str, file: object) -> None:
+    """Raise SourceError for a file's name that leads out of its repository."""
+    if not is_safe(file):
+        raise _refused(name, "a file", file)
+
+
+def _refused(name: str, what: str, value: object) -> SourceError:
+    return SourceError(
+        f"the Hub answered for {name!r} with {what} {shown(value)}, which would be written elsewhere than in its "
+        f"cache: nothing was fetched; {_ADVICE}"
+    )
 
 
 def is_safe(name: object) -> bool:

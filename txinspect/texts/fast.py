@@ -19,57 +19,70 @@ def fast(backend: Tokenizer) -> Tokens:
     """The tokens of a fast tokenizer; it cuts and fills up nothing from now on."""
     backend.no_truncation()
     backend.no_padding()
-    added = backend.get_added_tokens_decoder()
-    decode = _decoder(backend)
-
-    def encode_fast(text: str, special: bool, pair: str | None = None) -> list[TokenRecord]:
-        encoding = backend.encode(text, pair, add_special_tokens=special)
-        records = []
-        for index, (id, token, span) in enumerate(zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)):
-            placed = span[0] < span[1]
-            source = pair if pair is not None and encoding.sequence_ids[index] == 1 else text
-            own = source[span[0] : span[1]] if placed else None
-            decoded = added[id].content if id in added else decode(id, token)
-            if own is not None and (id in added or own.replace("▁", " ") == decoded):
-                decoded = own  # blanks that an added token takes in, and a ▁ that the text itself has
-            records.append(
-                TokenRecord(
-                    index=index,
-                    id=id,
-                    token=token,
-                    text=decoded if isinstance(decoded, str) else None,
-                    start=span[0] if placed else None,
-                    end=span[1] if placed else None,
-                    special=id in added and added[id].special,
-                    bytes=decoded.hex(" ") if isinstance(decoded, bytes) else None,
-                )
-            )
-        return records
-
-    def spell_fast(token_id: int) -> tuple[str | None, str | bytes | None]:
-        token = backend.id_to_token(token_id)
-        if token is None:
-            return None, None
-        return token, added[token_id].content if token_id in added else decode(token_id, token)
-
-    def segments_fast(text: str, special: bool, pair: str) -> list[int]:
-        return list(backend.encode(text, pair, add_special_tokens=special).type_ids)
-
-    def sequences_fast(text: str, special: bool, pair: str) -> list[int | None]:
-        return list(backend.encode(text, pair, add_special_tokens=special).sequence_ids)
-
-    special_ids = frozenset(id for id, token in added.items() if token.special)
+    own = _Fast(backend)
     return Tokens(
-        encode=encode_fast,
-        segments=segments_fast,
-        sequences=sequences_fast,
-        spell=spell_fast,
+        encode=own.encode,
+        segments=own.segments,
+        sequences=own.sequences,
+        spell=own.spell,
         size=backend.get_vocab_size(),
-        special=special_ids,
+        special=frozenset(id for id, token in own.added.items() if token.special),
         decode=backend.decode,
         find=backend.token_to_id,
         unknown=_unknown(backend),
     )
+
+
+class _Fast:
+    """What a fast tokenizer is asked."""
+
+    def __init__(self, backend: Tokenizer) -> None:
+        self.backend = backend
+        self.added = backend.get_added_tokens_decoder()
+        self.decode = _decoder(backend)
+
+    def encode(self, text: str, special: bool, pair: str | None = None) -> list[TokenRecord]:
+        """See Encode."""
+        encoding = self.backend.encode(text, pair, add_special_tokens=special)
+        records = []
+        for index, (id, token, span) in enumerate(zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)):
+            of = pair if pair is not None and encoding.sequence_ids[index] == 1 else text
+            records.append(self._record(index, id, token, of, span if span[0] < span[1] else None))
+        return records
+
+    def _record(self, index: int, id: int, token: str, text: str, span: tuple[int, int] | None) -> TokenRecord:
+        """A token, and what it stands for: a span of its text, where it has one, is more than its decoder knows."""
+        own = None if span is None else text[slice(*span)]
+        decoded = self._text(id, token)
+        if own is not None and (id in self.added or own.replace("▁", " ") == decoded):
+            decoded = own  # blanks that an added token takes in, and a ▁ that the text itself has
+        return TokenRecord(
+            index=index,
+            id=id,
+            token=token,
+            text=decoded if isinstance(decoded, str) else None,
+            start=None if span is None else span[0],
+            end=None if span is None else span[1],
+            special=id in self.added and self.added[id].special,
+            bytes=decoded.hex(" ") if isinstance(decoded, bytes) else None,
+        )
+
+    def _text(self, id: int, token: str) -> str | bytes:
+        content: str | bytes = self.added[id].content if id in self.added else self.decode(id, token)
+        return content
+
+    def spell(self, token_id: int) -> tuple[str | None, str | bytes | None]:
+        """See Spell."""
+        token = self.backend.id_to_token(token_id)
+        return (None, None) if token is None else (token, self._text(token_id, token))
+
+    def segments(self, text: str, special: bool, pair: str) -> list[int]:
+        """See Segments."""
+        return list(self.backend.encode(text, pair, add_special_tokens=special).type_ids)
+
+    def sequences(self, text: str, special: bool, pair: str) -> list[int | None]:
+        """See Sequences."""
+        return list(self.backend.encode(text, pair, add_special_tokens=special).sequence_ids)
 
 
 def _unknown(backend: Tokenizer) -> int | None:
