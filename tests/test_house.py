@@ -26,7 +26,7 @@ GROUND = {
     "version",
     "errors",
     "wording",
-    "files",
+    "writing",
     "opening",
     "stages",
     "stage_names",

@@ -22,16 +22,16 @@ def main() -> None:
 
         use_lookalikes()
         from txinspect.cli.app import app
-        from txinspect.cli.streams import FAILED
+        from txinspect.cli.streams import FAILED, leads_nowhere
 
-        nowhere = _leads_nowhere()
+        nowhere = leads_nowhere()
         try:
             app(prog_name="txinspect")
         except SystemExit:
             # Of a stream that nobody reads any more, as after `| head -1`, Typer puts another in its place, and Rich
             # points it nowhere; both end as if something had failed.
             replaced = type(environment.current().stdout).__name__ == "PacifyFlushWrapper"
-            if FAILED or not (replaced or (_leads_nowhere() and not nowhere)):
+            if FAILED or not (replaced or (leads_nowhere() and not nowhere)):
                 raise
     except KeyboardInterrupt:
         sys.exit(130)
@@ -40,14 +40,6 @@ def main() -> None:
         print(f"txinspect: standard output could not be written: {error.strerror}", file=environment.current().stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
-
-
-def _leads_nowhere() -> bool:
-    """Whether standard output is the null device."""
-    try:
-        return os.path.samestat(os.fstat(1), os.stat(os.devnull))  # noqa: PTH116
-    except OSError:
-        return False
 
 
 def _end_cleanly() -> None:

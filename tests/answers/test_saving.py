@@ -27,10 +27,10 @@ from txinspect.commands.attn import AttnQuery
 from txinspect.commands.embed import EmbedQuery
 from txinspect.commands.run import RunQuery
 from txinspect.errors import InspectError, UsageError
-from txinspect.files import written_whole
 from txinspect.inspecting import inspect
 from txinspect.model_choice import DType, ModelChoice
 from txinspect.records import TensorsReport
+from txinspect.writing import written_whole
 
 FORMATS = (".safetensors", ".npz")
 TEXT = "naïve fox"

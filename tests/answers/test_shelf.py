@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from txinspect.answers.shelf import Shelf
+from txinspect.answers.differences.shelf import Shelf
 from txinspect.errors import InspectError
 
 TENSORS = {

@@ -8,6 +8,7 @@ import (tests/test_house.py). To go on to a function on a higher floor than the 
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,7 +52,7 @@ def read_in_order(query: Any) -> list[tuple[str, str]]:
 def climbs(rooms: list[str]) -> int:
     """How often the next room is on a higher floor."""
     floors = [floor(wing(room)) for room in rooms]
-    return sum(after > before for before, after in zip(floors, floors[1:], strict=False))
+    return sum(after > before for before, after in pairwise(floors))
 
 
 def main() -> None:

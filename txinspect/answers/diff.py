@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from txinspect.answers import dumps, saving
-from txinspect.answers.differences import files, passes, verdict
+from txinspect.answers.differences import against_file, reruns, verdict
 from txinspect.answers.differences.comparison import Comparison
 from txinspect.answers.differences.sides import Side, other_side, side
 from txinspect.answers.observing import Observation, observe
@@ -32,7 +32,7 @@ def answer(query: DiffQuery, session: Session) -> DiffReport:
     this = observe(_This(comparison), session)
     other: Observation | None = None
     if query.against_file is not None:
-        files.compare(comparison, dumps.load(query.against_file, query.names))
+        against_file.compare(comparison, dumps.load(query.against_file, query.names))
     elif query.against_attn is None:
         other = observe(_Other(comparison), session)
     return _report(comparison, this, other)
@@ -64,7 +64,7 @@ class _This(Side):
 
     def then(self, running: Running) -> None:
         """What else it is run for."""
-        passes.run_again(self.comparison, running)
+        reruns.run_again(self.comparison, running)
 
 
 class _Other(Side):
@@ -86,7 +86,7 @@ class _Other(Side):
 
     def then(self, running: Running) -> None:
         """What else it is run for."""
-        passes.isolate(self.comparison, running)
+        reruns.isolate(self.comparison, running)
 
 
 def _report(comparison: Comparison, this: Observation, other: Observation | None) -> DiffReport:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from txinspect import opening
 from txinspect.errors import InspectError, spelled
-from txinspect.files import written_whole
 from txinspect.sources.bundled_models import hub_cache
 from txinspect.sources.source import Source
 from txinspect.version import __version__
+from txinspect.writing import written_whole
 
 if TYPE_CHECKING:
     from torch import Tensor

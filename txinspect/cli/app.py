@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from txinspect import commands
 from txinspect.cli import completing, environment, shells, streams
+from txinspect.cli.command_line import CommandLine, help_of, without_types
 from txinspect.cli.greeting import greeting
 from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.version import __version__, untested
@@ -22,48 +22,18 @@ if TYPE_CHECKING:
     from txinspect.queries import Query
 
 
-def _without_types(switches: list[Any]) -> list[Any]:
-    """The parameters of a command; a switch takes no value, and its help names no type."""
-    for each in switches:
-        if getattr(each, "is_flag", False) and each.metavar is None:
-            each.metavar = ""
-    return switches
-
-
-class CommandLine(TyperCommand):
-    """A command as its help shows it."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Its parameters, --help among them."""
-        return _without_types(super().get_params(ctx))
-
-    def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Read the command line. Raises UsageError for an option given twice that holds one value."""
-        given = args[: args.index("--")] if "--" in args else args
-        for each in self.params:
-            if not _holds_one_value(each):
-                continue
-            long = tuple(f"{option}=" for option in each.opts if option.startswith("--"))
-            times = sum(word in each.opts or word.startswith(long or "\0") for word in given)
-            if times > 1:
-                raise UsageError(
-                    f"{max(each.opts, key=len)} is given {times} times: it holds one value, so give it once"
-                )
-        return super().parse_args(ctx, args)
-
-
-def _holds_one_value(parameter: Any) -> bool:
-    """Whether a parameter is an option that a second one on the command line would replace in silence."""
-    is_option = all(option.startswith("-") for option in parameter.opts)
-    return is_option and not parameter.multiple and not getattr(parameter, "is_flag", False)
-
-
 class ErrorBoundary(TyperGroup):
     """The one place where an exception becomes a sentence on stderr and an exit code."""
 
     def built(self, name: str) -> Any:
         """A command with its options, where `self.commands` has what the list says of it; None for an unknown name."""
-        return _built(name) if name in commands.LISTED else self.commands.get(name)
+        return self._build(name) if name in commands.LISTED else self.commands.get(name)
+
+    @staticmethod
+    def _build(name: str) -> Any:
+        from txinspect.cli.building import built
+
+        return built(name, _answer)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is asked for, which is built now."""
@@ -72,7 +42,7 @@ class ErrorBoundary(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, --help among them."""
-        return _without_types(super().get_params(ctx))
+        return without_types(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Parse; an option that names a shell means the running one where it stands last."""
@@ -204,16 +174,6 @@ app = typer.Typer(
 )
 
 
-def _help(sentence: str, examples: Sequence[str]) -> str:
-    """A command's help, above its options: the sentence, which alone stands in the list of commands, and examples.
-
-    Rich reads [...] as markup, so brackets are escaped. Typer takes away the indentation that all lines share and dims
-    whatever is not the sentence; a tag that undoes the second stands before the first.
-    """
-    shown = "\n".join("[not dim]  $ " + line.replace("[", r"\[") + "[/not dim]" for line in examples)
-    return f"{sentence}\n\nExamples:\n{shown}"
-
-
 def _of_a_shell(spelling: str, sentence: str) -> Any:
     """An option that names a shell."""
     return typer.Option(
@@ -314,21 +274,6 @@ def _by_itself() -> None:
     """In the place of a command in the list of commands."""
 
 
-@cache
-def _built(name: str) -> Any:
-    """A command with its options: it is imported, and its query's fields are read, when it is asked for."""
-    from txinspect.cli.building import command_function
-
-    asked = commands.named(name)
-    function = command_function(asked, _answer)
-    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    said = _help(function.__doc__ or "", asked.examples)
-    alone.command(name, cls=CommandLine, help=said, epilog=asked.more or None)(function)
-    built = typer.main.get_command(alone)
-    _without_types(built.params)
-    return built
-
-
 def _list(name: str, group: commands.Group, function: Callable[..., None], help: str) -> None:
     """Put a command into the list of commands."""
     app.command(name, cls=CommandLine, rich_help_panel=group, help=help)(function)
@@ -340,6 +285,6 @@ _list(
     "schema",
     "Machines",
     schema,
-    _help(schema.__doc__ or "", ("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'")),
+    help_of(schema.__doc__ or "", ("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'")),
 )
-_list("help", "Machines", help, _help(help.__doc__ or "", ("txinspect help", "txinspect help attn")))
+_list("help", "Machines", help, help_of(help.__doc__ or "", ("txinspect help", "txinspect help attn")))

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from txinspect import commands
 from txinspect.cli import completing, environment, streams
+from txinspect.cli.command_line import CommandLine, help_of, without_types
 from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, ids, indices, number
 from txinspect.cli.streams import Output
 from txinspect.cli.text import Given, read_text
@@ -32,6 +34,19 @@ Values = dict[str, Any]
 
 _INDICES = (tuple[int, ...], int | tuple[int, ...] | None)
 """Types of fields that hold positions: of heads, of layers."""
+
+
+@cache
+def built(name: str, answer: Answer) -> Any:
+    """A command with its options: it is imported, and its query's fields are read, when it is asked for."""
+    asked = commands.named(name)
+    function = command_function(asked, answer)
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    said = help_of(function.__doc__ or "", asked.examples)
+    alone.command(name, cls=CommandLine, help=said, epilog=asked.more or None)(function)
+    made = typer.main.get_command(alone)
+    without_types(made.params)
+    return made
 
 
 def command_function(command: Command, answer: Answer) -> Callable[..., None]:

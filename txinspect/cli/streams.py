@@ -197,3 +197,11 @@ def _close_stdout() -> None:
     stdout = current().stdout
     if stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+
+
+def leads_nowhere() -> bool:
+    """Whether standard output is the null device."""
+    try:
+        return os.path.samestat(os.fstat(1), os.stat(os.devnull))  # noqa: PTH116
+    except OSError:
+        return False

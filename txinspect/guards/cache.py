@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from txinspect.files import written_whole
+from txinspect.writing import written_whole
 
 
 def cached_at(*parts: str) -> Path | None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from txinspect.answers import tensors
 from txinspect.answers.differences import predicting
+from txinspect.answers.differences.shelf import Shelf
 from txinspect.answers.saving import Destination, KeptTensor
-from txinspect.answers.shelf import Shelf
 from txinspect.commands.diff import ChangedRecord, DiffQuery, LogitsDiffRecord, StageDiffRecord
 from txinspect.errors import InspectError
 from txinspect.loading.subject import Subject

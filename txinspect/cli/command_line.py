@@ -1,0 +1,56 @@
+"""A command as Typer reads its line and shows its help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from typer.core import TyperCommand
+
+from txinspect.errors import UsageError
+
+
+def without_types(switches: list[Any]) -> list[Any]:
+    """The parameters of a command; a switch takes no value, and its help names no type."""
+    for each in switches:
+        if getattr(each, "is_flag", False) and each.metavar is None:
+            each.metavar = ""
+    return switches
+
+
+class CommandLine(TyperCommand):
+    """A command as its help shows it."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its parameters, --help among them."""
+        return without_types(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read the command line. Raises UsageError for an option given twice that holds one value."""
+        given = args[: args.index("--")] if "--" in args else args
+        for each in self.params:
+            if not _holds_one_value(each):
+                continue
+            long = tuple(f"{option}=" for option in each.opts if option.startswith("--"))
+            times = sum(word in each.opts or word.startswith(long or "\0") for word in given)
+            if times > 1:
+                raise UsageError(
+                    f"{max(each.opts, key=len)} is given {times} times: it holds one value, so give it once"
+                )
+        return super().parse_args(ctx, args)
+
+
+def _holds_one_value(parameter: Any) -> bool:
+    """Whether a parameter is an option that a second one on the command line would replace in silence."""
+    is_option = all(option.startswith("-") for option in parameter.opts)
+    return is_option and not parameter.multiple and not getattr(parameter, "is_flag", False)
+
+
+def help_of(sentence: str, examples: Sequence[str]) -> str:
+    """A command's help, above its options: the sentence, which alone stands in the list of commands, and examples.
+
+    Rich reads [...] as markup, so brackets are escaped. Typer takes away the indentation that all lines share and dims
+    whatever is not the sentence; a tag that undoes the second stands before the first.
+    """
+    shown = "\n".join("[not dim]  $ " + line.replace("[", r"\[") + "[/not dim]" for line in examples)
+    return f"{sentence}\n\nExamples:\n{shown}"
