@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -13,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 import txinspect
+from tests.making.gguf_llama import write_gguf
+from tests.making.hub import files_of
 from txinspect import (
     AttnQuery,
     EmbedQuery,
@@ -38,8 +43,8 @@ QUESTIONS: dict[str, Any] = {
     "tree": lambda model: TreeQuery(model=model),
     "embed": lambda model: EmbedQuery(model=model, text="hi"),
     "attn": lambda model: AttnQuery(model=model, text="hi", layer=0),
-    "logits": lambda model: LogitsQuery(model=model, text="hi"),
-    "lens": lambda model: LensQuery(model=model, text="hi"),
+    "logits": lambda model: LogitsQuery(model=model, text="hi", top_k=3),
+    "lens": lambda model: LensQuery(model=model, text="hi", top_k=3),
     "heads": lambda model: HeadsQuery(model=model),
     "plan": lambda model: PlanQuery(of=LogitsQuery(model=model, text="hi")),
 }
@@ -53,8 +58,8 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         return
     folder, opened = _WATCHED[-1]
     path = Path(os.fspath(arguments[0]))
-    if path.parent == folder and _is_own():
-        opened[path.name] += 1
+    if folder in path.parents and _is_own():
+        opened[str(path.relative_to(folder))] += 1
 
 
 def _is_own() -> bool:
@@ -75,11 +80,32 @@ def hook() -> None:
     sys.addaudithook(_hook)
 
 
-@pytest.fixture(params=["opt-mini", "transformer-mini"])
+KINDS = ("decoder", "encoder-decoder", "adapter", "gguf", "hub")
+
+
+def placed(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
+    """The name of a model of a kind, with all of its files below a folder."""
+    bundled = Path(PACKAGE) / "bundled"
+    if kind == "gguf":
+        folder.mkdir()
+        return str(write_gguf(folder / "m.gguf"))
+    if kind == "hub":
+        request.getfixturevalue("online").add("team/mini", files_of(bundled / "opt-mini"))
+        return "team/mini"
+    name = "transformer-mini" if kind == "encoder-decoder" else "opt-mini"
+    shutil.copytree(bundled / name, folder / "model")
+    if kind != "adapter":
+        return str(folder / "model")
+    base = AutoModelForCausalLM.from_pretrained(folder / "model")
+    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(folder / "adapter"))
+    return str(folder / "adapter")
+
+
+@pytest.fixture(params=KINDS)
 def counted(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A folder of a model, the files of it that are opened, and what is made of them."""
-    folder, opened, made = tmp_path / "model", Counter[str](), Counter[str]()
-    shutil.copytree(Path(PACKAGE) / "bundled" / request.param, folder)
+    """A model of each kind, the files of it that are opened, and what is made of them."""
+    folder, opened, made = tmp_path / "files", Counter[str](), Counter[str]()
+    name = placed(request.param, folder, request)
 
     def count(owner: Any, name: str) -> None:
         original = getattr(owner, name)
@@ -93,27 +119,44 @@ def counted(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     count(tokenizer, "load")
     count(trial, "attempt")
     count(skeleton, "build")
-    _WATCHED.append((folder, opened))
+    _WATCHED.append((tmp_path / "hub" if request.param == "hub" else folder, opened))
     try:
-        yield ModelChoice(name=str(folder)), opened, made
+        yield ModelChoice(name=name), opened, made
     finally:
         _WATCHED.pop()
 
 
 @pytest.mark.usefixtures("tried")
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_each_fact_is_asked_once(question: str, counted: Any) -> None:
+def test_each_fact_is_asked_once(question: str, counted: Any, request: pytest.FixtureRequest) -> None:
     model, opened, made = counted
     query = QUESTIONS[question](model)
     inspect(query)  # what is kept between processes is there
     opened.clear()
     made.clear()
     inspect(query)
-    small = {name: count for name, count in opened.items() if name.endswith(".json")}
-    assert max(small.values()) == 1, small
+    small = {name: count for name, count in opened.items() if name.endswith((".json", ".gguf"))}
+    assert max(small.values(), default=0) <= 1, small
     assert made["load"] <= 1
     assert made["attempt"] <= 1
-    assert made["build"] <= 1
+    is_adapted = "adapter" in request.node.callspec.params["counted"]
+    assert made["build"] <= 1 + is_adapted, "with an adapter on it a model has other modules"
+
+
+@pytest.mark.usefixtures("tried")
+def test_a_conversation_needs_transformers_tokenizer_besides(opt: Path, tmp_path: Path) -> None:
+    folder, opened = shutil.copytree(opt, tmp_path / "model"), Counter[str]()
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["chat_template"] = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    query = LogitsQuery(model=ModelChoice(name=str(folder)), text="hi", chat=True)
+    inspect(query)
+    _WATCHED.append((folder, opened))
+    try:
+        inspect(query)
+    finally:
+        _WATCHED.pop()
+    assert max(count for name, count in opened.items() if name.endswith(".json")) == 1, opened
 
 
 # What is counted in the code itself

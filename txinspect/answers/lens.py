@@ -29,7 +29,7 @@ from txinspect.guards.quiet import quiet
 from txinspect.loading.subject import Subject
 from txinspect.measure import predictions
 from txinspect.records import InputRecord
-from txinspect.texts import masking, targets
+from txinspect.texts import masking, targets, tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -252,7 +252,7 @@ class _Reading(Question[LensQuery]):
         )
 
     def _likely(self, scored: predictions.Scored) -> LikelyRecord:
-        return LikelyRecord(**targets.spelling(self.tokens, scored.id), prob=scored.prob)
+        return LikelyRecord(**tokens.spelling(self.tokens, scored.id), prob=scored.prob)
 
     def _target(self, scored: predictions.Scored) -> FollowedRecord:
-        return FollowedRecord(**targets.spelling(self.tokens, scored.id), rank=scored.rank, prob=scored.prob)
+        return FollowedRecord(**tokens.spelling(self.tokens, scored.id), rank=scored.rank, prob=scored.prob)

@@ -28,7 +28,7 @@ from txinspect.loading.subject import Subject, context
 from txinspect.measure import predictions
 from txinspect.measure.predictions import Scored
 from txinspect.records import InputRecord, SentenceRecord
-from txinspect.texts import masking, reading, targets
+from txinspect.texts import masking, reading, targets, tokens
 from txinspect.texts.windows import Window, windows
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ class _Reading(Question[LogitsQuery]):
 
     def _scored(self, scored: Scored) -> ScoredRecord:
         return ScoredRecord(
-            **targets.spelling(self.tokens, scored.id),
+            **tokens.spelling(self.tokens, scored.id),
             logit=scored.logit,
             prob=scored.prob,
             rank=scored.rank,
@@ -284,7 +284,7 @@ class _Reading(Question[LogitsQuery]):
         placed = any(token.start is not None for token in self.text.tokens)
         # A character may begin in one token and end in the next: then each counts its own bytes.
         if first.bytes or (not placed and any(token.bytes for token in others)):
-            return sum(targets.size(token) for token in others if token.start is not None or not token.special)
+            return sum(tokens.size(token) for token in others if token.start is not None or not token.special)
         if placed:
             return len((self.text.text[first.end or 0 :] + (self.whole.pair or "")).encode())
         return len(self.text.text.encode()) - len(self.tokens.decode([first.id]).encode())

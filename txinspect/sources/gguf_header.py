@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -64,15 +65,19 @@ class GgufHeader:
     settings: dict[str, Any]
     """Strings and numbers; arrays, such as the vocabulary, are left out."""
     tensors: Sequence[GgufTensor]
-    size: int
-    """Bytes of the header, of which all is in front of the tensors."""
+    digest: bytes
+    """Of the header's bytes, the vocabulary's among them; all are in front of the tensors."""
 
 
 def read_header(file: Path) -> GgufHeader:
-    """The header of a file. Raises SourceError for one that is damaged."""
+    """The header of a file. Raises SourceError for one that is none, or damaged."""
     size = opening.check(file, None)
     try:
         return _read(file, size, file.stat().st_mtime_ns)
+    except SourceError:
+        raise
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}") from error
     except Exception as error:
         raise SourceError(f"{file} is damaged or truncated ({first_line(error)}): fetch it again") from error
 
@@ -80,14 +85,15 @@ def read_header(file: Path) -> GgufHeader:
 @lru_cache(maxsize=4)
 def _read(file: Path, size: int, _changed: int) -> GgufHeader:
     with file.open("rb") as stream:
+        head = stream.read(4)
+        if head != b"GGUF":
+            raise SourceError(f"{file} is not a GGUF file: it begins with {head!r}; fetch it again")
         return _header(stream, size)
 
 
 def _header(stream: BinaryIO, size: int) -> GgufHeader:
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-    if stream.read(4) != b"GGUF":
-        raise ValueError("it does not begin with GGUF")
     version, count, settings_count = (_scalar(stream, kind) for kind in ("<I", "<Q", "<Q"))
     if version not in _VERSIONS:
         raise ValueError(f"its version is {version}")
@@ -112,7 +118,8 @@ def _header(stream: BinaryIO, size: int) -> GgufHeader:
         if start + offset + length > size:
             raise ValueError(f"it ends before its tensor {name} does")
         tensors.append(GgufTensor(name, kind.name, shape, length, start + offset))
-    return GgufHeader(settings, tensors, end)
+    stream.seek(0)
+    return GgufHeader(settings, tensors, sha256(stream.read(end)).digest())
 
 
 def _scalar(stream: BinaryIO, kind: str) -> Any:

@@ -59,7 +59,7 @@ class Place(Protocol):
         """A file of a name, fetched if need be; None if there is none."""
 
     def settings(self) -> bytes | None:
-        """What stands in the place of config.json and the tokenizer's files; None where these are files."""
+        """What decides config and tokenizer where they are no files of their own, as bytes; None where they are."""
 
     def weights(self, wanted: Wanted, choose: Choose | None) -> WeightFiles:
         """The weight files, fetched where need be, every one there and readable as what it claims to be.
@@ -152,9 +152,8 @@ class GgufFile:
         return None
 
     def settings(self) -> bytes | None:
-        """The file's header, with its vocabulary: of gigabytes of weights nothing is read. See Place."""
-        with self.path.open("rb") as stream:
-            return stream.read(read_header(self.path).size)
+        """A digest of the file's header, with its vocabulary: of gigabytes of weights nothing is read. See Place."""
+        return read_header(self.path).digest
 
     def weights(self, wanted: Wanted, choose: Choose | None) -> WeightFiles:
         """See Place."""

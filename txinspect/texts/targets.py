@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from txinspect.errors import InspectError, spelled
 from txinspect.indices import Layers, from_start
-from txinspect.records import SentenceRecord, TokenRecord
+from txinspect.records import SentenceRecord
 from txinspect.texts.tokens import Tokens
 
 
@@ -44,14 +42,3 @@ def target(tokens: Tokens, text: str, word: str, advice: str = "") -> int:
         )
     pieces = ", ".join(repr(token.text or token.token) for token in alone)
     raise InspectError(f"{spelled('targets')} {word!r} is {len(alone)} tokens, {pieces}: give one of them{advice}")
-
-
-def size(token: TokenRecord) -> int:
-    """Bytes that a token stands for, in UTF-8."""
-    return len(bytes.fromhex(token.bytes) if token.bytes else (token.text or "").encode())
-
-
-def spelling(tokens: Tokens, token_id: int) -> dict[str, Any]:
-    """The fields of a VocabularyRecord."""
-    found = tokens.record(token_id)
-    return {"id": token_id, "token": found.token, "text": found.text}

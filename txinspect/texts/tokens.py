@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from txinspect.errors import InspectError
 from txinspect.records import InputRecord, TokenRecord
@@ -114,3 +114,14 @@ def quoted(text: str) -> str:
 def named(text: str, pair: str | None = None) -> str:
     """A text, or two that are joined, in a sentence."""
     return quoted(text) if pair is None else f"{quoted(text)} with {quoted(pair)}"
+
+
+def size(token: TokenRecord) -> int:
+    """Bytes that a token stands for, in UTF-8."""
+    return len(bytes.fromhex(token.bytes) if token.bytes else (token.text or "").encode())
+
+
+def spelling(tokens: Tokens, token_id: int) -> dict[str, Any]:
+    """The fields of a VocabularyRecord."""
+    found = tokens.record(token_id)
+    return {"id": token_id, "token": found.token, "text": found.text}
