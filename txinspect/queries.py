@@ -167,7 +167,7 @@ class PassQuery(TextQuery[ReportType]):
     new: Annotated[
         int,
         Option(
-            "--new",
+            "-n/--new",
             "For an encoder–decoder without --decoder: tokens that it generates at most, the likeliest each time.",
             "N",
             INPUT,

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from txinspect import commands
 from txinspect.cli import completing, environment, shells, streams
-from txinspect.cli.command_line import CommandLine, help_of, without_types
+from txinspect.cli.command_line import CommandLine, help_of, long_of, without_types
 from txinspect.cli.greeting import greeting
 from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.version import __version__, untested
@@ -105,7 +105,7 @@ class ErrorBoundary(TyperGroup):
         """How the fields of a query are spelled in this command."""
         from shlex import quote
 
-        options = {each.name: max(each.opts, key=len) for each in self._options(ctx.invoked_subcommand)}
+        options = {each.name: long_of(each) for each in self._options(ctx.invoked_subcommand)}
 
         def spell(name: str, value: object) -> str:
             if name == "special":

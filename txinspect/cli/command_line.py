@@ -31,13 +31,17 @@ class CommandLine(TyperCommand):
         for each in self.params:
             if not _holds_one_value(each):
                 continue
-            long = tuple(f"{option}=" for option in each.opts if option.startswith("--"))
-            times = sum(word in each.opts or word.startswith(long or "\0") for word in given)
+            # With its value in the same word: --top-k=3, -k3.
+            whole = tuple(f"{option}=" if option.startswith("--") else option for option in each.opts)
+            times = sum(word in each.opts or word.startswith(whole) for word in given)
             if times > 1:
-                raise UsageError(
-                    f"{max(each.opts, key=len)} is given {times} times: it holds one value, so give it once"
-                )
+                raise UsageError(f"{long_of(each)} is given {times} times: it holds one value, so give it once")
         return super().parse_args(ctx, args)
+
+
+def long_of(parameter: Any) -> str:
+    """How an option is spelled in a sentence: in full."""
+    return next((option for option in parameter.opts if option.startswith("--")), parameter.opts[0])
 
 
 def _holds_one_value(parameter: Any) -> bool:

@@ -22,7 +22,8 @@ class AttnQuery(TensorQuery["AttnReport"]):
     """Show layers' attention: a map per head, then input, q, k, v, scores, weights, context and output."""
 
     layer: Annotated[
-        Layers, Option("--layer", "Layers to look at, such as 0, 0,2-3, -1 for the last, or all; may be repeated.", "N")
+        Layers,
+        Option("-l/--layer", "Layers to look at, such as 0, 0,2-3, -1 for the last, or all; may be repeated.", "N"),
     ] = 0
     heads: Annotated[
         tuple[int, ...] | None, Option("--head", "Heads to look at, such as 0,2-3 or -1; all if not given.", "H")

@@ -22,8 +22,18 @@ THEME = Option(
 """Of every drawing that has colours of its own."""
 
 
+TABLE = Option("--table", "Show everything: the tables that the first screen leaves out.", panel=OUTPUT)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Themed:
+class Detailed:
+    """A view: one screen with the finding on top, or everything."""
+
+    table: Annotated[bool, TABLE] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Themed(Detailed):
     """A view: how something with colours of its own is drawn."""
 
     theme: Annotated[Theme, THEME] = "auto"

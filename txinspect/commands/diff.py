@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from txinspect.commands.command import Command
+from txinspect.commands.command import Command, Detailed
 from txinspect.commands.run import STAGE
 from txinspect.errors import UsageError, spelled
 from txinspect.model_choice import DType, ModelChoice
@@ -248,4 +248,5 @@ COMMAND = Command(
         "txinspect diff -m facebook/opt-125m --against facebook/opt-350m --fail-on 'kl_mean>0.1'",
         "txinspect diff --against-attn eager --stage 'layers.*.output'",
     ),
+    view=Detailed,
 )

@@ -35,9 +35,9 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
 
     instead_of_text = ("ids", "user", "random")
 
-    layers: Annotated[Layers, Option("--layer", "Layers to look at, such as 0,2-3 or -1; all if not given.", "N")] = (
-        None
-    )
+    layers: Annotated[
+        Layers, Option("-l/--layer", "Layers to look at, such as 0,2-3 or -1; all if not given.", "N")
+    ] = None
     encoder: Annotated[bool, Option("--encoder", "Of an encoder–decoder: the encoder's heads, not the decoder's.")] = (
         False
     )

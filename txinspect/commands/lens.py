@@ -23,7 +23,9 @@ class LensQuery(TensorQuery["LensReport"]):
 
     layers: Annotated[
         Layers,
-        Option("--layers", "Layers to read, such as 0,2-3 or -1; if not given all, and what enters them.", "N"),
+        Option(
+            "-l/--layer/--layers", "Layers to read, such as 0,2-3 or -1; if not given all, and what enters them.", "N"
+        ),
     ] = None
     position: Annotated[
         Layers,
@@ -33,7 +35,7 @@ class LensQuery(TensorQuery["LensReport"]):
             "N",
         ),
     ] = None
-    top_k: Annotated[int, Option("--top-k", "Likeliest tokens of each layer and token.", "K")] = 1
+    top_k: Annotated[int, Option("-k/--top-k", "Likeliest tokens of each layer and token.", "K")] = 1
     targets: Annotated[
         tuple[str, ...],
         Option("--target", "A token, such as ' dog', to follow through the layers; may be repeated.", "TOKEN"),
@@ -124,7 +126,7 @@ COMMAND = Command(
     examples=(
         "txinspect lens 'The quick brown fox jumps over the lazy'",
         "txinspect lens --position -1 --target ' dog' --json | jq -c '.rows[] | [.layer, .cells[0].targets[0].rank]'",
-        "txinspect lens --layers 0,2-3 --top-k 3",
+        "txinspect lens --layer 0,2-3 --top-k 3",
     ),
     view=Themed,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from txinspect.commands.command import Command
+from txinspect.commands.command import Command, Detailed
 from txinspect.errors import UsageError, spelled
 from txinspect.indices import Layers
 from txinspect.option import Option
@@ -17,7 +17,7 @@ from txinspect.records import Record, TensorsReport, VocabularyRecord, doc
 class LogitsQuery(TensorQuery["LogitsReport"]):
     """Show what comes next, or at masks: the likeliest tokens, how well the model knew the text, other texts."""
 
-    top_k: Annotated[int, Option("--top-k", "Likeliest tokens to list.", "K")] = 10
+    top_k: Annotated[int, Option("-k/--top-k", "Likeliest tokens to list.", "K")] = 10
     position: Annotated[
         Layers,
         Option(
@@ -178,4 +178,5 @@ COMMAND = Command(
         "txinspect logits 'The dog' --continuation ' ran home' --continuation ' sat'",
         "txinspect logits 'A long story' --stride 128 --json | jq .text_score",
     ),
+    view=Detailed,
 )

@@ -18,7 +18,9 @@ def title(report: AttnReport, layer: int, own: Sequence[TensorRecord]) -> Line:
         f"{axis} {ranges(positions)}" for tensor in own for axis, positions in (tensor.coordinates or {}).items()
     )
     words = [Words(f"{report.stack or ''} layer {layer}{cross}".strip(), "strong")]
-    words += [Words(visible(f" · {own[0].module} ({own[0].class_})"), "dim")] if of_one_module(own) else []
+    if of_one_module(own):
+        kind = "" if cross else f" ({own[0].class_})"  # one line, of eighty columns, is enough
+        words.append(Words(visible(f" · {own[0].module}{kind}"), "dim"))
     return Line([*words, Words(visible("".join(f" · {each}" for each in kept)), "dim")])
 
 
@@ -32,9 +34,10 @@ def is_chosen(own: Sequence[TensorRecord], axis: str) -> bool:
     return any(axis in (tensor.coordinates or {}) for tensor in own)
 
 
-def tries(report: AttnReport) -> Line:
-    """What to try next."""
+def tries(report: AttnReport, *, everything: bool) -> Line:
+    """What to try next; all there is on the screen where `everything` is."""
     options = [] if not report.heads or is_chosen(report.tensors, "head") else ["--head 1"]
     options += [] if not report.heads or is_chosen(report.tensors, "query") else ["--query -1 (the last token)"]
     options += ["--layer all"] if len(report.layers) < (report.model.num_hidden_layers or 1) else []
+    options += ["--table (q, k, v, …)"] if report.heads and not everything else []
     return line(f"try {', '.join(options or ['txinspect run --stage logits'])}", "dim")

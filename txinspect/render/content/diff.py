@@ -12,8 +12,11 @@ from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, bar, 
 from txinspect.stage_names import StageName
 from txinspect.wording import predicted, some_of
 
-MOST = 60
-"""Stages that are listed; of more, those of the layers' outputs and outside of them."""
+FEW = 6
+"""Stages on the first screen: of more, some of the layers' outputs and what is outside of them."""
+
+CHANGED = 3
+"""Predictions that are others, on the first screen."""
 
 FLOOR = 1e-8
 """Where the bars begin: they are of the logarithm."""
@@ -28,13 +31,13 @@ def against(report: DiffReport) -> Iterator[Line]:
         yield Line([Words(f"against {what} ", "strong"), Words(visible(report.given), "text")])
 
 
-def stages(report: DiffReport) -> Table:
-    """How far the sides are apart at each stage."""
-    shown = report.stages
-    title = None
-    if len(shown) > MOST:
-        shown = [each for each in shown if _is_listed(each)]
-        title = f"{len(shown)} of {len(report.stages)} stages; --stage chooses others, --json has all"
+def stages(report: DiffReport, *, everything: bool) -> Table:
+    """How far the sides are apart at each stage; `everything`, or what stands on the first screen."""
+    shown, title = report.stages, None
+    if len(shown) > FEW and not everything:
+        shown = [each for each in shown if _is_listed(each) or each.name == report.first_divergence]
+        shown = _spread(shown, report.first_divergence) if len(shown) > FEW else shown
+        title = f"{len(shown)} of {len(report.stages)} stages; --stage chooses others, --table has all"
     isolated = any(each.isolated_rel_l2 is not None for each in shown)
     rows: list[Row | Line] = []
     for each in shown:
@@ -46,6 +49,13 @@ def stages(report: DiffReport) -> Table:
             rows.append(line(f"  {each.nan:,} numbers that are not finite", "bad"))
     titles = ["relative L2", *(["isolated"] if isolated else []), "cosine", "largest"]
     return Table([Column("stage"), *numbers(*titles), Column("", whole=True)], rows, title)
+
+
+def _spread(stages: list[StageDiffRecord], first: str | None) -> list[StageDiffRecord]:
+    """Some of many stages: the last ones, where the sides part, and others evenly between."""
+    step = -(-len(stages) // (FEW - 1))
+    kept = {each.name for each in stages[(len(stages) - 1) % step :: step]}
+    return [each for each in stages if each.name in kept or each.name == first]
 
 
 def _is_listed(stage: StageDiffRecord) -> bool:
@@ -81,6 +91,32 @@ def predictions(report: DiffReport) -> Line | None:
     )
 
 
+def more(report: DiffReport) -> Line | None:
+    """What the first screen leaves out."""
+    left_out = ["all stages"] if len(report.stages) > FEW else []
+    left_out += ["all predictions that change"] if len(report.changed) > CHANGED else []
+    return line(f"--table has {' and '.join(left_out)}", "dim") if left_out else None
+
+
+def first_changed(report: DiffReport) -> Line | None:
+    """The first predictions that are others."""
+    if not report.changed:
+        return None
+    said = []
+    for each in report.changed[:CHANGED]:
+        place = token_text(report.input.main.tokens[each.position])
+        this, other = (or_dash(None if word is None else visible(word, spaces=True)) for word in (each.from_, each.to))
+        said.append(f"{_at(report)} {each.position} {place} {this} → {other}")
+    more = len(report.changed) - len(said)
+    return line(
+        f"{predicted(report.model.task)} tokens that change: {', '.join(said)}{f', and {more} more' if more else ''}"
+    )
+
+
+def _at(report: DiffReport) -> str:
+    return "at" if report.model.task == "masked-lm" else "after"
+
+
 def changed(report: DiffReport) -> Table | None:
     """The predictions that are others."""
     rows = []
@@ -88,9 +124,8 @@ def changed(report: DiffReport) -> Table | None:
         place = token_text(report.input.main.tokens[each.position])
         words = [None if word is None else visible(word, spaces=True) for word in (each.from_, each.to)]
         rows.append(Row([cell(f"{each.position} {place}"), *(cell(or_dash(word), "token") for word in words)]))
-    at = Column("at" if report.model.task == "masked-lm" else "after")
     title = f"{predicted(report.model.task)} tokens that change"
-    return Table([at, Column("this side"), Column("other side")], rows, title) if rows else None
+    return Table([Column(_at(report)), Column("this side"), Column("other side")], rows, title) if rows else None
 
 
 def only(report: DiffReport) -> Iterator[Line]:

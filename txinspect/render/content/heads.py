@@ -89,6 +89,18 @@ def sinks(report: HeadsReport) -> Line | None:
     return line(f"sinks (share of heads that rest on a key): {', '.join(named)}") if named else None
 
 
+def letters(report: HeadsReport) -> Line:
+    """What the letters of a grid stand for."""
+    kinds = dict.fromkeys(label for head in report.heads for label in head.labels[:1])
+    return line(f"layer, and a letter for each head: {', '.join(kinds)}; · for none", "dim")
+
+
+def more(report: HeadsReport) -> Line:
+    """What the first screen leaves out."""
+    which = " that has a label" if len(report.heads) > FEW else ""
+    return line(f"--table has the numbers of every head{which}", "dim")
+
+
 def every(report: HeadsReport, left_out: Set[str] = frozenset()) -> Table:
     """The numbers of every head that has a label; of all where they are few."""
     heads = report.heads if len(report.heads) <= FEW else [head for head in report.heads if head.labels]

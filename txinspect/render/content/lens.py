@@ -8,7 +8,7 @@ from math import isnan
 from txinspect.commands.lens import LensReport, LensRowRecord
 from txinspect.records import VocabularyRecord
 from txinspect.render.spelling import percent, rank, token_text, visible, word
-from txinspect.render.tables import Column, Line, Row, Table, Words, cell, numbers, numeric
+from txinspect.render.tables import Column, Line, Row, Table, Words, cell, line, numbers, numeric
 from txinspect.wording import counted
 
 FOLLOWED = 2
@@ -43,6 +43,11 @@ def finding(report: LensReport) -> Line:
     among = "" if read == report.model.num_hidden_layers else f", of the {counted(read, 'layer')} that were read"
     when = Words(f": first at {first}, decided at {decided}{among}", "strong")
     return Line([place, Words(word(final), "found"), when])
+
+
+def more(report: LensReport) -> Line:
+    """What the first screen leaves out."""
+    return line(f"--table has entropy, KL and ranks of every layer {_place(report)}", "dim")
 
 
 def last(report: LensReport) -> Table:

@@ -84,28 +84,57 @@ def _about(report: LogitsReport) -> SentenceRecord:
     return report.input if report.model.task == "masked-lm" else report.input.main
 
 
-def tables(report: LogitsReport) -> Iterator[tuple[Table, Line | None]]:
-    """The tables, and what is said under each."""
+FIRST = 5
+"""Of the ten likeliest tokens that are reported where no number was asked for, those on the first screen."""
+
+USUAL = 10
+"""How many are reported where no number was asked for."""
+
+
+def tables(report: LogitsReport, *, everything: bool) -> Iterator[tuple[Table, Line | None]]:
+    """The tables, and what is said under each; `everything`, or what stands on the first screen."""
     for prediction in report.predictions:
         if prediction.top:
-            yield _likeliest(report, prediction), None
+            usual = not everything and len(prediction.top) == USUAL
+            yield _likeliest(report, prediction, FIRST if usual else None), None
     if report.labels:
         yield _labels(report), None
     if report.pseudo_score is not None:
         yield _masked(report, report.pseudo_score), line(_pseudo(report.pseudo_score), "strong")
-    if report.text_score is not None:
-        yield _text(report), line(_score(report.text_score), "strong")
+    if report.text_score is not None and everything:
+        yield _text(report), score(report)
     if report.continuations:
         yield _continuations(report), None
 
 
-def _likeliest(report: LogitsReport, prediction: PredictionRecord) -> Table:
+def surprisals(report: LogitsReport) -> list[tuple[str, float | None]]:
+    """The tokens of a text that was scored, each with its surprisal in nats; None for one that nothing predicts."""
+    if report.text_score is None:
+        return []
+    known = {each.position + 1: each.surprisal for each in report.predictions if each.next is not None}
+    return [(token_text(token), known.get(token.index)) for token in report.input.main.tokens]
+
+
+def score(report: LogitsReport) -> Line:
+    """How well the model knew the text."""
+    assert report.text_score is not None
+    return line(_score(report.text_score), "strong")
+
+
+def more(report: LogitsReport) -> Line | None:
+    """What the first screen leaves out."""
+    left_out = ["the ten likeliest tokens"] if any(len(each.top) == USUAL for each in report.predictions) else []
+    left_out += ["the text token by token"] if report.text_score is not None else []
+    return line(f"--table has {' and '.join(left_out)}", "dim") if left_out else None
+
+
+def _likeliest(report: LogitsReport, prediction: PredictionRecord, most: int | None) -> Table:
     place = token_text(_about(report).tokens[prediction.position])
-    listed = {scored.id for scored in prediction.top}
+    listed = {scored.id for scored in prediction.top[:most]}
     asked = [scored for scored in prediction.targets if scored.id not in listed]
     return Table(
         [*numbers("rank", "id"), Column("token"), *numbers("logit", "probability"), BAR],
-        [_scored(scored) for scored in (*prediction.top, *asked)],
+        [_scored(scored) for scored in (*prediction.top[:most], *asked)],
         f"{'at' if report.bidirectional else 'after'} {prediction.position} {place}",
     )
 

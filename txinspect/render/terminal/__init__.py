@@ -17,7 +17,7 @@ def render(report: Report, console: Console, view: object | None = None) -> None
     """Draw a report on a console; `view` is the command's record of options that shape the drawing, None for all off.
 
     The model in a line where there is one, what was found, the drawing of the report's command, the other notes, what
-    was read, of a command that has a `then(report)` what to try next, and what was saved.
+    was read, of a command that has a `then(report, view)` what to try next, and what was saved.
     """
     drawing = import_module(f"{__name__}.{report.command}")
     findings: list[str] = getattr(report, "findings", [])
@@ -30,7 +30,7 @@ def render(report: Report, console: Console, view: object | None = None) -> None
         console.print(drawn(line(visible(sentence), "warning")))
     if isinstance(report, TensorsReport):
         console.print(drawn(heading.loading(report.loading)))
-    if hasattr(drawing, "then"):
-        console.print(drawing.then(report))
+    if hasattr(drawing, "then") and (said := drawing.then(report, view)):
+        console.print(drawn(said))
     if saved := getattr(report, "saved", None):
         console.print(drawn(heading.saved(saved, replaced=getattr(report, "replaced", False))))

@@ -13,7 +13,7 @@ from txinspect.commands.command import Theme
 from txinspect.records import SentenceRecord, TensorRecord
 from txinspect.render.content import attn as content
 from txinspect.render.spelling import token_text
-from txinspect.render.tables import Cell, Column, Row, Table, Words, cell
+from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, cell
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, drawn
 from txinspect.render.terminal.glyphs import fitted
@@ -43,9 +43,9 @@ def draw(report: AttnReport, console: Console, view: AttnView = AttnView()) -> R
     return Group(*parts, *tensors.extras(report, console.width))
 
 
-def then(report: AttnReport) -> RenderableType:
+def then(report: AttnReport, view: AttnView | None) -> Line:
     """What to try next."""
-    return drawn(content.tries(report))
+    return content.tries(report, everything=view is not None and view.table)
 
 
 def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Theme | None) -> Iterator[RenderableType]:
@@ -56,7 +56,8 @@ def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Th
     if heads:
         labels = _Labels(*_sentences(report), own)
         yield from _maps(heads, labels, width, view.scale, theme, chosen=content.is_chosen(own, "head"))
-    yield tensors.table(own, width, own[0].name.rpartition(".")[0] if content.of_one_module(own) else "stage")
+    if view.table or not heads:
+        yield tensors.table(own, width, own[0].name.rpartition(".")[0] if content.of_one_module(own) else "stage")
     if heads and (view.keys or content.is_chosen(own, "head") or content.is_chosen(own, "query")):
         yield Text()
         yield from _strongest(heads, labels, width, most=len(heads[0].queries) if view.keys else UNASKED)
@@ -167,9 +168,9 @@ class _Labels:
 
     def columns(self) -> Text:
         """What the keys are called, where they have only a number above the maps."""
-        shown = [f"{token.index} {token_text(token)}" for token in self.keys.tokens[:COLUMNS]]
+        shown = [f"{token.index}:{token_text(token)}" for token in self.keys.tokens[:COLUMNS]]
         more = len(self.keys.tokens) - len(shown)
-        return Text("source: " + "  ".join([*shown, *([f"and {more} more"] if more else [])]), style="dim")
+        return Text("source: " + " ".join([*shown, *([f"and {more} more"] if more else [])]), style="dim")
 
     def query(self, index: int) -> str:
         """A query's label."""

@@ -10,6 +10,7 @@ from rich.text import Text
 from txinspect.commands.command import Theme, Themed
 from txinspect.commands.heads import HeadsReport, KindRecord
 from txinspect.render.content import heads as content
+from txinspect.render.tables import Line
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, drawn, fitted_table
 from txinspect.render.terminal.glyphs import fitted
@@ -18,6 +19,12 @@ from txinspect.render.terminal.reading import input_lines
 CELL = 11
 """Columns of a terminal for a head in the grid."""
 
+LINES = 10
+"""Layers that have a line each on the first screen."""
+
+LAYER = 6
+"""Columns for a layer's number, where its heads are letters."""
+
 
 def draw(report: HeadsReport, console: Console, view: Themed = Themed()) -> RenderableType:
     """The finding, the grid, a line per head where they are few."""
@@ -25,19 +32,26 @@ def draw(report: HeadsReport, console: Console, view: Themed = Themed()) -> Rend
     parts: list[RenderableType] = [*input_lines(report.input)]
     if report.heads:
         sinks = content.sinks(report)
-        parts += [Frame(content.strongest(report)), Text(), *_grid(report, console.width, theme)]
+        parts += [Frame(content.strongest(report)), Text(), *_grid(report, console.width, theme, whole=view.table)]
         parts += [drawn(sinks)] if sinks else []
-        parts += [
-            Text(),
-            fitted_table(lambda left_out: content.every(report, left_out), console.width, content.GIVING_WAY),
-        ]
+        if view.table:
+            every = fitted_table(lambda left_out: content.every(report, left_out), console.width, content.GIVING_WAY)
+            parts += [Text(), every]
     return Group(*parts, *tensors.extras(report, console.width))
 
 
-def _grid(report: HeadsReport, width: int, theme: Theme | None) -> Iterator[RenderableType]:
-    """Layers × heads: the first kind of each, coloured by its number."""
+def then(report: HeadsReport, view: Themed | None) -> Line | None:
+    """What was left out."""
+    return None if view is not None and view.table else content.more(report)
+
+
+def _grid(report: HeadsReport, width: int, theme: Theme | None, *, whole: bool) -> Iterator[RenderableType]:
+    """Layers × heads: the first kind of each, coloured by its number; of many layers its first letter."""
     layers = list(dict.fromkeys(head.layer for head in report.heads))
     most = max(head.head for head in report.heads) + 1
+    if len(layers) > LINES and not whole:
+        yield from _letters(report, layers, most, width)
+        return
     cell = max(3, min(CELL, (width - 6) // most))
     across = max(1, (width - 6) // cell)
     for start in range(0, most, across):
@@ -51,6 +65,21 @@ def _grid(report: HeadsReport, width: int, theme: Theme | None) -> Iterator[Rend
                 own = [each for each in report.heads if (each.layer, each.head, each.run) == (layer, head, 1)]
                 line.append_text(_cell(own[0], cell - 1, theme) if own else Text(" " * (cell - 1))).append(" ")
             yield line
+
+
+def _letters(report: HeadsReport, layers: list[int], heads: int, width: int) -> Iterator[RenderableType]:
+    """Layers × heads in a letter each, the layers in columns side by side."""
+    across = max(1, min(-(-len(layers) // LINES), width // (LAYER + heads + 2)))
+    lines = -(-len(layers) // across)
+    kinds = {(head.layer, head.head): head.labels[0][0] for head in report.heads if head.labels and head.run == 1}
+    yield drawn(content.letters(report))
+    for first in range(lines):
+        line = Text(no_wrap=True, overflow="crop")
+        for layer in layers[first::lines]:
+            line.append(f"{layer:>{LAYER - 1}} ", style="bold")
+            line.append("".join(kinds.get((layer, head), "·") for head in range(heads)) + "  ")
+        line.rstrip()
+        yield line
 
 
 def _cell(head: KindRecord, width: int, theme: Theme | None) -> Text:

@@ -9,6 +9,7 @@ from txinspect.commands.command import Theme, Themed
 from txinspect.commands.lens import CellRecord, LensReport, LensRowRecord
 from txinspect.render.content import lens as content
 from txinspect.render.spelling import token_text, word
+from txinspect.render.tables import Line
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, drawn
 from txinspect.render.terminal.glyphs import fitted
@@ -20,8 +21,8 @@ CELL = 10
 LABEL = 7
 """Columns for a layer's name and a blank."""
 
-LAYERS = 26
-"""Layers in the grid at most."""
+LAYERS, FEW = 26, 12
+"""Layers in the grid at most, and on the first screen."""
 
 
 def draw(report: LensReport, console: Console, view: Themed = Themed()) -> RenderableType:
@@ -29,14 +30,22 @@ def draw(report: LensReport, console: Console, view: Themed = Themed()) -> Rende
     theme = view.theme if colours.has_colours(console) else None
     parts: list[RenderableType] = [*input_lines(report.input), drawn(content.finding(report))]
     if len(report.positions) > 1:
-        parts += [Text(), *_grid(report, console.width, theme)]
-    return Group(*parts, Text(), Frame(content.last(report)), *tensors.extras(report, console.width))
+        parts += [Text(), *_grid(report, console.width, theme, LAYERS if view.table else FEW)]
+    if view.table or len(report.positions) == 1:
+        parts += [Text(), Frame(content.last(report))]
+    return Group(*parts, *tensors.extras(report, console.width))
 
 
-def _grid(report: LensReport, width: int, theme: Theme | None) -> list[RenderableType]:
+def then(report: LensReport, view: Themed | None) -> Line | None:
+    """What was left out."""
+    everything = (view is not None and view.table) or len(report.positions) == 1
+    return None if everything else content.more(report)
+
+
+def _grid(report: LensReport, width: int, theme: Theme | None, most: int) -> list[RenderableType]:
     """Layers × tokens: the likeliest token of each, coloured by its probability; the last ones are always there."""
     columns = min(len(report.positions), max(1, (width - LABEL) // CELL))
-    step = -(-len(report.rows) // LAYERS)
+    step = -(-len(report.rows) // most)
     rows = report.rows[(len(report.rows) - 1) % step :: step]
     head = Text("layer".ljust(LABEL), style="bold cyan", no_wrap=True, overflow="crop")
     for each in report.positions[-columns:]:

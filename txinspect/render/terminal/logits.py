@@ -2,23 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from math import isfinite
+
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from txinspect.commands.command import Detailed
 from txinspect.commands.logits import LogitsReport
 from txinspect.render.content import logits as content
+from txinspect.render.spelling import number
+from txinspect.render.tables import Line
 from txinspect.render.terminal import tensors
 from txinspect.render.terminal.frame import Frame, drawn
 from txinspect.render.terminal.reading import input_lines
+
+LEVELS = "▁▂▃▄▅▆▇█"
 
 BAR = 20
 """Columns for the bar of a probability at most."""
 
 
-def draw(report: LogitsReport, console: Console) -> RenderableType:
-    """The finding, the tables, the score."""
+ROWS = 3
+"""Rows of tokens of a text on the first screen."""
+
+
+def draw(report: LogitsReport, console: Console, view: Detailed = Detailed()) -> RenderableType:
+    """The finding, the text by its surprisals or token by token, the tables, the score."""
     bars = min(BAR, max(4, console.width - 58))
     parts: list[RenderableType] = [*input_lines(report.input), *map(drawn, content.findings(report))]
-    for table, score in content.tables(report):
+    for table, score in content.tables(report, everything=view.table):
         parts += [Text(), Frame(table, bars), *([drawn(score)] if score else [])]
+    if report.text_score is not None and not view.table:
+        parts += [Text(), *_strip(report, console), drawn(content.score(report))]
     return Group(*parts, *tensors.extras(report, console.width))
+
+
+def then(report: LogitsReport, view: Detailed | None) -> Line | None:
+    """What was left out."""
+    return None if view is not None and view.table else content.more(report)
+
+
+def _strip(report: LogitsReport, console: Console) -> Iterator[Text]:
+    """The text, and under each token how surprising it was."""
+    found = content.surprisals(report)
+    top = max((each for _, each in found if each is not None and isfinite(each)), default=0.0)
+    rows = list(_rows([cell_len(token) for token, _ in found], console.width))
+    shown = rows[:ROWS]
+    title = f"surprisal of each token, ▁ 0 to █ {number(top, 3)} nats"
+    if len(rows) > ROWS:
+        title += f"; the first {shown[-1].stop} of {len(found)} tokens"
+    yield Text(title, style="dim")
+    for row in shown:
+        words, levels = Text(no_wrap=True, overflow="crop"), Text(no_wrap=True, overflow="crop", style="cyan")
+        for token, surprisal in (found[index] for index in row):
+            words.append(token + " ")
+            levels.append(_level(surprisal, top).ljust(cell_len(token) + 1))
+        levels.rstrip()
+        yield from (words, levels)
+
+
+def _rows(widths: Sequence[int], most: int) -> Iterator[range]:
+    """Tokens that stand in a row together, with a blank after each."""
+    start, used = 0, 0
+    for index, width in enumerate(widths):
+        if used + width + 1 > most and index > start:
+            yield range(start, index)
+            start, used = index, 0
+        used += width + 1
+    yield range(start, len(widths))
+
+
+def _level(surprisal: float | None, top: float) -> str:
+    """The height of a surprisal; nothing for a token that nobody foresaw."""
+    if surprisal is None:
+        return ""
+    if not isfinite(surprisal):
+        return "!"
+    return LEVELS[min(len(LEVELS) - 1, int(surprisal / top * len(LEVELS)))] if top else LEVELS[0]

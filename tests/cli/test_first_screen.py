@@ -1,0 +1,110 @@
+"""What no option asked for fits on a screen of 80 × 24, with the finding on it; --table has the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from typer.testing import Result
+
+from tests.making.models import save_tiny
+
+Run = Callable[..., Result]
+
+LINES = 22
+"""Of a screen of 24, the prompt's lines left out."""
+
+COMMANDS = {
+    "logits": ("next after",),
+    "attn": ("layer 0",),
+    "heads": ("look at",),
+    "lens": ("decided at",),
+    "diff": ("The sides",),
+    "embed": ("token_embeddings",),
+    "pos": ("position_embeddings",),
+}
+"""Each with what it found."""
+
+MORE = {
+    "logits": "token by token",
+    "attn": "scores",
+    "heads": "entropy",
+    "lens": "entropy",
+    "diff": "layers.0.mlp.output",
+}
+"""What stands under --table alone."""
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of thirty layers."""
+    folder = save_tiny("llama", tmp_path_factory.mktemp("deep") / "deep")
+    config: Any = AutoConfig.from_pretrained(folder)
+    config.num_hidden_layers = 30
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def asked(command: str, model: str) -> list[str]:
+    """The command with its defaults; a comparison is with another backend."""
+    return [command, "-m", model, *(["--against-attn", "eager"] if command == "diff" else [])]
+
+
+def lines(result: Result) -> list[str]:
+    assert result.exit_code == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+@pytest.mark.parametrize("model", ["opt-mini", "transformer-mini", "deep"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_first_screen(
+    command: str, model: str, request: pytest.FixtureRequest, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = str(request.getfixturevalue("deep")) if model == "deep" else model
+    first = lines(run_cli(*asked(command, name)))
+    assert len(first) <= LINES, "\n".join(first)
+    assert all(any(found in each for each in first) for found in COMMANDS[command])
+    if command in MORE:
+        assert "--table" in "\n".join(first[-2:])
+        whole = lines(run_cli(*asked(command, name), "--table"))
+        assert len(whole) > len(first)
+        assert "--table" not in "\n".join(whole)
+        assert MORE[command] in "\n".join(whole)
+
+
+def test_attention_to_another_text(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    first = lines(run_cli("attn", "-m", "transformer-mini", "--cross", "--layer", "1"))
+    assert len(first) <= LINES, "\n".join(first)
+    assert any("source: 0:the 1:quick" in each for each in first)
+
+
+@pytest.mark.parametrize("command", MORE)
+def test_tables_and_json_cannot_be_combined(command: str, run_cli: Run) -> None:
+    result = run_cli(*asked(command, "opt-mini"), "--table", "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--table and --json cannot be combined" in result.stderr
+
+
+def test_a_text_by_its_surprisals(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar of each token stands under its first letter, and the highest is that of the greatest surprisal."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = lines(run_cli("logits", "The quick brown fox jumps over the lazy dog"))
+    title = next(index for index, each in enumerate(shown) if each.startswith("surprisal of each token"))
+    words, levels = shown[title + 1 : title + 3]
+    assert words.split() == [
+        "</s>",
+        "The",
+        *(f"␣{word}" for word in ["quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog"]),
+    ]
+    places = [words.index(each) for each in words.split()]
+    assert [levels[place : place + 1].strip() for place in places] == ["", "█", *"▁▁▁▁▁▁▁▁"]
+    long = lines(run_cli("logits", "The quick brown fox jumps over the lazy dog. " * 8))
+    assert len(long) <= LINES
+    assert "; the first " in next(each for each in long if each.startswith("surprisal of each token"))
