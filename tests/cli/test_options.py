@@ -402,3 +402,50 @@ def test_fields_become_options() -> None:
     function(**default | {"text": "hi", "only": ["0,2-3"], "model": "a/b", "revision": "v1", "json": True})
     wanted = ShoutQuery(model=ModelChoice(name="a/b", revision="v1"), text="hi", only=(0, 2, 3))
     assert seen == [(wanted, Output(json=True, quiet=False, verbose=False), None)]
+
+
+# Short spellings, and others
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (("logits", "hi", "-k", "3"), ("logits", "hi", "--top-k", "3")),
+        (("logits", "hi", "-k3"), ("logits", "hi", "--top-k=3")),
+        (("attn", "hi", "-l", "1"), ("attn", "hi", "--layer", "1")),
+        (("heads", "hi there", "-l", "0,2"), ("heads", "hi there", "--layer", "0,2")),
+        (("lens", "hi", "-l", "1", "-k", "2"), ("lens", "hi", "--layers", "1", "--top-k", "2")),
+        (("lens", "hi", "-l", "1"), ("lens", "hi", "--layer", "1")),
+        (
+            ("logits", "hello", "-n", "3", "-m", "transformer-mini"),
+            ("logits", "hello", "--new", "3", "-m", "transformer-mini"),
+        ),
+    ],
+)
+def test_a_short_spelling_is_the_long_one(short: tuple[str, ...], long: tuple[str, ...], run_cli: Run) -> None:
+    first, second = (run_cli(*each, "--json") for each in (short, long))
+    assert first.exit_code == 0, first.stderr
+    assert first.stdout == second.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("-mopt-mini", "-mtransformer-mini"), "--model"),
+        (("-m", "opt-mini", "--model=transformer-mini"), "--model"),
+        (("-k3", "--top-k", "4"), "--top-k"),
+        (("-k", "3", "-k4"), "--top-k"),
+    ],
+)
+def test_an_option_given_twice_is_told_in_every_spelling(arguments: tuple[str, ...], named: str, run_cli: Run) -> None:
+    result = run_cli("logits", "hi", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{named} is given 2 times" in result.stderr
+
+
+def test_a_sentence_names_an_option_in_full(run_cli: Run) -> None:
+    result = run_cli("lens", "hi", "-l", "9")
+    assert result.exit_code == 1
+    assert "layer 9" in result.stderr
+    result = run_cli("logits", "hi", "-k", "0")
+    assert "--top-k 0" in result.stderr

@@ -41,7 +41,8 @@ class CommandLine(TyperCommand):
 
 def long_of(parameter: Any) -> str:
     """How an option is spelled in a sentence: in full."""
-    return next((option for option in parameter.opts if option.startswith("--")), parameter.opts[0])
+    spellings: list[str] = parameter.opts
+    return next((each for each in spellings if each.startswith("--")), spellings[0])
 
 
 def _holds_one_value(parameter: Any) -> bool:
