@@ -24,13 +24,11 @@ COMMANDS = {
     "heads": ("look at",),
     "lens": ("decided at",),
     "diff": ("The sides",),
-    "embed": ("token_embeddings",),
-    "pos": ("position_embeddings",),
 }
 """Each with what it found."""
 
 MORE = {
-    "logits": "token by token",
+    "logits": "index  token",
     "attn": "scores",
     "heads": "entropy",
     "lens": "entropy",

@@ -46,7 +46,7 @@ OUTPUT = {"--json", "-q", "--quiet", "-v", "--verbose"}
 MODEL = {"-m", "--model"}
 INPUT = {"--pair", "--mask", "--ids", "--chat", "--system", "--user", "--assistant", "--src-lang"}
 TEXT = MODEL | INPUT | {"--file", "--no-special"}
-DECODER = {"--decoder", "--new", "--tgt-lang"}
+DECODER = {"--decoder", "-n", "--new", "--tgt-lang"}
 TENSORS = DECODER | {"--values", "--save", "--overwrite", "--check", "--fail-on", "--dry-run"}
 EXPECTED = {
     "tokenize": WHERE | OUTPUT | TEXT,
@@ -63,27 +63,28 @@ EXPECTED = {
     | TEXT
     | TENSORS
     | {"--encoder", "--cross"}
-    | {"--layer", "--head", "--query", "--skip-norm", "--keys", "--scale", "--theme"},
+    | {"-l", "--layer", "--head", "--query", "--skip-norm", "--keys", "--scale", "--table", "--theme"},
     "logits": LOADING
     | OUTPUT
     | TEXT
     | TENSORS
-    | {"--top-k", "--position", "--target", "--continuation", "--stride", "--pll"},
+    | {"-k", "--top-k", "--position", "--target", "--continuation", "--stride", "--pll", "--table"},
     "lens": LOADING
     | OUTPUT
     | TEXT
     | TENSORS
-    | {"--layers", "--position", "--top-k", "--target", "--at", "--lens", "--theme"},
+    | {"-l", "--layer", "--layers", "--position", "-k", "--top-k", "--target", "--at", "--lens", "--table", "--theme"},
     "heads": LOADING
     | OUTPUT
     | TEXT
     | TENSORS
-    | {"--encoder", "--layer", "--random", "--length", "--repeats", "--seed", "--weighted", "--theme"},
+    | {"--encoder", "-l", "--layer", "--random", "--length", "--repeats", "--seed", "--weighted"}
+    | {"--table", "--theme"},
     "diff": LOADING
     | OUTPUT
     | TEXT
     | TENSORS - {"--values"}
-    | {"-s", "--stage", "--isolated", "--tolerance", "--map", "--against"}
+    | {"-s", "--stage", "--isolated", "--tolerance", "--map", "--against", "--table"}
     | {
         f"--against-{way}"
         for way in ("8bit", "4bit", "dtype", "attn", "device", "revision", "text", "no-adapter", "file")
@@ -117,12 +118,14 @@ def test_options_of(command: str) -> None:
 
 
 SAID_OTHERWISE: dict[str, set[str]] = {
-    "--layer": {"heads"},
+    "-l": {"heads", "lens"},
+    "--layer": {"heads", "lens"},
     "--encoder": {"heads"},
     "--fail-on": {"diff", "params"},
     "-s": {"diff"},
     "--stage": {"diff"},
     "--position": {"lens"},
+    "-k": {"lens"},
     "--top-k": {"lens"},
     "--target": {"lens"},
 }

@@ -15,6 +15,9 @@ from txinspect.records import InputRecord
 from txinspect.render.terminal import colours
 from txinspect.render.terminal.maps import Map, largest, pooled
 
+WHOLE = AttnView(table=True)
+"""Maps as large as the terminal lets them be, and the tensors."""
+
 
 def words(count: int) -> InputRecord:
     return text_input([f" w{number}" for number in range(1, count)])
@@ -44,13 +47,13 @@ def test_a_weight_that_is_no_number_is_marked() -> None:
 
 
 def test_what_fits_is_not_pooled() -> None:
-    shown = drawn(attention_report(words(33), heads=1), 80)
+    shown = drawn(attention_report(words(33), heads=1), 80, view=WHOLE)
     assert len(heat_lines(shown)) == 33
     assert "to a column" not in shown
 
 
 def test_chosen_queries_are_the_rows() -> None:
-    shown = drawn(attention_report(words(10), heads=1, queries=[2, 5]), 80)
+    shown = drawn(attention_report(words(10), heads=1, queries=[2, 5]), 80, view=WHOLE)
     assert [line.split()[0] for line in heat_lines(shown)] == ["2", "5"]
 
 
@@ -58,7 +61,7 @@ def test_chosen_queries_are_the_rows() -> None:
     ("width", "heads", "bands", "cell"), [(80, 4, 1, 1), (80, 2, 1, 2), (120, 4, 1, 2), (60, 4, 1, 1), (200, 8, 1, 2)]
 )
 def test_heads_stand_in_as_few_bands_as_can_be_and_as_wide(width: int, heads: int, bands: int, cell: int) -> None:
-    shown = drawn(attention_report(words(10), heads=heads, weight=lambda *_: 1.0), width)
+    shown = drawn(attention_report(words(10), heads=heads, weight=lambda *_: 1.0), width, view=WHOLE)
     maps = shown.split("queries ↓")[1].split("layers.0.attention")[0].splitlines()
     assert len([line for line in maps if "head " in line and "×" not in line]) == bands
     assert all(f"head {index}" in shown for index in range(heads))
@@ -80,7 +83,7 @@ def test_the_first_command_shows_its_maps_on_one_screen() -> None:
 @pytest.mark.parametrize("count", [100, 196])
 def test_a_map_that_does_not_fit_covers_the_whole_text_in_blocks(width: int, count: int) -> None:
     report = attention_report(words(count), heads=1, weight=lambda _, query, key: float(key == query or key == 131))
-    shown = drawn(report, width)
+    shown = drawn(report, width, view=WHOLE)
     keys = re.search(r"all (\d+) keys, at most (\d+) to a column", " ".join(shown.split()))
     assert keys is not None
     assert int(keys[1]) == count
@@ -120,12 +123,12 @@ def test_pooled_is_the_largest_of_each_block(columns: int, rows: int) -> None:
 
 
 def test_many_heads_are_an_overview() -> None:
-    shown = drawn(attention_report(words(10), heads=32), 80)
+    shown = drawn(attention_report(words(10), heads=32), 80, view=WHOLE)
     maps = shown.split("queries ↓")[1].split("layers.0.attention")[0].splitlines()
     assert "32 heads" in shown
     assert all(re.search(rf"(^|  ){index}( 0.4|  |$)", "\n".join(maps), re.MULTILINE) for index in range(32))
     assert len(maps) <= 24
-    coloured = ESCAPE.sub("", drawn(attention_report(words(10), heads=32), 80, colour=True))
+    coloured = ESCAPE.sub("", drawn(attention_report(words(10), heads=32), 80, colour=True, view=WHOLE))
     assert "▀" in coloured
     assert len(coloured.split("queries ↓")[1].split("layers.0.attention")[0].splitlines()) <= 24
 

@@ -32,7 +32,7 @@ from tests.making.reports import (
     text_input,
 )
 from txinspect.commands.attn import AttnView
-from txinspect.commands.command import Theme
+from txinspect.commands.command import Detailed, Theme, Themed
 from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.commands.tokenize import TokenizeReport
 from txinspect.commands.tree import ModuleRecord, TotalsRecord, TreeReport
@@ -49,6 +49,25 @@ WIDTHS = (60, 80, 120, 200)
 @pytest.mark.parametrize("name", REPORTS)
 def test_golden(name: str, width: int) -> None:
     compare(f"{name}-{width}.txt", drawn(name, width))
+
+
+EVERYTHING: dict[str, object] = {
+    "attn": AttnView(table=True),
+    "attn-cross": AttnView(table=True),
+    "heads": Themed(table=True),
+    "lens": Themed(table=True),
+    "logits": Detailed(table=True),
+    "logits-masked": Detailed(table=True),
+    "diff": Detailed(table=True),
+}
+"""Commands whose first screen leaves something out, and what shows it."""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_golden_of_everything(name: str, width: int) -> None:
+    report, _ = REPORTS[name]()
+    compare(f"{name}-table-{width}.txt", drawn(report, width, view=EVERYTHING[name]))
 
 
 THEMES: tuple[Theme, ...] = ("dark", "light")
@@ -149,7 +168,9 @@ def test_findings_come_first_then_notes_then_what_was_read_and_saved() -> None:
 
 
 def test_what_to_try_next_is_said_last() -> None:
-    assert drawn("attn", 80).splitlines()[-1] == "try --head 1, --query -1 (the last token), --layer all"
+    assert drawn("attn", 80).splitlines()[-1] == (
+        "try --head 1, --query -1 (the last token), --layer all, --table (q, k, v, …)"
+    )
 
 
 def test_a_local_model_is_called_by_its_folder() -> None:

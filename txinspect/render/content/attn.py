@@ -39,5 +39,6 @@ def tries(report: AttnReport, *, everything: bool) -> Line:
     options = [] if not report.heads or is_chosen(report.tensors, "head") else ["--head 1"]
     options += [] if not report.heads or is_chosen(report.tensors, "query") else ["--query -1 (the last token)"]
     options += ["--layer all"] if len(report.layers) < (report.model.num_hidden_layers or 1) else []
-    options += ["--table (q, k, v, …)"] if report.heads and not everything else []
+    if report.heads and not everything and not is_chosen(report.tensors, "head"):
+        options.append("--table (q, k, v, …)")
     return line(f"try {', '.join(options or ['txinspect run --stage logits'])}", "dim")

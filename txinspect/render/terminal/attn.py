@@ -17,9 +17,12 @@ from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, cell
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, drawn
 from txinspect.render.terminal.glyphs import fitted
-from txinspect.render.terminal.maps import Map, largest, over_heads, overview, side_by_side
+from txinspect.render.terminal.maps import LINES, Map, largest, over_heads, overview, side_by_side
 from txinspect.render.terminal.reading import input_lines
 from txinspect.stage_names import StageName
+
+FIRST = 14
+"""Lines of maps on the first screen."""
 
 STRONGEST_WIDTH = 31
 """Columns of a terminal for a query's strongest keys."""
@@ -55,8 +58,10 @@ def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Th
     yield drawn(content.title(report, layer, own))
     if heads:
         labels = _Labels(*_sentences(report), own)
-        yield from _maps(heads, labels, width, view.scale, theme, chosen=content.is_chosen(own, "head"))
-    if view.table or not heads:
+        yield from _maps(
+            heads, labels, width, view.scale, theme, chosen=content.is_chosen(own, "head"), everything=view.table
+        )
+    if view.table or not heads or content.is_chosen(own, "head"):
         yield tensors.table(own, width, own[0].name.rpartition(".")[0] if content.of_one_module(own) else "stage")
     if heads and (view.keys or content.is_chosen(own, "head") or content.is_chosen(own, "query")):
         yield Text()
@@ -73,7 +78,14 @@ def _sentences(report: AttnReport) -> tuple[SentenceRecord, SentenceRecord]:
 
 
 def _maps(
-    heads: Sequence[HeadRecord], labels: _Labels, width: int, scale: Scale, theme: Theme | None, *, chosen: bool
+    heads: Sequence[HeadRecord],
+    labels: _Labels,
+    width: int,
+    scale: Scale,
+    theme: Theme | None,
+    *,
+    chosen: bool,
+    everything: bool,
 ) -> Iterator[RenderableType]:
     """The heads in the way that fits: as rows of one map for one query, side by side, or as an overview of all."""
     maps = [_map(head, scale) for head in heads]
@@ -82,9 +94,10 @@ def _maps(
         yield over_heads(maps, width, theme)
         return
     drawn = side_by_side(maps, labels.query, width, theme)
-    if drawn.bands > 2 and not chosen:
+    lines = drawn.bands * drawn.rows
+    if not chosen and (drawn.bands > 2 or (lines > FIRST and not everything)):
         yield _legend(f"{len(maps)} heads, queries ↓ keys →", scale, theme)
-        yield overview(maps, width, theme)
+        yield overview(maps, width, theme, LINES if everything else FIRST)
         return
     yield _legend("queries ↓ source →" if labels.crossed else "queries ↓ keys →", scale, theme)
     if labels.crossed:

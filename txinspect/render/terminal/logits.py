@@ -24,8 +24,8 @@ BAR = 20
 """Columns for the bar of a probability at most."""
 
 
-ROWS = 3
-"""Rows of tokens of a text on the first screen."""
+ROWS, FEWER = 2, 1
+"""Rows of tokens of a text on the first screen, and where the text itself takes more than two lines."""
 
 
 def draw(report: LogitsReport, console: Console, view: Detailed = Detailed()) -> RenderableType:
@@ -49,9 +49,9 @@ def _strip(report: LogitsReport, console: Console) -> Iterator[Text]:
     found = content.surprisals(report)
     top = max((each for _, each in found if each is not None and isfinite(each)), default=0.0)
     rows = list(_rows([cell_len(token) for token, _ in found], console.width))
-    shown = rows[:ROWS]
+    shown = rows[: FEWER if len(report.input.text) > 2 * console.width else ROWS]
     title = f"surprisal of each token, ▁ 0 to █ {number(top, 3)} nats"
-    if len(rows) > ROWS:
+    if len(rows) > len(shown):
         title += f"; the first {shown[-1].stop} of {len(found)} tokens"
     yield Text(title, style="dim")
     for row in shown:
@@ -59,8 +59,9 @@ def _strip(report: LogitsReport, console: Console) -> Iterator[Text]:
         for token, surprisal in (found[index] for index in row):
             words.append(token + " ")
             levels.append(_level(surprisal, top).ljust(cell_len(token) + 1))
-        levels.rstrip()
-        yield from (words, levels)
+        for line in (words, levels):
+            line.rstrip()
+            yield line
 
 
 def _rows(widths: Sequence[int], most: int) -> Iterator[range]:

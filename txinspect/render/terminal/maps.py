@@ -77,6 +77,8 @@ class Drawn:
     """Maps side by side, in as many bands as they need."""
 
     bands: int
+    rows: int
+    """Of a map."""
     note: str | None
     """What was pooled; None if nothing was."""
     parts: Sequence[RenderableType]
@@ -156,7 +158,12 @@ def side_by_side(maps: Sequence[Map], label: Callable[[int], str], width: int, t
     each = max(titles, max(len(one.keys) for one in shown) * cell)
     across = max(1, (room + GAP) // (each + GAP))
     bands = [shown[start : start + across] for start in range(0, len(shown), across)]
-    return Drawn(len(bands), _note(maps, shown), [_band(band, label, cell, each, theme) for band in bands])
+    return Drawn(
+        len(bands),
+        max(len(one.queries) for one in shown),
+        _note(maps, shown),
+        [_band(band, label, cell, each, theme) for band in bands],
+    )
 
 
 def _bands(count: int, cell: int, keys: int, titles: int, room: int) -> int:
@@ -229,11 +236,11 @@ def over_heads(maps: Sequence[Map], width: int, theme: Theme | None) -> Renderab
 # Overview
 
 
-def overview(maps: Sequence[Map], width: int, theme: Theme | None) -> RenderableType:
-    """All maps, small: as large as lets them stand in LINES lines, two queries in a line."""
+def overview(maps: Sequence[Map], width: int, theme: Theme | None, lines: int) -> RenderableType:
+    """All maps, small: as large as lets them stand in so many lines, two queries in a line."""
     keys = max(len(each.keys) for each in maps)
     titles = max(cell_len(each.short_title) for each in maps)
-    across, size = _arrangement(len(maps), min(keys, width), width, titles)
+    across, size = _arrangement(len(maps), min(keys, width), width, titles, lines)
     shown = [pooled(each, size, size if theme else -(-size // 2)) for each in _alike(maps)]
     each_width = max(size, titles)
     bands = [shown[start : start + across] for start in range(0, len(shown), across)]
@@ -243,13 +250,13 @@ def overview(maps: Sequence[Map], width: int, theme: Theme | None) -> Renderable
     return Group(*parts)
 
 
-def _arrangement(count: int, keys: int, width: int, titles: int) -> tuple[int, int]:
+def _arrangement(count: int, keys: int, width: int, titles: int, most: int) -> tuple[int, int]:
     """How many maps stand in a band, and how many keys each has."""
     best = (max(1, (width + GAP) // (max(titles, SMALLEST) + GAP)), SMALLEST)
     for across in range(best[0], 0, -1):
         size = min(keys, (width + GAP) // across - GAP)
         lines = -(-count // across) * (-(-size // 2) + 1)
-        if size >= best[1] and lines <= LINES:
+        if size >= best[1] and lines <= most:
             best = (across, size)
     return best[0], min(best[1], keys)
 
