@@ -90,6 +90,7 @@ def compare(name: str, shown: str) -> None:
 
 def test_no_golden_file_is_left_over() -> None:
     used = {f"{name}-{width}.txt" for name in REPORTS for width in WIDTHS}
+    used |= {f"{name}-table-{width}.txt" for name in EVERYTHING for width in WIDTHS}
     used |= {f"attn-{width}-{theme}.txt" for width in WIDTHS for theme in THEMES}
     assert {path.name for path in GOLDEN.glob("*.txt")} == used
 
