@@ -83,6 +83,18 @@ def test_attention_to_another_text(run_cli: Run, monkeypatch: pytest.MonkeyPatch
     assert any("source: 0:the 1:quick" in each for each in first)
 
 
+def test_of_what_was_asked_for_nothing_is_left_out(run_cli: Run) -> None:
+    def listed(*arguments: str) -> int:
+        shown = lines(run_cli("logits", "hi there", *arguments))
+        start = next(index for index, each in enumerate(shown) if each.startswith("rank"))
+        return shown[start:].index("") - 2
+
+    assert listed() == 5
+    assert listed("-k", "10") == listed("--table") == 10
+    assert listed("-k", "7") == 7
+    assert listed("--table", "-k", "3") == 3
+
+
 @pytest.mark.parametrize("command", MORE)
 def test_tables_and_json_cannot_be_combined(command: str, run_cli: Run) -> None:
     result = run_cli(*asked(command, "opt-mini"), "--table", "--json")

@@ -19,7 +19,7 @@ from txinspect.cli.command_line import CommandLine, help_of, without_types
 from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, ids, indices, number
 from txinspect.cli.streams import Output
 from txinspect.cli.text import Given, read_text
-from txinspect.commands.command import Command
+from txinspect.commands.command import Command, Detailed
 from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
 from txinspect.model_choice import ModelChoice
@@ -62,11 +62,13 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
         groups.append(_parameter("dry_run", DryRun, False))
 
     def run(**values: Any) -> None:
+        ctx = values.pop("ctx")
         if "model_option" in values:
-            values["model"] = _one_model(values.pop("ctx"), values["model"], values.pop("model_option"))
+            values["model"] = _one_model(ctx, values["model"], values.pop("model_option"))
+        given = frozenset(name for name in values if _is_given(ctx, name))
         output = choose_output(**_taken(values, choose_output))
         query: Any = _query(line, values, output)
-        view = _view(command, values, output)
+        view = _view(command, values, output, given)
         if command.planned is not None or values.pop("dry_run", False):
             query, view = _planned(query), None
         answer(query, output, view)
@@ -75,7 +77,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     asked = [field.parameter for field in (*own, *view) if field.option.panel is None]
     shown = [field.parameter for field in (*own, *view) if field.option.panel is not None]
     model = _model_parameters(line) if issubclass(line, ModelQuery) else ()
-    everything = [*extra, *asked, *model, *shown, *groups]
+    everything = [*extra, *asked, *model, *shown, *groups, _parameter("ctx", typer.Context)]
     ordered = sorted(everything, key=lambda parameter: not _is_argument(parameter))
     run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
@@ -85,17 +87,24 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
 
 def _one_model(ctx: typer.Context, argument: str, option: str | None) -> str:
     """The model, which an argument or -m may name. Raises UsageError where they name two."""
-    source = ctx.get_parameter_source("model")
-    if option is not None and argument != option and source is not None and source.name == "COMMANDLINE":
+    if option is not None and argument != option and _is_given(ctx, "model"):
         raise UsageError(f"MODEL {argument!r} and -m {option} name two models: give one of them")
     return argument if option is None else option
 
 
-def _view(command: Command, values: Values, output: Output) -> object | None:
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether a value stands on the command line."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _view(command: Command, values: Values, output: Output, given: frozenset[str]) -> object | None:
     """What shapes the drawing. Raises UsageError if there is none to shape."""
     if command.view is None:
         return None
-    view: object = command.view(**{field.name: field.value(values[field.name]) for field in _fields(command.view)})
+    own: Values = {field.name: field.value(values[field.name]) for field in _fields(command.view)}
+    own |= {"given": given} if issubclass(command.view, Detailed) else {}
+    view: object = command.view(**own)
     for field in _fields(command.view) if output.json else ():
         if getattr(view, field.name) != field.default and field.option.envvar is None:
             raise UsageError(f"{spelled(field.name)} and --json cannot be combined: it shapes the drawing; omit one")
@@ -237,7 +246,6 @@ def _model_parameters(line: type[ModelQuery[Any]]) -> list[inspect.Parameter]:
         named = [
             _parameter("model", Annotated[str, typer.Argument(**settings)], name.default),
             _parameter("model_option", Annotated[str | None, again], None),
-            _parameter("ctx", typer.Context),
         ]
     flags = [] if "quantization" in line.idle else list(_parameters_of(choose_model))
     return [

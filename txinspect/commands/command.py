@@ -30,6 +30,8 @@ class Detailed:
     """A view: one screen with the finding on top, or everything."""
 
     table: Annotated[bool, TABLE] = False
+    given: frozenset[str] = frozenset()
+    """Fields of the query and of the view that were asked for by name, of which nothing is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,18 +85,15 @@ def _about(report: LogitsReport) -> SentenceRecord:
 
 
 FIRST = 5
-"""Of the ten likeliest tokens that are reported where no number was asked for, those on the first screen."""
-
-USUAL = 10
-"""How many are reported where no number was asked for."""
+"""The likeliest tokens on the first screen where no number was asked for."""
 
 
-def tables(report: LogitsReport, *, everything: bool) -> Iterator[tuple[Table, Line | None]]:
-    """The tables, and what is said under each; `everything`, or what stands on the first screen."""
+def tables(report: LogitsReport, most: int | None, *, everything: bool) -> Iterator[tuple[Table, Line | None]]:
+    """The tables, and what is said under each; `everything`, or what stands on the first screen, where of the likeliest
+    tokens at `most` so many do."""
     for prediction in report.predictions:
         if prediction.top:
-            usual = not everything and len(prediction.top) == USUAL
-            yield _likeliest(report, prediction, FIRST if usual else None), None
+            yield _likeliest(report, prediction, most), None
     if report.labels:
         yield _labels(report), None
     if report.pseudo_score is not None:
@@ -121,9 +118,10 @@ def score(report: LogitsReport) -> Line:
     return line(_score(report.text_score), "strong")
 
 
-def more(report: LogitsReport) -> Line | None:
-    """What the first screen leaves out."""
-    left_out = ["the ten likeliest tokens"] if any(len(each.top) == USUAL for each in report.predictions) else []
+def more(report: LogitsReport, most: int | None) -> Line | None:
+    """What the first screen leaves out, where it has at `most` so many of the likeliest tokens."""
+    longest = max((len(each.top) for each in report.predictions), default=0)
+    left_out = [f"the {longest} likeliest tokens"] if most is not None and longest > most else []
     left_out += ["the text token by token"] if report.text_score is not None else []
     return line(f"--table has {' and '.join(left_out)}", "dim") if left_out else None
 

@@ -32,7 +32,7 @@ def draw(report: LogitsReport, console: Console, view: Detailed = Detailed()) ->
     """The finding, the text by its surprisals or token by token, the tables, the score."""
     bars = min(BAR, max(4, console.width - 58))
     parts: list[RenderableType] = [*input_lines(report.input), *map(drawn, content.findings(report))]
-    for table, score in content.tables(report, everything=view.table):
+    for table, score in content.tables(report, _most(view), everything=view.table):
         parts += [Text(), Frame(table, bars), *([drawn(score)] if score else [])]
     if report.text_score is not None and not view.table:
         parts += [Text(), *_strip(report, console), drawn(content.score(report))]
@@ -41,7 +41,13 @@ def draw(report: LogitsReport, console: Console, view: Detailed = Detailed()) ->
 
 def then(report: LogitsReport, view: Detailed | None) -> Line | None:
     """What was left out."""
-    return None if view is not None and view.table else content.more(report)
+    view = view or Detailed()
+    return None if view.table else content.more(report, _most(view))
+
+
+def _most(view: Detailed) -> int | None:
+    """The likeliest tokens that are listed; None for all that are reported."""
+    return None if view.table or "top_k" in view.given else content.FIRST
 
 
 def _strip(report: LogitsReport, console: Console) -> Iterator[Text]:
