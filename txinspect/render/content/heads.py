@@ -20,8 +20,11 @@ WHERE: dict[Kind, str] = {
 }
 """Where the heads of each kind look."""
 
-SHOWN = 4
-"""Heads of a kind that are named."""
+SHOWN, FIRST = 4, 2
+"""Heads of a kind that are named, and on the first screen of a deep model."""
+
+LINES = 10
+"""Layers that have a line each on the first screen."""
 
 FEW = 40
 """Heads that are listed with or without a label."""
@@ -53,27 +56,32 @@ def strength(head: KindRecord, kind: Kind) -> float:
     return float(getattr(head, NUMBERS[kind]) or 0.0)
 
 
-def strongest(report: HeadsReport) -> Table:
+def layers(report: HeadsReport) -> list[int]:
+    """The layers, in their order."""
+    return list(dict.fromkeys(head.layer for head in report.heads))
+
+
+def strongest(report: HeadsReport, most: int = SHOWN) -> Table:
     """Of each kind the heads with the largest numbers; of a kind without any, the largest of all."""
     rows = []
     for kind, where in WHERE.items():
         known = [head for head in report.heads if getattr(head, NUMBERS[kind]) is not None]
         if known:
             own = any(kind in head.labels for head in known)
-            named = Cell(_ranked(sorted(known, key=lambda head: -strength(head, kind)), kind))
+            named = Cell(_ranked(sorted(known, key=lambda head: -strength(head, kind)), kind, most))
             rows.append(Row([cell(kind, "strong" if own else "dim"), named, cell(where, "dim")]))
     return Table([Column("kind"), Column("heads, as layer.head"), Column("look at")], rows, rule=False)
 
 
-def _ranked(heads: list[KindRecord], kind: Kind) -> list[Words]:
+def _ranked(heads: list[KindRecord], kind: Kind, most: int) -> list[Words]:
     """The first heads of a kind with their numbers, and how many more there are; the first of all where none is."""
     own = [head for head in heads if kind in head.labels]
     words: list[Words] = []
-    for head in own[:SHOWN] or heads[:1]:
+    for head in own[:most] or heads[:1]:
         words += [Words("  ")] if words else []
         words += [Words(_name(head), "strong" if own else "dim")]
         words += [Words(f" {strength(head, kind):.2f}", "figure" if own else "dim")]
-    more = f"  and {len(own) - SHOWN} more" if len(own) > SHOWN else "" if own else "  at most"
+    more = f"  and {len(own) - most} more" if len(own) > most else "" if own else "  at most"
     return [*words, Words(more, "dim")]
 
 
@@ -82,10 +90,10 @@ def _sentence(report: HeadsReport) -> SentenceRecord:
     return report.input if report.stack == "encoder" else report.input.main
 
 
-def sinks(report: HeadsReport) -> Line | None:
+def sinks(report: HeadsReport, most: int = SHOWN) -> Line | None:
     """The keys on which heads rest."""
     tokens = _sentence(report).tokens
-    named = [f"{sink.key} {token_text(tokens[sink.key])} {sink.share:.0%}" for sink in report.sinks[:SHOWN]]
+    named = [f"{sink.key} {token_text(tokens[sink.key])} {sink.share:.0%}" for sink in report.sinks[:most]]
     return line(f"sinks (share of heads that rest on a key): {', '.join(named)}") if named else None
 
 
@@ -98,7 +106,8 @@ def letters(report: HeadsReport) -> Line:
 def more(report: HeadsReport) -> Line:
     """What the first screen leaves out."""
     which = " that has a label" if len(report.heads) > FEW else ""
-    return line(f"--table has the numbers of every head{which}", "dim")
+    lines = "a line for each layer, and " if len(layers(report)) > LINES else ""
+    return line(f"--table has {lines}the numbers of every head{which}", "dim")
 
 
 def every(report: HeadsReport, left_out: Set[str] = frozenset()) -> Table:

@@ -21,7 +21,7 @@ from txinspect.render.terminal.maps import LINES, Map, largest, over_heads, over
 from txinspect.render.terminal.reading import input_lines
 from txinspect.stage_names import StageName
 
-FIRST = 14
+FIRST = 12
 """Lines of maps on the first screen."""
 
 STRONGEST_WIDTH = 31

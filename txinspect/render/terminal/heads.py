@@ -19,9 +19,6 @@ from txinspect.render.terminal.reading import input_lines
 CELL = 11
 """Columns of a terminal for a head in the grid."""
 
-LINES = 10
-"""Layers that have a line each on the first screen."""
-
 LAYER = 6
 """Columns for a layer's number, where its heads are letters."""
 
@@ -31,8 +28,11 @@ def draw(report: HeadsReport, console: Console, view: Themed = Themed()) -> Rend
     theme = view.theme if colours.has_colours(console) else None
     parts: list[RenderableType] = [*input_lines(report.input)]
     if report.heads:
-        sinks = content.sinks(report)
-        parts += [Frame(content.strongest(report)), Text(), *_grid(report, console.width, theme, whole=view.table)]
+        short = not view.table and len(content.layers(report)) > content.LINES
+        most = content.FIRST if short else content.SHOWN
+        sinks = content.sinks(report, most)
+        parts += [Frame(content.strongest(report, most))]
+        parts += _letters(report, console.width) if short else [Text(), *_grid(report, console.width, theme)]
         parts += [drawn(sinks)] if sinks else []
         if view.table:
             every = fitted_table(lambda left_out: content.every(report, left_out), console.width, content.GIVING_WAY)
@@ -45,13 +45,14 @@ def then(report: HeadsReport, view: Themed | None) -> Line | None:
     return None if view is not None and view.table else content.more(report)
 
 
-def _grid(report: HeadsReport, width: int, theme: Theme | None, *, whole: bool) -> Iterator[RenderableType]:
-    """Layers × heads: the first kind of each, coloured by its number; of many layers its first letter."""
-    layers = list(dict.fromkeys(head.layer for head in report.heads))
-    most = max(head.head for head in report.heads) + 1
-    if len(layers) > LINES and not whole:
-        yield from _letters(report, layers, most, width)
-        return
+def _count(report: HeadsReport) -> int:
+    """Heads of a layer."""
+    return max(head.head for head in report.heads) + 1
+
+
+def _grid(report: HeadsReport, width: int, theme: Theme | None) -> Iterator[RenderableType]:
+    """Layers × heads: the first kind of each, coloured by its number."""
+    layers, most = content.layers(report), _count(report)
     cell = max(3, min(CELL, (width - 6) // most))
     across = max(1, (width - 6) // cell)
     for start in range(0, most, across):
@@ -67,10 +68,13 @@ def _grid(report: HeadsReport, width: int, theme: Theme | None, *, whole: bool) 
             yield line
 
 
-def _letters(report: HeadsReport, layers: list[int], heads: int, width: int) -> Iterator[RenderableType]:
-    """Layers × heads in a letter each, the layers in columns side by side."""
-    across = max(1, min(-(-len(layers) // LINES), width // (LAYER + heads + 2)))
+def _letters(report: HeadsReport, width: int) -> Iterator[RenderableType]:
+    """Layers × heads in a letter each, the layers in columns side by side; nothing where they take too many lines."""
+    layers, heads = content.layers(report), _count(report)
+    across = max(1, (width + 2) // (LAYER + heads + 2))
     lines = -(-len(layers) // across)
+    if lines > content.LINES:
+        return
     kinds = {(head.layer, head.head): head.labels[0][0] for head in report.heads if head.labels and head.run == 1}
     yield drawn(content.letters(report))
     for first in range(lines):
