@@ -62,10 +62,10 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
         groups.append(_parameter("dry_run", DryRun, False))
 
     def run(**values: Any) -> None:
-        ctx = values.pop("ctx")
+        ctx = values.pop("ctx", None)
         if "model_option" in values:
             values["model"] = _one_model(ctx, values["model"], values.pop("model_option"))
-        given = frozenset(name for name in values if _is_given(ctx, name))
+        given = frozenset(name for name in values if ctx is not None and _is_given(ctx, name))
         output = choose_output(**_taken(values, choose_output))
         query: Any = _query(line, values, output)
         view = _view(command, values, output, given)
@@ -77,7 +77,8 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     asked = [field.parameter for field in (*own, *view) if field.option.panel is None]
     shown = [field.parameter for field in (*own, *view) if field.option.panel is not None]
     model = _model_parameters(line) if issubclass(line, ModelQuery) else ()
-    everything = [*extra, *asked, *model, *shown, *groups, _parameter("ctx", typer.Context)]
+    detailed = [_parameter("ctx", typer.Context)] if command.view and issubclass(command.view, Detailed) else []
+    everything = [*extra, *asked, *model, *shown, *groups, *detailed]
     ordered = sorted(everything, key=lambda parameter: not _is_argument(parameter))
     run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
@@ -246,6 +247,7 @@ def _model_parameters(line: type[ModelQuery[Any]]) -> list[inspect.Parameter]:
         named = [
             _parameter("model", Annotated[str, typer.Argument(**settings)], name.default),
             _parameter("model_option", Annotated[str | None, again], None),
+            _parameter("ctx", typer.Context),
         ]
     flags = [] if "quantization" in line.idle else list(_parameters_of(choose_model))
     return [
