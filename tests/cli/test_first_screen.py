@@ -95,11 +95,12 @@ def test_of_what_was_asked_for_nothing_is_left_out(run_cli: Run) -> None:
     assert listed("--table", "-k", "3") == 3
 
 
+@pytest.mark.parametrize("other", ["--json", "--dry-run"])
 @pytest.mark.parametrize("command", MORE)
-def test_tables_and_json_cannot_be_combined(command: str, run_cli: Run) -> None:
-    result = run_cli(*asked(command, "opt-mini"), "--table", "--json")
+def test_tables_cannot_be_combined_with_what_draws_none(command: str, other: str, run_cli: Run) -> None:
+    result = run_cli(*asked(command, "opt-mini"), "--table", other)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "--table and --json cannot be combined" in result.stderr
+    assert f"--table and {other} cannot be combined" in result.stderr
 
 
 def test_a_text_by_its_surprisals(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:

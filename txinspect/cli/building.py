@@ -68,7 +68,8 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
         given = frozenset(name for name in values if ctx is not None and _is_given(ctx, name))
         output = choose_output(**_taken(values, choose_output))
         query: Any = _query(line, values, output)
-        view = _view(command, values, output, given)
+        nothing_drawn = "--json" if output.json else "--dry-run" if values.get("dry_run") else None
+        view = _view(command, values, given, nothing_drawn)
         if command.planned is not None or values.pop("dry_run", False):
             query, view = _planned(query), None
         answer(query, output, view)
@@ -99,16 +100,16 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _view(command: Command, values: Values, output: Output, given: frozenset[str]) -> object | None:
-    """What shapes the drawing. Raises UsageError if there is none to shape."""
+def _view(command: Command, values: Values, given: frozenset[str], instead: str | None) -> object | None:
+    """What shapes the drawing. Raises UsageError where an option asks for something else `instead` of it."""
     if command.view is None:
         return None
     own: Values = {field.name: field.value(values[field.name]) for field in _fields(command.view)}
     own |= {"given": given} if issubclass(command.view, Detailed) else {}
     view: object = command.view(**own)
-    for field in _fields(command.view) if output.json else ():
+    for field in _fields(command.view) if instead else ():
         if getattr(view, field.name) != field.default and field.option.envvar is None:
-            raise UsageError(f"{spelled(field.name)} and --json cannot be combined: it shapes the drawing; omit one")
+            raise UsageError(f"{spelled(field.name)} and {instead} cannot be combined: it shapes the drawing; omit one")
     return view
 
 

@@ -114,7 +114,7 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
             current.catch(want, TensorBlocks.of(positions.tables(model, stack, length)[end]))
     if not current.pending:
         return []
-    with torch.no_grad(), _pass(model, current, plan, lengths):
+    with torch.no_grad(), _in_order(model, current, plan, lengths):
         try:
             output = call(model, inputs)
         except _Done:
@@ -137,7 +137,9 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
 
 
 @contextmanager
-def _pass(model: PreTrainedModel, current: _Pass, plan: Plan, shapes: Mapping[str, tuple[int, int]]) -> Iterator[None]:
+def _in_order(
+    model: PreTrainedModel, current: _Pass, plan: Plan, shapes: Mapping[str, tuple[int, int]]
+) -> Iterator[None]:
     """Edits, then hooks that record, then watches: what is recorded at an edited stage is the edited value, and what
     watches see is what the pass goes on with. All are removed whatever happens."""
     taps.check_writable(model, plan.writes)

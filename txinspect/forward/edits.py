@@ -57,6 +57,9 @@ def _skipped_norm(model: PreTrainedModel, layer: Layer) -> Iterator[None]:
         return
     seen: list[Tensor] = []
 
+    def remember(hidden: Tensor) -> None:
+        seen[:] = [hidden]
+
     def replace(own: Tensor) -> Tensor:
         if not seen or seen[0].shape != own.shape:
             raise StageError(
@@ -66,7 +69,7 @@ def _skipped_norm(model: PreTrainedModel, layer: Layer) -> Iterator[None]:
         return seen[0]
 
     begin, attention = model.get_submodule(layer.first), model.get_submodule(layer.attentions[0])
-    with reading(begin, lambda hidden: seen.__setitem__(slice(None), [hidden])), rewriting_input(attention, replace):
+    with reading(begin, remember), rewriting_input(attention, replace):
         yield
 
 

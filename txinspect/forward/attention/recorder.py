@@ -46,7 +46,7 @@ def recording(
     modules: Collection[nn.Module],
     receive: Receive,
     batch: int,
-    changes: Changes = MappingProxyType({}),
+    changes: Changes = NO_CHANGES,
 ) -> Iterator[None]:
     """While open, `receive` gets every softmax attention that one of the modules computes, for `batch` texts.
 
