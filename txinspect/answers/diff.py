@@ -14,7 +14,6 @@ from txinspect.answers.running import Running
 from txinspect.answers.session import Session
 from txinspect.commands.diff import DiffQuery, DiffReport
 from txinspect.errors import StageError
-from txinspect.forward.wants import Plan
 from txinspect.loading.subject import Subject
 from txinspect.records import InputRecord
 from txinspect.sources.resolving import resolve
@@ -53,10 +52,9 @@ class _This(Side):
         super().__init__(comparison.query, side(comparison.query, comparison.query.model))
         self.comparison = comparison
 
-    def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """What is kept."""
+    def meet(self, subject: Subject, text: InputRecord) -> None:
+        """Let the other side know what it is compared with."""
         self.comparison.subject, self.comparison.text = subject, text
-        return super().plan(subject, text)
 
     def look(self, caught: CaughtTensor) -> None:
         """Keep it."""
@@ -75,10 +73,9 @@ class _Other(Side):
         self.comparison = comparison
         self.decoder = comparison.text.decoder if comparison.query.against_text is None else None
 
-    def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """What is compared. Raises InspectError for a text that is other tokens here."""
+    def meet(self, subject: Subject, text: InputRecord) -> None:
+        """Refuse a text that is other tokens here."""
         self.comparison.check_other(subject, text)
-        return super().plan(subject, text)
 
     def look(self, caught: CaughtTensor) -> None:
         """Compare it."""

@@ -23,6 +23,7 @@ from txinspect.wording import ranges
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from txinspect.anatomy.architecture import Stack
     from txinspect.forward.capture import CaughtTensor
 
 
@@ -78,10 +79,10 @@ class _Reading(Question[HeadsQuery]):
         shown = "".join(record.text or "�" for record in records[len(before) :])
         return as_input(shown, records)
 
-    def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """The weights of the layers asked for; before each the values where they are weighed by them."""
+    def meet(self, subject: Subject, text: InputRecord) -> None:
+        """Find the stack whose heads are asked about, the tokens that it reads, and what follows the values."""
         query = self.query
-        name, stack = subject.source.name, subject.architecture.main
+        stack = subject.architecture.main
         if query.encoder:
             stack = stacks.encoder(subject, "encoder")
         elif query.random and subject.has_decoder:
@@ -92,6 +93,14 @@ class _Reading(Question[HeadsQuery]):
         self.text, self.stack = text.read_by(stack.prefix), stack.prefix.rstrip(".") or None
         if len(self.text.tokens) < 2:
             raise InspectError("the text is one token, which can look at nothing but itself: give a longer one")
+        self.wants = self._wants(subject, stack)
+        if query.weighted == "output":
+            paths = dict.fromkeys(want.supply.module for want in self.wants if want.supply.module)
+            self.projections = Projections(list(paths))
+
+    def _wants(self, subject: Subject, stack: Stack) -> list[Want]:
+        """The weights of a stack's layers; before each the values where they are weighed by them."""
+        query, name = self.query, subject.source.name
         layers = check_layers(stacks.whose(subject, stack), query.layers, len(stack.layers))
         parts = ("v", "weights") if query.weighted else ("weights",)
         wanted = {f"{stack.prefix}layers.{layer}.attention.{part}" for layer in layers for part in parts}
@@ -99,16 +108,16 @@ class _Reading(Question[HeadsQuery]):
         if not any(supply.available for supply in supplies):
             raise StageError(f"{name!r}: {supplies[0].reason}" if supplies else f"{name!r} has no layers")
         kept = query.save is not None or query.values or bool(query.fail_on)
-        wants = [
+        return [
             Want(supply, by_glob=True, reported=kept and supply.part == "weights")
             for supply in supplies
             if supply.available
         ]
-        if query.weighted != "output":
-            return plan_of(subject.architecture, wants)
-        paths = dict.fromkeys(want.supply.module for want in wants if want.supply.module)
-        self.projections = Projections(list(paths))
-        return plan_of(subject.architecture, wants, watches=(self.projections,))
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
+        """The weights, and which module follows them where values are weighed by what it makes of them."""
+        watches = () if self.projections is None else (self.projections,)
+        return plan_of(subject.architecture, self.wants, watches=watches)
 
     def look(self, caught: CaughtTensor) -> None:
         """Measure an attention."""

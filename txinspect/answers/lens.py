@@ -87,8 +87,8 @@ class _Reading(Question[LensQuery]):
         self.kept: dict[int, Tensor] = {}
         self.translators: dict[int, Translator] | None = None
 
-    def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """The logits, with what every layer passes on remembered."""
+    def meet(self, subject: Subject, text: InputRecord) -> None:
+        """Find the layers, positions and targets that are asked about."""
         query = self.query
         count = len(subject.architecture.layers)
         if "vocab" not in (subject.architecture.output.axes or ("vocab",)):
@@ -107,6 +107,9 @@ class _Reading(Question[LensQuery]):
         before = "" if subject.task.name == "masked-lm" else text.spoken
         self.targets = [targets.target(self.tokens, before, each) for each in query.targets]
         self.tail = Tail(subject.architecture.layers, inside=query.at != "output")
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
+        """The logits, with what every layer passes on remembered."""
         return plan_of(subject.architecture, named(subject, ["logits"]).wants, watches=(self.tail,))
 
     def look(self, caught: CaughtTensor) -> None:

@@ -97,14 +97,13 @@ class _Reading(Question[LogitsQuery]):
         self.positions: dict[int, _Position] = {}
         self.notes: list[str] = []
 
-    def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """The logits, and a row of attention that tells whether a token sees those after it."""
+    def meet(self, subject: Subject, text: InputRecord) -> None:
+        """Find the positions and targets that are asked about, and the windows that come."""
         query = self.query
-        self.whole, self.subject = text, subject
+        self.whole, self.subject, self.logits = text, subject, named(subject, ["logits"])
         self.tokens = subject.opened.tokens(text.text)
         self.fills_masks = self.both_ways = subject.task.name == "masked-lm"
         self.text: SentenceRecord = text if self.fills_masks else text.main
-        wants = list(named(subject, ["logits"]).wants)
         self._check(subject, query)
         if query.pll:
             self.mask = masking.needed(subject.source, self.tokens)
@@ -122,6 +121,10 @@ class _Reading(Question[LogitsQuery]):
         if len(parts) > 1 and query.stride == len(parts[0].text.tokens):
             self.notes = [OVERLAP.format(step=query.stride)]
         self.windows = iter(parts)
+
+    def plan(self, subject: Subject, text: InputRecord) -> Plan:
+        """The logits, and a row of attention that tells whether a token sees those after it."""
+        wants = list(self.logits.wants)
         main = [each for each in subject.architecture.supplies() if each.stack == subject.architecture.main.prefix]
         first = next((each for each in main if each.name.endswith(".attention.weights") and each.available), None)
         if first is not None and len(self.text.tokens) > 1 and not self.both_ways:
@@ -193,12 +196,11 @@ class _Reading(Question[LogitsQuery]):
 
     def _scorer(self, running: Running) -> pseudo_score.Score:
         """What runs the model on a text with a mask, and reads the token that belongs there."""
-        plan = named(running.subject, ["logits"])
 
         def score(masked: InputRecord, position: int) -> tuple[float, int | None]:
             found: list[Scored] = []
             own = self.text.tokens[position].id
-            running.run(masked, plan, lambda caught: found.extend(_at(caught, position, own)))
+            running.run(masked, self.logits, lambda caught: found.extend(_at(caught, position, own)))
             return found[0].logprob, found[0].rank
 
         return score
@@ -226,7 +228,7 @@ class _Reading(Question[LogitsQuery]):
                 likeliest.extend(predictions.likeliest(row, 1)[0] for row in logits)
 
             if following:
-                running.run(window.text, named(subject, ["logits"]), receive)
+                running.run(window.text, self.logits, receive)
         logprob = sum(each.logprob for each in scored)
         return ContinuationRecord(
             text=continuation,

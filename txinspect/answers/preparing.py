@@ -54,6 +54,7 @@ def prepare(question: Question[Any], session: Session) -> Preparation:
         destination = saving.check_destination(query.save, [opened.source], overwrite=query.overwrite)
     subject = _loaded(question, model, len(text.tokens))
     text = decoder_text.before_the_run(subject, query, text, question.decoder)
+    question.meet(subject, text)
     plan = question.plan(subject, text)
     limits.check_step(subject, query)
     parts = _parts(subject, query, text)
@@ -75,7 +76,8 @@ def prepare(question: Question[Any], session: Session) -> Preparation:
 
 def with_generated(prepared: Preparation, question: Question[Any], text: InputRecord, notes: list[str]) -> Preparation:
     """The preparation for a text with what the model generated for its decoder."""
-    plan = question.plan(prepared.subject, text)
+    question.meet(prepared.subject, text)
+    plan = question.plan(prepared.subject, text)  # its rows were those of the start tokens
     plan = replace(plan, runs=prepared.plan.runs, notes=(*plan.notes, *notes))
     return replace(prepared, text=text, plan=plan, windows=windows(text, None, None))
 

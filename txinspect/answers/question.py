@@ -40,8 +40,14 @@ class Question(Generic[QueryType]):
         """The tokens that the model runs on."""
         return encode(self.query, opened)
 
+    def meet(self, subject: Subject, text: InputRecord) -> None:
+        """Learn which model and text the question is about; once more where the decoder's text was generated since.
+
+        Raises InspectError for what they cannot answer.
+        """
+
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """What the pass records. Raises InspectError for what cannot be."""
+        """What the pass records; nothing but that depends on it. Raises InspectError for what cannot be."""
         raise NotImplementedError
 
     def made(self, caught: CaughtTensor) -> CaughtTensor:
