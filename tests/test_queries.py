@@ -95,6 +95,7 @@ RIGHT: dict[str, set[str]] = {
     **{key: {"None"} for key in ("save", "sort", "task", "quantization", "four_bit_type", "device_map")},
     "diff": {"'no'", "None"},
     "base": {"None"},
+    "model": {"'no'"},
 }
 """Which of ODD are right for a field, as Python writes them: 1 == True."""
 
@@ -121,8 +122,7 @@ def test_every_field_of_a_choice_refuses_other_types(name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "values", "says"),
     [
-        (EmbedQuery, {"model": "opt-mini"}, "model 'opt-mini' is not a ModelChoice: give ModelChoice(name='opt-mini')"),
-        (EmbedQuery, {"model": 5}, "model 5 is not a ModelChoice"),
+        (EmbedQuery, {"model": 5}, "model 5 is neither a model's name nor a ModelChoice"),
         (EmbedQuery, {"text": 5}, "text 5 is not a string"),
         (EmbedQuery, {"text": None}, "text None is not a string"),
         (EmbedQuery, {"special": "no"}, "special 'no' is not True or False"),
@@ -176,3 +176,9 @@ def test_dir_lists_the_public_names() -> None:
     assert dir(txinspect) == sorted(txinspect.__all__)
     queries = {name for name in dir(txinspect) if name.endswith("Query")}
     assert queries == {kind.__name__ for kind in QUERIES}
+
+
+def test_a_model_may_be_named_alone() -> None:
+    named = EmbedQuery(model="opt-mini", text="a")  # type: ignore[arg-type]
+    assert named == EmbedQuery(model=ModelChoice(name="opt-mini"), text="a")
+    assert inspect(named).model.name == "opt-mini"

@@ -53,13 +53,14 @@ class ModelQuery(Query[ReportType]):
     """Fields of the choice that would do nothing here, and so are not options in a shell."""
 
     model: ModelChoice = field(default_factory=ModelChoice)
+    """A name alone is taken for the choice of that model with all else as it is by default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.model, str):
+            object.__setattr__(self, "model", ModelChoice(name=self.model))
         if not isinstance(self.model, ModelChoice):
-            given = shown(self.model)
-            advice = f": give ModelChoice(name={given})" if isinstance(self.model, str) else ""
-            raise UsageError(f"model {given} is not a ModelChoice{advice}")
+            raise UsageError(f"model {shown(self.model)} is neither a model's name nor a ModelChoice")
 
 
 @dataclass(frozen=True, kw_only=True)

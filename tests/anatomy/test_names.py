@@ -140,3 +140,34 @@ def test_the_outputs_of_transformers_are_the_stages_they_are_said_to_be(opt: Pat
         assert found is not None
         for stage, tensor in zip(found.stages, (layer.keys, layer.values), strict=True):
             torch.testing.assert_close(torch.tensor(seen[stage]), tensor)
+
+
+def test_a_glob_that_stops_at_a_dot_says_how_much_lies_below() -> None:
+    report = inspect(RunQuery(text="hi", stages=("layers.0.*",)))
+    assert [each.name for each in report.tensors] == ["layers.0.input", "layers.0.output"]
+    below = [f"layers.0.{part}" for part in stages_of_a_layer() if "." in part]
+    (said,) = [note for note in report.notes if "stops at a dot" in note]
+    assert said == (
+        f"'layers.0.*' stops at a dot: {len(below)} stages lie below, such as {below[0]}: give 'layers.0.**'."
+    )
+    everything = inspect(RunQuery(text="hi", stages=("layers.0.*", "layers.0.**")))
+    assert {each.name for each in everything.tensors} >= set(below)
+    assert not any("stops at a dot" in note for note in everything.notes)
+
+
+def stages_of_a_layer() -> list[str]:
+    stages = inspect(StagesQuery()).stages
+    return [each.name.removeprefix("layers.0.") for each in stages if each.name.startswith("layers.0.")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "advice"), [("layers.*", "layers.**"), ("layers.*.attention", "layers.*.attention.**")]
+)
+def test_a_glob_that_picks_groups_alone(pattern: str, advice: str) -> None:
+    with pytest.raises(StageError, match=rf"stops at a dot: \d+ stages lie below.*give {re.escape(repr(advice))}"):
+        inspect(RunQuery(text="hi", stages=(pattern,)))
+
+
+def test_a_glob_of_modules_says_nothing_of_what_is_in_them() -> None:
+    report = inspect(RunQuery(text="hi", stages=("model.decoder.layers.*", "**.fc1", "model.*")))
+    assert not any("stops at a dot" in note for note in report.notes)

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 from typer.testing import Result
 
 from tests.making.models import BUILT_FROM_PART, FEW, buildable_types, by_type, save_tiny
-from txinspect import InspectError, LensQuery, ModelChoice, inspect
+from txinspect import InspectError, LensQuery, ModelChoice, TokenizeQuery, inspect
 from txinspect.anatomy import locating
+from txinspect.commands.lens import LAST
 from txinspect.guards.quiet import quiet
 
 pytestmark = pytest.mark.half
@@ -260,3 +261,20 @@ def test_bad_input_is_a_sentence(arguments: tuple[str, ...], code: int, says: st
     result = run_cli("lens", *arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert says in result.stderr
+
+
+def test_the_last_nine_tokens_are_read_after_where_none_is_asked_for(run_cli: Run) -> None:
+    text = " ".join(["the quick fox"] * 5)
+    count = len(inspect(TokenizeQuery(text=text)).input.tokens)
+    assert count > len(LAST)
+
+    def positions(*options: str) -> list[int]:
+        return [each["position"] for each in json.loads(run_cli("lens", text, *options, "--json").stdout)["positions"]]
+
+    assert positions() == list(range(count))[-9:]
+    assert positions("--position", "all") == list(range(count))
+    assert positions("--position", "0,2") == [0, 2]
+    assert [each.position for each in inspect(LensQuery(text="a")).positions] == [0, 1]
+    assert [each.position for each in inspect(LensQuery(text=text, position=None)).positions] == list(range(count))
+    assert f"--position all has all {count} tokens" in run_cli("lens", text).stdout
+    assert "--position all" not in run_cli("lens", text, "--position", "3").stdout

@@ -143,7 +143,7 @@ def test_a_stage_that_this_model_does_not_have_says_why(
         (("embed", "--dtype", "fp8"), ("--dtype 'fp8'", "give auto, float32, float16 or bfloat16")),
         (("embed", "text", "--file", "story.txt"), ("TEXT", "--file", "one of them")),
         (("embed", "-", "--file", "story.txt"), ("TEXT", "--file", "one of them")),
-        (("run", "hi"), ("--stage",)),
+        (("run", "hi", "--values"), ("--stage",)),
         (("embed", "one", "two"), ("two",)),
         (("embed", "--no-such-option"), ("--no-such-option",)),
         (("no-such-command",), ("no-such-command",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -452,3 +453,14 @@ def test_a_sentence_names_an_option_in_full(run_cli: Run) -> None:
     assert "layer 9" in result.stderr
     result = run_cli("logits", "hi", "-k", "0")
     assert "--top-k 0" in result.stderr
+
+
+def test_run_without_a_stage_lists_them(run_cli: Run) -> None:
+    listed = run_cli("run", "a text", "-m", "transformer-mini")
+    assert listed.exit_code == 0
+    assert listed.stdout == run_cli("stages", "transformer-mini").stdout
+    assert json.loads(run_cli("run", "--json").stdout)["command"] == "stages"
+    for option in ("--values", "--check", "--dry-run", "--save=x.npz", "--fail-on=nan"):
+        refused = run_cli("run", option)
+        assert (refused.exit_code, refused.stdout) == (2, ""), option
+        assert "no stage was asked for" in refused.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from txinspect.names_elsewhere import elsewhere
 from txinspect.nearest import nearest
 from txinspect.stage_names import DECODER, ENCODER, StageName
 from txinspect.stages import BY_PART, OF_HEAD
-from txinspect.wording import one_of
+from txinspect.wording import counted, one_of
 
 if TYPE_CHECKING:
     from txinspect.anatomy.architecture import Architecture
@@ -42,6 +42,23 @@ class Names:
         group = said.part in BY_PART
         return [name for name in self.reasons if f"{name}.".startswith(pattern + ".")] if group else []
 
+    def below(self, pattern: str, chosen: Set[str]) -> str | None:
+        """What a glob that stops at a dot leaves out, in a clause: stages of a group that is no stage itself.
+
+        None where it leaves out none that were not `chosen` by another pattern.
+        """
+        if not is_glob(pattern) or pattern.endswith("**"):
+            return None
+        deeper = matching(f"{pattern}.**", [name for name, reason in self.reasons.items() if reason is None])
+        over = [name for name in deeper if name not in chosen and name.rpartition(".")[0] not in self.reasons]
+        if not over:
+            return None
+        lie = "lies" if len(over) == 1 else "lie"
+        deep = f"{pattern}*" if pattern.endswith("*") else f"{pattern}.**"
+        return (
+            f"{pattern!r} stops at a dot: {counted(len(over), 'stage')} {lie} below, such as {over[0]}: give {deep!r}"
+        )
+
     def refusal(self, model: str, pattern: str) -> str | None:
         """Why the model called `model` has nothing of that name, in a sentence; None if it has."""
         picked = self.picked(pattern)
@@ -53,6 +70,7 @@ class Names:
             self._of_a_stack(model, pattern)
             or self._out_of_range(model, pattern)
             or self._elsewhere(model, pattern)
+            or self._of_a_group(model, pattern)
             or self._unknown(model, pattern)
         )
 
@@ -92,6 +110,11 @@ class Names:
         if not here:
             return f"{name!r} is {found.tool} name, and {refused[0]}"
         return f"{name!r} is {found.tool} name: here it is {' and '.join(here)}"
+
+    def _of_a_group(self, model: str, pattern: str) -> str | None:
+        """That a glob picks groups of stages alone, such as all layers; None if it does not."""
+        below = self.below(pattern, set())
+        return None if below is None else f"{model!r} has no stage of that name: {below}"
 
     def _unknown(self, model: str, pattern: str) -> str:
         near = nearest(pattern, [name for name, reason in self.reasons.items() if reason is None])

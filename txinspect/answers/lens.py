@@ -13,6 +13,7 @@ from txinspect.answers.question import Question
 from txinspect.answers.running import Running
 from txinspect.answers.session import Session
 from txinspect.commands.lens import (
+    LAST,
     CellRecord,
     DecidedRecord,
     FollowedRecord,
@@ -100,10 +101,7 @@ class _Reading(Question[LensQuery]):
         self.asked = check_layers(stacks.whose(subject, subject.architecture.main), query.layers_asked, count)
         self.text = text
         self.tokens = subject.opened.tokens(text.text)
-        self.positions = targets.positions(query.position, text.main)
-        mask = masking.mask_id(subject.source, self.tokens) if subject.task.name == "masked-lm" else None
-        if query.position is None and mask is not None:
-            self.positions = [token.index for token in text.main.tokens if token.id == mask] or self.positions
+        self.positions = self._positions(subject, text)
         before = "" if subject.task.name == "masked-lm" else text.spoken
         self.targets = [targets.target(self.tokens, before, each) for each in query.targets]
         self.tail = Tail(subject.architecture.layers, inside=query.at != "output")
@@ -111,6 +109,14 @@ class _Reading(Question[LensQuery]):
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
         """The logits, with what every layer passes on remembered."""
         return plan_of(subject.architecture, named(subject, ["logits"]).wants, watches=(self.tail,))
+
+    def _positions(self, subject: Subject, text: InputRecord) -> list[int]:
+        """Where predictions are read: as asked; else at the masks, where there are some, or after the last tokens."""
+        if self.query.position != LAST:
+            return targets.positions(self.query.position, text.main)
+        mask = masking.mask_id(subject.source, self.tokens) if subject.task.name == "masked-lm" else None
+        masks = [token.index for token in text.main.tokens if mask is not None and token.id == mask]
+        return masks or [token.index for token in text.main.tokens[-len(LAST) :]]
 
     def look(self, caught: CaughtTensor) -> None:
         """Keep the model's own logits: (batch, seq, vocab)."""

@@ -35,6 +35,9 @@ Values = dict[str, Any]
 _INDICES = (tuple[int, ...], int | tuple[int, ...] | None)
 """Types of fields that hold positions: of heads, of layers."""
 
+_OF_TENSORS = ("values", "save", "fail_on")
+"""Fields that say what is done with the tensors of a pass."""
+
 
 @cache
 def built(name: str, answer: Answer) -> Any:
@@ -67,7 +70,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
             values["model"] = _one_model(ctx, values["model"], values.pop("model_option"))
         given = frozenset(name for name in values if ctx is not None and _is_given(ctx, name))
         output = choose_output(**_taken(values, choose_output))
-        query: Any = _query(line, values, output)
+        query: Any = _query(_asked(command, values), values, output)
         nothing_drawn = "--json" if output.json else "--dry-run" if values.get("dry_run") else None
         view = _view(command, values, given, nothing_drawn)
         if command.planned is not None or values.pop("dry_run", False):
@@ -113,9 +116,18 @@ def _view(command: Command, values: Values, given: frozenset[str], instead: str 
     return view
 
 
+def _asked(command: Command, values: Values) -> type[Query[Any]]:
+    """The query that a command line asks: the command's own, or the one in whose place nothing is chosen from."""
+    if command.unless is not None:
+        field, other = command.unless
+        if not any(values.get(name) for name in (field, *_OF_TENSORS, "check", "dry_run")):
+            return other
+    return command.planned or command.query
+
+
 def _planned(query: Any) -> PlanQuery:
     """The plan of a query. Raises UsageError for options that would do nothing, since nothing is computed."""
-    for name in ("values", "save", "fail_on"):
+    for name in _OF_TENSORS:
         if getattr(query, name, None):
             raise UsageError(f"{spelled(name)} and --dry-run cannot be combined: a plan computes no tensors; omit one")
     return PlanQuery(model=query.model, of=query)
@@ -161,7 +173,7 @@ class _Field:
         if self.option.in_order:
             shell = str
         elif self.kind == _INDICES[1]:
-            shell, default = list[str], [] if self.default is None else [str(self.default)]
+            shell, default = list[str], _typed(self.default)
         elif _is_list(self.kind):
             shell, default = list[str], list(self.default or ())
         elif get_origin(self.kind) is Literal or self.kind in (int, float):
@@ -169,6 +181,7 @@ class _Field:
         declared = typer.Option(
             *self.option.spelling.split("/"),
             help=self.option.help,
+            show_default=not isinstance(self.default, tuple),  # of several positions the sentence says more
             metavar=self.option.metavar,
             rich_help_panel=self.option.panel,
             envvar=self.option.envvar,
@@ -195,6 +208,13 @@ class _Field:
         if _is_list(self.kind) and _choices(self.kind):
             return tuple(each.strip() for typed in given for each in typed.split(","))
         return tuple(given) if _is_list(self.kind) else given
+
+
+def _typed(default: int | tuple[int, ...] | None) -> list[str]:
+    """Positions that are meant where none are given, as they would be typed."""
+    if isinstance(default, tuple):
+        return [f"{default[0]}-{default[-1]}"]  # neighbours: see lens
+    return [] if default is None else [str(default)]
 
 
 def _fields(record: type[Any]) -> tuple[_Field, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from txinspect.option import OUTPUT, Option
-from txinspect.queries import Query, TensorQuery
+from txinspect.queries import ModelQuery, Query, TensorQuery
 from txinspect.records import Report
 from txinspect.value_checks import check_one_of
 
@@ -62,5 +62,8 @@ class Command:
     """What else the help says, below the options: definitions."""
     view: type[Any] | None = None
     """A dataclass whose fields are options that shape the drawing alone; None if there are none."""
+    unless: tuple[str, type[ModelQuery[Any]]] | None = None
+    """A field, and the query that a shell makes where neither the field nor anything to do with its tensors is given:
+    what a person chooses from."""
     planned: type[TensorQuery[Any]] | None = None
     """The query that a shell's options make where the command's own query is *of* it, as a plan is; else None."""

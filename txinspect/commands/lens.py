@@ -14,6 +14,9 @@ from txinspect.queries import TensorQuery
 from txinspect.records import Record, TensorsReport, VocabularyRecord, doc
 from txinspect.value_checks import check_one_of
 
+LAST = tuple(range(-9, 0))
+"""The tokens that are read after where none is asked for: of a shorter text all. Each takes as long as the logits."""
+
 At = Literal["output", "attention", "mlp"]
 
 
@@ -31,10 +34,10 @@ class LensQuery(TensorQuery["LensReport"]):
         Layers,
         Option(
             "--position",
-            "Tokens to read after, such as 0,4-5 or -1; all if not given, or the masks where there are some.",
+            "Tokens to read after, such as 0,4-5, -1 or all; if not given the masks, else the last nine.",
             "N",
         ),
-    ] = None
+    ] = LAST
     top_k: Annotated[int, Option("-k/--top-k", "Likeliest tokens of each layer and token.", "K")] = 1
     targets: Annotated[
         tuple[str, ...],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from txinspect.commands.command import Command
+from txinspect.commands.stages import StagesQuery
 from txinspect.errors import UsageError, spelled
 from txinspect.option import Option
 from txinspect.queries import TensorQuery
@@ -14,7 +15,8 @@ from txinspect.stage_names import StageName
 
 STAGE = Option(
     "-s/--stage",
-    "A stage, a module path, or a glob of either (* within a name, ** across dots); may be repeated.",
+    "A stage, a module path, or a glob of either (* within a name, ** across dots); may be repeated. All are listed "
+    "if none is given.",
     "STAGE",
     completes="stages",
 )
@@ -49,4 +51,5 @@ COMMAND = Command(
         "txinspect run --stage 'layers.*.output' --stage logits",
         "txinspect run 'Hello world' --stage '**.q_proj' --json | jq '.tensors[] | [.name, .stats.l2]'",
     ),
+    unless=("stages", StagesQuery),
 )

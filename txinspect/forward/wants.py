@@ -75,8 +75,10 @@ def named(subject: Subject, patterns: Sequence[str]) -> Plan:
         may_be_idle = is_glob(pattern) or len({supply.module for supply in supplies}) > 1
         for supply in supplies:
             chosen.setdefault(supply, Want(supply, by_glob=may_be_idle))
-    notes = dict.fromkeys(supply.note for supply in chosen if supply.note and supply.within.startswith("position_"))
-    return plan_of(subject.architecture, list(chosen.values()), notes=tuple(f"Positions: {note}." for note in notes))
+    about = dict.fromkeys(supply.note for supply in chosen if supply.note and supply.within.startswith("position_"))
+    notes = [f"Positions: {note}." for note in about]
+    notes += [f"{said}." for pattern in patterns if (said := names.below(pattern, {each.name for each in chosen}))]
+    return plan_of(subject.architecture, list(chosen.values()), notes=tuple(notes))
 
 
 def in_stacks(subject: Subject, stage: str) -> Plan:

@@ -45,9 +45,15 @@ def finding(report: LensReport) -> Line:
     return Line([place, Words(word(final), "found"), when])
 
 
-def more(report: LensReport) -> Line:
-    """What the first screen leaves out."""
-    return line(f"--table has entropy, KL and ranks of every layer {_place(report)}", "dim")
+def more(report: LensReport, *, table: bool, position: bool) -> Line | None:
+    """What is left out, and the options that bring it: the last token layer by layer, tokens that were not read after.
+
+    Those that were asked for are not named again.
+    """
+    count = len(report.input.main.tokens)
+    said = [] if table else ["--table has entropy, KL and ranks by layer"]
+    said += [] if position or len(report.positions) == count else [f"--position all has all {count:,} tokens"]
+    return line("; ".join(said), "dim") if said else None
 
 
 def last(report: LensReport) -> Table:

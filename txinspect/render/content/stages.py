@@ -3,34 +3,69 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 
 from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.render.spelling import or_dash, visible
-from txinspect.render.tables import Cell, Column, Row, Table, Words, cell
+from txinspect.render.tables import Column, Row, Table, cell
 from txinspect.stage_names import StageName
 from txinspect.wording import ranges
 
+GIVING_WAY = ("class", "axes")
+"""Columns that are left out, the first first, until the others fit."""
 
-def present(report: StagesReport, *, wide: bool) -> Table:
-    """Stage, layers, axes, and the module that supplies it; the axes below the stage where that is not wide."""
-    titles = ("stage", "i", "axes", "supplied by") if wide else ("stage\naxes", "i", "supplied by")
-    rows = []
+
+def present(report: StagesReport, left_out: Set[str] = frozenset()) -> Table:
+    """A row per stage: layers, axes, the module that supplies it, where that is another than in the row above."""
+    columns = {"stage": Column("stage", whole=True), "i": Column("i", whole=True), "axes": Column("axes", whole=True)}
+    columns |= {"module": Column("supplied by"), "class": Column("class")}
+    kept = [name for name in columns if name not in left_out]
+    rows, above = [], None
     for layers, stage in _folded(report.stages):
         if stage.available:
-            name, axes = visible(stage.name), visible(" ".join(stage.axes or ["–"]))
-            place = cell(ranges(layers))
-            if wide:
-                cells = [cell(name, "strong"), place, cell(axes, "dim")]
-            else:
-                cells = [Cell([Words(name, "strong"), Words(f"\n{axes}", "aside")]), place]
-            rows.append(Row([*cells, _supplier(stage)]))
-    return Table(list(map(Column, titles)), rows)
+            supplier, shown = (stage.module, stage.class_), (stage.module, stage.class_) != above
+            module = stage.module or (stage.class_ if "class" in left_out else None)
+            cells = {
+                "stage": cell(visible(stage.name), "strong"),
+                "i": cell(ranges(layers)),
+                "axes": cell(visible(_axes(stage)), "dim"),
+                "module": cell(visible(module or "") if shown else ""),
+                "class": cell(visible(stage.class_ or "") if shown else "", "dim"),
+            }
+            rows.append(Row([cells[name] for name in kept]))
+            above = supplier
+    return Table([columns[name] for name in kept], rows)
 
 
-def _supplier(stage: StageRecord) -> Cell:
-    """The module and its class; then the note."""
-    words = [Words(or_dash(f"{stage.module} ({stage.class_})" if stage.module else stage.class_))]
-    return Cell([*words, Words("\n"), Words(visible(stage.note), "dim")] if stage.note else words)
+def axes(report: StagesReport) -> Table:
+    """The axes of all stages, each once: where they have no column of their own."""
+    by_axes: dict[str, list[str]] = {}
+    for _, stage in _folded(report.stages):
+        if stage.available:
+            by_axes.setdefault(_axes(stage), []).append(stage.name)
+    most = max(by_axes, key=lambda each: len(by_axes[each]), default="")
+    others = {each: ", ".join(_shortened(names)) for each, names in by_axes.items() if each != most}
+    rows = [Row([cell(each, "strong"), cell(visible(names), "dim")]) for each, names in others.items()]
+    rows.append(Row([cell(most, "strong"), cell("all others" if others else "all", "dim")]))
+    return Table([Column("axes", whole=True), Column("of")], rows)
+
+
+def notes(report: StagesReport) -> Table | None:
+    """What to know of stages in this model, each note once; None where there is nothing to know."""
+    by_note: dict[str, list[str]] = {}
+    for _, stage in _folded(report.stages):
+        if stage.available and stage.note:
+            by_note.setdefault(stage.note, []).append(stage.name)
+    rows = [
+        Row([cell(visible(", ".join(_shortened(names)))), cell(visible(note), "dim")])
+        for note, names in by_note.items()
+    ]
+    return Table([Column("about"), Column("note")], rows) if rows else None
+
+
+def _axes(stage: StageRecord) -> str:
+    """A stage's axes in a cell."""
+    return " ".join(stage.axes or ["–"])
 
 
 def absent(report: StagesReport) -> Table | None:
@@ -47,9 +82,12 @@ def absent(report: StagesReport) -> Table | None:
 
 
 def _shortened(names: list[str]) -> list[str]:
-    """Names of which only the first says what all begin with: layers.{i}.attention.q, .k, .v."""
-    head = names[0].rpartition(".")[0]
-    return [names[0], *(name.removeprefix(head) if name.startswith(f"{head}.") else name for name in names[1:])]
+    """Names of which only the first of those that begin alike says how: layers.{i}.attention.q, .k, .v."""
+    heads = [name.rpartition(".")[0] for name in names]
+    return [
+        name.removeprefix(head) if head and head == before else name
+        for name, head, before in zip(names, heads, ["", *heads], strict=False)
+    ]
 
 
 def _folded(stages: list[StageRecord]) -> list[tuple[list[int], StageRecord]]:

@@ -38,8 +38,8 @@ def draw(report: LensReport, console: Console, view: Themed = Themed()) -> Rende
 
 def then(report: LensReport, view: Themed | None) -> Line | None:
     """What was left out."""
-    everything = (view is not None and view.table) or len(report.positions) == 1
-    return None if everything else content.more(report)
+    table = (view is not None and view.table) or len(report.positions) == 1
+    return content.more(report, table=table, position=view is None or "position" in view.given)
 
 
 def _grid(report: LensReport, width: int, theme: Theme | None, most: int) -> list[RenderableType]:
