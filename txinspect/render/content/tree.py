@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from txinspect.commands.tree import ModuleRecord, ParameterRecord, TreeReport, TreeView
 from txinspect.render.spelling import or_dash, visible
@@ -29,12 +30,16 @@ class _Node:
         return (self.record.class_, own, tuple((child.label, child.shape()) for child in self.children))
 
 
-def table(report: TreeReport, view: TreeView, *, wide: bool) -> Table:
-    """The tree down to a depth; shapes stand under the class where that is not wide."""
-    columns = [Column("class"), Column("shape"), Column("dtype")] if wide else [Column("class\nshape")]
-    rows = _Rows(report.totals.numel, wide, view)
-    below = rows.of(_nested(report.modules), [Words(visible(report.model.name), "strong")], "", 1)
-    return Table([Column("module"), *columns, *numbers("params", "share", "bytes")], list(below))
+SUMS = ("params", "share", "bytes")
+"""Columns of what a module and those below it come to."""
+
+
+def table(report: TreeReport, view: TreeView, *, wide: bool, sums: Sequence[str] = SUMS) -> Table:
+    """The tree down to a depth, with some of the sums; shapes stand beside the class where that is not wide."""
+    columns = [Column("class"), Column("shape"), Column("dtype")] if wide else [Column("class, shape")]
+    rows = _Rows(report.totals.numel, wide, sums, view)
+    below = rows.of(_nested(report.modules), [Words(visible(report.model.name), "strong")], _ROOT, 1)
+    return Table([Column("module", whole=True), *columns, *numbers(*sums)], list(below))
 
 
 def _nested(records: list[ModuleRecord]) -> _Node:
@@ -47,39 +52,54 @@ def _nested(records: list[ModuleRecord]) -> _Node:
     return nodes[""]
 
 
+class _Guides(NamedTuple):
+    """The lines that lead from a module to its parent: before its own name, and before the names of those below it."""
+
+    own: str
+    inner: str
+
+    def of_child(self, *, is_last: bool) -> _Guides:
+        """The lines of one below."""
+        return _Guides(self.inner + ("└ " if is_last else "├ "), self.inner + ("  " if is_last else "│ "))
+
+
+_ROOT = _Guides("", "")
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Makes rows of modules."""
 
     total: int
     wide: bool
+    sums: Sequence[str]
     view: TreeView
 
-    def of(self, node: _Node, name: Sequence[Words], indent: str, times: int) -> Iterator[Row]:
+    def of(self, node: _Node, name: Sequence[Words], guides: _Guides, times: int) -> Iterator[Row]:
         """A module that stands for `times` equal ones, then what is below it; numbers are those of all of them."""
         record = node.record
         kind = [Words(or_dash(record.class_))]
         tied = [parameter.tied_to for parameter in record.parameters if parameter.tied_to]
         if tied:
-            kind.append(Words(f"\ntied to {visible(tied[0])}", "dim"))
+            kind.append(Words(f" tied to {visible(tied[0])}", "dim"))
         shapes = [] if self.view.params else [str(parameter.shape) for parameter in record.parameters]
         dtypes = [] if self.view.params else sorted({parameter.dtype for parameter in record.parameters})
         # A parameter tied to one that came before is counted there, so that rows add up.
         repeated = [p for p in record.parameters if p.tied_to]
         numel = record.numel - sum(p.numel for p in repeated)
         in_bytes = record.bytes - sum(p.bytes for p in repeated)
-        yield self._row([Words(indent), *name], kind, shapes, dtypes, numel * times, in_bytes * times)
-        inner = indent + ("  " if self.wide else " ")
-        for parameter in record.parameters if self.view.params else ():
-            yield self._parameter(parameter, inner, times)
-        if self.view.depth is None or record.depth < self.view.depth:
-            for run in self._folded(node.children):
-                yield from self.of(run[0], _name(run), inner, len(run) * times)
+        yield self._row([Words(guides.own, "dim"), *name], kind, shapes, dtypes, numel * times, in_bytes * times)
+        parameters = record.parameters if self.view.params else []
+        runs = self._folded(node.children) if self.view.depth is None or record.depth < self.view.depth else []
+        for index, parameter in enumerate(parameters, 1):
+            yield self._parameter(parameter, guides.of_child(is_last=index == len(parameters) + len(runs)), times)
+        for index, run in enumerate(runs, 1):
+            yield from self.of(run[0], _name(run), guides.of_child(is_last=index == len(runs)), len(run) * times)
 
-    def _parameter(self, parameter: ParameterRecord, indent: str, times: int) -> Row:
+    def _parameter(self, parameter: ParameterRecord, guides: _Guides, times: int) -> Row:
         own = 0 if parameter.tied_to else times
         kind = [Words(f"tied to {visible(parameter.tied_to)}", "dim")] if parameter.tied_to else []
-        name = [Words(indent), Words(visible(parameter.name), "token")]
+        name = [Words(guides.own, "dim"), Words(visible(parameter.name), "token")]
         shapes, dtypes = [str(parameter.shape)], [parameter.dtype]
         return self._row(name, kind, shapes, dtypes, parameter.numel * own, parameter.bytes * own)
 
@@ -94,17 +114,19 @@ class _Rows:
     ) -> Row:
         """A row; nothing stands where there are no parameters."""
         if self.wide:
-            facts = [Cell(kind), cell("\n".join(shapes)), cell("\n".join(dtypes), "dim")]
+            facts = [Cell(kind), cell(" ".join(shapes)), cell(" ".join(dtypes), "dim")]
         else:
             below = " ".join((*shapes, *(dtypes if self.view.params else ())))
-            apart = [Words("\n")] if kind and below else []
+            apart = [Words(" ")] if kind and below else []
             facts = [Cell([*kind, *apart, *([Words(below, "dim")] if below else [])])]
-        sums = [
-            cell(short_count(numel), value=numel),
-            cell(f"{numel / self.total:.1%}", value=numel / self.total),
-            cell(short_bytes(in_bytes), value=in_bytes),
-        ]
-        return Row([Cell(name), *facts, *(sums if numel else [Cell()] * len(sums))])
+        if not numel:
+            return Row([Cell(name), *facts, *([Cell()] * len(self.sums))])
+        sums = {
+            "params": cell(short_count(numel), value=numel),
+            "share": cell(f"{numel / self.total:.1%}", value=numel / self.total),
+            "bytes": cell(short_bytes(in_bytes), value=in_bytes),
+        }
+        return Row([Cell(name), *facts, *(sums[each] for each in self.sums)])
 
     def _folded(self, children: list[_Node]) -> list[list[_Node]]:
         """Children in runs of one, or of equal neighbours that have numbers for names."""
