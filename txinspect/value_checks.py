@@ -40,7 +40,7 @@ def check_types(record: Any) -> None:
 
 
 def _is_of(kind: Any, value: object) -> bool:
-    """Whether a value is of a type; a list is no tuple, and True is no number."""
+    """Whether a field's value is of a type; a list is no tuple, and True is no number."""
     import msgspec
 
     try:
@@ -51,7 +51,7 @@ def _is_of(kind: Any, value: object) -> bool:
 
 
 def _wanted(name: str, value: Any, kind: Any) -> str:
-    """What a field takes, in words: where the value lacks only the tuple around it, the value in one."""
+    """What values a field takes, in words: where the value lacks only the tuple around it, the value in one."""
     if get_origin(kind) is not tuple:
         return _KINDS[kind]
     meant = tuple(value) if isinstance(value, (list, set, frozenset)) else (value,)
@@ -67,20 +67,20 @@ def _checked_fields(kind: Any) -> dict[str, Any]:
 
 
 def unwrapped(hint: Any) -> Any:
-    """X of X | None; any other type as it is."""
+    """The type of a field's values without None: X of X | None; any other type as it is."""
     others = [each for each in get_args(hint) if each is not type(None)]
     return others[0] if len(others) == 1 and type(None) in get_args(hint) else hint
 
 
 def check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raise UsageError for a value that is not allowed."""
+    """Raise UsageError for a field's value that is none of the choices."""
     if not isinstance(value, (str, type(None))) or value not in allowed:
         *others, last = [str(each) for each in allowed if each is not None]
         raise UsageError(f"{spelled(name)} {shown(value)} is unknown: give {', '.join(others)} or {last}")
 
 
 def check_strings(name: str, value: object) -> None:
-    """Raise UsageError for a value that is not a tuple of strings."""
+    """Raise UsageError for a field's value that is not a tuple of strings."""
     if not _is_of(tuple[str, ...], value):
         raise UsageError(f"{spelled(name)} {shown(value)} is not {_wanted(name, value, tuple[str, ...])}")
 

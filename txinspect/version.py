@@ -25,7 +25,7 @@ def untested() -> str | None:
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported."""
+    """Whether a package of some name is installed and can be imported."""
     from importlib.util import find_spec
 
     try:

@@ -57,7 +57,7 @@ NEXT_TOKEN = Output(("batch", "seq", "vocab"))
 
 
 def locate(model: PreTrainedModel, output: Output = NEXT_TOKEN) -> Architecture:
-    """Find the modules of a model, with or without weights, that puts out this."""
+    """Find which module plays which part in a model, with or without weights, that puts out this."""
     tree = _Tree(model)
     above = [path for path in tree.modules if path.count(".") < 2 and not tree.is_inside_layers(path)]
     return Architecture(
@@ -72,7 +72,7 @@ def locate(model: PreTrainedModel, output: Output = NEXT_TOKEN) -> Architecture:
 
 
 def _stack(model: PreTrainedModel, tree: _Tree, prefix: str, root: str) -> Stack:
-    """The stack of layers in and below a module."""
+    """Find the stack of layers in and below a module, with the modules around it."""
     holder: Any = tree.modules[root]
     embedding = holder.get_input_embeddings() if hasattr(holder, "get_input_embeddings") else holder.embed_tokens
     lists = tree.stacks(root)
@@ -108,7 +108,7 @@ def rows_of_ids(model: PreTrainedModel) -> int:
 
 
 def settle(model: PreTrainedModel, length: int) -> None:
-    """Put a model into the form that it takes for a text of that many tokens.
+    """Put a model's modules into the form that they take for a text of that many tokens, before they are located.
 
     BigBird swaps its attention modules for others in the first forward on a short text (modeling_big_bird.py); hooks on
     the old ones would never fire, so the swap comes first.
@@ -130,18 +130,18 @@ class _Tree:
         self.class_names = {path: type(module).__name__ for path, module in self.modules.items()}
 
     def path_of(self, module: nn.Module) -> str | None:
-        """The path of a module; None for one that is not in the tree, or is a list of others."""
+        """The dotted path of a module in the tree; None for one that is not in it, or is a list of others."""
         if type(module).__name__ == "ModuleList":
             return None
         return next((path for path, each in self.modules.items() if each is module), None)
 
     def children(self, parent: str, names: tuple[str, ...]) -> list[str]:
-        """The modules of these names, or relative paths, under a parent; in the order of the names."""
+        """The modules of these names, or relative paths, under a parent module; in the order of the names."""
         paths = (f"{parent}.{name}" if parent else name for name in names)
         return [path for path in paths if path in self.modules]
 
     def above(self, stack: str) -> list[str]:
-        """The modules that hold a stack of layers, innermost first."""
+        """The modules in the tree that hold a stack of layers, innermost first."""
         paths = [stack]
         while paths[-1]:
             paths.append(paths[-1].rpartition(".")[0])
@@ -157,7 +157,7 @@ class _Tree:
         return {ENCODER: encoder, DECODER: decoder}
 
     def inside(self, root: str) -> list[str]:
-        """The paths of the modules below one."""
+        """The paths of the modules below one in the tree."""
         return [path for path in self.modules if not root or path.startswith(f"{root}.")]
 
     def is_inside_layers(self, path: str) -> bool:
@@ -281,35 +281,35 @@ class _Tree:
         return [path for path in self.children(path, ROUTERS) if not self.class_names[path].endswith("Dropout")]
 
     def _expanded(self, paths: list[str]) -> list[str]:
-        """Lists of modules replaced by their items."""
+        """Paths of modules, with each ModuleList replaced by the modules in it."""
         return [
             item for path in paths for item in (self._items(path) if self.class_names[path] == "ModuleList" else [path])
         ]
 
     def words(self, embedding: nn.Module, above: list[str]) -> str | None:
-        """The module that looks the tokens up: a stack's own, where one that is shared among stacks never runs."""
+        """Find the token embedding: a stack's own, where one that is shared among stacks never runs."""
         path = self.path_of(embedding)
         if path is None:
             return self.beside(above, ("input_preprocessor.embeddings",))
         return (path.rpartition(".")[2] == "shared" and self.beside(above, ("embed_tokens",))) or path
 
     def positions(self, above: list[str]) -> str | None:
-        """The module whose output is added for the positions."""
+        """Find the module whose output is added for the positions."""
         return self.beside(above, POSITION_EMBEDDINGS)
 
     def embeddings(self, above: list[str], norms: tuple[str, ...]) -> str | None:
-        """The module that passes on the sum of all embeddings; none of the last `norms` does."""
+        """Find the module that passes on the sum of all embeddings; none of the last `norms` does."""
         names = tuple(name for name in EMBEDDINGS if name not in norms)
         found = [each for parent in above for each in self.children(parent, names)]
         return next((each for each in found if "Norm" in self.class_names[each] or self.children(each, WORDS)), None)
 
     def beside(self, above: list[str], names: tuple[str, ...]) -> str | None:
-        """The first of some modules that stands beside the layers, or among the embeddings there."""
+        """Find the first module of some names that stands beside the layers, or among the embeddings there."""
         scopes = (scope for parent in above for scope in (parent, f"{parent}.embeddings" if parent else "embeddings"))
         return next((found for scope in scopes for found in self.children(scope, names)), None)
 
     def rotaries(self, root: str) -> tuple[str, ...]:
-        """The modules that make cos and sin tables."""
+        """Find the modules that make rotary cos and sin tables."""
         found = [
             path
             for path in self.inside(root)

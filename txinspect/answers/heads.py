@@ -58,7 +58,7 @@ class _Reading(Question[HeadsQuery]):
         self.projections: Projections | None = None
 
     def read(self, opened: Opened) -> InputRecord:
-        """The query's text; with `random`, ordinary tokens that repeat, behind the tokenizer's first special token.
+        """The text that `heads` reads; with `random`, repeated ordinary tokens behind the first special token.
 
         Each is drawn for itself, by `choice` of Python's random.Random. Raises InspectError for a tokenizer without
         ordinary tokens.
@@ -79,7 +79,7 @@ class _Reading(Question[HeadsQuery]):
         return as_input(shown, records)
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """The weights of the layers asked for; before each the values where they are weighed by them."""
+        """What `heads` records: attention weights of the layers asked for; before each the values that weigh them."""
         query = self.query
         name, stack = subject.source.name, subject.architecture.main
         if query.encoder:
@@ -111,7 +111,7 @@ class _Reading(Question[HeadsQuery]):
         return plan_of(subject.architecture, wants, watches=(self.projections,))
 
     def look(self, caught: CaughtTensor) -> None:
-        """Measure an attention."""
+        """Measure what kind each head of an attention is, as its weights come."""
         layer, place = caught.want.supply.layer or 0, (caught.want.supply.module, caught.run)
         if caught.want.supply.part == "v":
             self.scales[place] = caught.tensor.whole()[0]
@@ -133,7 +133,7 @@ class _Reading(Question[HeadsQuery]):
         self.on_keys += measured.on_keys
 
     def _scale(self, place: tuple[str | None, int], heads: int) -> Tensor | None:
-        """How long what each key passes on is: (head, key); several heads may share a value."""
+        """How long what each key passes on is, by which `heads` weighs: (head, key); heads may share a value."""
         values = self.scales.pop(place, None)
         if values is None:
             return None
@@ -144,7 +144,7 @@ class _Reading(Question[HeadsQuery]):
         return self.projections.lengths(place[0], values)
 
     def notes(self) -> list[str]:
-        """What the numbers are of, and which layers are left out."""
+        """What the numbers that `heads` gives are of, and which layers are left out."""
         how = {
             "value": "the length of each value",
             "output": "the length of what the output projection makes of a value",

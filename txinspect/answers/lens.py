@@ -88,7 +88,7 @@ class _Reading(Question[LensQuery]):
         self.translators: dict[int, Translator] | None = None
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """The logits, with what every layer passes on remembered."""
+        """What `lens` records: the logits, with what every layer passes on remembered."""
         query = self.query
         count = len(subject.architecture.layers)
         if "vocab" not in (subject.architecture.output.axes or ("vocab",)):
@@ -110,11 +110,11 @@ class _Reading(Question[LensQuery]):
         return plan_of(subject.architecture, named(subject, ["logits"]).wants, watches=(self.tail,))
 
     def look(self, caught: CaughtTensor) -> None:
-        """Keep the model's own logits: (batch, seq, vocab)."""
+        """Keep the model's own logits, for `lens` to compare layers with: (batch, seq, vocab)."""
         self.final = caught.tensor.whole().detach().clone()
 
     def then(self, running: Running) -> None:
-        """Read every row, then follow the targets through them."""
+        """Read what every layer would predict, then follow the targets through the layers, for `lens`."""
         assert self.final is not None
         limits.check_logits(self.final, len(self.text.main.tokens), self.query.top_k)
         self.running, self.inputs = running, running.inputs(self.text)
@@ -127,14 +127,14 @@ class _Reading(Question[LensQuery]):
             self.rows = [self._record(row, self._followed(rows)) for row in rows]
 
     def _note_nan(self, rows: Sequence[_Row]) -> None:
-        """Say which rows give no numbers."""
+        """Say which layers' rows of the lens give no numbers."""
         broken = [row.layer for row in rows if any(isnan(entropy) for entropy, _ in row.compared)]
         if broken:
             first = "what enters layer 0" if broken[0] == ENTERING else f"layer {broken[0]}"
             self.notes.append(f"Not every number is finite in {len(broken)} of {len(rows)} rows, from {first}.")
 
     def _check_last(self) -> None:
-        """Whether the way from the last layer's output gives the logits to the last bit."""
+        """Whether the lens on the last layer's output gives the model's logits to the last bit."""
         import torch
 
         index = len(self.running.subject.architecture.layers) - 1
@@ -150,7 +150,7 @@ class _Reading(Question[LensQuery]):
             )
 
     def _hidden(self) -> Iterator[tuple[int, Tensor]]:
-        """The hidden states of each row, from the first; the last layer's output is there in any case."""
+        """The hidden states of each row of the lens, from the first; the last layer's output is there in any case."""
         last = len(self.running.subject.architecture.layers) - 1
         shape = None if (end := self.tail.outputs(last)) is None else end.shape
         if self.query.layers is None and self.query.at == "output" and self.tail.entered:
@@ -178,7 +178,7 @@ class _Reading(Question[LensQuery]):
         return hidden if translator is None else translator(hidden)
 
     def _at(self, layer: int) -> Tensor | None:
-        """What is read of a layer. Raises StageError where it has no stream between attention and MLP."""
+        """What the lens reads of a layer. Raises StageError where it has no stream between attention and MLP."""
         if self.query.at == "output":
             return self.tail.outputs(layer)
         between = self.tail.between(layer)
@@ -192,7 +192,7 @@ class _Reading(Question[LensQuery]):
         return between if self.query.at == "attention" else self.tail.outputs(layer)
 
     def _logits(self, row: int, hidden: Tensor) -> Tensor:
-        """What a row would predict at the positions asked for: (position, vocab)."""
+        """What a row of the lens would predict at the positions asked for: (position, vocab)."""
         if row in self.kept:
             return self.kept[row]
         found = self.tail.logits(self.running.model, self.inputs, hidden, self.positions)[0]
@@ -201,7 +201,7 @@ class _Reading(Question[LensQuery]):
         return found
 
     def _own(self) -> Tensor:
-        """The model's own logits at the positions asked for: (position, vocab)."""
+        """The model's own logits at the positions that `lens` asks for: (position, vocab)."""
         assert self.final is not None
         return self.final[0, self.positions]
 
@@ -211,7 +211,7 @@ class _Reading(Question[LensQuery]):
         return _Row(layer, hidden, likeliest, predictions.compared(logits, self._own()))
 
     def _followed(self, rows: Sequence[_Row]) -> list[list[int]]:
-        """At each position: the targets, or the tokens that are the likeliest in some row, the model's own first."""
+        """The tokens to follow through the layers, by position: targets, or the likeliest in some row of the lens."""
         if self.targets:
             return [self.targets] * len(self.positions)
         return [
@@ -220,7 +220,7 @@ class _Reading(Question[LensQuery]):
         ]
 
     def _decided(self, place: int, final: int, rows: Sequence[_Row]) -> DecidedRecord:
-        """When the model's own likeliest token was the likeliest first, and from when on."""
+        """In which layer the model's own likeliest token was the likeliest first, and from which on."""
         agreeing = [row.likeliest[place][0] == final for row in rows]
         from_end = next((i for i, agrees in enumerate(reversed(agreeing)) if not agrees), len(rows))
         position = self.positions[place]
@@ -240,7 +240,7 @@ class _Reading(Question[LensQuery]):
         )
 
     def _cell(self, row: _Row, place: int, logits: Tensor, followed: Sequence[int]) -> CellRecord:
-        """What a row would predict at one position, by its logits, (vocab)."""
+        """What a layer's row of the lens would predict at one position, by its logits, (vocab)."""
         likeliest = row.likeliest[place]
         scored = predictions.scores(logits, [*likeliest, *followed])
         return CellRecord(

@@ -98,7 +98,7 @@ class _Reading(Question[LogitsQuery]):
         self.notes: list[str] = []
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """The logits, and a row of attention that tells whether a token sees those after it."""
+        """What `logits` records: the logits, and a row of attention that tells whether tokens see those after them."""
         query = self.query
         self.whole, self.subject = text, subject
         self.tokens = subject.opened.tokens(text.text)
@@ -129,13 +129,13 @@ class _Reading(Question[LogitsQuery]):
         return plan_of(subject.architecture, wants)
 
     def _positions(self, subject: Subject, query: LogitsQuery) -> set[int]:
-        """Where the likeliest tokens are listed: as asked, else at the masks, or after the last token."""
+        """Where `logits` lists the likeliest tokens: as asked, else at the masks, or after the last token."""
         if not self.fills_masks or query.position not in (-1, (-1,)):
             return set(targets.positions(query.position, self.text))
         return set() if query.pll else set(masking.positions(subject.source, self.tokens, self.whole))
 
     def _check(self, subject: Subject, query: LogitsQuery) -> None:
-        """Raise UsageError for what another kind of model is asked."""
+        """Raise UsageError for what `logits` is asked that another kind of model answers."""
         kind = subject.architecture.output.axes or ()
         name = f"{subject.source.name!r} ({subject.task.class_name})"
         asked = [each for each in ("targets", "continuations", "stride", "pll") if getattr(query, each)]
@@ -154,7 +154,7 @@ class _Reading(Question[LogitsQuery]):
             raise UsageError(f"{spelled('continuations')} is about a model that reads one text onwards: {instead}")
 
     def look(self, caught: CaughtTensor) -> None:
-        """Read what was caught."""
+        """Take in the logits, or the row of attention, as a pass gives them for `logits`."""
         tensor = caught.tensor.whole()
         if "label" in (caught.want.supply.axes or ()) or "start_end" in (caught.want.supply.axes or ()):
             self.labels = labels.records(self.subject, tensor)
@@ -165,7 +165,7 @@ class _Reading(Question[LogitsQuery]):
         self._read(tensor, next(self.windows))
 
     def _read(self, logits: Tensor, window: Window) -> None:
-        """Read the logits of a window: (batch, seq, vocab)."""
+        """Read the logits of a window, its predictions and scores: (batch, seq, vocab)."""
         sentence = window.text if self.fills_masks else window.text.main
         check_logits(logits, len(sentence.tokens), self.query.top_k)
         ids = [token.id for token in sentence.tokens]
@@ -180,7 +180,7 @@ class _Reading(Question[LogitsQuery]):
             self.positions[window.begin + place] = position
 
     def then(self, running: Running) -> None:
-        """Score the continuations, or each token under a mask, each in a pass of its own."""
+        """Score the continuations that `logits` is asked for, or each token under a mask, each in a pass of its own."""
         if self.query.pll:
             self.pseudo_score = pseudo_score.pseudo_score(self.whole, self.tokens, self.mask, self._scorer(running))
             return
@@ -192,7 +192,7 @@ class _Reading(Question[LogitsQuery]):
         self.continuations = sorted(found, key=lambda each: each.logprob if each.logprob is not None else -1e999)[::-1]
 
     def _scorer(self, running: Running) -> pseudo_score.Score:
-        """What runs the model on a text with a mask, and reads the token that belongs there."""
+        """What runs the model on a text with a mask, and scores the token that belongs there by its logits."""
         plan = named(running.subject, ["logits"])
 
         def score(masked: InputRecord, position: int) -> tuple[float, int | None]:
@@ -204,7 +204,7 @@ class _Reading(Question[LogitsQuery]):
         return score
 
     def _continuation(self, running: Running, continuation: str) -> ContinuationRecord:
-        """Teacher forcing, behind the tokens that were read."""
+        """Score a continuation by teacher forcing, behind the tokens that `logits` read."""
         subject, query = running.subject, self.query
         whole, start = reading.continued(query, subject.opened, self.tokens, self.whole, continuation)
         ids, limit = [token.id for token in whole.tokens], context(subject)
@@ -238,7 +238,7 @@ class _Reading(Question[LogitsQuery]):
         )
 
     def records(self) -> list[PredictionRecord]:
-        """What was read, in the order of the text."""
+        """The predictions that `logits` read, in the order of the text."""
         return [self._record(index, position) for index, position in sorted(self.positions.items())]
 
     def _record(self, index: int, position: _Position) -> PredictionRecord:
@@ -263,7 +263,7 @@ class _Reading(Question[LogitsQuery]):
         )
 
     def text_score(self) -> TextScoreRecord | None:
-        """The sum over the text; None where nothing is predicted."""
+        """How well the model knew the text, as `logits` sums it; None where nothing is predicted."""
         logprobs = [each.following.logprob for each in self.positions.values() if each.following]
         if self.both_ways or not logprobs:
             return None
@@ -291,7 +291,7 @@ class _Reading(Question[LogitsQuery]):
 
 
 def _is_given(query: LogitsQuery, name: str) -> bool:
-    """Whether a field is another than where it is not given; a shell gives positions as tuples."""
+    """Whether a field of `logits`' query is not its default; a shell gives positions as tuples."""
     value, default = getattr(query, name), getattr(LogitsQuery, name)
     return value not in (default, (default,))
 

@@ -26,9 +26,9 @@ class Stages(Question[RunQuery]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those stages."""
+        """The stages and modules that `run` asks for by name."""
         return self.query.stages
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """What is recorded of them."""
+        """What `run` records of the stages asked for."""
         return named(subject, self.query.stages)

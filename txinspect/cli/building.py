@@ -38,7 +38,7 @@ _INDICES = (tuple[int, ...], int | tuple[int, ...] | None)
 
 @cache
 def built(name: str, answer: Answer) -> Any:
-    """A command with its options: it is imported, and its query's fields are read, when it is asked for."""
+    """Build a command with its options: it is imported, and its query's fields are read, when it is asked for."""
     asked = commands.named(name)
     function = command_function(asked, answer)
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -95,13 +95,13 @@ def _one_model(ctx: typer.Context, argument: str, option: str | None) -> str:
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:
-    """Whether a value stands on the command line."""
+    """Whether a value of an option stands on the command line."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
 def _view(command: Command, values: Values, given: frozenset[str], instead: str | None) -> object | None:
-    """What shapes the drawing. Raises UsageError where an option asks for something else `instead` of it."""
+    """The view that a command's options shape. Raises UsageError where one asks for something else `instead` of it."""
     if command.view is None:
         return None
     own: Values = {field.name: field.value(values[field.name]) for field in _fields(command.view)}
@@ -114,7 +114,7 @@ def _view(command: Command, values: Values, given: frozenset[str], instead: str 
 
 
 def _planned(query: Any) -> PlanQuery:
-    """The plan of a query. Raises UsageError for options that would do nothing, since nothing is computed."""
+    """The plan of a command's query. Raises UsageError for options that do nothing, since nothing is computed."""
     for name in ("values", "save", "fail_on"):
         if getattr(query, name, None):
             raise UsageError(f"{spelled(name)} and --dry-run cannot be combined: a plan computes no tensors; omit one")
@@ -122,7 +122,7 @@ def _planned(query: Any) -> PlanQuery:
 
 
 def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]:
-    """The query that a command line asks."""
+    """The query that is built from the options of a command line."""
     fields: Values = {field.name: field.value(values.pop(field.name)) for field in _fields(line)}
     if not output.json:
         fields |= dict.fromkeys(_from_width(line), environment.width())
@@ -156,7 +156,7 @@ class _Field:
 
     @property
     def parameter(self) -> inspect.Parameter:
-        """The option as Typer declares it. Values are checked by the query, in one voice, not by Typer."""
+        """The field's option as Typer declares it. Values are checked by the query, in one voice, not by Typer."""
         shell, default = self.kind, self.default
         if self.option.in_order:
             shell = str
@@ -185,7 +185,7 @@ class _Field:
         return completing.choices(choices) if choices else None
 
     def value(self, given: Any) -> Any:
-        """What was typed, as the query has it."""
+        """What was typed for a field's option, as the query has it."""
         if self.option.in_order:
             return None if given is None else ids(given, self.name)
         if self.kind in _INDICES:
@@ -198,19 +198,19 @@ class _Field:
 
 
 def _fields(record: type[Any]) -> tuple[_Field, ...]:
-    """The fields of a dataclass that have an Option."""
+    """The fields of a dataclass that become options, since they have an Option."""
     return tuple(_declared(record))
 
 
 def _from_width(record: type[Any]) -> list[str]:
-    """The fields of a dataclass that the width of the terminal fills."""
+    """The fields of a view that the width of the terminal fills."""
     hints = get_type_hints(record, include_extras=True)
     return [name for name, hint in hints.items() if FROM_WIDTH in getattr(hint, "__metadata__", ())]
 
 
 @cache
 def _choice_fields() -> tuple[_Field, ...]:
-    """The fields of a model's choice, which nearly every command has."""
+    """The fields of a model's choice that become options of nearly every command."""
     return _fields(ModelChoice)
 
 
@@ -227,12 +227,12 @@ def _declared(record: type[Any]) -> Iterator[_Field]:
 
 
 def _model_fields(line: type[ModelQuery[Any]]) -> Iterator[_Field]:
-    """The fields of the model's choice that do something in a command; its name is spelled by hand."""
+    """The fields of the model's choice that become options of a command; its name is spelled by hand."""
     return (field for field in _choice_fields() if field.name not in ("name", *line.idle))
 
 
 def _model_parameters(line: type[ModelQuery[Any]]) -> list[inspect.Parameter]:
-    """-m where there is a text, else the argument; then how the model is loaded."""
+    """The options of a model's choice: -m where there is a text, else the argument; then how it is loaded."""
     name = next(field for field in _choice_fields() if field.name == "name")
     settings: Any = {
         "help": name.option.help,
@@ -260,7 +260,7 @@ def _model_parameters(line: type[ModelQuery[Any]]) -> list[inspect.Parameter]:
 
 
 def _choices(kind: Any) -> tuple[str, ...]:
-    """What a field takes that is one of some words, or several of them; none for any other."""
+    """The words that a field's option can take, one or several; none for a field of any other type."""
     inner = get_args(kind)[0] if _is_list(kind) else kind
     return get_args(inner) if get_origin(inner) is Literal else ()
 
@@ -285,7 +285,7 @@ def _parameters_of(group: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
 
 
 def _taken(values: Values, group: Callable[..., Any]) -> Mapping[str, Any]:
-    """A group's own values, taken out of all."""
+    """The values of a group of options, taken out of all."""
     return {each.name: values.pop(each.name) for each in _parameters_of(group) if each.name in values}
 
 

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def hidden_states(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What a module reads: its first positional argument, or the one called hidden_states."""
+    """The tensor that a module is given: its first positional argument, or the one called hidden_states."""
     return args[0] if args else kwargs.get(_hidden_name(kwargs))
 
 
 def with_hidden(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], tensor: Tensor
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The same call, with another tensor in what hidden_states finds."""
+    """A module's arguments with another tensor in the place of the one that hidden_states finds."""
     if args:
         return (with_first(args[0], tensor), *args[1:]), dict(kwargs)
     name = _hidden_name(kwargs)
@@ -29,7 +29,7 @@ def _hidden_name(kwargs: Mapping[str, Any]) -> str:
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """The tensor that a module passes on: itself, or the first of a tuple, list or output record."""
+    """The tensor in what a module passes on: itself, or the first of a tuple, list or output record."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -63,7 +63,7 @@ def with_picked(value: Any, pick: int | None, tensor: Tensor) -> Any:
 
 
 def _with_item(value: Any, index: int, item: Any) -> Any:
-    """A tuple, named tuple or list with one item replaced."""
+    """A tuple, named tuple or list that a module passes on, with one item replaced."""
     items = [*value[:index], item, *value[index + 1 :]]
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 

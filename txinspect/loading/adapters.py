@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def inject(model: PreTrainedModel, adapter: Adapter) -> None:
-    """Give a skeleton the modules of an adapter.
+    """Give a skeleton the modules of a PEFT adapter.
 
     Raises SourceError if it was not made for the model, or replaces no modules.
     """
@@ -75,7 +75,7 @@ def attach(model: PreTrainedModel, adapter: Adapter) -> None:
 
 
 def shared(adapter: Adapter) -> str | None:
-    """Why an adapter is applied to a whole model: its modules share tensors, as VeRA's do; None if they do not."""
+    """Why a PEFT adapter is applied to a whole model: its modules share tensors, as VeRA's do; None if they do not."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
     kind = _config(adapter).peft_type
@@ -116,7 +116,7 @@ def _wrapped(model: PreTrainedModel, adapter: Adapter) -> Any:
 
 @contextmanager
 def _fitting(adapter: Adapter) -> Iterator[None]:
-    """Turn what goes wrong into a sentence."""
+    """Turn what goes wrong in fitting an adapter to its base model into a sentence."""
     try:
         with quiet():
             yield

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def another(model: PreTrainedModel) -> str | None:
-    """The other of sdpa and eager; None for a model on neither."""
+    """The other attention backend of sdpa and eager; None for a model on neither."""
     return {"sdpa": "eager", "eager": "sdpa"}.get(str(model.config._attn_implementation))
 
 

@@ -7,7 +7,7 @@ from txinspect.model_choice import DEVICE_MAPS, ModelChoice
 
 
 def device_for(choice: ModelChoice) -> str:
-    """The torch device to run on. Raises InspectError for one that this machine does not have."""
+    """The torch device that a choice runs on. Raises InspectError for one that this machine does not have."""
     import torch
 
     if choice.device_map not in (None, *DEVICE_MAPS):

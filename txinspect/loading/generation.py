@@ -30,7 +30,7 @@ token each time, and what needs further passes."""
 
 
 def settings(source: Source, config: PretrainedConfig) -> GenerationConfig:
-    """What the file says, or config.json where there is none, as from_pretrained has it.
+    """The generation settings that generation_config.json holds, else config.json, as from_pretrained has it.
 
     Raises SourceError for a file that cannot be read so.
     """
@@ -51,7 +51,7 @@ def settings(source: Source, config: PretrainedConfig) -> GenerationConfig:
 
 
 def left_out(config: GenerationConfig) -> list[str]:
-    """The settings of a config that are not followed."""
+    """The settings of a generation config that are not followed."""
     values = {name: getattr(config, name, None) for name in LEFT_OUT}
     return [name for name, value in values.items() if value is not None and value is not False]
 
@@ -71,7 +71,7 @@ def longest(source: Source, config: GenerationConfig, begun: int) -> tuple[str, 
 
 
 def start(source: Source, config: GenerationConfig) -> int | None:
-    """The id that a decoder begins with, as generate() has it; None where nothing names one.
+    """The id that a decoder begins to generate with, as generate() has it; None where nothing names one.
 
     Raises SourceError for what is no id.
     """

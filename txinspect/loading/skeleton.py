@@ -26,7 +26,7 @@ def build(
     task: Task,
     tie: Callable[[PreTrainedModel], None] | None = None,
 ) -> PreTrainedModel:
-    """The modules of a model for a task on the meta device: shapes and types, no weights, no memory.
+    """Build a model's modules for a task without weights, on the meta device: shapes and types, no memory.
 
     Without a `tie`, every module has tensors of its own, as while transformers decides what it quantizes.
     """
@@ -73,7 +73,7 @@ class _Part:
 
 
 def _part(config: PretrainedConfig, task: Task) -> _Part | None:
-    """The part that is the language model, where transformers registers the whole model's config for it.
+    """The part of a larger model that is the language model, where transformers registers the whole's config for it.
 
     MusicGen's class is registered with the whole config, whose fields it does not have (modeling_musicgen.py).
     """

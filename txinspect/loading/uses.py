@@ -21,7 +21,7 @@ class Uses:
 
 
 def of(subject: Subject, used: Collection[str], guessed_because: str | None = None) -> Uses:
-    """These modules, by their paths, and what quantizing or an adapter adds to them."""
+    """The uses of a pass: these modules, by their paths, and what quantizing or an adapter adds to them."""
     found = {path: path in used for path, _ in subject.as_configured.named_modules()}
     for path, _ in subject.as_loaded.named_modules():
         found.setdefault(path, found.get(path.rpartition(".")[0], True))
@@ -29,5 +29,5 @@ def of(subject: Subject, used: Collection[str], guessed_because: str | None = No
 
 
 def whole(subject: Subject, reason: str | None = None) -> Uses:
-    """All modules."""
+    """The uses of a pass that takes the weights of all modules."""
     return of(subject, {path for path, _ in subject.as_configured.named_modules()}, reason)

@@ -29,7 +29,7 @@ class Scored:
 
     @property
     def prob(self) -> float:
-        """The softmax."""
+        """The probability of a token by the softmax of the logits."""
         return exp(self.logprob)
 
 
@@ -94,7 +94,7 @@ def perplexity(logprob: float, count: int) -> float | None:
 
 
 def _chunks(logits: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Some positions at a time: the first, their logits and their log-probabilities, (position, vocab) in float64."""
+    """Some positions of logits at a time: the first, logits and log-probabilities, (position, vocab) in float64."""
     step = max(1, CHUNK // logits.shape[-1])
     for begin in range(0, len(logits), step):
         yield begin, *_exact(logits[begin : begin + step])
@@ -115,7 +115,7 @@ def _entropies(logprobs: Tensor) -> list[float]:
 
 
 def _scored(exact: Tensor, logprobs: Tensor, ids: Sequence[int]) -> list[Scored]:
-    """A token of each row of logits, (row, vocab)."""
+    """What each row of logits, (row, vocab), gives for one token."""
     import torch
 
     index = torch.tensor(ids)[:, None]

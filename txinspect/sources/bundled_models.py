@@ -27,7 +27,7 @@ def bundled_models() -> list[str]:
 
 
 def cached_models() -> list[str]:
-    """Hub ids of the models in the local cache."""
+    """Hub ids of the models in the local cache, which need no network."""
     folders = hub_cache().glob("models--*")
     return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
 
@@ -54,7 +54,7 @@ def hub_cache() -> Path:
 
 
 def alternatives(name: str = "", here: Sequence[str] | None = None) -> str:
-    """What a model may be given as, for the end of a sentence; with the one of those here that a wrong name is like."""
+    """The models that may be given instead, for the end of a sentence; with the one that a wrong name is like."""
     bundled = bundled_models()
     like = lookalike(name, bundled if here is None else here)
     hint = f"; did you mean {like!r}?" if like else ""

@@ -36,7 +36,7 @@ class StoredTensor:
     """Where its bytes begin in the file; None where a pickle or the Hub has them."""
 
     def __post_init__(self) -> None:
-        """Raise SourceError for a name that no screen can show."""
+        """Raise SourceError for a weight file's tensor with a name that no screen can show."""
         if len(self.name) > LONGEST_NAME:
             raise SourceError(
                 f"{self.file} is damaged: a tensor's name has {len(self.name):,} characters, {shown(self.name)}; fetch "
@@ -54,7 +54,7 @@ def stored(files: Sequence[Path]) -> list[StoredTensor]:
 
 @lru_cache(maxsize=512)
 def _stored(file: Path, _size: int, _changed: int) -> tuple[StoredTensor, ...]:
-    """A file's tensors; a question asks for them several times, of every shard."""
+    """The tensors in a weight file, by its header, kept: a question asks for them several times, of every shard."""
     readers = {".safetensors": _stored_safetensors, ".gguf": _stored_gguf}
     return tuple(readers.get(file.suffix.lower(), _stored_torch)(file))
 
@@ -68,7 +68,7 @@ def is_mappable(file: Path) -> bool:
 
 
 def of_header(header: dict[str, Any], file: Path, start: int | None = None) -> list[StoredTensor]:
-    """The tensors that a safetensors header names; `start` is where the data begins in a file that is here."""
+    """The tensors that the header of a .safetensors file names; `start` is where a file's data begins that is here."""
     return [
         StoredTensor(
             name,

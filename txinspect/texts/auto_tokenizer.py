@@ -75,7 +75,7 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
 
 
 def _blame(source: Source, folder: Path, made: Callable[[Path], object]) -> str | None:
-    """The key of the tokenizer's files without which it can be made, and its value; None if it is not one alone."""
+    """The key of a tokenizer's files without which transformers makes it, and its value; None if not one alone."""
     if source.tokenizer_file("tokenizer.json") is None:  # it may be that what is missing
         return None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
@@ -111,7 +111,7 @@ def _sentencepiece_is_missing(source: Source, folder: Path) -> str | None:
 
 
 def _has_code(source: Source) -> bool:
-    """Whether a tokenizer_config.json names a class of the repository's own."""
+    """Whether a tokenizer_config.json names a tokenizer class of the repository's own."""
     path = source.tokenizer_file("tokenizer_config.json")
     own = source.files.read_object(path, opening.VOCABULARY).get("auto_map") if path is not None else None
     return isinstance(own, dict) and "AutoTokenizer" in own

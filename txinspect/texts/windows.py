@@ -35,7 +35,7 @@ def windows(text: InputRecord, limit: int | None, step: int | None) -> list[Wind
 
 
 def _part(text: InputRecord, begin: int, end: int) -> InputRecord:
-    """Some of a text's tokens."""
+    """A window of a text: some of its tokens."""
     return structs.replace(
         text,
         input_ids=[row[begin:end] for row in text.input_ids],

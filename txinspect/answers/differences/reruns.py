@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run_again(comparison: Comparison, running: Running) -> None:
-    """What this side's model is run for once more: another backend, the noise."""
+    """Run this side's model once more for what the comparison asks: another backend, the noise."""
     comparison.number_runs()
     wanted = plan_of(running.subject.architecture, chosen(running.subject, comparison.query))
     if comparison.query.against_attn is not None:
@@ -34,7 +34,7 @@ def run_again(comparison: Comparison, running: Running) -> None:
 
 
 def _noise(comparison: Comparison, running: Running, wanted: Plan) -> float:
-    """How far this side is from itself where nothing but the order of sums changes."""
+    """Run this side again to find the noise: how far it is from itself where only the order of sums changes."""
     seen = [0.0]
 
     def receive(caught: CaughtTensor) -> None:

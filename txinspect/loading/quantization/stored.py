@@ -54,7 +54,7 @@ def stored_method(config: PretrainedConfig) -> str | None:
 
 
 def stored_config(config: PretrainedConfig) -> Any:
-    """What config.json says of how the checkpoint is quantized."""
+    """What config.json says of how the checkpoint is stored quantized."""
     found = getattr(config, "quantization_config", None)
     return found or getattr(config.get_text_config(decoder=True), "quantization_config", None)
 

@@ -46,7 +46,7 @@ class Loaded:
 
 
 def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loaded:
-    """The model with its weights, in eval mode; `uses` tells by dotted path which modules are wanted with theirs.
+    """Load the model with the weights of modules in use, in eval mode; `uses` tells by dotted path which these are.
 
     On the CPU at the stored dtype the weights are mapped into memory: a page is read when it is first used.
     Raises SourceError for weights that are missing, damaged or do not fit the config.
@@ -84,7 +84,7 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
 
 
 def _options(subject: Subject, choice: ModelChoice, found: checkpoint.WeightFiles) -> dict[str, Any]:
-    """What from_pretrained is told."""
+    """What from_pretrained is told to load the weights of the modules in use."""
     import torch
 
     gguf = subject.source.place.in_one_file
@@ -105,7 +105,7 @@ def _options(subject: Subject, choice: ModelChoice, found: checkpoint.WeightFile
 
 @contextmanager
 def _view(found: checkpoint.WeightFiles) -> Iterator[Path]:
-    """The folder of a checkpoint, or one whose index names only the shards that were fetched."""
+    """The folder to load weights from: a checkpoint's, or one whose index names only the shards that were fetched."""
     if found.index is None:
         yield found.folder
         return
@@ -115,7 +115,7 @@ def _view(found: checkpoint.WeightFiles) -> Iterator[Path]:
 
 
 def _give_back_freed_blocks() -> None:
-    """From now on glibc returns each large block to the system when it is freed; other libraries do so anyway.
+    """While loading weights and after, glibc returns each large block to the system when it is freed.
 
     It keeps blocks of up to 32 MB for later once it has seen some freed (mallopt(3), M_MMAP_THRESHOLD). Quantizing
     passes through tens of megabytes for each small matrix that stays, and what stays between them keeps them all: up to
@@ -128,7 +128,7 @@ def _give_back_freed_blocks() -> None:
 
 @contextmanager
 def _noted() -> Iterator[set[str]]:
-    """While open, the names of the tensors that transformers takes from a checkpoint."""
+    """While open, the names of the tensors that transformers takes from a checkpoint to load are noted."""
     from transformers.core_model_loading import WeightTransform
 
     names: set[str] = set()
@@ -143,7 +143,7 @@ def _noted() -> Iterator[set[str]]:
 
 
 def _partial(model_class: type[PreTrainedModel], uses: Mapping[str, bool], *, drop: bool) -> type[PreTrainedModel]:
-    """A model class that reads no weights for modules that are not used.
+    """A model class that loads no weights for modules that are not used.
 
     transformers reads what the built model's state_dict() has room for; what it converts, quantizes or casts on the way
     stays its own business. It calls `_load_pretrained_model` on the model when it is built, and quantized where it will
@@ -187,13 +187,13 @@ def _partial(model_class: type[PreTrainedModel], uses: Mapping[str, bool], *, dr
 
 
 def _drop(model: PreTrainedModel, uses: Mapping[str, bool]) -> None:
-    """Take away the tensors that were not read, so that nothing can compute with them."""
+    """Drop the weights that were not loaded, so that nothing can compute with them."""
     for tensors, name in _unused_tensors(model, uses).values():
         tensors[name] = None
 
 
 def _unused_tensors(model: PreTrainedModel, uses: Mapping[str, bool]) -> dict[str, tuple[dict[str, Any], str]]:
-    """The tensors of unused modules that a checkpoint holds, by full name: each dictionary, and the name in it."""
+    """The weights of unused modules that a checkpoint holds, by full name: each dictionary, and the name in it."""
     found: dict[str, tuple[dict[str, Any], str]] = {}
     for path, module in model.named_modules():
         if not uses.get(path, True):  # a module that nobody foresaw is loaded
@@ -205,7 +205,7 @@ def _unused_tensors(model: PreTrainedModel, uses: Mapping[str, bool]) -> dict[st
 
 
 def _config_of(model_class: type[PreTrainedModel], config: PretrainedConfig) -> PretrainedConfig:
-    """The config that a model class is built from, where `config` may be that of a larger model it is a part of."""
+    """The config that a loaded model class is built from; `config` may be a larger model's that it is a part of."""
     own_class = model_class.config_class
     if own_class is None or isinstance(config, own_class):
         return config
@@ -216,6 +216,6 @@ def _config_of(model_class: type[PreTrainedModel], config: PretrainedConfig) -> 
 
 
 def _check_fit(source: Source, found: dict[str, Any]) -> None:
-    """Raise SourceError unless the checkpoint held every tensor of the model, in its shape."""
+    """Raise SourceError unless the loaded checkpoint held every tensor of the model, in its shape."""
     fit.complain_of_shapes(source, found["mismatched_keys"])
     fit.complain_of_missing(source, found["missing_keys"])

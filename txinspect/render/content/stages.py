@@ -12,7 +12,7 @@ from txinspect.wording import ranges
 
 
 def present(report: StagesReport, *, wide: bool) -> Table:
-    """Stage, layers, axes, and the module that supplies it; the axes below the stage where that is not wide."""
+    """The table of a model's stages: layers, axes, and the module that supplies each; axes below if it is narrow."""
     titles = ("stage", "i", "axes", "supplied by") if wide else ("stage\naxes", "i", "supplied by")
     rows = []
     for layers, stage in _folded(report.stages):
@@ -28,13 +28,13 @@ def present(report: StagesReport, *, wide: bool) -> Table:
 
 
 def _supplier(stage: StageRecord) -> Cell:
-    """The module and its class; then the note."""
+    """Cell of the table of stages: the module that supplies one, and its class; then the note."""
     words = [Words(or_dash(f"{stage.module} ({stage.class_})" if stage.module else stage.class_))]
     return Cell([*words, Words("\n"), Words(visible(stage.note), "dim")] if stage.note else words)
 
 
 def absent(report: StagesReport) -> Table | None:
-    """The stages that the model does not have, by the reason."""
+    """The table of stages that the model does not have, by the reason."""
     by_reason: dict[tuple[str | None, str], list[str]] = {}
     for layers, stage in _folded(report.stages):
         if not stage.available:
@@ -47,13 +47,13 @@ def absent(report: StagesReport) -> Table | None:
 
 
 def _shortened(names: list[str]) -> list[str]:
-    """Names of which only the first says what all begin with: layers.{i}.attention.q, .k, .v."""
+    """Names of stages of which only the first says what all begin with: layers.{i}.attention.q, .k, .v."""
     head = names[0].rpartition(".")[0]
     return [names[0], *(name.removeprefix(head) if name.startswith(f"{head}.") else name for name in names[1:])]
 
 
 def _folded(stages: list[StageRecord]) -> list[tuple[list[int], StageRecord]]:
-    """The stages with their layer's number taken out, each with the layers that it stands for."""
+    """The stages with their layer's number taken out, each with the layers that it stands for in the table."""
     groups: dict[tuple[str | None, ...], tuple[list[int], StageRecord]] = {}
     for stage in stages:
         index = StageName.of(stage.name).layer
@@ -75,7 +75,7 @@ def _folded(stages: list[StageRecord]) -> list[tuple[list[int], StageRecord]]:
 
 
 def _without(text: str | None, layer: str) -> str | None:
-    """A text with the layer's number, as a component of a path or after the word, replaced by {i}."""
+    """A stage's text with the layer's number, as a component of a path or after the word, replaced by {i}."""
     if text is None or not layer:
         return text
     return re.sub(rf"(?<=\.){layer}(?=\.|$)|(?<=layer ){layer}\b", "{i}", text, count=1)
