@@ -62,7 +62,7 @@ def _wanted(name: str, value: Any, kind: Any) -> str:
 
 @cache
 def _checked_fields(kind: Any) -> dict[str, Any]:
-    """The fields of a record whose types are among those checked, None allowed or not."""
+    """The fields of a query's record whose types are among those checked, None allowed or not."""
     return {name: hint for name, hint in get_type_hints(kind).items() if unwrapped(hint) in _KINDS}
 
 
@@ -86,7 +86,7 @@ def check_strings(name: str, value: object) -> None:
 
 
 def check_encodable(name: str, value: object) -> None:
-    """Raise UsageError for a text, or one of several, that holds half a surrogate pair."""
+    """Raise UsageError for a field's text, or one of several, that holds half a surrogate pair."""
     for text in value if isinstance(value, tuple) else (value,):
         if isinstance(text, str) and not text.isascii():
             try:

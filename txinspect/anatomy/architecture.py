@@ -205,7 +205,7 @@ class Stack:
                 yield replace(found, axes=positions.ROTARY_AXES, pick=pick)
 
     def _inside(self, stage: Stage, index: int) -> Iterator[Supply]:
-        """The supplies of a stage in a layer: one for each module that supplies it, or one with the reason."""
+        """The supplies of a stage inside a layer: one for each module that supplies it, or one with the reason."""
         layer, name, part = self.layers[index], stage.name(index), stage.part
         if part in ("input", "output"):
             yield self._stream(stage, name, layer.first if part == "input" else layer.last)
@@ -316,7 +316,7 @@ class Architecture:
         return tuple(layer for stack in self.stacks for layer in stack.layers)
 
     def numbered_layers(self) -> Iterator[tuple[str, int, Layer]]:
-        """The layers of all stacks: each with the prefix of its stack, and its number in there."""
+        """The layers of all of an architecture's stacks: each with its stack's prefix, and its number in there."""
         return ((stack.prefix, index, layer) for stack in self.stacks for index, layer in enumerate(stack.layers))
 
     def stack(self, prefix: str) -> Stack:
@@ -333,7 +333,7 @@ class Architecture:
         return (*inside, *(self._of_head(stage) for stage in STAGES if stage.of_head))
 
     def module_supplies(self) -> list[Supply]:
-        """Every module as a stage: its output, under its dotted path, which is no stage's name."""
+        """Every module of an architecture as a stage: its output, under its dotted path, which is no stage's name."""
         taken = {supply.name for supply in self.supplies()}
         return [
             Supply(path, "output", path, name, reason=CONTAINERS.get(name), stack=self._stack_of(path))
@@ -342,7 +342,7 @@ class Architecture:
         ]
 
     def _stack_of(self, path: str) -> str:
-        """The prefix of the stack that a module is in; nothing where it is in none of two."""
+        """The prefix of the architecture's stack that a module is in; nothing where it is in none of two."""
         return next((each.prefix for each in self.stacks if f"{path}.".startswith(f"{each.root}.")), "")
 
     def _of_head(self, stage: Stage) -> Supply:

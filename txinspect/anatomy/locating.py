@@ -103,7 +103,7 @@ def _stack(model: PreTrainedModel, tree: _Tree, prefix: str, root: str) -> Stack
 
 
 def rows_of_ids(model: PreTrainedModel) -> int:
-    """How many rows of ids a model reads for one text."""
+    """How many rows of ids a model's modules read for one text."""
     return model.config.num_codebooks if model.config.model_type in CODEBOOK_READERS else 1
 
 
@@ -148,7 +148,7 @@ class _Tree:
         return paths[1:]
 
     def roots(self, model: PreTrainedModel) -> dict[str, str]:
-        """By the prefix of its stages' names: the module that holds a stack; the encoder and the decoder, or all."""
+        """Find the module that holds each stack, by the prefix of its stages' names: encoder and decoder, or all."""
         if not getattr(model.config, "is_encoder_decoder", False):
             return {"": ""}
         encoder, decoder = self.path_of(model.get_encoder()), self.path_of(model.get_decoder())
@@ -161,11 +161,11 @@ class _Tree:
         return [path for path in self.modules if not root or path.startswith(f"{root}.")]
 
     def is_inside_layers(self, path: str) -> bool:
-        """Whether a module is in a list of modules."""
+        """Whether a module of the tree is in a list of modules."""
         return any(self.class_names[parent] == "ModuleList" for parent in self.above(path) if path)
 
     def stacks(self, root: str) -> list[str]:
-        """The lists of layers that read the text's residual stream, in the order of definition."""
+        """Find the lists of layers that read the text's residual stream, in the order of definition."""
         return [
             path
             for path in self.inside(root)
@@ -176,7 +176,7 @@ class _Tree:
         ]
 
     def layers(self, stack: str, config: PretrainedConfig, *, crossed: bool) -> Iterator[Layer]:
-        """The layers of a list, in the order of the pass; `crossed` ones attend to another text, too."""
+        """Find the layers of a list, in the order of the pass; `crossed` ones attend to another text, too."""
         if stack.endswith("attentions"):
             yield from (self._xlm_layer(stack.rpartition(".")[0], index) for index in range(len(self._items(stack))))
             return
@@ -187,7 +187,7 @@ class _Tree:
             yield layer if len(order) == len(set(order)) else replace(layer, run=runs[path])
 
     def _order(self, stack: str, config: PretrainedConfig) -> list[str]:
-        """The layers of a list as they run: some lists hold lists, and some layers run several times."""
+        """Find the layers of a list as they run: some lists hold lists, and some layers run several times."""
         items, name = self._items(stack), stack.rpartition(".")[2]
         if name == "albert_layer_groups":  # AlbertTransformer.forward of modeling_albert.py
             count = config.num_hidden_layers
@@ -223,7 +223,7 @@ class _Tree:
         )
 
     def _xlm_layer(self, parent: str, index: int) -> Layer:
-        """XLM's layers are not modules: their parts stand in lists of their own."""
+        """Find the parts of XLM's layers, which are not modules: they stand in lists of their own."""
         attention, mlp, last = (f"{parent}.{name}.{index}" for name in ("attentions", "ffns", "layer_norm2"))
         return Layer(
             first=attention,
@@ -251,12 +251,12 @@ class _Tree:
         return inside if beside is None or f"{path}.{beside}" not in self.modules else f"{path}.{beside}"
 
     def _output(self, path: str) -> str:
-        """A module, or what inside it makes its output where it adds the residual stream itself."""
+        """Find the module that makes a part's output: it, or one inside where it adds the residual stream itself."""
         inside = OUTPUT_INSIDE.get(self.class_names[path])
         return f"{path}.{inside}" if inside else path
 
     def _has_both(self, path: str) -> bool:
-        """Whether a layer has a recurrent mixer beside its attention."""
+        """Whether a layer of the tree has a recurrent mixer beside its attention."""
         return bool(self.children(path, ("mamba", "mamba_decoder.mamba")))
 
     def _mixers(self, path: str, attentions: list[str]) -> list[str]:
@@ -264,7 +264,7 @@ class _Tree:
         return [module for module in found if not MLP_CLASS.search(self.class_names[module])][:1]
 
     def _mlp(self, path: str) -> tuple[list[str], list[str]]:
-        """The modules that the MLP begins and ends with; no end where a sum of several is added."""
+        """Find the modules that the MLP begins and ends with; no end where a sum of several is added."""
         for names in MLP_PAIRS:
             pair = self.children(path, names)
             if len(pair) == len(names):
@@ -320,7 +320,7 @@ class _Tree:
 
 
 def _table_length(module: nn.Module) -> int | None:
-    """Positions that a table has rows for. OPT's begins with two rows that no position uses: its offset."""
+    """Positions that a located table has rows for. OPT's begins with two rows that no position uses: its offset."""
     rows = getattr(module, "num_embeddings", None)
     if rows is None:
         return None

@@ -57,7 +57,7 @@ class Names:
         )
 
     def _without_layer(self, model: str, layer: int) -> str | None:
-        """That the model called `model` has no such layer, in a sentence; None if it has."""
+        """That the model called `model` has no layer of a number asked by name, in a sentence; None if it has."""
         return None if layer < self.layers else out_of_range(model, layer, self.layers)
 
     def _of_a_stack(self, model: str, pattern: str) -> str | None:
@@ -78,7 +78,7 @@ class Names:
         return None
 
     def _layers_of(self, stack: str) -> int | None:
-        """How many layers the encoder or the decoder has; None where a model has no such stages."""
+        """How many layers the encoder or the decoder has by a model's names; None where it has no such stages."""
         said = map(StageName.of, self.reasons)
         return sum(1 for each in said if each.stack == stack and each.part == "input") or None
 

@@ -158,7 +158,7 @@ def _xlnet_distances(model: PreTrainedModel, length: int) -> Tables:
 
 
 def _file_of(model: PreTrainedModel) -> Any:
-    """The transformers file that defines a model's class."""
+    """The transformers file that defines the class of a model that makes its own position table."""
     return sys.modules[type(model).__module__]
 
 

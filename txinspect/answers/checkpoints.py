@@ -122,7 +122,7 @@ def _source(choice: ModelChoice) -> Source:
 
 
 def _base_of(folder: Path) -> str | None:
-    """The base model that an adapter's config names; None if it cannot be told."""
+    """The base model that the config of an adapter's checkpoint names; None if it cannot be told."""
     try:
         base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def check_layer_numbers(query: PassQuery[Any], source: Source) -> None:
-    """Raise InspectError for a layer that a model does not have by its config.json."""
+    """Raise InspectError for a layer beyond the limit that a model has by its config.json."""
     raw = source.config
     layers = layer_count(raw)
     if layers is not None and raw.get("is_encoder_decoder") is not True:  # else each stack has a count of its own
@@ -84,7 +84,7 @@ def _check_decoder(subject: Subject, sentence: SentenceRecord) -> None:
 
 
 def check_step(subject: Subject, query: PassQuery[Any]) -> None:
-    """Raise InspectError for windows that are further apart than the model has positions."""
+    """Raise InspectError for a step between windows beyond the positions that the model has."""
     limit = context(subject)
     if query.window_step is not None and limit is not None and query.window_step > limit:
         raise InspectError(

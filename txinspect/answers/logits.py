@@ -277,7 +277,7 @@ class _Reading(Question[LogitsQuery]):
         )
 
     def _predicted_bytes(self) -> int:
-        """Bytes of the text that is predicted: all but what its first token stands for; none where words are masked."""
+        """Bytes of the text that the logits predict: all but what its first token stands for; none if masked."""
         if self.query.masks and self.whole.decoder is None:
             return 0
         first, *others = self.text.tokens

@@ -96,7 +96,7 @@ def save(
 
 
 def check_destination(path: Path, sources: Iterable[Source], *, overwrite: bool) -> Destination:
-    """Where tensors will be written. Raises InspectError, before any work is done, for a file that cannot be, or is not
+    """Where tensors will be saved. Raises InspectError, before any work is done, for a file that cannot be, or is not
     to be.
 
     One that belongs to a model, to its adapter or to the Hub's cache is never written, by whatever path or link; one

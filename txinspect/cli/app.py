@@ -154,7 +154,7 @@ def _unforeseen(error: Exception, *, verbose: bool) -> str:
 
 
 def _is_adrift() -> bool:
-    """Whether the working directory was deleted, which transformers cannot be imported in."""
+    """Whether the working directory was deleted, which explains an exception: transformers cannot be imported there."""
     return environment.current().directory is None
 
 

@@ -50,7 +50,7 @@ def built(name: str, answer: Answer) -> Any:
 
 
 def command_function(command: Command, answer: Answer) -> Callable[..., None]:
-    """The function that Typer makes a command of: its parameters are the options, its docstring is the help."""
+    """Build the function that Typer makes a command of: its parameters are the options, its docstring is the help."""
     line = command.planned or command.query
     own = _fields(line)
     view = _fields(command.view) if command.view else ()
@@ -88,7 +88,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
 
 
 def _one_model(ctx: typer.Context, argument: str, option: str | None) -> str:
-    """The model, which an argument or -m may name. Raises UsageError where they name two."""
+    """The command's model, which an argument or -m may name. Raises UsageError where they name two."""
     if option is not None and argument != option and _is_given(ctx, "model"):
         raise UsageError(f"MODEL {argument!r} and -m {option} name two models: give one of them")
     return argument if option is None else option

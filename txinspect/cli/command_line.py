@@ -46,7 +46,7 @@ def long_of(parameter: Any) -> str:
 
 
 def _holds_one_value(parameter: Any) -> bool:
-    """Whether a parameter is an option that a second one on the command line would replace in silence."""
+    """Whether a command's option is one that a second on the line would replace in silence."""
     is_option = all(option.startswith("-") for option in parameter.opts)
     return is_option and not parameter.multiple and not getattr(parameter, "is_flag", False)
 

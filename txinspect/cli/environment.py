@@ -67,7 +67,7 @@ def replaced(other: Environment) -> Iterator[None]:
 
 
 def open_stderr() -> None:
-    """Let stderr lead nowhere where it is closed, so that no file that is opened takes its number."""
+    """Let the process's stderr lead nowhere where it is closed, so that no file that is opened takes its number."""
     if current().stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
 

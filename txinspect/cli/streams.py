@@ -74,7 +74,7 @@ def _json(report: Report) -> bytes:
 
 
 def _coloured(view: object | None, console: Any) -> Any:
-    """A view with the theme of the terminal in the place of auto, where it has one and colours will be seen."""
+    """A report's view with the terminal's theme in place of auto, where it has one and stdout shows colours."""
     if getattr(view, "theme", None) != "auto" or console.color_system is None or console.no_color:
         return view
     from txinspect.cli.terminal import background
@@ -83,7 +83,7 @@ def _coloured(view: object | None, console: Any) -> Any:
 
 
 def write(content: bytes) -> None:
-    """Bytes straight to stdout: a terminal's width never trims or wraps JSON.
+    """Write bytes straight to stdout: a terminal's width never trims or wraps JSON.
 
     Raises InspectError if stdout cannot be written, and ends quietly where it is a closed pipe.
     """

@@ -59,7 +59,7 @@ def _answer() -> bytes:
 
 @contextmanager
 def _unechoed(source: int) -> Iterator[None]:
-    """While open, what a terminal sends is neither shown nor held back until a line ends."""
+    """While open, what a terminal answers is neither shown nor held back until a line ends."""
     import termios
     import tty
 

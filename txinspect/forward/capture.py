@@ -140,7 +140,7 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
 def _in_order(
     model: PreTrainedModel, current: _Pass, plan: Plan, shapes: Mapping[str, tuple[int, int]]
 ) -> Iterator[None]:
-    """Edits, then hooks that record, then watches: what is recorded at an edited stage is the edited value, and what
+    """Put into one pass its edits, then hooks that record, then watches: what is recorded is the edited value, and what
     watches see is what the pass goes on with. All are removed whatever happens."""
     taps.check_writable(model, plan.writes)
     with ExitStack() as stack:

@@ -22,8 +22,8 @@ Change = Callable[["Tensor"], "Tensor | None"]
 def before(
     module: nn.Module, act: Callable[[tuple[Any, ...], dict[str, Any]], Arguments | None], *, first: bool = False
 ) -> Iterator[None]:
-    """While open, `act` sees what a module is called with, ahead of others where it comes `first`; what it returns is
-    read in its place, but for None."""
+    """While open, a hook `act` sees what a module is called with, ahead of others if it comes `first`; what it returns
+    is read in its place, but for None."""
 
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         return act(args, kwargs)
@@ -43,7 +43,7 @@ def after(
     first: bool = False,
     always: bool = False,
 ) -> Iterator[None]:
-    """While open, `act` sees what a module was called with and what it passes on, `always` where it failed, too; what
+    """While open, a hook `act` sees what a module was called with and passes on, `always` where it failed, too; what
     it returns is passed on in its place, but for None."""
 
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:

@@ -32,7 +32,7 @@ def model_inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]
 
 
 def lengths_of(inputs: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-    """(batch, seq) of the text that each stack reads, by the prefix of its stages' names."""
+    """The (batch, seq) of a call's inputs, by the prefix of the stack that reads them."""
     batch, seq = inputs["attention_mask"].shape
     target = inputs["decoder_input_ids"].shape[1] if "decoder_input_ids" in inputs else seq
     return {"": (batch, seq), ENCODER: (batch, seq), DECODER: (batch, target)}

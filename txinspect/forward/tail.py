@@ -83,7 +83,7 @@ class Tail:
         return logits if positions is None or spared else logits[:, list(positions)]
 
     def between(self, layer: int) -> Tensor | None:
-        """The stream after a layer's attention and before its MLP, as a module of it reads it; None where none does.
+        """The stream after a layer's attention and before its MLP, for the tail; None where no module reads it.
 
         What attention adds is what it passes on, or what a norm behind it makes of that (Gemma 2), times a factor
         (Granite's residual_multiplier). Where attention and MLP run side by side there is no such stream.

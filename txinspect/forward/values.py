@@ -42,7 +42,7 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 def with_first(value: Any, tensor: Tensor) -> Any:
-    """What a module passes on, with another tensor in the place of the one that first_tensor finds."""
+    """What a module passes on, with another tensor in the place of the one that first_tensor finds in it."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -56,7 +56,7 @@ def with_first(value: Any, tensor: Tensor) -> Any:
 
 
 def with_picked(value: Any, pick: int | None, tensor: Tensor) -> Any:
-    """What a module passes on, with another tensor in the item that picked finds."""
+    """What a module passes on, with another tensor in the item that picked finds in it."""
     if pick is None or not isinstance(value, (tuple, list)):
         return with_first(value, tensor)
     return _with_item(value, pick, with_first(value[pick], tensor))
@@ -69,7 +69,7 @@ def _with_item(value: Any, index: int, item: Any) -> Any:
 
 
 def laid_out(tensor: Tensor, own: Tensor) -> Tensor:
-    """A tensor in the shape, type, device and layout of another: a layout may change the last bits of what follows."""
+    """A module's tensor in the shape, type, device and layout of another: a layout may change last bits."""
     import torch
 
     shaped = tensor.reshape(own.shape)
@@ -80,7 +80,7 @@ def laid_out(tensor: Tensor, own: Tensor) -> Tensor:
 
 
 def picked(value: Any, pick: int | None) -> Any:
-    """One item of what a module passes on, or all of it."""
+    """One item of what a module passes on as a tuple or list, or all of it."""
     if pick is None:
         return value
     items = value if isinstance(value, (tuple, list)) else (value,)
@@ -88,7 +88,7 @@ def picked(value: Any, pick: int | None) -> Any:
 
 
 def unflatten(tensor: Tensor, seq_shape: tuple[int, int]) -> Tensor:
-    """(batch·seq, feature), as some modules see their tokens, back to (batch, seq, feature)."""
+    """A tensor that a module passes on as (batch·seq, feature), back to (batch, seq, feature)."""
     if tensor.ndim == 2 and tensor.shape[0] == seq_shape[0] * seq_shape[1]:
         return tensor.reshape(*seq_shape, -1)
     return tensor

@@ -88,7 +88,7 @@ def in_stacks(subject: Subject, stage: str) -> Plan:
 
 
 def check_names(names: Names, model: str, patterns: Sequence[str]) -> None:
-    """Raise StageError for a name or glob that picks nothing the model called `model` has."""
+    """Raise StageError for a wanted name or glob that picks nothing the model called `model` has."""
     for pattern in sorted(patterns, key=is_glob):
         if refused := names.refusal(model, pattern):
             raise StageError(refused)

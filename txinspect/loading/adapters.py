@@ -55,7 +55,7 @@ def _rows(model: PreTrainedModel, adapter: Adapter) -> int | None:
 
 
 def attach(model: PreTrainedModel, adapter: Adapter) -> None:
-    """Apply an adapter to the model, whose modules keep their paths.
+    """Apply a PEFT adapter to the model, whose modules keep their paths.
 
     Raises SourceError if it was not made for the model.
     """
@@ -95,7 +95,7 @@ def _config(adapter: Adapter) -> Any:
 
 
 def _wrapped(model: PreTrainedModel, adapter: Adapter) -> Any:
-    """The model inside of a PeftModel, which replaces modules in place."""
+    """The base model inside of a PeftModel, which an adapter replaces modules of in place."""
     from peft import get_peft_model
 
     config = _config(adapter)

@@ -19,7 +19,7 @@ def device_for(choice: ModelChoice) -> str:
 
 
 def _check_there(field: str, device: str) -> None:
-    """Raise InspectError for a device that this machine does not have; `field` is where it was named."""
+    """Raise InspectError for a torch device that this machine does not have; `field` is where it was named."""
     import torch
 
     kind, _, number = device.partition(":")

@@ -57,8 +57,10 @@ def left_out(config: GenerationConfig) -> list[str]:
 
 
 def longest(source: Source, config: GenerationConfig, begun: int) -> tuple[str, int, int] | None:
-    """The setting of the file that ends a text that has `begun` with so many tokens, its value, and the tokens that it
-    lets follow; None where it states none."""
+    """The setting of generation_config.json that ends a text, its value, and how many tokens it lets follow `begun`.
+
+    None where the file states none.
+    """
     path = source.place.file(FILE)
     if path is None:
         return None

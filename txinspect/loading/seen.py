@@ -22,7 +22,7 @@ from txinspect.version import __version__
 
 
 def recall(source: Source, choice: ModelChoice) -> Names | None:
-    """The names of a model's stages and modules, if it was seen before in this form; None if it was not."""
+    """Recall the names of a model's stages and modules, if it was seen before in this form; None if it was not."""
     import msgspec
 
     path = _path(source, choice)

@@ -154,7 +154,7 @@ def _looks_both_ways(config: PretrainedConfig) -> bool:
 
 
 def _is_xlm(config: PretrainedConfig) -> bool:
-    """Whether a config is XLM's, whose one class fills masks unless it is told to be causal."""
+    """Whether a config is XLM's, whose one class is for the task of filling masks unless told to be causal."""
     return getattr(config, "causal", None) is False
 
 
@@ -172,7 +172,7 @@ def without_head(task: Task, model_type: str) -> Task | None:
 
 
 def other_input(class_name: str) -> str | None:
-    """What a class of transformers reads that is no text: images, audio; None if it reads none."""
+    """What a task's class of transformers reads that is no text: images, audio; None if it reads none."""
     import transformers
 
     return _other_than_text(signature(getattr(transformers, class_name).forward).parameters)

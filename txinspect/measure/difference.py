@@ -23,7 +23,7 @@ class Difference:
 
     @property
     def snr_db(self) -> float | None:
-        """Signal-to-noise ratio in dB; None where the two are equal."""
+        """The difference of two tensors as signal-to-noise ratio in dB; None where the two are equal."""
         return -20 * log10(self.rel_l2) if self.rel_l2 else None
 
 

@@ -34,7 +34,7 @@ def head_records(
     run: int,
     map_size: int = WINDOW,
 ) -> list[HeadRecord]:
-    """Each head's strongest keys, on the whole and per query, a window on its weights, and a map of `map_size` columns.
+    """The records of attention heads: strongest keys, per query, too, a window, and a map of `map_size` columns.
 
     The weights, (batch, head, query, key), come in blocks of queries; `coordinates` has the heads and queries that were
     kept where not all were; `run` is which of the attentions of the `layer` it is.

@@ -147,7 +147,7 @@ def _on_keys(sums: dict[str, Tensor], queries: int, both_ways: bool) -> list[lis
 
 
 def sinks(on_keys: list[list[float]]) -> list[SinkRecord]:
-    """The keys that heads rest on, the largest share of heads first."""
+    """The sinks of attention heads: keys that heads rest on, the largest share of heads first."""
     count = len(on_keys)
     keys = range(max(map(len, on_keys), default=0))
     shares = {key: sum(len(head) > key and head[key] > SINK for head in on_keys) / count for key in keys}

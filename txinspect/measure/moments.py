@@ -50,7 +50,7 @@ class Moments:
         return self.m2 + self.finite * self.mean**2
 
     def add(self, other: Self) -> None:
-        """Take in the moments of other numbers."""
+        """Add the moments of other numbers to these."""
         self.numel += other.numel
         self.zeros += other.zeros
         self.nan += other.nan

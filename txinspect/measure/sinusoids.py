@@ -45,7 +45,7 @@ def formula(layout: Layout, first: int, count: int, width: int) -> Tensor:
 
 
 def recognised(table: Tensor) -> Sinusoids | None:
-    """Which sinusoids the rows of a table are, (position, width); None where they are none, or cannot be told apart."""
+    """Which sinusoids a table's rows are, (position, width); None where they are none, or cannot be told apart."""
     import torch
 
     count, width = table.shape

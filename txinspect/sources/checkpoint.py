@@ -69,7 +69,7 @@ def write_index(found: WeightFiles, folder: Path) -> None:
 
 
 def weight_files(folder: Path, name: str, looked_for: Sequence[str] = SAFETENSORS_FILES + TORCH_FILES) -> list[Path]:
-    """The weight files of a checkpoint, every one there and readable as what it claims to be.
+    """The checkpoint's files of weights, every one there and readable as what it claims to be.
 
     Raises SourceError, for the model called `name`, where there are none, a shard is missing or a file is damaged.
     """
@@ -88,7 +88,7 @@ def weight_files(folder: Path, name: str, looked_for: Sequence[str] = SAFETENSOR
 
 
 def first_file(folder: Path, looked_for: Sequence[str]) -> Path | None:
-    """The weight file, or the index of shards, that transformers takes; None if there are no weights."""
+    """The checkpoint's file of weights, or index of shards, that transformers takes; None if there are no weights."""
     return next((folder / file for file in looked_for if opening.is_there(folder / file)), None)
 
 

@@ -60,7 +60,7 @@ def _stored(file: Path, _size: int, _changed: int) -> tuple[StoredTensor, ...]:
 
 
 def is_mappable(file: Path) -> bool:
-    """Whether a weight file can be mapped into memory: not a pytorch_model.bin from before torch 1.6."""
+    """Whether the header of a weight file lets it be mapped into memory: not a pytorch_model.bin before torch 1.6."""
     if file.suffix == ".safetensors" or not file.is_file():
         return file.suffix == ".safetensors"
     with file.open("rb") as stream:
@@ -109,7 +109,7 @@ def _stored_gguf(file: Path) -> list[StoredTensor]:
 
 
 def stored_dtype(file: Path) -> str | None:
-    """The type of the first floating-point tensor of a safetensors file, such as float16; None for other files."""
+    """The type of the first floating-point tensor by a .safetensors header, such as float16; None for other files."""
     if file.suffix != ".safetensors":
         return None
     opening.check(file, None)

@@ -80,7 +80,7 @@ class Repository:
         return Asked(self.id, self.revision, self.to_go_online if self.offline else None, self.adapter)
 
     def folder(self, patterns: Sequence[str]) -> Path:
-        """The folder of the local cache. See Place."""
+        """The folder of a Hub repository in the local cache. See Place."""
         key = tuple(patterns)
         if key not in self.snapshots:
             self.snapshots[key] = _snapshot(self, patterns)

@@ -56,7 +56,7 @@ def check_endpoint() -> None:
 
 @contextmanager
 def guarded(name: str) -> Iterator[None]:
-    """While open, what is answered about a repository is checked: nothing is written elsewhere than in the cache, and
+    """While open, what the Hub answers is looked at before it is used: nothing is written but into the cache, and
     nothing is waited for, read or unpacked without end. Raises SourceError."""
     from huggingface_hub import HfApi, file_download, get_session
 
@@ -146,7 +146,7 @@ class _Bounded:
 
 @contextmanager
 def _watched(client: Any, name: str) -> Iterator[None]:
-    """While open, each answer that a client of HTTP gets is watched as it comes."""
+    """While open, each answer of the Hub that a client of HTTP gets is watched as it comes."""
     library = import_module(type(client).__module__.partition(".")[0])  # httpx, or what comes after it
 
     def wrong(what: str) -> SourceError:

@@ -43,7 +43,7 @@ class Asked:
 
 @contextmanager
 def as_source_error(asked: Asked) -> Iterator[None]:
-    """Turn what huggingface_hub raises into one sentence."""
+    """Turn an error of the Hub, which huggingface_hub raises, into one sentence."""
     try:
         with guarded(asked.id):
             yield

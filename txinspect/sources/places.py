@@ -42,8 +42,10 @@ class Place(Protocol):
 
     @property
     def in_one_file(self) -> str | None:
-        """The name of the file that holds config, tokenizer and weights at once, each under names and in forms that
-        only transformers knows; None where each has files of its own."""
+        """The name of a place's one file that holds config, tokenizer and weights; None where each has its own.
+
+        Each is in it under names and in forms that only transformers knows.
+        """
 
     @property
     def repository(self) -> str | None:
@@ -152,7 +154,7 @@ class GgufFile:
         return None
 
     def settings(self) -> bytes | None:
-        """A digest of the file's header, with its vocabulary: of gigabytes of weights nothing is read. See Place."""
+        """A digest of a .gguf file's header, with its vocabulary, without reading its weights. See Place."""
         return read_header(self.path).digest
 
     def weights(self, wanted: Wanted, choose: Choose | None) -> WeightFiles:
@@ -181,7 +183,7 @@ def _listed(files: list[Path]) -> WeightListing:
 
 
 def weights_in(folder: Path, wanted: Wanted) -> list[Path]:
-    """The weight files in a folder: none are fetched, none are checked."""
+    """The weight files in a place that is a folder: none are fetched, none are checked."""
     first = first_file(folder, wanted.files)
     if first is None or not is_index(first):
         return [first] if first else []
@@ -189,6 +191,6 @@ def weights_in(folder: Path, wanted: Wanted) -> list[Path]:
 
 
 def indexed_in(folder: Path, wanted: Wanted) -> list[str]:
-    """The names of the tensors of a folder's checkpoint in shards; empty for one that is not in shards."""
+    """The names of tensors in shards in a place that is a folder; empty where its checkpoint is not in shards."""
     first = first_file(folder, wanted.files)
     return list(weight_map(first)) if first is not None and is_index(first) else []

@@ -176,7 +176,7 @@ def numbers(step: Dense | LayerNorm) -> Numbers:
 
 
 def _ways(source: Source, path: Path) -> tuple[tuple[Pooling, ...], bool]:
-    """The ways in which a model pools, and whether it pools its prompt's tokens, too."""
+    """The ways in which a sentence-transformers model pools, and whether it pools its prompt's tokens, too."""
     what = f"{path.parent.name}/config.json of {source.name!r}"
     config = opening.read_object(path, opening.SMALL, what)
     with_prompt = config.get("include_prompt", True)

@@ -46,7 +46,7 @@ class Source:
 
     @property
     def is_as_saved(self) -> bool:
-        """Whether its files are of the model itself, as save_pretrained writes them: not one that transformers
+        """Whether a source's files are of the model itself, as save_pretrained writes them: not one that transformers
         converts, and not of a base that an adapter is put on."""
         return not self.is_one_file and self.adapter is None
 

@@ -95,7 +95,7 @@ class TensorReader:
         self._pickled.clear()
 
     def reading(self, tensor: StoredTensor) -> Callable[[int, int], NDArray[np.float64]]:
-        """What gives the elements of a tensor from one to another in float64, of blocks the numbers they stand for.
+        """What reads the numbers of a stored tensor from one to another in float64, of blocks what they stand for.
 
         Both ends of a piece of a row of blocks are on the borders of blocks. The array is valid until the thread reads
         again. Raises SourceError for a file that ends too early.
@@ -178,7 +178,7 @@ class TensorReader:
         return stream
 
     def _of_pickle(self, tensor: StoredTensor, start: int, stop: int) -> NDArray[np.uint8]:
-        """Bytes of a tensor in a pytorch_model.bin, which torch maps; its pages are given back once copied."""
+        """Read bytes of a tensor in a pytorch_model.bin, which torch maps; its pages are given back once copied."""
         import numpy as np
         import torch
 

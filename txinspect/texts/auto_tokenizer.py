@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """The tokenizer that transformers makes of a folder's files.
+    """Load the tokenizer that transformers makes of a folder's files.
 
     Raises SourceError if it cannot.
     """
@@ -96,7 +96,7 @@ def _blame(source: Source, folder: Path, made: Callable[[Path], object]) -> str 
 
 
 def _sentencepiece_is_missing(source: Source, folder: Path) -> str | None:
-    """What to install for a tokenizer that is a SentencePiece model alone; None if that is not what is missing."""
+    """What to install for transformers to make a tokenizer of SentencePiece; None if that is not missing."""
     if source.is_one_file or source.tokenizer_file("tokenizer.json") is not None:
         return None
     models = [file for kind in ("*.model", "*.spm") for file in folder.glob(kind) if file.read_bytes()[:1] == b"\n"]

@@ -110,7 +110,7 @@ def _decoder(backend: Tokenizer) -> Callable[[int, str], str | bytes]:
 
 
 def _bytes_of(token: str, alphabet: Mapping[str, int]) -> bytes:
-    """The bytes that a byte-level token stands for; one of other characters stands for itself."""
+    """The bytes that a fast tokenizer's byte-level token stands for; one of other characters stands for itself."""
     try:
         return bytes(alphabet[character] for character in token)
     except KeyError:
@@ -118,7 +118,7 @@ def _bytes_of(token: str, alphabet: Mapping[str, int]) -> bytes:
 
 
 def _byte_fallback(token: str) -> str | bytes | None:
-    """A token that stands for one byte, such as <0xE2>; None for any other."""
+    """The byte that a fast tokenizer's token such as <0xE2> stands for; None for any other."""
     match = re.fullmatch(r"<0x([0-9A-F]{2})>", token)
     return _text_or_bytes(bytes.fromhex(match[1])) if match else None
 

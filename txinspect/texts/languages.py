@@ -71,5 +71,5 @@ def _names(language: str) -> tuple[str, ...]:
 
 
 def _codes_of(whole: Any) -> list[str]:
-    """What a tokenizer of transformers itself calls its languages."""
+    """What a tokenizer of transformers itself calls the languages that it has tokens for."""
     return list(getattr(whole, "lang_code_to_id", None) or getattr(whole, "lang_token_to_id", None) or ())

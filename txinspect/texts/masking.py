@@ -142,8 +142,10 @@ _LETTER = rf"(?:(?![{_UNSPACED}])\w)"
 
 
 def _spans(word: str, text: str) -> list[tuple[int, int]]:
-    """Where a word stands in a text: as it is written, and not as a part of a longer one, which shows where words have
-    blanks around them."""
+    """Where a word to mask stands in a text: as it is written, and not as a part of a longer one.
+
+    That shows where words have blanks around them.
+    """
     before = rf"(?<!{_LETTER})" if re.match(_LETTER, word) else ""
     after = rf"(?!{_LETTER})" if re.match(_LETTER, word[-1]) else ""
     return [match.span() for match in re.finditer(f"{before}{re.escape(word)}{after}", text)]

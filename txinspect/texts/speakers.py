@@ -94,7 +94,7 @@ def _order(said: Sequence[Place]) -> list[int]:
 
 
 def _ending(gap: str, end: str) -> int:
-    """How much of what stands between two messages' words is of the first, whose role ends so where a conversation
+    """How much of the text between two messages' words is of the first, whose role ends so where a conversation
     ends: behind blanks of the message's own, or behind what closes a call of a tool."""
     blanks, words = len(gap) - len(gap.lstrip()), end.lstrip()
     if words and gap[blanks:].startswith(words):
@@ -155,7 +155,7 @@ def _marked(value: Any, index: int, way: _Marks, key: str = "") -> Any:
 
 
 def _looked_up(messages: Sequence[Message], closed: str) -> list[Place]:
-    """Where each message's words stand, looked for behind those of the message before; the end alone where a template
+    """Where each message's words stand, looked up behind those of the message before; the end alone where a template
     leaves out what was thought."""
     found: list[Place] = []
     behind = 0

@@ -117,7 +117,7 @@ def named(text: str, pair: str | None = None) -> str:
 
 
 def size(token: TokenRecord) -> int:
-    """Bytes that a token stands for, in UTF-8."""
+    """How many bytes a token at hand stands for, in UTF-8."""
     return len(bytes.fromhex(token.bytes) if token.bytes else (token.text or "").encode())
 
 

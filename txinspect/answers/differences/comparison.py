@@ -50,7 +50,7 @@ class Comparison:
     """How wide each side's logits are, where that differs; in words."""
 
     def check_other(self, subject: Subject, text: InputRecord) -> None:
-        """Raise InspectError for a text that is other tokens on the other side."""
+        """Raise InspectError for a text that is other tokens on the comparison's other side."""
         count = len(text.tokens)
         if count != len(self.text.tokens) and self.query.against_text is not None:
             raise InspectError(
@@ -135,7 +135,7 @@ class Comparison:
         self.changed = predicting.changed(tops, self.subject, self.text)
 
     def number_runs(self) -> None:
-        """Number the first run of a stage among several, as the others are, once this side has given all."""
+        """Number the first run of a compared stage among several, as others are, once this side has given all."""
         self.first = tensors.first_runs(self.this)
         self.this.rename(self.first)
         self.saved = {self.first.get(name, name): each for name, each in self.saved.items()}

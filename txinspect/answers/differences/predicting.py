@@ -18,7 +18,7 @@ Tops = Sequence[tuple[int, int]]
 
 
 def no_prediction(this: Tensor, other: Tensor, text: InputRecord) -> str | None:
-    """Why logits are no prediction after each token, in a sentence; None where they are."""
+    """Why the sides' logits predict no token after each one, in a sentence; None where they do."""
     tokens = text.main.tokens
     count, common = len(tokens), min(this.shape[-1], other.shape[-1])
     largest = max(token.id for token in tokens)

@@ -24,7 +24,7 @@ def tolerance_of(comparison: Comparison) -> float:
 
 
 def first_apart(stages: Sequence[StageDiffRecord], tolerance: float) -> str | None:
-    """The first stage that is farther apart than the tolerance."""
+    """The stage where the two sides part: the first that is farther apart than the tolerance."""
     return next((each.name for each in stages if _parts(each, tolerance)), None)
 
 
@@ -57,7 +57,7 @@ def _changes(comparison: Comparison) -> str:
 def checks(
     comparison: Comparison, stages: Sequence[StageDiffRecord], this: Observation, other: Observation | None
 ) -> list[CheckRecord] | None:
-    """What --check found on each side, and --fail-on between them; None where neither was asked."""
+    """The checks of a comparison: --check on each side, and --fail-on between them; None where neither was asked."""
     from msgspec import structs
 
     if not comparison.query.check and not comparison.query.fail_on:

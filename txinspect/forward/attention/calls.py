@@ -106,7 +106,7 @@ class BackendCall:
         return scores
 
     def _weights(self, rows: Rows) -> Tensor:
-        """Attention weights of some query rows: (batch, head, rows, key)."""
+        """Weights of some query rows of an attention call: (batch, head, rows, key)."""
         if self.reported is not None:
             return self.reported[:, :, rows]
         options = {name: self._rows_of(option, rows) for name, option in self.options.items()}

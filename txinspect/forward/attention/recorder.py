@@ -120,7 +120,7 @@ def _changed(change: ChangePart, part: str, own: Tensor) -> Tensor:
 
 
 def uses_backend(module: nn.Module) -> bool:
-    """Whether a module's forward hands q, k and v to an attention backend."""
+    """Whether a module's attention is recorded at a backend: its forward hands q, k and v to one."""
     return "ALL_ATTENTION_FUNCTIONS" in inspect.unwrap(type(module).forward).__code__.co_names
 
 
@@ -132,7 +132,7 @@ def _interfaces(module: nn.Module) -> list[Any]:
 
 
 def _eager_function(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    """The eager attention of the file that defines a module's class."""
+    """The eager attention backend of the file that defines a module's class, to be recorded."""
     for base in type(module).__mro__:
         function = getattr(sys.modules[base.__module__], "eager_attention_forward", None)
         if function is not None:

@@ -310,7 +310,7 @@ def _fused_call(args: tuple[Any, ...], options: Mapping[str, Any], result: Tenso
 def _plain_attention(
     _module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    """softmax(q·kᵀ·scaling + mask), as torch documents scaled_dot_product_attention; shapes as in BackendCall."""
+    """softmax(q·kᵀ·scaling + mask) in the place of torch's fused call that is watched; shapes as in BackendCall."""
     repeats = query.shape[1] // key.shape[1]
     scores = query @ key.repeat_interleave(repeats, 1).transpose(-1, -2) * scaling
     weights = functional.softmax(scores if mask is None else scores + mask, dim=-1)

@@ -60,7 +60,7 @@ def stored_config(config: PretrainedConfig) -> Any:
 
 
 def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) -> str | None:
-    """What is to be installed before a stored quantization runs, in a sentence; None if nothing is.
+    """What is to be installed before a checkpoint that is stored quantized runs, in a sentence; None if nothing is.
 
     Raises SourceError for one that transformers does not know, UsageError for quantizing it once more.
     """
@@ -103,7 +103,7 @@ def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) 
 
 
 def check_quantized(source: Source, method: str, tensors: Sequence[StoredTensor]) -> None:
-    """Raise SourceError where tensors are all in full precision under a config that says they are quantized."""
+    """Raise SourceError for a checkpoint in full precision whose config says that it is stored quantized."""
     if tensors and all(tensor.dtype in _FULL and not tensor.name.endswith(_BESIDE) for tensor in tensors):
         raise SourceError(
             f"config.json of {source.name!r} has a quantization_config of {method!r}, but the weights are stored in "

@@ -99,7 +99,7 @@ def complain_of_shapes(source: Source, mismatched: Collection[tuple[str, Sequenc
 
 
 def surplus(subject: Subject, names: Collection[str]) -> list[str]:
-    """The tensors of a checkpoint that the model has no place for, as transformers reports them when it loads.
+    """The tensors of a checkpoint that fit nowhere in the model, as transformers reports them when it loads.
 
     What it leaves out quietly, such as the rotary tables of old checkpoints, is left out here. What a quantization or a
     .gguf file stores beside the weights, and what an adapter's base may hold, is not looked at.

@@ -39,7 +39,7 @@ def is_poolerless(source: Source, model: PreTrainedModel) -> bool:
 
 
 def _may_lack_pooler(bare: nn.Module) -> bool:
-    """Whether a bare model has a pooler and can be built without one."""
+    """Whether a checkpoint of a bare model may lack its pooler, since it can be built without one."""
     return hasattr(bare, "pooler") and "add_pooling_layer" in signature(type(bare).__init__).parameters
 
 

@@ -27,7 +27,7 @@ NOTHING: Mapping[str, Size] = {}
 
 
 def count_parameters(model: PreTrainedModel) -> int:
-    """Unique parameters of a model: tied ones count once."""
+    """The size of a model in unique parameters: tied ones count once."""
     return sum(tensor.numel() for tensor in model.parameters())
 
 

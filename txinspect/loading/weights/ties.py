@@ -32,7 +32,7 @@ class Ties:
         self._compared: dict[tuple[str, str], bool] = {}
 
     def tie(self, model: PreTrainedModel) -> None:
-        """Tie a skeleton, whose tensors are each its own, as loading will; as the config says where nothing is here."""
+        """Tie a skeleton's tensors, each its own so far, as loading will; as the config says with no file here."""
         if not self._names:
             model.tie_weights(recompute_mapping=False)
             return

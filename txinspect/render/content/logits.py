@@ -89,8 +89,10 @@ FIRST = 5
 
 
 def tables(report: LogitsReport, most: int | None, *, everything: bool) -> Iterator[tuple[Table, Line | None]]:
-    """The tables, and what is said under each; `everything`, or what stands on the first screen, where of the likeliest
-    tokens at `most` so many do."""
+    """The tables of `logits`, and what is said under each; `everything`, or what stands on the first screen.
+
+    There, of the likeliest tokens, at `most` so many do.
+    """
     for prediction in report.predictions:
         if prediction.top:
             yield _likeliest(report, prediction, most), None

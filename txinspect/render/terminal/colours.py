@@ -42,7 +42,7 @@ def colour(part: float, theme: Theme) -> Color:
 
 
 def is_bright(ground: Color) -> bool:
-    """Whether dark letters are read better on a colour (luma of ITU-R BT.601)."""
+    """Whether dark letters are read better on a colour of the gradient (luma of ITU-R BT.601)."""
     red, green, blue = ground.get_truecolor()
     return 0.299 * red + 0.587 * green + 0.114 * blue > 140
 

@@ -111,12 +111,12 @@ class Frame:
 
 
 def drawn(part: Table | Line, bars: int = BAR) -> Frame | Text:
-    """A table or a sentence as a console draws it."""
+    """The frame of a table, or a sentence, as a console draws it."""
     return Frame(part, bars) if isinstance(part, Table) else text(part.words)
 
 
 def fitted_table(build: Callable[[Set[str]], Table], width: int, giving_way: Sequence[str]) -> Frame:
-    """A table with as much left out, in the order in which it gives way, as makes it fit; or with all of it."""
+    """The frame of a table with as much left out, in the order in which it gives way, as makes it fit."""
     left_out: set[str] = set()
     for name in ("", *giving_way):
         left_out.add(name)

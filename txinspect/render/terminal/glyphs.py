@@ -35,7 +35,7 @@ class _Seen:
 
 
 def fitted(text: str, width: int) -> str:
-    """A text in so many columns of a terminal, with a sign where it was cut."""
+    """A text cut to so many columns of a terminal, with a sign where it was cut."""
     return set_cell_size(text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…", width)
 
 

@@ -102,7 +102,7 @@ def largest(queries: Sequence[Block], keys: Sequence[Block], weights: Weights) -
 
 
 def pooled(drawn: Map, columns: int, rows: int) -> Map:
-    """A map of at most so many columns and rows: the largest weight in each block."""
+    """A map of weights pooled to at most so many columns and rows: the largest weight in each block."""
     own = [index for index, (first, last) in enumerate(drawn.keys) if first == last and first in drawn.own]
     by_key = blocks(len(drawn.keys), columns, sorted(own, key=lambda i: drawn.own.index(drawn.keys[i][0])))
     by_query = blocks(len(drawn.queries), rows)
