@@ -94,7 +94,7 @@ def _advice(pattern: str, names: Sequence[str]) -> str:
     for whole in (f"**.{core}", f"**{core}**") if core else ():
         if ending := matching(whole, names):
             return f"{whole!r} picks {some_of(ending)}"
-    near = nearest(pattern.replace("*", ""), names) or sorted(names, key=natural)[:3]
+    near = nearest(pattern.replace("*", ""), names) or sorted(names, key=natural_order)[:3]
     return f"there are {some_of(near)}" if near else "there are none"
 
 
@@ -105,7 +105,7 @@ def of_choice(choice: ModelChoice, choose: Callable[[list[str]], Collection[str]
     tensors = {each.name: each for each in stored(found)}
     if not tensors:
         raise SourceError(f"{source.name!r} holds no tensors: its weight files are empty")
-    kept = sorted(choose(list(tensors)) if choose else tensors, key=natural)
+    kept = sorted(choose(list(tensors)) if choose else tensors, key=natural_order)
     readable = {name: tensors[name] for name in kept if is_readable(tensors[name])}
     return StoredCheckpoint(source, readable, [tensors[name] for name in kept if name not in readable])
 
@@ -130,7 +130,7 @@ def _base_of(folder: Path) -> str | None:
     return base if isinstance(base, str) else None
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural_order(name: str) -> list[tuple[int, str]]:
     """The key by which a checkpoint's tensors are sorted by name, with numbers in names as numbers."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
@@ -147,7 +147,7 @@ def of_other(choice: ModelChoice, name: str, here: StoredCheckpoint) -> StoredCh
     if not found.tensors:
         raise SourceError(
             f"{here.source.name!r} and {name!r} have no tensor in common: the first has "
-            f"{some_of(list(here.tensors), 2)}, the second {some_of(sorted(set(seen), key=natural), 2)}; "
+            f"{some_of(list(here.tensors), 2)}, the second {some_of(sorted(set(seen), key=natural_order), 2)}; "
             f"compare checkpoints of one architecture in one format"
         )
     if not in_common(here, found):

@@ -107,7 +107,7 @@ def _start(subject: Subject, query: PassQuery[Any], tokens: Tokens) -> list[int]
     start = _known(subject, generation.start(source, generation.settings(source, subject.config)))
     if query.tgt_lang is None:
         return [start]
-    language = languages.found(source, tokens, "tgt_lang", query.tgt_lang)
+    language = languages.language_id(source, tokens, "tgt_lang", query.tgt_lang)
     return [language] if start in languages.languages(tokens).values() else [start, language]
 
 

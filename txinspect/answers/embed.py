@@ -58,7 +58,7 @@ class _Pooled(Question[EmbedQuery]):
         """What the settings of a sentence encoder make of the text that `embed` reads."""
         self.recipe = sentence_transformers.recipe(opened.source)
         self.layers = [
-            sentence_transformers.numbers(step) for step in self.recipe.steps if not isinstance(step, Normalize)
+            sentence_transformers.stored_numbers(step) for step in self.recipe.steps if not isinstance(step, Normalize)
         ]
         self.text = sentences.read(self.query, opened, self.recipe)
         return self.text.text

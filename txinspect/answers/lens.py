@@ -24,7 +24,7 @@ from txinspect.commands.lens import (
 from txinspect.errors import StageError, spelled
 from txinspect.forward.tail import Tail
 from txinspect.forward.translators import Translator, translators
-from txinspect.forward.wants import Plan, check_layers, named, plan_of
+from txinspect.forward.wants import Plan, check_layers, plan_of, plan_of_names
 from txinspect.guards.quiet import quiet
 from txinspect.loading.subject import Subject
 from txinspect.measure import predictions
@@ -107,7 +107,7 @@ class _Reading(Question[LensQuery]):
         before = "" if subject.task.name == "masked-lm" else text.spoken
         self.targets = [targets.target(self.tokens, before, each) for each in query.targets]
         self.tail = Tail(subject.architecture.layers, inside=query.at != "output")
-        return plan_of(subject.architecture, named(subject, ["logits"]).wants, watches=(self.tail,))
+        return plan_of(subject.architecture, plan_of_names(subject, ["logits"]).wants, watches=(self.tail,))
 
     def look(self, caught: CaughtTensor) -> None:
         """Keep the model's own logits, for `lens` to compare layers with: (batch, seq, vocab)."""

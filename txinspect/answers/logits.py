@@ -23,7 +23,7 @@ from txinspect.commands.logits import (
     TextScoreRecord,
 )
 from txinspect.errors import InspectError, UsageError, spelled
-from txinspect.forward.wants import Plan, Selection, Want, named, plan_of
+from txinspect.forward.wants import Plan, Selection, Want, plan_of, plan_of_names
 from txinspect.loading.subject import Subject, context
 from txinspect.measure import predictions
 from txinspect.measure.predictions import Scored
@@ -104,10 +104,10 @@ class _Reading(Question[LogitsQuery]):
         self.tokens = subject.opened.tokens(text.text)
         self.fills_masks = self.both_ways = subject.task.name == "masked-lm"
         self.text: SentenceRecord = text if self.fills_masks else text.main
-        wants = list(named(subject, ["logits"]).wants)
+        wants = list(plan_of_names(subject, ["logits"]).wants)
         self._check(subject, query)
         if query.pll:
-            self.mask = masking.needed(subject.source, self.tokens)
+            self.mask = masking.needed_mask_id(subject.source, self.tokens)
         self.asked = self._positions(subject, query)
         onwards = subject.task.name == "causal-lm"
         before = "" if self.fills_masks else text.spoken  # a mask may stand anywhere, and nothing is known before it
@@ -193,7 +193,7 @@ class _Reading(Question[LogitsQuery]):
 
     def _scorer(self, running: Running) -> pseudo_score.Score:
         """What runs the model on a text with a mask, and scores the token that belongs there by its logits."""
-        plan = named(running.subject, ["logits"])
+        plan = plan_of_names(running.subject, ["logits"])
 
         def score(masked: InputRecord, position: int) -> tuple[float, int | None]:
             found: list[Scored] = []
@@ -226,7 +226,7 @@ class _Reading(Question[LogitsQuery]):
                 likeliest.extend(predictions.likeliest(row, 1)[0] for row in logits)
 
             if following:
-                running.run(window.text, named(subject, ["logits"]), receive)
+                running.run(window.text, plan_of_names(subject, ["logits"]), receive)
         logprob = sum(each.logprob for each in scored)
         return ContinuationRecord(
             text=continuation,

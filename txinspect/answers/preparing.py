@@ -67,7 +67,7 @@ def prepare(question: Question[Any], session: Session) -> Preparation:
         text = decoder_text.with_start_alone(subject, query, text)
         parts = _parts(subject, query, text)
     if query.check or generates:  # a check runs the whole model, and so does what generates
-        used = uses.whole(subject)
+        used = uses.of_all_modules(subject)
     if device.device_for(query.model) == "cpu":
         bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
     return Preparation(subject, plan, text, parts, used, generates, destination)

@@ -6,7 +6,7 @@ from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
 from txinspect.answers.session import Session
 from txinspect.commands.run import RunQuery
-from txinspect.forward.wants import Plan, named
+from txinspect.forward.wants import Plan, plan_of_names
 from txinspect.loading.subject import Subject
 from txinspect.records import InputRecord, TensorsReport
 
@@ -31,4 +31,4 @@ class Stages(Question[RunQuery]):
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
         """What `run` records of the stages asked for."""
-        return named(subject, self.query.stages)
+        return plan_of_names(subject, self.query.stages)

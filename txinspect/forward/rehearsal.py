@@ -37,7 +37,7 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses
     ends there: then every module counts that does not lie in a layer after the last one asked.
     """
     if subject.whole_because:
-        return uses.whole(subject, subject.whole_because)
+        return uses.of_all_modules(subject, subject.whole_because)
     model, stopped_by = subject.as_configured, None
     with _rehearsable(model), _Touched(model) as touched:
         try:
@@ -53,7 +53,7 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses
         used |= _by_place(model, subject.architecture, plan)
     used |= _blocks(model, subject.architecture, used)
     used |= _tied(model, used)
-    return uses.of(subject, used, stopped_by)
+    return uses.of_modules(subject, used, stopped_by)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def plan_of(architecture: Architecture, wants: Sequence[Want], **others: Any) ->
     return Plan(wants, _until(architecture, wants), **others)
 
 
-def named(subject: Subject, patterns: Sequence[str]) -> Plan:
+def plan_of_names(subject: Subject, patterns: Sequence[str]) -> Plan:
     """A plan to record the stages and modules that names and globs pick. Raises StageError for one there is not."""
     names, by_name = names_of(subject.architecture), dict[str, list[Supply]]()
     check_names(names, subject.source.name, patterns)
@@ -84,7 +84,7 @@ def in_stacks(subject: Subject, stage: str) -> Plan:
     names = names_of(subject.architecture)
     asked = [stack.prefix + stage for stack in subject.architecture.stacks]
     having = [each for each in asked if names.refusal(subject.source.name, each) is None]
-    return named(subject, having or asked)
+    return plan_of_names(subject, having or asked)
 
 
 def check_names(names: Names, model: str, patterns: Sequence[str]) -> None:

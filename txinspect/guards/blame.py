@@ -25,7 +25,7 @@ def blamed(config: Mapping[str, Any], works: Callable[[dict[str, Any]], object])
     return None
 
 
-def zero(config: Mapping[str, Any]) -> str | None:
+def zero_size(config: Mapping[str, Any]) -> str | None:
     """The first size or count of a config that is to blame for being zero, in words; None if none is."""
     sizes = (key for key, value in config.items() if value == 0 and type(value) is int and _SIZE.search(key))
     return next((f"its {key} is 0" for key in sizes), None)

@@ -74,7 +74,7 @@ def attach(model: PreTrainedModel, adapter: Adapter) -> None:
             raise ValueError(f"it has a tensor {min(surplus)} that the model has no place for")
 
 
-def shared(adapter: Adapter) -> str | None:
+def why_shared(adapter: Adapter) -> str | None:
     """Why a PEFT adapter is applied to a whole model: its modules share tensors, as VeRA's do; None if they do not."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def another(model: PreTrainedModel) -> str | None:
+def other_backend(model: PreTrainedModel) -> str | None:
     """The other attention backend of sdpa and eager; None for a model on neither."""
     return {"sdpa": "eager", "eager": "sdpa"}.get(str(model.config._attn_implementation))
 

@@ -43,7 +43,9 @@ def expected(subject: Subject, choice: ModelChoice, uses: Uses, listing: WeightL
     opened = [file for file in files if file.tensors_read != 0] or files[:1]
     if listing.weight_map:
         # It tells of shards that are not described, too.
-        wanted = checkpoint.shards_of(listing.weight_map, lambda names: fit.needed(subject, names, uses.modules))
+        wanted = checkpoint.shards_of(
+            listing.weight_map, lambda names: fit.needed_tensors(subject, names, uses.modules)
+        )
         opened = [file for file in files if PurePath(file.path).name in wanted] or opened
     return _record(
         subject,

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from txinspect.guards.blame import blamed, zero
+from txinspect.guards.blame import blamed, zero_size
 from txinspect.guards.mending import mended
 from txinspect.guards.quiet import as_source_error, quiet
 from txinspect.loading.config import dtype_name
@@ -53,7 +53,7 @@ def build(
 
     def blame() -> str | None:
         raw = source.config
-        return blamed(mended(raw), lambda raw: made(type(config).from_dict(raw))) or zero(raw)
+        return blamed(mended(raw), lambda raw: made(type(config).from_dict(raw))) or zero_size(raw)
 
     what = f"no model can be built from config.json of {source.name!r}"
     with quiet(), as_source_error(what, blame=blame):

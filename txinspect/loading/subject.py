@@ -128,7 +128,7 @@ def _built(
     if method not in stored.ALONE:
         whole_because = f"the package that runs {method} works on the whole model"
     elif source.adapter is not None:
-        whole_because = adapters.shared(source.adapter)
+        whole_because = adapters.why_shared(source.adapter)
     return Subject(
         opened=opened,
         config=config,

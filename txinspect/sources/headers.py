@@ -73,7 +73,7 @@ def of_header(header: dict[str, Any], file: Path, start: int | None = None) -> l
         StoredTensor(
             name,
             file,
-            number_types.named(each["dtype"]) or each["dtype"].lower(),
+            number_types.torch_name(each["dtype"]) or each["dtype"].lower(),
             tuple(each["shape"]),
             each["data_offsets"][1] - each["data_offsets"][0],
             None if start is None else start + each["data_offsets"][0],
@@ -103,7 +103,9 @@ def _stored_torch(file: Path) -> list[StoredTensor]:
 
 def _stored_gguf(file: Path) -> list[StoredTensor]:
     return [
-        StoredTensor(each.name, file, number_types.named(each.kind) or each.kind, each.shape, each.bytes, each.offset)
+        StoredTensor(
+            each.name, file, number_types.torch_name(each.kind) or each.kind, each.shape, each.bytes, each.offset
+        )
         for each in read_header(file).tensors
     ]
 

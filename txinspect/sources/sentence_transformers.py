@@ -162,7 +162,7 @@ _STEPS: dict[str, Callable[[Source, Path], Step]] = {
 """What may follow the pooling; a Dropout may, too: it is of training alone."""
 
 
-def numbers(step: Dense | LayerNorm) -> Numbers:
+def stored_numbers(step: Dense | LayerNorm) -> Numbers:
     """The stored weight, (out, in), of a layer behind the pooling, or a layer norm's, and its bias, in float64."""
     found = {each.name: each for each in headers.stored([step.file])}
     prefix = _TENSORS[type(step)]

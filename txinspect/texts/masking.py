@@ -35,7 +35,7 @@ def mask_id(source: Source, tokens: Tokens) -> int | None:
 
 def positions(source: Source, tokens: Tokens, text: InputRecord) -> tuple[int, ...]:
     """Where the masks of a text stand. Raises InspectError for a text without one."""
-    mask = needed(source, tokens)
+    mask = needed_mask_id(source, tokens)
     found = tuple(token.index for token in text.tokens if token.id == mask)
     if not found:
         raise InspectError(
@@ -45,7 +45,7 @@ def positions(source: Source, tokens: Tokens, text: InputRecord) -> tuple[int, .
     return found
 
 
-def needed(source: Source, tokens: Tokens) -> int:
+def needed_mask_id(source: Source, tokens: Tokens) -> int:
     """The id of the tokenizer's mask token. Raises InspectError where it has none."""
     mask = mask_id(source, tokens)
     if mask is None:
@@ -76,7 +76,7 @@ def masked(
     """The text with masks where the query asks for them; words of a conversation only in what its messages `said`."""
     if not query.masks:
         return text
-    mask = needed(source, tokens)
+    mask = needed_mask_id(source, tokens)
     chosen = {index for asked in query.masks for index in _indexed(asked, text)}
     words = [asked for asked in query.masks if not _INDEX.fullmatch(asked)]
     if any(token.start is not None for token in text.tokens):

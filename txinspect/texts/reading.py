@@ -15,7 +15,7 @@ from txinspect.sources.source import Source
 from txinspect.texts import chat, languages
 from txinspect.texts.masking import masked
 from txinspect.texts.opened import Opened
-from txinspect.texts.tokens import Text, Tokens, as_input, named
+from txinspect.texts.tokens import Text, Tokens, as_input, quoted_texts
 
 
 def encode(query: TextQuery[Any], opened: Opened) -> InputRecord:
@@ -30,7 +30,7 @@ def encode(query: TextQuery[Any], opened: Opened) -> InputRecord:
     tokens = languages.tokens_for(opened, texts, query.src_lang)
     if query.ids is not None:
         return masked(query, source, _of_ids(query.ids, tokens), tokens)
-    with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {named(query.text, query.pair)}"):
+    with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {quoted_texts(query.text, query.pair)}"):
         text = as_input(query.text, tokens.encode(query.text, query.special, query.pair), query.pair)
         if query.pair is not None:
             text = structs.replace(text, segments=_segments(query, source, tokens, text, query.pair))

@@ -63,7 +63,7 @@ def load(source: Source, trust_remote_code: bool, *texts: Text, tried: Tried) ->
     return replace(fast(backend), attempt=own)
 
 
-def of(whole: PreTrainedTokenizerBase) -> Tokens:
+def tokens_of(whole: PreTrainedTokenizerBase) -> Tokens:
     """A tokenizer at hand of one that transformers made, in the state that it is in."""
     from tokenizers import Tokenizer
 

@@ -93,7 +93,7 @@ def as_input(text: str, tokens: list[TokenRecord], pair: str | None = None) -> I
             if text or pair
             else "give a text with at least one character"
         )
-        raise InspectError(f"the text {named(text, pair)} yields no tokens: {advice}")
+        raise InspectError(f"the text {quoted_texts(text, pair)} yields no tokens: {advice}")
     return InputRecord(
         text=text,
         input_ids=[[token.id for token in tokens]],
@@ -111,7 +111,7 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
-def named(text: str, pair: str | None = None) -> str:
+def quoted_texts(text: str, pair: str | None = None) -> str:
     """A text to tokenize, or two that are joined, quoted in a sentence."""
     return quoted(text) if pair is None else f"{quoted(text)} with {quoted(pair)}"
 

@@ -13,7 +13,7 @@ from txinspect.forward import capture
 from txinspect.forward.edits import Feed
 from txinspect.forward.wants import Plan, plan_of
 from txinspect.guards.quiet import quiet
-from txinspect.loading.backend import another, on_backend
+from txinspect.loading.backend import on_backend, other_backend
 from txinspect.measure import difference
 from txinspect.stage_names import StageName
 
@@ -44,7 +44,7 @@ def _noise(comparison: Comparison, running: Running, wanted: Plan) -> float:
 
     twice = {name: tensor.repeat(2, 1) for name, tensor in running.inputs(comparison.text).items()}
     attempts: list[Callable[[], Any]] = [lambda: capture.run(running.model, twice, wanted, receive)]
-    backend = another(running.model)
+    backend = other_backend(running.model)
     if comparison.query.against_attn is None and backend is not None:
         attempts.append(lambda: _on_another(comparison, running, backend, wanted, receive))
     for attempt in attempts:

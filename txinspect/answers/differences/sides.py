@@ -9,7 +9,7 @@ from txinspect.answers.run import Stages
 from txinspect.commands.diff import DiffQuery
 from txinspect.commands.run import RunQuery
 from txinspect.errors import UsageError, spelled
-from txinspect.forward.wants import Plan, Want, named, plan_of
+from txinspect.forward.wants import Plan, Want, plan_of, plan_of_names
 from txinspect.loading.subject import Subject
 from txinspect.model_choice import ModelChoice
 from txinspect.queries import read_by
@@ -56,7 +56,7 @@ def other_side(query: DiffQuery) -> RunQuery:
 def chosen(subject: Subject, query: DiffQuery) -> list[Want]:
     """The stages of a side's model that are compared, each received and not reported."""
     if query.stages:
-        wants: Sequence[Want] = named(subject, query.stages).wants
+        wants: Sequence[Want] = plan_of_names(subject, query.stages).wants
     else:
         supplies = subject.architecture.supplies()
         wants = [Want(supply) for supply in supplies if supply.available and supply.within in COMPARED]

@@ -44,7 +44,7 @@ def _gguf_destinations(subject: Subject, names: Sequence[str]) -> dict[str, Dest
     return found
 
 
-def needed(subject: Subject, names: Sequence[str], uses: Mapping[str, bool]) -> set[str]:
+def needed_tensors(subject: Subject, names: Sequence[str], uses: Mapping[str, bool]) -> set[str]:
     """The tensors of a checkpoint that fit into modules in use."""
     return {name for name, place in destinations(subject, names).items() if is_used(place, uses)}
 

@@ -56,7 +56,7 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
     # An adapter is put on modules of every kind: the unused ones lose their weights after it.
     factory: Any = _partial(model_class, uses, drop=source.adapter is None)
     with ExitStack() as stack:
-        found = source.weights(lambda names: fit.needed(subject, names, uses))
+        found = source.weights(lambda names: fit.needed_tensors(subject, names, uses))
         options = _options(subject, choice, found)
         folder = stack.enter_context(_view(found))
         stack.enter_context(quiet())
@@ -70,7 +70,7 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
             _give_back_freed_blocks()
         read = stack.enter_context(_noted())
         if source.is_one_file:
-            read |= fit.needed(subject, names, uses)
+            read |= fit.needed_tensors(subject, names, uses)
             stack.enter_context(gguf_reader.remembered(found.files[0], frozenset(read)))
         loaded = factory.from_pretrained(folder, **options)
     model: PreTrainedModel = loaded[0]
