@@ -40,7 +40,7 @@ class StoredCheckpoint:
 
     @property
     def config(self) -> dict[str, Any]:
-        """A checkpoint's config.json; empty where none can be read, without which its tensors are there as well."""
+        """For `params`, a checkpoint's config.json; empty where none can be read, which its tensors do not need."""
         try:
             return {} if self.source.adapter else self.source.config
         except SourceError:
@@ -48,7 +48,7 @@ class StoredCheckpoint:
 
     @property
     def quantization(self) -> str | None:
-        """How config.json says that a checkpoint's weights are stored."""
+        """For `params`, how config.json says that a checkpoint's weights are stored."""
         found = self.config.get("quantization_config")
         if not isinstance(found, dict):
             return None
@@ -72,7 +72,7 @@ class StoredCheckpoint:
 
 
 def choosing(patterns: Sequence[str]) -> Callable[[list[str]], list[str]]:
-    """What picks a checkpoint's tensors by patterns of names; raises UsageError for one that picks none."""
+    """What picks a checkpoint's tensors for `params` by patterns; raises UsageError for one that picks none."""
 
     def choose(names: list[str]) -> list[str]:
         if not patterns:
@@ -89,7 +89,7 @@ def choosing(patterns: Sequence[str]) -> Callable[[list[str]], list[str]]:
 
 
 def _advice(pattern: str, names: Sequence[str]) -> str:
-    """Names of a checkpoint's tensors that look like a pattern which picks none."""
+    """Names of a checkpoint's tensors that look like a pattern of `params` which picks none."""
     core = pattern.strip("*.")
     for whole in (f"**.{core}", f"**{core}**") if core else ():
         if ending := matching(whole, names):
@@ -99,7 +99,7 @@ def _advice(pattern: str, names: Sequence[str]) -> str:
 
 
 def of_choice(choice: ModelChoice, choose: Callable[[list[str]], Collection[str]] | None) -> StoredCheckpoint:
-    """The stored tensors of a model's checkpoint, or of an adapter's, that are asked for."""
+    """The stored tensors of a checkpoint, a model's or an adapter's, that `params` is asked for."""
     source = _source(choice)
     found = source.adapter.files if source.adapter else source.weights(choose).files
     tensors = {each.name: each for each in stored(found)}
@@ -111,7 +111,7 @@ def of_choice(choice: ModelChoice, choose: Callable[[list[str]], Collection[str]
 
 
 def _source(choice: ModelChoice) -> Source:
-    """Where a checkpoint's files are; of an adapter its own, for which neither peft nor the base is needed."""
+    """Where the files of a checkpoint for `params` are; an adapter's own, which need neither peft nor the base."""
     folder = Path(choice.name).expanduser()
     if folder.is_dir() and is_adapter(folder):
         adapter = Adapter(choice.name, folder, _base_of(folder))
@@ -131,12 +131,12 @@ def _base_of(folder: Path) -> str | None:
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
-    """The key by which a checkpoint's tensors are sorted by name, with numbers in names as numbers."""
+    """The order by name of a checkpoint's tensors for `params`, with numbers in names as numbers."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def of_other(choice: ModelChoice, name: str, here: StoredCheckpoint) -> StoredCheckpoint:
-    """The tensors of another model's checkpoint with the names measured here. Raises SourceError if there are none."""
+    """The tensors of another checkpoint that `params` compares by name. Raises SourceError if there are none."""
     seen: list[str] = []
 
     def choose(names: list[str]) -> list[str]:
@@ -161,17 +161,17 @@ def of_other(choice: ModelChoice, name: str, here: StoredCheckpoint) -> StoredCh
 
 
 def in_common(here: StoredCheckpoint, other: StoredCheckpoint) -> list[str]:
-    """The names of tensors that two checkpoints both have in one shape."""
+    """The names of tensors that two checkpoints of `params` both have in one shape."""
     return [name for name, each in here.tensors.items() if is_alike(each, other.tensors.get(name))]
 
 
 def is_alike(here: StoredTensor, other: StoredTensor | None) -> bool:
-    """Whether the other checkpoint has a stored tensor of this name, in the same shape."""
+    """Whether the other checkpoint of `params` has this tensor, in the same shape."""
     return other is not None and other.shape == here.shape
 
 
 def notes(here: StoredCheckpoint, others: Sequence[StoredCheckpoint]) -> list[str]:
-    """What to know of the checkpoints that are measured: of adapters, and of how weights are stored."""
+    """What to know of the checkpoints that `params` reads: of adapters, and of how weights are stored."""
     said = []
     if here.source.adapter:
         base = here.source.adapter.base
@@ -183,7 +183,7 @@ def notes(here: StoredCheckpoint, others: Sequence[StoredCheckpoint]) -> list[st
 
 
 def _storage(here: StoredCheckpoint) -> Iterator[str]:
-    """That what a checkpoint stores is not the weights themselves."""
+    """That what a checkpoint for `params` stores is not the weights themselves."""
     method = here.quantization
     coded = [each for each in here.tensors.values() if is_coded(each)]
     scaled = [each for each in here.tensors.values() if each.dtype.startswith("float8")]

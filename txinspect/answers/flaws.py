@@ -10,7 +10,7 @@ from txinspect.wording import counted
 
 
 def findings(records: Sequence[MeasuredTensorRecord]) -> list[str]:
-    """The flaws of stored tensors, a sentence for each kind: NaN, infinities, all zeros, dead rows."""
+    """The flaws that `params` finds in stored numbers, a sentence for each kind: NaN, infinities, zeros, dead rows."""
     found = []
     for kind, what in (("nan", "NaN"), ("inf", "infinite values")):
         having = [(each, _flaw(each, kind)) for each in records if _flaw(each, kind)]

@@ -94,7 +94,7 @@ def check_step(subject: Subject, query: PassQuery[Any]) -> None:
 
 
 def check_logits(logits: Tensor, count: int, top_k: int) -> None:
-    """Raise InspectError for logits whose shape is not (1, `count`, vocab), or with fewer than `top_k` tokens."""
+    """Check logits against limits: raise InspectError unless (1, `count`, vocab), with `top_k` tokens at least."""
     if logits.ndim != 3 or tuple(logits.shape[:2]) != (1, count):
         raise InspectError(
             f"the logits are {list(logits.shape)} for {count} tokens: this model does not predict one token after each"

@@ -96,7 +96,7 @@ def _records(
 def _differences(
     here: StoredCheckpoint, others: Sequence[StoredCheckpoint], pool: ThreadPoolExecutor, notify: Notify
 ) -> dict[str, DifferenceRecord]:
-    """How each stored parameter differs from the other model's, and both from the base's, where there is one."""
+    """What `params` says of how each parameter differs from the other model's, and both from the base's."""
     other, names = others[0], checkpoints.in_common(here, others[0])
     bases = others[1].tensors if len(others) > 1 else {}
     with TensorReader() as first, TensorReader() as second, TensorReader() as third:
@@ -137,7 +137,7 @@ def _told(values: Iterator[Any], tensors: Sequence[StoredTensor], doing: str, no
 def _identical(
     tensors: Sequence[StoredTensor], measured: Sequence[parameters.Measured], reader: TensorReader
 ) -> dict[str, str]:
-    """The first stored parameter with the same type, shape and bytes as a later one; only equal ones are read."""
+    """For `params`, the first tensor with the type, shape and bytes of a later one; read if their numbers are equal."""
     alike: dict[Any, list[StoredTensor]] = {}
     for each, found in zip(tensors, measured, strict=True):
         alike.setdefault((each.dtype, each.shape, repr(found)), []).append(each)
@@ -154,7 +154,7 @@ def _identical(
 def _padding_row(
     each: StoredTensor, found: parameters.Measured, config: dict[str, Any], reader: TensorReader
 ) -> int | None:
-    """The padding token's row of a parameter, where it is all zero: torch makes and keeps it so in an embedding."""
+    """For `params`, the padding token's row where it is all zero: torch makes and keeps it so in an embedding."""
     row, rows = config.get("pad_token_id"), number(config, "vocab_size")
     if not found.dead_rows or len(each.shape) != 2 or each.shape[0] != rows or is_coded(each):
         return None
@@ -189,7 +189,7 @@ def _comparison(records: Sequence[MeasuredTensorRecord], others: Sequence[Stored
 
 
 def _distance(rel_l2: float | None) -> float:
-    """A distance to sort parameters by; an undefined one, where a side is zero or no number, is beyond all others."""
+    """A distance for `params` to sort by; an undefined one, where a side is zero or no number, is beyond all others."""
     return float("inf") if rel_l2 is None or rel_l2 != rel_l2 else rel_l2
 
 

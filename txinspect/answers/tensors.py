@@ -62,14 +62,14 @@ def tensor_record(
 
 
 def _values(tensor: Tensor) -> Any:
-    """A recorded tensor's numbers, nested by axis; a complex one, as some rotary tables hold, as a pair."""
+    """The numbers in a tensor's record, nested by axis; a complex one, as some rotary tables hold, as a pair."""
     import torch
 
     return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).tolist()
 
 
 def name_of(caught: CaughtTensor) -> str:
-    """A recorded tensor's name: its stage's, with the kind of layer a table is for, and #2 for the second run."""
+    """The name in a tensor's record: its stage's, with the kind of layer a table is for, and #2 for the second run."""
     name = caught.want.supply.name
     if caught.label is not None and caught.want.supply.pick is not None:
         name = f"{name.rpartition('.')[0]}.{caught.label}.{name.rpartition('.')[2]}"
@@ -77,7 +77,7 @@ def name_of(caught: CaughtTensor) -> str:
 
 
 def axes_of(caught: CaughtTensor, subject: Subject, text: InputRecord) -> list[str] | None:
-    """Names of a recorded tensor's axes: the stage's as far as sizes agree, or for a module's output what they tell."""
+    """Names of axes in a tensor's record: the stage's as far as sizes agree, or a module's as far as they tell."""
     supply, shape = caught.want.supply, caught.tensor.shape
     config = subject.as_configured.config.get_text_config()
     hidden, tokens = getattr(config, "hidden_size", None), len(text.read_by(supply.stack).tokens)
@@ -92,7 +92,7 @@ def axes_of(caught: CaughtTensor, subject: Subject, text: InputRecord) -> list[s
 
 
 def _agreeing(supply: Supply, shape: tuple[int, ...], hidden: int | None, tokens: int, rows: int) -> list[str]:
-    """The stage's axes for a recorded tensor, with other names where a size shows that an axis is something else."""
+    """The stage's axes for a tensor's record, with other names where a size shows that an axis is something else."""
     axes = list(supply.axes or ())
     if axes[:2] == ["batch", "seq"] and shape[:2] == (tokens, 1) and tokens > 1:
         axes[:2] = ["seq", "batch"]

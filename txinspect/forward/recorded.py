@@ -34,7 +34,7 @@ class TensorBlocks:
 
 
 def take(tensor: Tensor, axis: int, positions: list[int] | None) -> Tensor:
-    """Some positions of an axis of a recorded tensor; the tensor itself where all are asked."""
+    """Some positions of an axis of a recorded tensor, or of its blocks; the tensor itself where all are asked."""
     import torch
 
     if positions is None:

@@ -133,7 +133,7 @@ def _dead_rows(numbers: NDArray[np.float64], zeros: int, row: int, stop: int, al
 
 
 def _of_chunk(numbers: NDArray[np.float64]) -> FourMoments:
-    """Four moments of a chunk of a stored parameter; its numbers are as they were afterwards."""
+    """What is known of a chunk of a stored parameter, in four moments; its numbers are as they were afterwards."""
     import numpy as np
 
     numel = numbers.size

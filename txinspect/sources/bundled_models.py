@@ -47,7 +47,7 @@ def cached_folder(name: str) -> Path:
 
 
 def hub_cache() -> Path:
-    """The Hub's local cache."""
+    """The folder of the Hub's local cache, in which the cached models need no network."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE)

@@ -40,7 +40,7 @@ def unclear(name: str, error: BaseException) -> str:
 
 
 def check_endpoint() -> None:
-    """Raise SourceError for an HF_ENDPOINT that is no address: huggingface_hub reads it when it is imported."""
+    """Raise SourceError for an HF_ENDPOINT that is no address, which the Hub's client reads when it is imported."""
     given = os.environ.get("HF_ENDPOINT", "")
     try:
         parts = urlsplit(given)

@@ -87,7 +87,7 @@ def _maps(
     chosen: bool,
     everything: bool,
 ) -> Iterator[RenderableType]:
-    """The maps of heads in the way that fits: rows for one query, side by side, or an overview of all."""
+    """Draw the maps of heads in the way that fits: rows for one query, side by side, or an overview of all."""
     maps = [_map(head, scale) for head in heads]
     if len(heads[0].queries) == 1 and len(heads) > 1:
         yield _legend(f"query {labels.query(heads[0].queries[0].index).strip()}: heads ↓ keys →", scale, theme)
@@ -115,7 +115,7 @@ def _legend(what: str, scale: Scale, theme: Theme | None) -> Text:
 
 
 def _map(head: HeadRecord, scale: Scale) -> Map:
-    """The map of a head's attention, with its own scale."""
+    """A head's attention as a map to draw, with its own scale."""
     short = f"{head.head}" if head.run == 1 else f"{head.head}#{head.run}"
     record = head.map
     top = {"0-1": 1.0, "row": None, "head": largest(record.queries, record.keys, record.weights)}[scale]
@@ -129,7 +129,7 @@ def _map(head: HeadRecord, scale: Scale) -> Map:
 
 
 def _strongest(heads: Sequence[HeadRecord], labels: _Labels, width: int, most: int) -> Iterator[Frame]:
-    """The table of the two strongest keys of the last `most` queries; of one query, a line per head."""
+    """Draw the two strongest keys of the last `most` queries; of one query, a line per head."""
     if len(heads[0].queries) == 1 and len(heads) > 1:
         most_keys = max(1, (width - 10) // 16)
         rows = [Row([cell(_map(head, "0-1").name), _keys(head.queries[0], labels, most_keys)]) for head in heads]
@@ -176,7 +176,7 @@ class _Labels:
 
     @property
     def crossed(self) -> bool:
-        """Whether the keys of an attention are of another text than the queries."""
+        """Whether the keys of the maps drawn by `attn` are of another text than the queries."""
         return self.keys is not self.queries
 
     def columns(self) -> Text:
@@ -194,7 +194,7 @@ class _Labels:
         return self._label(self.keys, index, self._size(-1))
 
     def _size(self, axis: int) -> int:
-        """How many positions an axis of the attention has; as many as tokens where some were chosen."""
+        """How many positions an axis of a drawn map has; as many as tokens where some were chosen."""
         weights = next(tensor for tensor in self.tensors if StageName.of(tensor.name).part.endswith(".weights"))
         cut = axis == -2 and "query" in (weights.coordinates or {})
         return len(self.queries.tokens) if cut else weights.shape[axis]

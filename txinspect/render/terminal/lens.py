@@ -43,7 +43,7 @@ def then(report: LensReport, view: Themed | None) -> Line | None:
 
 
 def _grid(report: LensReport, width: int, theme: Theme | None, most: int) -> list[RenderableType]:
-    """The grid of `lens`, layers × tokens: the likeliest token of each, coloured by its probability."""
+    """Draw the grid of `lens`, layers × tokens: the likeliest token of each, coloured by its probability."""
     columns = min(len(report.positions), max(1, (width - LABEL) // CELL))
     step = -(-len(report.rows) // most)
     rows = report.rows[(len(report.rows) - 1) % step :: step]
@@ -75,7 +75,7 @@ def _line(row: LensRowRecord, columns: int, theme: Theme | None) -> Text:
 
 
 def _cell(cell: CellRecord, theme: Theme | None) -> Text:
-    """A likeliest token of the grid of `lens` on the colour of its probability; without colours, a shade before it."""
+    """Draw a likeliest token of the grid of `lens` on the colour of its probability, or behind a shade."""
     top = cell.top[0]
     part = top.prob if top.prob is not None and top.prob == top.prob else 0.0
     if theme is None:
