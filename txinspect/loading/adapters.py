@@ -43,7 +43,7 @@ def resize(model: PreTrainedModel, adapter: Adapter) -> None:
 
 
 def _rows(model: PreTrainedModel, adapter: Adapter) -> int | None:
-    """The rows of an adapter's own embeddings; None if it has none, or as many as the model."""
+    """The rows of an adapter's own embeddings to resize the base to; None if it has none, or as many as the model."""
     embeddings = model.get_input_embeddings()
     path = next((path for path, module in model.named_modules() if module is embeddings), None)
     table = getattr(embeddings, "weight", None)

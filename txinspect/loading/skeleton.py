@@ -73,7 +73,7 @@ class _Part:
 
 
 def _part(config: PretrainedConfig, task: Task) -> _Part | None:
-    """The part of a larger model that is the language model, where transformers registers the whole's config for it.
+    """The part to build of a larger model: the language model, where transformers registers the whole's config for it.
 
     MusicGen's class is registered with the whole config, whose fields it does not have (modeling_musicgen.py).
     """

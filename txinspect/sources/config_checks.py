@@ -116,7 +116,7 @@ _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 
 
 def _code_of(value: Any) -> str | None:
-    """What a config's value names that is a repository of kernels, or is fetched where its package is missing."""
+    """What a config's checked value names that is a repository of kernels, or is fetched for want of a package."""
     for each in value.values() if isinstance(value, dict) else (value,):
         named = each.removeprefix("paged|") if isinstance(each, str) else ""
         package = next((package for name, package in _PACKAGES.items() if named.startswith(name)), None)

@@ -116,7 +116,7 @@ class TensorReader:
         return read
 
     def digest(self, tensor: StoredTensor) -> bytes:
-        """A digest that tells the bytes of a stored tensor from all others."""
+        """A digest of a stored tensor's bytes, read a piece at a time, that tells them from all others."""
         from hashlib import sha256
 
         told = sha256()

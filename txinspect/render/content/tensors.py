@@ -67,13 +67,13 @@ def _groups(tensors: Sequence[TensorRecord]) -> list[_Group]:
 
 
 def _layer(name: str) -> tuple[str, int, bool] | None:
-    """The layer of a recorded tensor's stage, by stack and number; None outside of layers."""
+    """The layer of a tensor in the table by its stage, by stack and number; None outside of layers."""
     said = StageName.of(name)
     return None if said.layer is None else (said.stack, said.layer, bool(said.part))
 
 
 def _prefix(names: Sequence[str]) -> str:
-    """The dotted path that names of recorded tensors have in common, without the last part of each."""
+    """The dotted path that names of recorded tensors in a table have in common, without the last part of each."""
     first, *others = [name.split(".")[:-1] for name in names]
     same = [part for i, part in enumerate(first) if all(each[: i + 1] == first[: i + 1] for each in others)]
     return ".".join(same)

@@ -177,7 +177,7 @@ def _break(text: str, width: int) -> int:
 
 
 def _segments(cell: Text, base: Style | None, console: Console) -> Iterator[Segment]:
-    """A line of a table's cell in its styles."""
+    """A line of a table's cell in its styles, as a console draws it."""
     if cell.spans or not isinstance(cell.style, str):
         for segment in cell.render(console):
             yield Segment(segment.text, base + segment.style if base and segment.style else segment.style or base)
