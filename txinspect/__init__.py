@@ -65,7 +65,7 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """The public names, which are not here before they are used."""
+    """The package's public names, which are not here before they are used."""
     return list(__all__)
 
 

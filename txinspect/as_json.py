@@ -26,7 +26,7 @@ _STEERING = re.compile(
 
 
 def _mended(value: Any) -> Any:
-    """Plain values without half surrogate pairs, which a path or a config can hold and UTF-8 cannot."""
+    """Plain values for JSON without half surrogate pairs, which a path or a config can hold and UTF-8 cannot."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):

@@ -9,7 +9,7 @@ Block = tuple[int, int]
 
 
 def blocks(count: int, most: int, own: Collection[int] = ()) -> list[Block]:
-    """At most `most` blocks of neighbouring positions, in order, that cover all; each its own where they fit.
+    """At most `most` blocks of neighbouring positions, in order, that cover all; one position each where they fit.
 
     A position in `own` has a block of its own, as far as half of the blocks go; the others are in blocks of one size,
     but for the rest before a position of its own.

@@ -14,7 +14,7 @@ _FIELD = re.compile("\ufdd0(.*?)\ufdd1")
 
 
 def spelled(name: str, value: object = None) -> str:
-    """A field of a query in a message, such as `spelled("dtype", "float32")`: each face spells it in its own way."""
+    """A field of a query in an error's message, such as `spelled("dtype", "float32")`: each face spells it its way."""
     return f"\ufdd0{name}\ufdd1" if value is None else f"\ufdd0{name}={value!r}\ufdd1"
 
 
@@ -39,11 +39,11 @@ class InspectError(Exception):
         return self.as_spelled_by(_as_python)
 
     def __format__(self, spec: str) -> str:
-        """The message as it is: in the message of another error, a field waits for the face that shows it."""
+        """The error's message as it is: in that of another error, a field waits for the face that shows it."""
         return format(super().__str__(), spec)
 
     def as_spelled_by(self, spell: Spell) -> str:
-        """The sentence, with each field as a face spells it."""
+        """The error's sentence, with each field as a face spells it."""
 
         def one(match: re.Match[str]) -> str:
             name, _, value = match[1].partition("=")
@@ -53,7 +53,7 @@ class InspectError(Exception):
 
 
 def _shortened(sentence: str) -> str:
-    """A sentence without endless words, and without an endless middle: values that strangers made are in it."""
+    """An error's sentence without endless words or an endless middle: values that strangers made are in it."""
     words = " ".join(_cut(word, _LONGEST_WORD) for word in sentence.split(" "))
     return _cut(words, _LONGEST_SENTENCE)
 
@@ -87,7 +87,7 @@ class CheckError(InspectError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says first; a line that ends with a colon says it on the next."""
+    """What an exception's message says first; a line that ends with a colon says it on the next."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     last = next((index for index, line in enumerate(lines) if not line.endswith(":")), len(lines) - 1)
     return " ".join(lines[: last + 1]) or type(error).__name__

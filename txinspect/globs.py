@@ -8,7 +8,7 @@ from functools import cache
 
 
 def is_glob(pattern: str) -> bool:
-    """Whether a pattern has a wildcard; a plain name has none."""
+    """Whether a pattern is a glob, with a wildcard; a plain name has none."""
     return any(mark in pattern for mark in "*?[")
 
 

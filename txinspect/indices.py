@@ -9,7 +9,7 @@ Layers = int | tuple[int, ...] | None
 
 
 def from_start(asked: Layers, count: int, wrong: Callable[[int], Exception]) -> tuple[int, ...]:
-    """Positions among `count`, negative ones counted from the end, as positions from the start: sorted, once each.
+    """Indices among `count`, negative ones counted from the end, as indices from the start: sorted, once each.
 
     One, several, or None for all. Raises what `wrong` makes of the first that is out of range.
     """

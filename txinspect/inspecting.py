@@ -9,7 +9,7 @@ from txinspect.queries import Notify, Query, ReportType
 
 
 def inspect(query: Query[ReportType], notify: Notify = lambda _: None) -> ReportType:
-    """Answer a query with its report.
+    """Inspect a model by a query: answer it with its report.
 
     `notify` is told what is going on, such as 'loading opt-mini'. Raises InspectError, with one sentence, for what
     cannot be done, and TypeError for what is not a query.

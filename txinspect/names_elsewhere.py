@@ -26,7 +26,7 @@ _OUTPUT = re.compile(r"(?:outputs?\.)?(?P<name>\w+(?:\(\))?)(?:\[(?P<index>-?\d+
 
 
 def elsewhere(name: str, layers: int) -> Elsewhere | None:
-    """What a name of another tool is in a model with that many layers; None if it is no such name."""
+    """What a name of another tool, such as TransformerLens, is in a model with that many layers; None if it is none."""
     if hook := _HOOK.fullmatch(name):
         found = [stage for stage in STAGES if hook["name"] in stage.transformer_lens]
         if found and (found[0].per_layer or hook["layer"] is None):
@@ -41,7 +41,7 @@ def _in_layer(stage: Stage, layer: str | None) -> str:
 
 
 def _outputs(name: str, index: str | None, layers: int) -> tuple[str, ...]:
-    """The stages that an output of transformers has, or an item of it: hidden_states has one item more than layers."""
+    """The stages that another name, an output of transformers or an item of it, has; hidden_states has one more."""
     lists = {one: [stage for stage in STAGES if f"{name}[{one}]" in stage.hugging_face] for one in ("i", "-1")}
     if not lists["i"]:
         return tuple(stage.everywhere for stage in STAGES if name in stage.hugging_face)

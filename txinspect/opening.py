@@ -37,7 +37,7 @@ _KINDS = (
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is something of this name, if only a link that leads nowhere."""
+    """Whether there is a file of this name to open, if only a link that leads nowhere."""
     try:
         return os.path.lexists(path)
     except (OSError, ValueError):
@@ -45,7 +45,7 @@ def is_there(path: Path) -> bool:
 
 
 def check(path: Path, most: int | None, what: str | None = None, advice: str = "fetch the model's files again") -> int:
-    """The size of a file that can be read; `what` is what sentences call it, `advice` what to do about another thing.
+    """Check that a file can be opened, and give its size; `what` is what sentences call it, `advice` what to do else.
 
     Raises SourceError for anything but a regular file, and for one of more than `most` bytes.
     """
@@ -81,7 +81,7 @@ def _not_found(path: Path, what: str, error: OSError) -> str:
 
 
 def read(path: Path, most: int, what: str | None = None) -> bytes:
-    """The content of a file. Raises SourceError for one that cannot be read, and for a Git LFS pointer."""
+    """Open and read a file. Raises SourceError for one that cannot be read, and for a Git LFS pointer."""
     check(path, most, what)
     what = what or str(path)
     try:
@@ -100,18 +100,18 @@ class Files:
         self._kept: dict[Path, bytes] = {}
 
     def read(self, path: Path, most: int, what: str | None = None) -> bytes:
-        """The content of a file. See read."""
+        """The content of a model's file, opened once. See read."""
         if path not in self._kept:
             self._kept[path] = read(path, most, what)
         return self._kept[path]
 
     def read_object(self, path: Path, most: int, what: str | None = None) -> dict[str, Any]:
-        """The JSON object in a file. See read_object."""
+        """The JSON object in a model's file, opened once. See read_object."""
         return _object(self.read(path, most, what), what or str(path))
 
 
 def read_text(path: Path, most: int, what: str | None = None) -> str:
-    """The text in a file. Raises SourceError for one that cannot be read or is not UTF-8."""
+    """Open a file for its text. Raises SourceError for one that cannot be read or is not UTF-8."""
     try:
         return read(path, most, what).decode()
     except UnicodeDecodeError as error:
@@ -119,7 +119,7 @@ def read_text(path: Path, most: int, what: str | None = None) -> str:
 
 
 def read_object(path: Path, most: int, what: str | None = None) -> dict[str, Any]:
-    """The JSON object in a file. Raises SourceError for one that cannot be read or holds none."""
+    """Open a file for its JSON object. Raises SourceError for one that cannot be read or holds none."""
     return _object(read(path, most, what), what or str(path))
 
 

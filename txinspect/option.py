@@ -33,6 +33,6 @@ FROM_WIDTH = "from the width"
 
 
 def option_of(kind: type[Any], name: str) -> Option | None:
-    """How a field is spelled in a shell; None for one that is not."""
+    """The Option of a field: how it is spelled in a shell; None for a field that is not."""
     extras = getattr(get_type_hints(kind, include_extras=True)[name], "__metadata__", ())
     return next((each for each in extras if isinstance(each, Option)), None)

@@ -116,7 +116,7 @@ class TextQuery(ModelQuery[ReportType]):
             )
 
     def _check_input(self) -> None:
-        """Raise UsageError for what cannot be read together."""
+        """Raise UsageError for what a query of a text gives that cannot be read together."""
         check_strings("masks", self.masks)
         for each in fields(self):
             check_encodable(each.name, getattr(self, each.name))
@@ -194,27 +194,27 @@ class PassQuery(TextQuery[ReportType]):
 
     @property
     def window_step(self) -> int | None:
-        """Tokens by which windows of a text beyond the model's positions are apart; None to refuse such a text."""
+        """Tokens by which windows of a query's text beyond the model's positions are apart; None to refuse it."""
         return None
 
     @property
     def too_long(self) -> str:
-        """What to do about a text beyond the model's positions."""
+        """What a query advises about a text beyond the model's positions."""
         return "shorten the text"
 
     @property
     def fits(self) -> bool:
-        """Whether the model has to have positions for the whole text."""
+        """Whether the model has to have positions for all of the query's text."""
         return True
 
     @property
     def too_long_unread(self) -> str:
-        """What to do about it where a model reads no text onwards, and so none in windows."""
+        """What a query advises about too long a text where a model reads none onwards, and so none in windows."""
         return self.too_long
 
     @property
     def layers_asked(self) -> Layers:
-        """The layers asked for, so that one the model does not have is known before anything is built."""
+        """The layers a query asks for, so that one the model does not have is known before anything is built."""
         return ()
 
     def __post_init__(self) -> None:

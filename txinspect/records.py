@@ -27,7 +27,7 @@ SCHEMA_VERSION = 1
 
 
 def doc(description: str) -> Meta:
-    """The sentence under a field, carried into the JSON Schema."""
+    """The sentence under a record's field, carried into the JSON Schema."""
     return Meta(description=description)
 
 
@@ -110,16 +110,16 @@ class InputRecord(SentenceRecord, frozen=True, kw_only=True):
 
     @property
     def main(self) -> SentenceRecord:
-        """What the model's output is about: the decoder's text, or the only one."""
+        """The record of the text that the model's output is about: the decoder's, or the only one."""
         return self.decoder or self
 
     @property
     def spoken(self) -> str:
-        """The words that the model's output follows: the decoder's, else those of the second text, or the only one."""
+        """The input's words that the model's output follows: the decoder's, the second text's, or the only text's."""
         return self.main.text if self.decoder or self.pair is None else self.pair
 
     def read_by(self, stack: str) -> SentenceRecord:
-        """The text of a stack, by the prefix of its stages' names."""
+        """The record of the text that a stack reads, by the prefix of its stages' names."""
         return self.main if stack == "decoder." else self
 
 

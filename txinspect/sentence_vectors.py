@@ -84,7 +84,7 @@ class Recipe:
     """What to know of settings that are not followed."""
 
     def sentence(self, left_out: int = 0) -> str:
-        """It in words; `left_out` are the prompt's tokens that are not pooled."""
+        """How a sentence's vector is made, in words; `left_out` are the prompt's tokens that are not pooled."""
         ways = ", and beside it ".join(WAYS[way] for way in self.pooling)
         but = f", without the {left_out} of the prompt (include_prompt)" if left_out else ""
         kept = f", of which the first {self.first} numbers are kept (truncate_dim)" if self.first else ""

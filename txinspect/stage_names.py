@@ -51,7 +51,7 @@ class StageName:
 
     @classmethod
     def of(cls, name: str) -> StageName:
-        """Read a name, whatever it is."""
+        """Read what the name of a stage says, whatever it is."""
         place, run = _PLACE.match(name), _RUN.search(name)
         assert place is not None  # it matches nothing, too
         return cls(

@@ -25,17 +25,17 @@ class Stage:
 
     @property
     def part(self) -> str:
-        """The name within its layer, such as attention.q; the whole name of a stage outside the layers."""
+        """A stage's name within its layer, such as attention.q; the whole name of a stage outside the layers."""
         return self.template.removeprefix("layers.{i}.")
 
     @property
     def of_head(self) -> bool:
-        """Whether it comes after all layers."""
+        """Whether a stage comes after all layers."""
         return self.template in OF_HEAD
 
     @property
     def per_layer(self) -> bool:
-        """Whether every layer has one."""
+        """Whether every layer has such a stage."""
         return self.template.startswith("layers.{i}.")
 
     def name(self, layer: int | None = None) -> str:

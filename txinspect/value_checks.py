@@ -40,7 +40,7 @@ def check_types(record: Any) -> None:
 
 
 def _is_of(kind: Any, value: object) -> bool:
-    """Whether a value is of a type; a list is no tuple, and True is no number."""
+    """Whether a field's value is of a type; a list is no tuple, and True is no number."""
     import msgspec
 
     try:
@@ -51,7 +51,7 @@ def _is_of(kind: Any, value: object) -> bool:
 
 
 def _wanted(name: str, value: Any, kind: Any) -> str:
-    """What a field takes, in words: where the value lacks only the tuple around it, the value in one."""
+    """What values a field takes, in words: where the value lacks only the tuple around it, the value in one."""
     if get_origin(kind) is not tuple:
         return _KINDS[kind]
     meant = tuple(value) if isinstance(value, (list, set, frozenset)) else (value,)
@@ -62,31 +62,31 @@ def _wanted(name: str, value: Any, kind: Any) -> str:
 
 @cache
 def _checked_fields(kind: Any) -> dict[str, Any]:
-    """The fields of a record whose types are among those checked, None allowed or not."""
+    """The fields of a query's record whose types are among those checked, None allowed or not."""
     return {name: hint for name, hint in get_type_hints(kind).items() if unwrapped(hint) in _KINDS}
 
 
 def unwrapped(hint: Any) -> Any:
-    """X of X | None; any other type as it is."""
+    """The type of a field's values without None: X of X | None; any other type as it is."""
     others = [each for each in get_args(hint) if each is not type(None)]
     return others[0] if len(others) == 1 and type(None) in get_args(hint) else hint
 
 
 def check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raise UsageError for a value that is not allowed."""
+    """Raise UsageError for a field's value that is none of the choices."""
     if not isinstance(value, (str, type(None))) or value not in allowed:
         *others, last = [str(each) for each in allowed if each is not None]
         raise UsageError(f"{spelled(name)} {shown(value)} is unknown: give {', '.join(others)} or {last}")
 
 
 def check_strings(name: str, value: object) -> None:
-    """Raise UsageError for a value that is not a tuple of strings."""
+    """Raise UsageError for a field's value that is not a tuple of strings."""
     if not _is_of(tuple[str, ...], value):
         raise UsageError(f"{spelled(name)} {shown(value)} is not {_wanted(name, value, tuple[str, ...])}")
 
 
 def check_encodable(name: str, value: object) -> None:
-    """Raise UsageError for a text, or one of several, that holds half a surrogate pair."""
+    """Raise UsageError for a field's text, or one of several, that holds half a surrogate pair."""
     for text in value if isinstance(value, tuple) else (value,):
         if isinstance(text, str) and not text.isascii():
             try:

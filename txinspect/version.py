@@ -9,7 +9,7 @@ NEWEST_TRANSFORMERS = "5.24"
 
 
 def untested() -> str | None:
-    """What to know where the installed transformers is newer than any that was tested; None if it is not.
+    """What to know where the installed transformers is newer than any version tested; None if it is not.
 
     Such a version runs all the same: what txinspect leans on (tests/test_seams.py) seldom moves.
     """
@@ -25,7 +25,7 @@ def untested() -> str | None:
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported."""
+    """Whether a package of some name is installed and can be imported."""
     from importlib.util import find_spec
 
     try:

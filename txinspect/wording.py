@@ -12,24 +12,24 @@ def shown(value: object) -> str:
 
 
 def one_of(names: Sequence[str]) -> str:
-    """All names of a list, of which one can be chosen."""
+    """All names of a list in a sentence, of which one can be chosen."""
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
 
 
 def predicted(task: str | None) -> str:
-    """Which tokens the logits of a model for a task are about: next ones, or likeliest ones at their places."""
+    """The word for the tokens that a model's logits are about, by its task: next, or likeliest at their places."""
     return "likeliest" if task == "masked-lm" else "next"
 
 
 def some_of(names: Sequence[str], limit: int = 3) -> str:
-    """The first names of a list, and how many more there are."""
+    """The first names of a list in a sentence, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
 def ranges(indices: Sequence[int]) -> str:
-    """0, 1, 2, 5 as 0–2, 5."""
+    """Numbers in a sentence as ranges: 0, 1, 2, 5 as 0–2, 5."""
     runs: list[list[int]] = []
     for index in indices:
         if runs and index == runs[-1][1] + 1:
@@ -40,17 +40,17 @@ def ranges(indices: Sequence[int]) -> str:
 
 
 def counted(count: int, name: str) -> str:
-    """1 token, 2,048 tokens."""
+    """A count of things in a sentence: 1 token, 2,048 tokens."""
     return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def short_count(count: int) -> str:
-    """1234567 as 1.23M."""
+    """A count in few characters: 1234567 as 1.23M."""
     return _scaled(count, ("", "K", "M", "B", "T"))
 
 
 def short_bytes(count: int) -> str:
-    """1234567 as 1.23 MB: powers of 1000."""
+    """Bytes in few characters: 1234567 as 1.23 MB, by powers of 1000."""
     return _scaled(count, (" B", " kB", " MB", " GB", " TB"))
 
 

@@ -11,7 +11,7 @@ from tempfile import mkstemp
 
 @contextmanager
 def written_whole(path: Path, before_replacing: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """A temporary file beside `path`, which takes its place when the block ends well and is removed when it does not.
+    """Write a file whole: a temporary one beside `path` takes its place when the block ends well, else it is removed.
 
     `before_replacing` looks once more at what stands there, and raises what is to keep it there.
 
@@ -32,7 +32,7 @@ def written_whole(path: Path, before_replacing: Callable[[], None] = lambda: Non
 
 
 def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
+    """The process's file mode mask for a file that is written, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

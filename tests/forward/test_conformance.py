@@ -226,7 +226,7 @@ def test_the_weights_in_use_give_what_all_give(observed: Observed) -> None:
     last = len(observed.architecture.layers) - 1
     for stages in (["layers.0.output"], [f"layers.{last}.input"]):
         subject = load_subject(Opened(choice), lambda _: None, 10)
-        plan = wants.named(subject, stages)
+        plan = wants.plan_of_names(subject, stages)
         with quiet():
             used = rehearsal.rehearse(subject, observed.inputs, plan)
         assert used.guessed_because is None or observed.model_type in NOT_REHEARSED

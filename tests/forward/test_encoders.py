@@ -269,7 +269,7 @@ def test_the_weights_in_use_give_what_all_give(observed: Observed) -> None:
     prefix = observed.architecture.stacks[0].prefix
     for stages in ([f"{prefix}layers.0.output"], [f"{observed.architecture.main.prefix}layers.1.input"]):
         subject = load_subject(Opened(observed.choice), lambda _: None, 10)
-        plan = wants.named(subject, stages)
+        plan = wants.plan_of_names(subject, stages)
         with quiet():
             used = rehearsal.rehearse(subject, observed.inputs, plan)
         assert used.guessed_because is None or observed.model_type in NOT_REHEARSED, used.guessed_because

@@ -88,7 +88,7 @@ def test_the_whole_pass_uses_all(opt: Path) -> None:
 
 
 def test_a_check_uses_all(opt: Path) -> None:
-    assert all(uses.whole(subject_of(opt)).modules.values())
+    assert all(uses.of_all_modules(subject_of(opt)).modules.values())
 
 
 def test_code_that_branches_on_weights_is_counted_by_place(opt: Path) -> None:

@@ -41,7 +41,7 @@ def asked(folder: Path, **choice: Any) -> TensorsReport:
 def loaded(choice: ModelChoice) -> PreTrainedModel:
     """The whole model."""
     subject = load_subject(Opened(choice), lambda _: None)
-    return partial.load(subject, choice, uses.whole(subject).modules).model
+    return partial.load(subject, choice, uses.of_all_modules(subject).modules).model
 
 
 def logits(report: TensorsReport) -> Tensor:

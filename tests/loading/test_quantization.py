@@ -64,7 +64,7 @@ def plain_logits(folder: Path, report: TensorsReport, **options: Any) -> Tensor:
 def loaded(folder: Path, **choice: Any) -> nn.Module:
     made = ModelChoice(name=str(folder), **choice)
     subject = load_subject(Opened(made), lambda _: None)
-    return partial.load(subject, made, uses.whole(subject).modules).model
+    return partial.load(subject, made, uses.of_all_modules(subject).modules).model
 
 
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from txinspect.sources.number_types import BY_NAME, BY_STORAGE, NumberType, named
+from txinspect.sources.number_types import BY_NAME, BY_STORAGE, NumberType, torch_name
 
 TYPES = pytest.mark.parametrize("each", BY_NAME.values(), ids=BY_NAME)
 
@@ -42,10 +42,10 @@ def test_safetensors_calls_it_so(each: NumberType, tmp_path: Path) -> None:
     content = file.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert header["x"]["dtype"] == each.header
-    assert named(header["x"]["dtype"]) == each.name
+    assert torch_name(header["x"]["dtype"]) == each.name
 
 
 def test_gguf_has_no_other_plain_type() -> None:
     plain = {kind.name for kind, (elements, _) in gguf.GGML_QUANT_SIZES.items() if elements == 1}
-    assert {name for name in plain if named(name) is None} == set()
-    assert named("Q4_0") is None
+    assert {name for name in plain if torch_name(name) is None} == set()
+    assert torch_name("Q4_0") is None

@@ -52,17 +52,17 @@ class Supply:
     """Its name within its layer, such as attention.q; of one outside of the layers, its name without the stack."""
 
     def __post_init__(self) -> None:
-        """Where nothing else is said, the name is all there is."""
+        """A supply's name within its layer is its whole name, where nothing else is said."""
         object.__setattr__(self, "within", self.within or self.name)
 
     @property
     def available(self) -> bool:
-        """Whether the model has the stage."""
+        """Whether the model's architecture has the stage that this supplies."""
         return self.reason is None
 
     @property
     def part(self) -> str:
-        """The last part of its name: q, weights, input, …"""
+        """The last part of the supplied stage's name: q, weights, input, …"""
         return self.name.rpartition(".")[2]
 
 
@@ -136,7 +136,7 @@ class Stack:
                 yield from map(self._placed, self._outside(stage))
 
     def first_layer(self) -> str | None:
-        """What runs once the positions are there."""
+        """The first module of a stack's first layer, which runs once the positions are there."""
         return self.layers[0].first if self.layers else None
 
     def _placed(self, supply: Supply, layer: int | None = None, within: str = "") -> Supply:
@@ -164,7 +164,7 @@ class Stack:
             yield self._supply(stage, name, "output", self.embeddings, reason)
 
     def _positions(self, stage: Stage) -> Iterator[Supply]:
-        """Embeddings that are added, biases of the scores, tables, or rotary cos and sin; else why there are none."""
+        """The supplies of a stack's positions: embeddings that are added, biases, tables, or rotary cos and sin."""
         name = stage.template
         if self.position_table is not None:
             for end, axes in self.position_table.axes.items():
@@ -205,7 +205,7 @@ class Stack:
                 yield replace(found, axes=positions.ROTARY_AXES, pick=pick)
 
     def _inside(self, stage: Stage, index: int) -> Iterator[Supply]:
-        """The supplies of a stage in a layer: one for each module that supplies it, or one with the reason."""
+        """The supplies of a stage inside a layer: one for each module that supplies it, or one with the reason."""
         layer, name, part = self.layers[index], stage.name(index), stage.part
         if part in ("input", "output"):
             yield self._stream(stage, name, layer.first if part == "input" else layer.last)
@@ -237,7 +237,7 @@ class Stack:
             yield found
 
     def _position_scores(self, found: Supply) -> Supply:
-        """A part of what is added to the scores for positions."""
+        """The supply of a part of the attention scores that is there for positions; or why there is none."""
         known = found.class_name in POSITION_SCORES
         return replace(found, tap="attention", reason=None if known else "its scores are of contents alone")
 
@@ -249,7 +249,7 @@ class Stack:
         return layer.mlp_inputs if item == "input" else layer.mlp_outputs, f"layer {index} has no MLP"
 
     def _router(self, found: Supply, item: str) -> Supply:
-        """Logits over the experts, the weights of the chosen ones, or the chosen ones themselves."""
+        """The supply of an MLP router's stage: logits over experts, weights of the chosen ones, or their ids."""
         places = ROUTER_OUTPUTS.get(str(found.class_name), (0, 1, 2))
         pick = places[("router", "router.weights", "router.experts").index(item)]
         if pick is None:
@@ -297,34 +297,34 @@ class Architecture:
 
     @property
     def main(self) -> Stack:
-        """The stack that the output is made of: the decoder, or the only one."""
+        """The stack of layers that the model's output is made of: the decoder, or the only one."""
         return self.stacks[-1]
 
     @property
     def max_positions(self) -> int | None:
-        """The longest text; None if there is no such limit. A decoder's may have another one."""
+        """The longest text of an architecture; None if there is no such limit. A decoder's may have another one."""
         return self.stacks[0].max_positions
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The layers of the main stack."""
+        """The layers of an architecture's main stack."""
         return self.main.layers
 
     @property
     def all_layers(self) -> tuple[Layer, ...]:
-        """The layers of all stacks."""
+        """The layers of all of an architecture's stacks."""
         return tuple(layer for stack in self.stacks for layer in stack.layers)
 
     def numbered_layers(self) -> Iterator[tuple[str, int, Layer]]:
-        """The layers of all stacks: each with the prefix of its stack, and its number in there."""
+        """The layers of all of an architecture's stacks: each with its stack's prefix, and its number in there."""
         return ((stack.prefix, index, layer) for stack in self.stacks for index, layer in enumerate(stack.layers))
 
     def stack(self, prefix: str) -> Stack:
-        """The stack whose stages' names begin with a prefix."""
+        """The stack of an architecture whose stages' names begin with a prefix."""
         return next(stack for stack in self.stacks if stack.prefix == prefix)
 
     def supplies(self) -> list[Supply]:
-        """Every stage, in the order of the pass, with what supplies it or why nothing does."""
+        """Every stage of an architecture, in the order of the pass, with what supplies it or why nothing does."""
         return list(self._supplies)
 
     @cached_property
@@ -333,7 +333,7 @@ class Architecture:
         return (*inside, *(self._of_head(stage) for stage in STAGES if stage.of_head))
 
     def module_supplies(self) -> list[Supply]:
-        """Every module as a stage: its output, under its dotted path, which is no stage's name."""
+        """Every module of an architecture as a stage: its output, under its dotted path, which is no stage's name."""
         taken = {supply.name for supply in self.supplies()}
         return [
             Supply(path, "output", path, name, reason=CONTAINERS.get(name), stack=self._stack_of(path))
@@ -342,11 +342,11 @@ class Architecture:
         ]
 
     def _stack_of(self, path: str) -> str:
-        """The prefix of the stack that a module is in; nothing where it is in none of two."""
+        """The prefix of the architecture's stack that a module is in; nothing where it is in none of two."""
         return next((each.prefix for each in self.stacks if f"{path}.".startswith(f"{each.root}.")), "")
 
     def _of_head(self, stage: Stage) -> Supply:
-        """What makes the output of the last hidden states."""
+        """The supply of a stage behind the last hidden states: logits, the pooler's or the head's transform."""
         name = stage.template
         if name != "logits":
             module = self.pooler if name == "pooler.output" else self.head_transform

@@ -293,7 +293,7 @@ ADDS_UP_IF = {
 
 
 def adds_up(config: Any) -> bool:
-    """Whether a model's layers are known to add attention and MLP to their input as they are."""
+    """Whether a family's layers are known to add attention and MLP to their input as they are."""
     if config.model_type not in ADDS_UP:
         return False
     field, value = ADDS_UP_IF.get(config.model_type, ("model_type", config.model_type))

@@ -57,7 +57,7 @@ NEXT_TOKEN = Output(("batch", "seq", "vocab"))
 
 
 def locate(model: PreTrainedModel, output: Output = NEXT_TOKEN) -> Architecture:
-    """Find the modules of a model, with or without weights, that puts out this."""
+    """Find which module plays which part in a model, with or without weights, that puts out this."""
     tree = _Tree(model)
     above = [path for path in tree.modules if path.count(".") < 2 and not tree.is_inside_layers(path)]
     return Architecture(
@@ -72,7 +72,7 @@ def locate(model: PreTrainedModel, output: Output = NEXT_TOKEN) -> Architecture:
 
 
 def _stack(model: PreTrainedModel, tree: _Tree, prefix: str, root: str) -> Stack:
-    """The stack of layers in and below a module."""
+    """Find the stack of layers in and below a module, with the modules around it."""
     holder: Any = tree.modules[root]
     embedding = holder.get_input_embeddings() if hasattr(holder, "get_input_embeddings") else holder.embed_tokens
     lists = tree.stacks(root)
@@ -103,12 +103,12 @@ def _stack(model: PreTrainedModel, tree: _Tree, prefix: str, root: str) -> Stack
 
 
 def rows_of_ids(model: PreTrainedModel) -> int:
-    """How many rows of ids a model reads for one text."""
+    """How many rows of ids a model's modules read for one text."""
     return model.config.num_codebooks if model.config.model_type in CODEBOOK_READERS else 1
 
 
 def settle(model: PreTrainedModel, length: int) -> None:
-    """Put a model into the form that it takes for a text of that many tokens.
+    """Put a model's modules into the form that they take for a text of that many tokens, before they are located.
 
     BigBird swaps its attention modules for others in the first forward on a short text (modeling_big_bird.py); hooks on
     the old ones would never fire, so the swap comes first.
@@ -130,25 +130,25 @@ class _Tree:
         self.class_names = {path: type(module).__name__ for path, module in self.modules.items()}
 
     def path_of(self, module: nn.Module) -> str | None:
-        """The path of a module; None for one that is not in the tree, or is a list of others."""
+        """The dotted path of a module in the tree; None for one that is not in it, or is a list of others."""
         if type(module).__name__ == "ModuleList":
             return None
         return next((path for path, each in self.modules.items() if each is module), None)
 
     def children(self, parent: str, names: tuple[str, ...]) -> list[str]:
-        """The modules of these names, or relative paths, under a parent; in the order of the names."""
+        """The modules of these names, or relative paths, under a parent module; in the order of the names."""
         paths = (f"{parent}.{name}" if parent else name for name in names)
         return [path for path in paths if path in self.modules]
 
     def above(self, stack: str) -> list[str]:
-        """The modules that hold a stack of layers, innermost first."""
+        """The modules in the tree that hold a stack of layers, innermost first."""
         paths = [stack]
         while paths[-1]:
             paths.append(paths[-1].rpartition(".")[0])
         return paths[1:]
 
     def roots(self, model: PreTrainedModel) -> dict[str, str]:
-        """By the prefix of its stages' names: the module that holds a stack; the encoder and the decoder, or all."""
+        """Find the module that holds each stack, by the prefix of its stages' names: encoder and decoder, or all."""
         if not getattr(model.config, "is_encoder_decoder", False):
             return {"": ""}
         encoder, decoder = self.path_of(model.get_encoder()), self.path_of(model.get_decoder())
@@ -157,15 +157,15 @@ class _Tree:
         return {ENCODER: encoder, DECODER: decoder}
 
     def inside(self, root: str) -> list[str]:
-        """The paths of the modules below one."""
+        """The paths of the modules below one in the tree."""
         return [path for path in self.modules if not root or path.startswith(f"{root}.")]
 
     def is_inside_layers(self, path: str) -> bool:
-        """Whether a module is in a list of modules."""
+        """Whether a module of the tree is in a list of modules."""
         return any(self.class_names[parent] == "ModuleList" for parent in self.above(path) if path)
 
     def stacks(self, root: str) -> list[str]:
-        """The lists of layers that read the text's residual stream, in the order of definition."""
+        """Find the lists of layers that read the text's residual stream, in the order of definition."""
         return [
             path
             for path in self.inside(root)
@@ -176,7 +176,7 @@ class _Tree:
         ]
 
     def layers(self, stack: str, config: PretrainedConfig, *, crossed: bool) -> Iterator[Layer]:
-        """The layers of a list, in the order of the pass; `crossed` ones attend to another text, too."""
+        """Find the layers of a list, in the order of the pass; `crossed` ones attend to another text, too."""
         if stack.endswith("attentions"):
             yield from (self._xlm_layer(stack.rpartition(".")[0], index) for index in range(len(self._items(stack))))
             return
@@ -187,7 +187,7 @@ class _Tree:
             yield layer if len(order) == len(set(order)) else replace(layer, run=runs[path])
 
     def _order(self, stack: str, config: PretrainedConfig) -> list[str]:
-        """The layers of a list as they run: some lists hold lists, and some layers run several times."""
+        """Find the layers of a list as they run: some lists hold lists, and some layers run several times."""
         items, name = self._items(stack), stack.rpartition(".")[2]
         if name == "albert_layer_groups":  # AlbertTransformer.forward of modeling_albert.py
             count = config.num_hidden_layers
@@ -223,7 +223,7 @@ class _Tree:
         )
 
     def _xlm_layer(self, parent: str, index: int) -> Layer:
-        """XLM's layers are not modules: their parts stand in lists of their own."""
+        """Find the parts of XLM's layers, which are not modules: they stand in lists of their own."""
         attention, mlp, last = (f"{parent}.{name}.{index}" for name in ("attentions", "ffns", "layer_norm2"))
         return Layer(
             first=attention,
@@ -251,12 +251,12 @@ class _Tree:
         return inside if beside is None or f"{path}.{beside}" not in self.modules else f"{path}.{beside}"
 
     def _output(self, path: str) -> str:
-        """A module, or what inside it makes its output where it adds the residual stream itself."""
+        """Find the module that makes a part's output: it, or one inside where it adds the residual stream itself."""
         inside = OUTPUT_INSIDE.get(self.class_names[path])
         return f"{path}.{inside}" if inside else path
 
     def _has_both(self, path: str) -> bool:
-        """Whether a layer has a recurrent mixer beside its attention."""
+        """Whether a layer of the tree has a recurrent mixer beside its attention."""
         return bool(self.children(path, ("mamba", "mamba_decoder.mamba")))
 
     def _mixers(self, path: str, attentions: list[str]) -> list[str]:
@@ -264,7 +264,7 @@ class _Tree:
         return [module for module in found if not MLP_CLASS.search(self.class_names[module])][:1]
 
     def _mlp(self, path: str) -> tuple[list[str], list[str]]:
-        """The modules that the MLP begins and ends with; no end where a sum of several is added."""
+        """Find the modules that the MLP begins and ends with; no end where a sum of several is added."""
         for names in MLP_PAIRS:
             pair = self.children(path, names)
             if len(pair) == len(names):
@@ -281,35 +281,35 @@ class _Tree:
         return [path for path in self.children(path, ROUTERS) if not self.class_names[path].endswith("Dropout")]
 
     def _expanded(self, paths: list[str]) -> list[str]:
-        """Lists of modules replaced by their items."""
+        """Paths of modules, with each ModuleList replaced by the modules in it."""
         return [
             item for path in paths for item in (self._items(path) if self.class_names[path] == "ModuleList" else [path])
         ]
 
     def words(self, embedding: nn.Module, above: list[str]) -> str | None:
-        """The module that looks the tokens up: a stack's own, where one that is shared among stacks never runs."""
+        """Find the token embedding: a stack's own, where one that is shared among stacks never runs."""
         path = self.path_of(embedding)
         if path is None:
             return self.beside(above, ("input_preprocessor.embeddings",))
         return (path.rpartition(".")[2] == "shared" and self.beside(above, ("embed_tokens",))) or path
 
     def positions(self, above: list[str]) -> str | None:
-        """The module whose output is added for the positions."""
+        """Find the module whose output is added for the positions."""
         return self.beside(above, POSITION_EMBEDDINGS)
 
     def embeddings(self, above: list[str], norms: tuple[str, ...]) -> str | None:
-        """The module that passes on the sum of all embeddings; none of the last `norms` does."""
+        """Find the module that passes on the sum of all embeddings; none of the last `norms` does."""
         names = tuple(name for name in EMBEDDINGS if name not in norms)
         found = [each for parent in above for each in self.children(parent, names)]
         return next((each for each in found if "Norm" in self.class_names[each] or self.children(each, WORDS)), None)
 
     def beside(self, above: list[str], names: tuple[str, ...]) -> str | None:
-        """The first of some modules that stands beside the layers, or among the embeddings there."""
+        """Find the first module of some names that stands beside the layers, or among the embeddings there."""
         scopes = (scope for parent in above for scope in (parent, f"{parent}.embeddings" if parent else "embeddings"))
         return next((found for scope in scopes for found in self.children(scope, names)), None)
 
     def rotaries(self, root: str) -> tuple[str, ...]:
-        """The modules that make cos and sin tables."""
+        """Find the modules that make rotary cos and sin tables."""
         found = [
             path
             for path in self.inside(root)
@@ -320,7 +320,7 @@ class _Tree:
 
 
 def _table_length(module: nn.Module) -> int | None:
-    """Positions that a table has rows for. OPT's begins with two rows that no position uses: its offset."""
+    """Positions that a located table has rows for. OPT's begins with two rows that no position uses: its offset."""
     rows = getattr(module, "num_embeddings", None)
     if rows is None:
         return None

@@ -29,7 +29,7 @@ class Names:
     """The paths of the modules that the layers are items of, such as model.layers."""
 
     def picked(self, pattern: str) -> list[str]:
-        """The names that a name or glob picks, whether the model has them or not."""
+        """Which of a model's stages and modules a name or glob picks, whether the model has them or not."""
         if is_glob(pattern):
             return matching(pattern, self.reasons)
         said = StageName.of(pattern)
@@ -60,7 +60,7 @@ class Names:
         )
 
     def refusal(self, model: str, pattern: str) -> str | None:
-        """Why the model called `model` has nothing of that name, in a sentence; None if it has."""
+        """Why the model called `model` has no stage or module of that name, in a sentence; None if it has."""
         picked = self.picked(pattern)
         if any(self.reasons[name] is None for name in picked):
             return None
@@ -75,16 +75,16 @@ class Names:
         )
 
     def _without_layer(self, model: str, layer: int) -> str | None:
-        """That the model called `model` has no such layer, in a sentence; None if it has."""
+        """That the model called `model` has no layer of a number asked by name, in a sentence; None if it has."""
         return None if layer < self.layers else out_of_range(model, layer, self.layers)
 
     def _of_a_stack(self, model: str, pattern: str) -> str | None:
-        """That a stage is one of the encoder's or the decoder's, where a model has both; None if it is not."""
+        """That the name is of a stage of the encoder's or the decoder's, where a model has both; None if it is not."""
         found = [repr(stack + pattern) for stack in (ENCODER, DECODER) if self.picked(stack + pattern)]
         return f"{model!r} has an encoder and a decoder: give {one_of(found)}" if found else None
 
     def _out_of_range(self, model: str, name: str) -> str | None:
-        """A name such as layers.99.output, or a module's in layer 99, is best answered with the layers there are."""
+        """That a name such as layers.99.output is of a layer which the model does not have; None if it has it."""
         said = StageName.of(name)
         own = self._layers_of(said.stack) if said.stack else None
         if said.layer is not None and own is not None and said.layer >= own:
@@ -96,12 +96,12 @@ class Names:
         return None
 
     def _layers_of(self, stack: str) -> int | None:
-        """How many layers the encoder or the decoder has; None where a model has no such stages."""
+        """How many layers the encoder or the decoder has by a model's names; None where it has no such stages."""
         said = map(StageName.of, self.reasons)
         return sum(1 for each in said if each.stack == stack and each.part == "input") or None
 
     def _elsewhere(self, model: str, name: str) -> str | None:
-        """What a name of another tool is here, or why the model has no such stage."""
+        """Which of a model's stages another tool's name means, or why it has none; None if it is no such name."""
         found = elsewhere(name, self.layers)
         if found is None:
             return None
@@ -124,13 +124,13 @@ class Names:
 
 
 def out_of_range(model: str, layer: int, count: int) -> str:
-    """That a model with `count` layers does not have one, in a sentence."""
+    """The sentence that a model with `count` layers has none of that number."""
     having = {0: "no layers", 1: "layer 0 alone"}.get(count, f"layers 0 to {count - 1}")
     return f"layer {layer} is out of range: {model!r} has {having}"
 
 
 def names_of(architecture: Architecture) -> Names:
-    """The names of an architecture's stages, and of its modules. A stage may have several supplies: one is enough."""
+    """The names of an architecture's stages and modules. A stage may have several supplies: one is enough."""
     reasons: dict[str, str | None] = {}
     for supply in architecture.supplies() + architecture.module_supplies():
         if reasons.get(supply.name, "") is not None:

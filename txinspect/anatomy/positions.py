@@ -68,7 +68,7 @@ _BUCKETS_OF_LAYERS = Table(
 
 
 def table(model: PreTrainedModel, stack: nn.Module) -> Table | None:
-    """What a stack of a model has; None where a module's output holds its positions, or there are none."""
+    """The position table or bias of a stack; None where a module's output holds its positions, or there are none."""
     kind = model.config.model_type
     if kind in ("gptj", "codegen"):  # from transformers 5.24 a module of its own passes the tables on
         return _TABLES[kind] if hasattr(model.get_submodule("transformer.h.0.attn"), "embed_positions") else None
@@ -83,24 +83,24 @@ def table(model: PreTrainedModel, stack: nn.Module) -> Table | None:
 
 
 def tables(model: PreTrainedModel, stack: nn.Module, length: int) -> Tables:
-    """A stack's tables for a text of that many tokens."""
+    """A stack's position tables or biases for a text of that many tokens."""
     make = _MAKERS.get(model.config.model_type)
     return make(model, length) if make else _buckets(stack, length)
 
 
 def _bucketed(stack: nn.Module) -> list[Any]:
-    """The modules that make a bias from a table of buckets."""
+    """The modules in a stack that make a position bias from a table of buckets."""
     having = (each for each in stack.modules() if hasattr(each, "relative_attention_bias"))
     return [each for each in having if hasattr(each, "compute_bias") or hasattr(each, "compute_position_bias")]
 
 
 def _has_bias(bucketed: Any) -> bool:
-    """Whether a module makes a bias of all queries and keys: LongT5's local attention makes it block by block."""
+    """Whether a module makes a position bias of all queries and keys: LongT5's local attention makes it in blocks."""
     return hasattr(bucketed, "compute_position_bias") or "key_length" in signature(bucketed.compute_bias).parameters
 
 
 def _bias(bucketed: Any, length: int) -> Tensor:
-    """A module's bias: (head, query, key). T5Attention of modeling_t5.py, MPNetEncoder of modeling_mpnet.py."""
+    """A module's position bias (head, query, key): T5Attention of modeling_t5.py, MPNetEncoder of modeling_mpnet.py."""
     table: Tensor = bucketed.relative_attention_bias.weight
     if hasattr(bucketed, "compute_position_bias"):
         found: Tensor = bucketed.compute_position_bias(table.new_empty(1, length, 1))[0]
@@ -121,7 +121,7 @@ def _buckets(stack: nn.Module, length: int) -> Tables:
 
 
 def _bloom_slopes(model: PreTrainedModel, _length: int) -> Tables:
-    """The bias of a key at position 1 is the slope (build_alibi_tensor of modeling_bloom.py, modeling_falcon.py)."""
+    """ALiBi: a key's bias at position 1 is the slope (build_alibi_tensor of modeling_bloom.py, modeling_falcon.py)."""
     import torch
 
     mask = torch.ones(1, 2, device=model.device)
@@ -130,13 +130,13 @@ def _bloom_slopes(model: PreTrainedModel, _length: int) -> Tables:
 
 
 def _mpt_slopes(model: PreTrainedModel, _length: int) -> Tables:
-    """The slope is the step from key to key (build_mpt_alibi_tensor of modeling_mpt.py)."""
+    """ALiBi: the slope is the step from key to key (build_mpt_alibi_tensor of modeling_mpt.py)."""
     bias = _file_of(model).build_mpt_alibi_tensor(model.config.num_attention_heads, 2, device=model.device)
     return {"": bias[:, 0, 1] - bias[:, 0, 0]}
 
 
 def _rotary_buffer(model: PreTrainedModel, length: int) -> Tables:
-    """Sines, then cosines, in one buffer of every attention (create_sinusoidal_positions of modeling_gptj.py)."""
+    """Rotary sines, then cosines, in a buffer of every attention (create_sinusoidal_positions of modeling_gptj.py)."""
     blocks: Any = model.get_submodule("transformer.h.0.attn")
     rows = blocks.embed_positions[None, :length]
     if model.config.model_type == "gptj":  # where the table acts, GPT-J casts it and CodeGen does not
@@ -146,19 +146,19 @@ def _rotary_buffer(model: PreTrainedModel, length: int) -> Tables:
 
 
 def _ctrl_table(model: PreTrainedModel, length: int) -> Tables:
-    """Rows of pos_encoding, in the type in which they are added (CTRLModel.forward of modeling_ctrl.py)."""
+    """Rows of the table pos_encoding, in the type in which they are added (CTRLModel.forward of modeling_ctrl.py)."""
     transformer: Any = model.get_submodule("transformer")
     return {"": transformer.pos_encoding[None, :length].to(model.dtype)}
 
 
 def _xlnet_distances(model: PreTrainedModel, length: int) -> Tables:
-    """Sinusoids of the distances (relative_positional_encoding of modeling_xlnet.py)."""
+    """Sinusoids of the distances between positions (relative_positional_encoding of modeling_xlnet.py)."""
     transformer: Any = model.get_submodule("transformer")
     return {"": transformer.relative_positional_encoding(length, length, bsz=1)}
 
 
 def _file_of(model: PreTrainedModel) -> Any:
-    """The transformers file that defines a model's class."""
+    """The transformers file that defines the class of a model that makes its own position table."""
     return sys.modules[type(model).__module__]
 
 

@@ -11,5 +11,5 @@ from txinspect.queries import Query
 
 
 def module_of(query: Query[Any]) -> ModuleType:
-    """The file that answers a query. Raises TypeError for what is not a query."""
+    """The module of `answers` that answers a query. Raises TypeError for what is not a query."""
     return import_module(f"{__name__}.{command_of(query).name}")

@@ -52,11 +52,11 @@ class _Attention(Question[AttnQuery]):
         self.heads: list[HeadRecord] = []
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """Everything about it."""
+        """What `attn` records: every part of the layers' attention."""
         return _plan(subject, self.query, text)
 
     def look(self, caught: CaughtTensor) -> None:
-        """Note which layer passed something on, and measure its heads."""
+        """Note which layer's attention passed something on, and make the records of its heads for `attn`."""
         supply = caught.want.supply
         layer = supply.layer or 0
         self.stack = supply.stack
@@ -68,7 +68,7 @@ class _Attention(Question[AttnQuery]):
 
 
 def _plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
-    """Everything about the layers' attention. Raises InspectError for a layer, stage or query that is not there."""
+    """Plan every part of the attention that `attn` asks for. Raises InspectError for what is not there."""
     name, stack = subject.source.name, _stack(subject, query)
     asked = check_layers(stacks.whose(subject, stack), query.layer, len(stack.layers))
     kind = "cross_attention" if query.cross else "attention"
@@ -89,7 +89,7 @@ def _plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:
 
 
 def _stack(subject: Subject, query: AttnQuery) -> Stack:
-    """The stack whose attention is asked for. Raises StageError where there is none, or no attention between two."""
+    """The stack whose attention `attn` asks for. Raises StageError where there is none, or no attention between two."""
     if query.encoder:
         return stacks.encoder(subject, "encoder")
     main = subject.architecture.main
@@ -104,7 +104,7 @@ def _stack(subject: Subject, query: AttnQuery) -> Stack:
 
 
 def _folded(reasons: list[str]) -> tuple[str, ...]:
-    """Reasons that say the same of several layers, once."""
+    """Reasons why layers have no such attention; what is the same of several layers is said once."""
     layers: dict[str, list[int]] = {}
     for reason in reasons:
         match = re.match(r"layer ([0-9]+) (.*)", reason)
@@ -116,7 +116,7 @@ def _folded(reasons: list[str]) -> tuple[str, ...]:
 
 
 def _tokens(queries: tuple[int, ...], text: SentenceRecord) -> tuple[int, ...]:
-    """Query tokens, from the first. Raises InspectError for one beyond the text."""
+    """The query tokens that `attn` asks for, from the first. Raises InspectError for one beyond the text."""
     count = len(text.tokens)
 
     def wrong(query: int) -> InspectError:

@@ -40,7 +40,7 @@ class StoredCheckpoint:
 
     @property
     def config(self) -> dict[str, Any]:
-        """config.json; empty where there is none that can be read, without which the tensors are there all the same."""
+        """For `params`, a checkpoint's config.json; empty where none can be read, which its tensors do not need."""
         try:
             return {} if self.source.adapter else self.source.config
         except SourceError:
@@ -48,7 +48,7 @@ class StoredCheckpoint:
 
     @property
     def quantization(self) -> str | None:
-        """How config.json says that the weights are stored."""
+        """For `params`, how config.json says that a checkpoint's weights are stored."""
         found = self.config.get("quantization_config")
         if not isinstance(found, dict):
             return None
@@ -59,7 +59,7 @@ class StoredCheckpoint:
 
     @property
     def model(self) -> ModelRecord:
-        """The model, as far as its files tell without torch; a folder of weights needs no config.json."""
+        """The model of a checkpoint, as far as its files tell without torch; weights need no config.json."""
         from msgspec import structs
 
         record = describing.unbuilt_model_record(self.source, self.config)
@@ -72,7 +72,7 @@ class StoredCheckpoint:
 
 
 def choosing(patterns: Sequence[str]) -> Callable[[list[str]], list[str]]:
-    """What picks the names that patterns mean; raises UsageError for one that means none."""
+    """What picks a checkpoint's tensors for `params` by patterns; raises UsageError for one that picks none."""
 
     def choose(names: list[str]) -> list[str]:
         if not patterns:
@@ -89,29 +89,29 @@ def choosing(patterns: Sequence[str]) -> Callable[[list[str]], list[str]]:
 
 
 def _advice(pattern: str, names: Sequence[str]) -> str:
-    """Names that are there and look like what was asked for."""
+    """Names of a checkpoint's tensors that look like a pattern of `params` which picks none."""
     core = pattern.strip("*.")
     for whole in (f"**.{core}", f"**{core}**") if core else ():
         if ending := matching(whole, names):
             return f"{whole!r} picks {some_of(ending)}"
-    near = nearest(pattern.replace("*", ""), names) or sorted(names, key=natural)[:3]
+    near = nearest(pattern.replace("*", ""), names) or sorted(names, key=natural_order)[:3]
     return f"there are {some_of(near)}" if near else "there are none"
 
 
 def of_choice(choice: ModelChoice, choose: Callable[[list[str]], Collection[str]] | None) -> StoredCheckpoint:
-    """The tensors of a model, or of an adapter, that are asked for."""
+    """The stored tensors of a checkpoint, a model's or an adapter's, that `params` is asked for."""
     source = _source(choice)
     found = source.adapter.files if source.adapter else source.weights(choose).files
     tensors = {each.name: each for each in stored(found)}
     if not tensors:
         raise SourceError(f"{source.name!r} holds no tensors: its weight files are empty")
-    kept = sorted(choose(list(tensors)) if choose else tensors, key=natural)
+    kept = sorted(choose(list(tensors)) if choose else tensors, key=natural_order)
     readable = {name: tensors[name] for name in kept if is_readable(tensors[name])}
     return StoredCheckpoint(source, readable, [tensors[name] for name in kept if name not in readable])
 
 
 def _source(choice: ModelChoice) -> Source:
-    """Where the files are; of an adapter its own, for which neither peft nor the base is needed."""
+    """Where the files of a checkpoint for `params` are; an adapter's own, which need neither peft nor the base."""
     folder = Path(choice.name).expanduser()
     if folder.is_dir() and is_adapter(folder):
         adapter = Adapter(choice.name, folder, _base_of(folder))
@@ -122,7 +122,7 @@ def _source(choice: ModelChoice) -> Source:
 
 
 def _base_of(folder: Path) -> str | None:
-    """The base model that an adapter's config names; None if it cannot be told."""
+    """The base model that the config of an adapter's checkpoint names; None if it cannot be told."""
     try:
         base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -130,13 +130,13 @@ def _base_of(folder: Path) -> str | None:
     return base if isinstance(base, str) else None
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """Sorts names with numbers in them as numbers."""
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """The order by name of a checkpoint's tensors for `params`, with numbers in names as numbers."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def of_other(choice: ModelChoice, name: str, here: StoredCheckpoint) -> StoredCheckpoint:
-    """The other model's tensors of the names that are measured here. Raises SourceError if there are none."""
+    """The tensors of another checkpoint that `params` compares by name. Raises SourceError if there are none."""
     seen: list[str] = []
 
     def choose(names: list[str]) -> list[str]:
@@ -147,7 +147,7 @@ def of_other(choice: ModelChoice, name: str, here: StoredCheckpoint) -> StoredCh
     if not found.tensors:
         raise SourceError(
             f"{here.source.name!r} and {name!r} have no tensor in common: the first has "
-            f"{some_of(list(here.tensors), 2)}, the second {some_of(sorted(set(seen), key=natural), 2)}; "
+            f"{some_of(list(here.tensors), 2)}, the second {some_of(sorted(set(seen), key=natural_order), 2)}; "
             f"compare checkpoints of one architecture in one format"
         )
     if not in_common(here, found):
@@ -161,17 +161,17 @@ def of_other(choice: ModelChoice, name: str, here: StoredCheckpoint) -> StoredCh
 
 
 def in_common(here: StoredCheckpoint, other: StoredCheckpoint) -> list[str]:
-    """The names of tensors that both have in one shape."""
+    """The names of tensors that two checkpoints of `params` both have in one shape."""
     return [name for name, each in here.tensors.items() if is_alike(each, other.tensors.get(name))]
 
 
 def is_alike(here: StoredTensor, other: StoredTensor | None) -> bool:
-    """Whether the other is there, in the same shape."""
+    """Whether the other checkpoint of `params` has this tensor, in the same shape."""
     return other is not None and other.shape == here.shape
 
 
 def notes(here: StoredCheckpoint, others: Sequence[StoredCheckpoint]) -> list[str]:
-    """What to know of the files."""
+    """What to know of the checkpoints that `params` reads: of adapters, and of how weights are stored."""
     said = []
     if here.source.adapter:
         base = here.source.adapter.base
@@ -183,7 +183,7 @@ def notes(here: StoredCheckpoint, others: Sequence[StoredCheckpoint]) -> list[st
 
 
 def _storage(here: StoredCheckpoint) -> Iterator[str]:
-    """That what is stored is not the weights themselves."""
+    """That what a checkpoint for `params` stores is not the weights themselves."""
     method = here.quantization
     coded = [each for each in here.tensors.values() if is_coded(each)]
     scaled = [each for each in here.tensors.values() if each.dtype.startswith("float8")]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def before_the_run(
     subject: Subject, query: PassQuery[Any], text: InputRecord, known: SentenceRecord | None
 ) -> InputRecord:
-    """The text with what the decoder reads, `known` or not; what the model has yet to generate is as many start tokens.
+    """The text with what its decoder reads, `known` or not; what is yet to be generated is as many start tokens.
 
     Raises UsageError for a decoder's text where there is no decoder.
     """
@@ -57,7 +57,7 @@ def before_the_run(
 
 
 def with_start_alone(subject: Subject, query: PassQuery[Any], text: InputRecord) -> InputRecord:
-    """The text where the decoder is not reached: it is given no more than what it begins with."""
+    """The text where the decoder is not reached: the decoder is given no more than what it begins with."""
     tokens = subject.opened.tokens(text.text)
     return _with(text, tokens, _start(subject, query, tokens), "")
 
@@ -69,14 +69,14 @@ def reads_the_text(subject: Subject) -> bool:
 
 
 def is_generated(subject: Subject, query: PassQuery[Any]) -> bool:
-    """Whether the model itself makes the decoder's text."""
+    """Whether the model itself generates the decoder's text."""
     return subject.has_decoder and query.decoder is None and subject.task.name == "seq2seq-lm"
 
 
 def generated(
     subject: Subject, query: PassQuery[Any], text: InputRecord, model: PreTrainedModel, inputs: Mapping[str, Tensor]
 ) -> tuple[InputRecord, list[str]]:
-    """The text with what the model generates from it, behind the start token; and what to know of how.
+    """The text with what the model generates from it for its decoder, behind the start token; and notes of how.
 
     Raises InspectError for settings that transformers cannot generate by.
     """
@@ -107,12 +107,12 @@ def _start(subject: Subject, query: PassQuery[Any], tokens: Tokens) -> list[int]
     start = _known(subject, generation.start(source, generation.settings(source, subject.config)))
     if query.tgt_lang is None:
         return [start]
-    language = languages.found(source, tokens, "tgt_lang", query.tgt_lang)
+    language = languages.language_id(source, tokens, "tgt_lang", query.tgt_lang)
     return [language] if start in languages.languages(tokens).values() else [start, language]
 
 
 def _known(subject: Subject, start: int | None) -> int:
-    """The id that a decoder begins with. Raises InspectError where nothing names one, or one beyond its vocabulary."""
+    """The id that a decoder's text begins with. Raises InspectError for none, or for one beyond its vocabulary."""
     if start is None:
         raise InspectError(
             f"neither config.json nor {generation.FILE} of {subject.source.name!r} names a decoder_start_token_id: "
@@ -129,14 +129,14 @@ def _known(subject: Subject, start: int | None) -> int:
 
 
 def _most(subject: Subject, query: PassQuery[Any]) -> int:
-    """Tokens that are generated at most; a language that is asked for is one of them, as transformers counts."""
+    """How many tokens of a decoder's text are generated at most; a language asked for is one of them."""
     limit = subject.architecture.main.max_positions
     count = query.new if query.tgt_lang is None else max(query.new - 1, 0)
     return count if limit is None else min(count, limit - 2)
 
 
 def _with(text: InputRecord, tokens: Tokens, ids: Sequence[int], words: str) -> InputRecord:
-    """The text with these ids for the decoder."""
+    """The text with these ids as the decoder's text."""
     sentence = SentenceRecord(
         text=words,
         input_ids=[list(ids)],

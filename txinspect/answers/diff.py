@@ -53,15 +53,15 @@ class _This(Side):
         self.comparison = comparison
 
     def meet(self, subject: Subject, text: InputRecord) -> None:
-        """Let the other side know what it is compared with."""
+        """Let the other side of `diff` know the model and the text that it is compared with."""
         self.comparison.subject, self.comparison.text = subject, text
 
     def look(self, caught: CaughtTensor) -> None:
-        """Keep it."""
+        """Keep a tensor of this side, for the other side of `diff` to be compared with."""
         self.comparison.keep(caught)
 
     def then(self, running: Running) -> None:
-        """What else it is run for."""
+        """What else `diff` runs this side's model for: another backend, the noise."""
         reruns.run_again(self.comparison, running)
 
 
@@ -74,20 +74,20 @@ class _Other(Side):
         self.decoder = comparison.text.decoder if comparison.query.against_text is None else None
 
     def meet(self, subject: Subject, text: InputRecord) -> None:
-        """Refuse a text that is other tokens here."""
+        """Refuse a text that is other tokens on the other side of `diff`."""
         self.comparison.check_other(subject, text)
 
     def look(self, caught: CaughtTensor) -> None:
-        """Compare it."""
+        """Compare a tensor of the other side with this side's in `diff`."""
         self.comparison.compare(caught)
 
     def then(self, running: Running) -> None:
-        """What else it is run for."""
+        """What else `diff` runs the other side's model for: each layer alone."""
         reruns.isolate(self.comparison, running)
 
 
 def _report(comparison: Comparison, this: Observation, other: Observation | None) -> DiffReport:
-    """Everything in a record."""
+    """The report of `diff`, of all that the comparison of the two sides gave."""
     from msgspec import structs
 
     if not comparison.apart:

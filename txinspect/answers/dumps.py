@@ -21,7 +21,7 @@ LARGE, MOST_PACKED = 100_000_000, 200
 
 
 def load(path: Path, pairs: Sequence[str] = ()) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .npz file by the names of our stages; `pairs` are theirs=ours.
+    """The saved tensors of a .safetensors or .npz file by the names of our stages; `pairs` are theirs=ours.
 
     Raises InspectError for a file that cannot be read, and for a name that it does not have.
     """
@@ -81,7 +81,7 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _comparable(path: Path, name: str, tensor: Tensor) -> Tensor:
-    """A tensor in a type that torch computes with. Raises InspectError for complex numbers."""
+    """A saved tensor in a type that torch computes with. Raises InspectError for complex numbers."""
     if tensor.is_complex():
         raise InspectError(f"{path} holds complex numbers in {name!r}, which are not compared: save their parts apart")
     if str(tensor.dtype).startswith("torch.float8"):
@@ -90,7 +90,7 @@ def _comparable(path: Path, name: str, tensor: Tensor) -> Tensor:
 
 
 def lens(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a lens: of a .safetensors file, or of a .pt file by the unpickler that builds tensors alone.
+    """The saved tensors of a lens: of a .safetensors file, or of a .pt file by the unpickler that builds tensors alone.
 
     Raises InspectError for a file that cannot be read.
     """

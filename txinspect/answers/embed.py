@@ -47,7 +47,7 @@ class _Embeddings(Question[EmbedQuery]):
     token_rows = True
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """Those of both stacks."""
+        """What `embed` records: the token embeddings of both stacks."""
         return in_stacks(subject, "token_embeddings")
 
 
@@ -55,26 +55,26 @@ class _Pooled(Question[EmbedQuery]):
     """The vector of a sentence: the hidden states, pooled as the model's settings have it."""
 
     def read(self, opened: Opened) -> InputRecord:
-        """What the settings make of the text."""
+        """What the settings of a sentence encoder make of the text that `embed` reads."""
         self.recipe = sentence_transformers.recipe(opened.source)
         self.layers = [
-            sentence_transformers.numbers(step) for step in self.recipe.steps if not isinstance(step, Normalize)
+            sentence_transformers.stored_numbers(step) for step in self.recipe.steps if not isinstance(step, Normalize)
         ]
         self.text = sentences.read(self.query, opened, self.recipe)
         return self.text.text
 
     def made(self, caught: CaughtTensor) -> CaughtTensor:
-        """The vector in the place of the hidden states."""
+        """The one vector of the sentence, which `embed` reports in the place of the hidden states."""
         vector = pooling.pooled(caught.tensor.whole(), self.recipe, self.layers, self.text.left_out)
         supply = replace(caught.want.supply, name=POOLED, axes=("batch", "hidden"))
         return replace(caught, want=replace(caught.want, supply=supply), tensor=TensorBlocks.of(vector))
 
     def notes(self) -> list[str]:
-        """How the vector was made."""
+        """How `embed` pooled the hidden states into one vector."""
         return [*self.recipe.notes, " ".join((self.recipe.sentence(self.text.left_out), *self.text.notes))]
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """The hidden states that are pooled. Raises InspectError for a model with a decoder."""
+        """Plan the hidden states that `embed` pools. Raises InspectError for a model with a decoder."""
         if subject.has_decoder:
             raise InspectError(
                 f"{subject.source.name!r} is built with a decoder, whose hidden states are no sentence's: "

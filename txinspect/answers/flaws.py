@@ -10,7 +10,7 @@ from txinspect.wording import counted
 
 
 def findings(records: Sequence[MeasuredTensorRecord]) -> list[str]:
-    """What is wrong with the numbers, a sentence for each kind."""
+    """The flaws that `params` finds in stored numbers, a sentence for each kind: NaN, infinities, zeros, dead rows."""
     found = []
     for kind, what in (("nan", "NaN"), ("inf", "infinite values")):
         having = [(each, _flaw(each, kind)) for each in records if _flaw(each, kind)]
@@ -47,7 +47,7 @@ def findings(records: Sequence[MeasuredTensorRecord]) -> list[str]:
 
 
 def _flaw(record: MeasuredTensorRecord, kind: str) -> int:
-    """How much of a flaw a tensor has; 0 if it is without."""
+    """How much of a kind of flaw a stored tensor has; 0 if it is without."""
     stats = record.stats
     return {
         "nan": stats.nan,
@@ -61,7 +61,7 @@ _FLAWS = {"nan": "NaN", "inf": "infinite values", "zero": "nothing but zeros", "
 
 
 def check(records: Sequence[MeasuredTensorRecord], kind: Flaw) -> CheckRecord:
-    """Whether no tensor has a flaw."""
+    """The check that no stored tensor has a kind of flaw."""
     having = [each for each in records if _flaw(each, kind)]
     detail = f"no tensor has {_FLAWS[kind]}"
     if having:

@@ -59,7 +59,7 @@ class _Reading(Question[HeadsQuery]):
         self.projections: Projections | None = None
 
     def read(self, opened: Opened) -> InputRecord:
-        """The query's text; with `random`, ordinary tokens that repeat, behind the tokenizer's first special token.
+        """The text that `heads` reads; with `random`, repeated ordinary tokens behind the first special token.
 
         Each is drawn for itself, by `choice` of Python's random.Random. Raises InspectError for a tokenizer without
         ordinary tokens.
@@ -80,7 +80,7 @@ class _Reading(Question[HeadsQuery]):
         return as_input(shown, records)
 
     def meet(self, subject: Subject, text: InputRecord) -> None:
-        """Find the stack whose heads are asked about, the tokens that it reads, and what follows the values."""
+        """Find the stack whose heads are asked about, the tokens that it reads, what weighs their values."""
         query = self.query
         stack = subject.architecture.main
         if query.encoder:
@@ -99,7 +99,7 @@ class _Reading(Question[HeadsQuery]):
             self.projections = Projections(list(paths))
 
     def _wants(self, subject: Subject, stack: Stack) -> list[Want]:
-        """The weights of a stack's layers; before each the values where they are weighed by them."""
+        """The attention weights that `heads` measures; before each the values where they are weighed by them."""
         query, name = self.query, subject.source.name
         layers = check_layers(stacks.whose(subject, stack), query.layers, len(stack.layers))
         parts = ("v", "weights") if query.weighted else ("weights",)
@@ -115,12 +115,12 @@ class _Reading(Question[HeadsQuery]):
         ]
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """The weights, and which module follows them where values are weighed by what it makes of them."""
+        """What `heads` records: attention weights, and which module makes an output of the values that weigh them."""
         watches = () if self.projections is None else (self.projections,)
         return plan_of(subject.architecture, self.wants, watches=watches)
 
     def look(self, caught: CaughtTensor) -> None:
-        """Measure an attention."""
+        """Measure what kind each head of an attention is, as its weights come."""
         layer, place = caught.want.supply.layer or 0, (caught.want.supply.module, caught.run)
         if caught.want.supply.part == "v":
             self.scales[place] = caught.tensor.whole()[0]
@@ -142,7 +142,7 @@ class _Reading(Question[HeadsQuery]):
         self.on_keys += measured.on_keys
 
     def _scale(self, place: tuple[str | None, int], heads: int) -> Tensor | None:
-        """How long what each key passes on is: (head, key); several heads may share a value."""
+        """How long what each key passes on is, by which `heads` weighs: (head, key); heads may share a value."""
         values = self.scales.pop(place, None)
         if values is None:
             return None
@@ -153,7 +153,7 @@ class _Reading(Question[HeadsQuery]):
         return self.projections.lengths(place[0], values)
 
     def notes(self) -> list[str]:
-        """What the numbers are of, and which layers are left out."""
+        """What the numbers that `heads` gives are of, and which layers are left out."""
         how = {
             "value": "the length of each value",
             "output": "the length of what the output projection makes of a value",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def records(subject: Subject, logits: Tensor) -> list[LabelRecord]:
-    """A record for each label, and for each token where the logits have an axis of tokens."""
+    """A record for each label of a classifying head, for each token where its logits have an axis of tokens."""
     import torch
 
     exact = logits[0].detach().to("cpu", torch.float64)
@@ -37,7 +37,7 @@ def records(subject: Subject, logits: Tensor) -> list[LabelRecord]:
 
 
 def _probabilities(subject: Subject, exact: Tensor, *, spans: bool) -> Tensor | None:
-    """As the head was trained: one of its labels, any of them, or none, where it gives a number (problem_type)."""
+    """Probabilities of labels as the head was trained: one, any or none of them (problem_type)."""
     kind = getattr(subject.config, "problem_type", None)
     if spans:
         return exact.softmax(dim=0)
@@ -47,7 +47,7 @@ def _probabilities(subject: Subject, exact: Tensor, *, spans: bool) -> Tensor | 
 
 
 def _names(subject: Subject, count: int) -> list[str]:
-    """The labels of a head; what BERT's says of two sentences is not in its config (modeling_bert.py)."""
+    """The names of a head's labels; what BERT's says of two sentences is not in its config (modeling_bert.py)."""
     if subject.task.name == "next-sentence":
         return ["the second follows the first", "the second is another"]
     known = getattr(subject.config, "id2label", None) or {}

@@ -25,7 +25,7 @@ from txinspect.commands.lens import (
 from txinspect.errors import StageError, spelled
 from txinspect.forward.tail import Tail
 from txinspect.forward.translators import Translator, translators
-from txinspect.forward.wants import Plan, check_layers, named, plan_of
+from txinspect.forward.wants import Plan, check_layers, plan_of, plan_of_names
 from txinspect.guards.quiet import quiet
 from txinspect.loading.subject import Subject
 from txinspect.measure import predictions
@@ -89,7 +89,7 @@ class _Reading(Question[LensQuery]):
         self.translators: dict[int, Translator] | None = None
 
     def meet(self, subject: Subject, text: InputRecord) -> None:
-        """Find the layers, positions and targets that are asked about."""
+        """Find the layers, positions and targets that `lens` is asked about."""
         query = self.query
         count = len(subject.architecture.layers)
         if "vocab" not in (subject.architecture.output.axes or ("vocab",)):
@@ -107,11 +107,11 @@ class _Reading(Question[LensQuery]):
         self.tail = Tail(subject.architecture.layers, inside=query.at != "output")
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """The logits, with what every layer passes on remembered."""
-        return plan_of(subject.architecture, named(subject, ["logits"]).wants, watches=(self.tail,))
+        """What `lens` records: the logits, with what every layer passes on remembered."""
+        return plan_of(subject.architecture, plan_of_names(subject, ["logits"]).wants, watches=(self.tail,))
 
     def _positions(self, subject: Subject, text: InputRecord) -> list[int]:
-        """Where predictions are read: as asked; else at the masks, where there are some, or after the last tokens."""
+        """Where `lens` reads predictions: as asked; else at the masks if there are some, or after the last tokens."""
         if self.query.position != LAST:
             return targets.positions(self.query.position, text.main)
         mask = masking.mask_id(subject.source, self.tokens) if subject.task.name == "masked-lm" else None
@@ -119,11 +119,11 @@ class _Reading(Question[LensQuery]):
         return masks or [token.index for token in text.main.tokens[-len(LAST) :]]
 
     def look(self, caught: CaughtTensor) -> None:
-        """Keep the model's own logits: (batch, seq, vocab)."""
+        """Keep the model's own logits, for `lens` to compare layers with: (batch, seq, vocab)."""
         self.final = caught.tensor.whole().detach().clone()
 
     def then(self, running: Running) -> None:
-        """Read every row, then follow the targets through them."""
+        """Read what every layer would predict, then follow the targets through the layers, for `lens`."""
         assert self.final is not None
         limits.check_logits(self.final, len(self.text.main.tokens), self.query.top_k)
         self.running, self.inputs = running, running.inputs(self.text)
@@ -136,14 +136,14 @@ class _Reading(Question[LensQuery]):
             self.rows = [self._record(row, self._followed(rows)) for row in rows]
 
     def _note_nan(self, rows: Sequence[_Row]) -> None:
-        """Say which rows give no numbers."""
+        """Say which layers' rows of the lens give no numbers."""
         broken = [row.layer for row in rows if any(isnan(entropy) for entropy, _ in row.compared)]
         if broken:
             first = "what enters layer 0" if broken[0] == ENTERING else f"layer {broken[0]}"
             self.notes.append(f"Not every number is finite in {len(broken)} of {len(rows)} rows, from {first}.")
 
     def _check_last(self) -> None:
-        """Whether the way from the last layer's output gives the logits to the last bit."""
+        """Whether the lens on the last layer's output gives the model's logits to the last bit."""
         import torch
 
         index = len(self.running.subject.architecture.layers) - 1
@@ -159,7 +159,7 @@ class _Reading(Question[LensQuery]):
             )
 
     def _hidden(self) -> Iterator[tuple[int, Tensor]]:
-        """The hidden states of each row, from the first; the last layer's output is there in any case."""
+        """The hidden states of each row of the lens, from the first; the last layer's output is there in any case."""
         last = len(self.running.subject.architecture.layers) - 1
         shape = None if (end := self.tail.outputs(last)) is None else end.shape
         if self.query.layers is None and self.query.at == "output" and self.tail.entered:
@@ -187,7 +187,7 @@ class _Reading(Question[LensQuery]):
         return hidden if translator is None else translator(hidden)
 
     def _at(self, layer: int) -> Tensor | None:
-        """What is read of a layer. Raises StageError where it has no stream between attention and MLP."""
+        """What the lens reads of a layer. Raises StageError where it has no stream between attention and MLP."""
         if self.query.at == "output":
             return self.tail.outputs(layer)
         between = self.tail.between(layer)
@@ -201,7 +201,7 @@ class _Reading(Question[LensQuery]):
         return between if self.query.at == "attention" else self.tail.outputs(layer)
 
     def _logits(self, row: int, hidden: Tensor) -> Tensor:
-        """What a row would predict at the positions asked for: (position, vocab)."""
+        """What a row of the lens would predict at the positions asked for: (position, vocab)."""
         if row in self.kept:
             return self.kept[row]
         found = self.tail.logits(self.running.model, self.inputs, hidden, self.positions)[0]
@@ -210,7 +210,7 @@ class _Reading(Question[LensQuery]):
         return found
 
     def _own(self) -> Tensor:
-        """The model's own logits at the positions asked for: (position, vocab)."""
+        """The model's own logits at the positions that `lens` asks for: (position, vocab)."""
         assert self.final is not None
         return self.final[0, self.positions]
 
@@ -220,7 +220,7 @@ class _Reading(Question[LensQuery]):
         return _Row(layer, hidden, likeliest, predictions.compared(logits, self._own()))
 
     def _followed(self, rows: Sequence[_Row]) -> list[list[int]]:
-        """At each position: the targets, or the tokens that are the likeliest in some row, the model's own first."""
+        """The tokens to follow through the layers, by position: targets, or the likeliest in some row of the lens."""
         if self.targets:
             return [self.targets] * len(self.positions)
         return [
@@ -229,7 +229,7 @@ class _Reading(Question[LensQuery]):
         ]
 
     def _decided(self, place: int, final: int, rows: Sequence[_Row]) -> DecidedRecord:
-        """When the model's own likeliest token was the likeliest first, and from when on."""
+        """In which layer the model's own likeliest token was the likeliest first, and from which on."""
         agreeing = [row.likeliest[place][0] == final for row in rows]
         from_end = next((i for i, agrees in enumerate(reversed(agreeing)) if not agrees), len(rows))
         position = self.positions[place]
@@ -249,7 +249,7 @@ class _Reading(Question[LensQuery]):
         )
 
     def _cell(self, row: _Row, place: int, logits: Tensor, followed: Sequence[int]) -> CellRecord:
-        """What a row would predict at one position, by its logits, (vocab)."""
+        """What a layer's row of the lens would predict at one position, by its logits, (vocab)."""
         likeliest = row.likeliest[place]
         scored = predictions.scores(logits, [*likeliest, *followed])
         return CellRecord(

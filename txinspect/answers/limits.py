@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def check_layer_numbers(query: PassQuery[Any], source: Source) -> None:
-    """Raise InspectError for a layer that a model does not have by its config.json."""
+    """Raise InspectError for a layer beyond the limit that a model has by its config.json."""
     raw = source.config
     layers = layer_count(raw)
     if layers is not None and raw.get("is_encoder_decoder") is not True:  # else each stack has a count of its own
@@ -84,7 +84,7 @@ def _check_decoder(subject: Subject, sentence: SentenceRecord) -> None:
 
 
 def check_step(subject: Subject, query: PassQuery[Any]) -> None:
-    """Raise InspectError for windows that are further apart than the model has positions."""
+    """Raise InspectError for a step between windows beyond the positions that the model has."""
     limit = context(subject)
     if query.window_step is not None and limit is not None and query.window_step > limit:
         raise InspectError(
@@ -94,7 +94,7 @@ def check_step(subject: Subject, query: PassQuery[Any]) -> None:
 
 
 def check_logits(logits: Tensor, count: int, top_k: int) -> None:
-    """Raise InspectError for logits that are not (1, `count`, vocab), or whose vocabulary has no `top_k` tokens."""
+    """Check logits against limits: raise InspectError unless (1, `count`, vocab), with `top_k` tokens at least."""
     if logits.ndim != 3 or tuple(logits.shape[:2]) != (1, count):
         raise InspectError(
             f"the logits are {list(logits.shape)} for {count} tokens: this model does not predict one token after each"

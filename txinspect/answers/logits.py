@@ -23,7 +23,7 @@ from txinspect.commands.logits import (
     TextScoreRecord,
 )
 from txinspect.errors import InspectError, UsageError, spelled
-from txinspect.forward.wants import Plan, Selection, Want, named, plan_of
+from txinspect.forward.wants import Plan, Selection, Want, plan_of, plan_of_names
 from txinspect.loading.subject import Subject, context
 from txinspect.measure import predictions
 from txinspect.measure.predictions import Scored
@@ -98,15 +98,15 @@ class _Reading(Question[LogitsQuery]):
         self.notes: list[str] = []
 
     def meet(self, subject: Subject, text: InputRecord) -> None:
-        """Find the positions and targets that are asked about, and the windows that come."""
+        """Find the positions and targets that `logits` is asked about, and the windows that come."""
         query = self.query
-        self.whole, self.subject, self.logits = text, subject, named(subject, ["logits"])
+        self.whole, self.subject, self.logits = text, subject, plan_of_names(subject, ["logits"])
         self.tokens = subject.opened.tokens(text.text)
         self.fills_masks = self.both_ways = subject.task.name == "masked-lm"
         self.text: SentenceRecord = text if self.fills_masks else text.main
         self._check(subject, query)
         if query.pll:
-            self.mask = masking.needed(subject.source, self.tokens)
+            self.mask = masking.needed_mask_id(subject.source, self.tokens)
         self.asked = self._positions(subject, query)
         onwards = subject.task.name == "causal-lm"
         before = "" if self.fills_masks else text.spoken  # a mask may stand anywhere, and nothing is known before it
@@ -123,7 +123,7 @@ class _Reading(Question[LogitsQuery]):
         self.windows = iter(parts)
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """The logits, and a row of attention that tells whether a token sees those after it."""
+        """What `logits` records: the logits, and a row of attention that tells whether tokens see those after them."""
         wants = list(self.logits.wants)
         main = [each for each in subject.architecture.supplies() if each.stack == subject.architecture.main.prefix]
         first = next((each for each in main if each.name.endswith(".attention.weights") and each.available), None)
@@ -132,13 +132,13 @@ class _Reading(Question[LogitsQuery]):
         return plan_of(subject.architecture, wants)
 
     def _positions(self, subject: Subject, query: LogitsQuery) -> set[int]:
-        """Where the likeliest tokens are listed: as asked, else at the masks, or after the last token."""
+        """Where `logits` lists the likeliest tokens: as asked, else at the masks, or after the last token."""
         if not self.fills_masks or query.position not in (-1, (-1,)):
             return set(targets.positions(query.position, self.text))
         return set() if query.pll else set(masking.positions(subject.source, self.tokens, self.whole))
 
     def _check(self, subject: Subject, query: LogitsQuery) -> None:
-        """Raise UsageError for what another kind of model is asked."""
+        """Raise UsageError for what `logits` is asked that another kind of model answers."""
         kind = subject.architecture.output.axes or ()
         name = f"{subject.source.name!r} ({subject.task.class_name})"
         asked = [each for each in ("targets", "continuations", "stride", "pll") if getattr(query, each)]
@@ -157,7 +157,7 @@ class _Reading(Question[LogitsQuery]):
             raise UsageError(f"{spelled('continuations')} is about a model that reads one text onwards: {instead}")
 
     def look(self, caught: CaughtTensor) -> None:
-        """Read what was caught."""
+        """Take in the logits, or the row of attention, as a pass gives them for `logits`."""
         tensor = caught.tensor.whole()
         if "label" in (caught.want.supply.axes or ()) or "start_end" in (caught.want.supply.axes or ()):
             self.labels = labels.records(self.subject, tensor)
@@ -168,7 +168,7 @@ class _Reading(Question[LogitsQuery]):
         self._read(tensor, next(self.windows))
 
     def _read(self, logits: Tensor, window: Window) -> None:
-        """Read the logits of a window: (batch, seq, vocab)."""
+        """Read the logits of a window, its predictions and scores: (batch, seq, vocab)."""
         sentence = window.text if self.fills_masks else window.text.main
         check_logits(logits, len(sentence.tokens), self.query.top_k)
         ids = [token.id for token in sentence.tokens]
@@ -183,7 +183,7 @@ class _Reading(Question[LogitsQuery]):
             self.positions[window.begin + place] = position
 
     def then(self, running: Running) -> None:
-        """Score the continuations, or each token under a mask, each in a pass of its own."""
+        """Score the continuations that `logits` is asked for, or each token under a mask, each in a pass of its own."""
         if self.query.pll:
             self.pseudo_score = pseudo_score.pseudo_score(self.whole, self.tokens, self.mask, self._scorer(running))
             return
@@ -195,7 +195,7 @@ class _Reading(Question[LogitsQuery]):
         self.continuations = sorted(found, key=lambda each: each.logprob if each.logprob is not None else -1e999)[::-1]
 
     def _scorer(self, running: Running) -> pseudo_score.Score:
-        """What runs the model on a text with a mask, and reads the token that belongs there."""
+        """What runs the model on a text with a mask, and scores the token that belongs there by its logits."""
 
         def score(masked: InputRecord, position: int) -> tuple[float, int | None]:
             found: list[Scored] = []
@@ -206,7 +206,7 @@ class _Reading(Question[LogitsQuery]):
         return score
 
     def _continuation(self, running: Running, continuation: str) -> ContinuationRecord:
-        """Teacher forcing, behind the tokens that were read."""
+        """Score a continuation by teacher forcing, behind the tokens that `logits` read."""
         subject, query = running.subject, self.query
         whole, start = reading.continued(query, subject.opened, self.tokens, self.whole, continuation)
         ids, limit = [token.id for token in whole.tokens], context(subject)
@@ -240,7 +240,7 @@ class _Reading(Question[LogitsQuery]):
         )
 
     def records(self) -> list[PredictionRecord]:
-        """What was read, in the order of the text."""
+        """The predictions that `logits` read, in the order of the text."""
         return [self._record(index, position) for index, position in sorted(self.positions.items())]
 
     def _record(self, index: int, position: _Position) -> PredictionRecord:
@@ -265,7 +265,7 @@ class _Reading(Question[LogitsQuery]):
         )
 
     def text_score(self) -> TextScoreRecord | None:
-        """The sum over the text; None where nothing is predicted."""
+        """How well the model knew the text, as `logits` sums it; None where nothing is predicted."""
         logprobs = [each.following.logprob for each in self.positions.values() if each.following]
         if self.both_ways or not logprobs:
             return None
@@ -279,7 +279,7 @@ class _Reading(Question[LogitsQuery]):
         )
 
     def _predicted_bytes(self) -> int:
-        """Bytes of the text that is predicted: all but what its first token stands for; none where words are masked."""
+        """Bytes of the text that the logits predict: all but what its first token stands for; none if masked."""
         if self.query.masks and self.whole.decoder is None:
             return 0
         first, *others = self.text.tokens
@@ -293,7 +293,7 @@ class _Reading(Question[LogitsQuery]):
 
 
 def _is_given(query: LogitsQuery, name: str) -> bool:
-    """Whether a field is another than where it is not given; a shell gives positions as tuples."""
+    """Whether a field of `logits`' query is not its default; a shell gives positions as tuples."""
     value, default = getattr(query, name), getattr(LogitsQuery, name)
     return value not in (default, (default,))
 

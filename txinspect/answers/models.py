@@ -38,7 +38,7 @@ def _record(name: str, origin: Literal["bundled", "cache"], folder: Path) -> Ava
 
 
 def _config(name: str, folder: Path) -> dict[str, Any]:
-    """config.json of a folder; empty if it has none, or none that can be read."""
+    """config.json of an available model's folder; empty if it has none, or none that can be read."""
     try:
         return Source(name, Folder(folder)).config
     except SourceError:
@@ -46,7 +46,7 @@ def _config(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _weight_bytes(folder: Path) -> int | None:
-    """The size of a folder's weight files; None if it is none or cannot be read.
+    """The size of an available model's weight files; None if there are none or they cannot be read.
 
     In the Hub's cache they are links: a file that several names point to counts once, a link to nothing not at all.
     """

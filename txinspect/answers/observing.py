@@ -50,20 +50,20 @@ class Observation:
 
     @property
     def notes(self) -> list[str]:
-        """What was found, and cautions."""
+        """What was found in an observed pass, and cautions."""
         return [*self.findings, *self.cautions]
 
     def report(
         self, kind: type[Kind], command: str, *, first: Sequence[str] = (), last: Sequence[str] = (), **own: Any
     ) -> Kind:
-        """A command's report, with fields of its `own`; its notes come `first`, behind what was found, and `last`."""
+        """A command's report of an observed pass, with fields of its `own`; its notes come `first` and `last`."""
         notes = [*self.findings, *first, *self.cautions, *last]
         fields = {name: value for name, value in vars(self).items() if name != "cautions"}
         return kind(**head(command, notes), **fields, **own)
 
 
 def observe(question: Question[Any], session: Session) -> Observation:
-    """Run the model of a question once and record what it wants.
+    """Run the model of a question once, observe the pass, and record what the question wants.
 
     A text beyond the model's positions runs in windows where the query has a step for them. Raises InspectError for
     what cannot be done.
@@ -116,7 +116,7 @@ class _Recorder:
         self.kept: dict[str, saving.KeptTensor] = {}
 
     def run(self, running: Running) -> list[str]:
-        """Run the model on each window; returns the stages that passed nothing on in the first."""
+        """Run the model on each window to record it; returns the stages that passed nothing on in the first."""
         plan, (first, *others) = self.prepared.plan, self.prepared.windows
         idle = running.run(first.text, plan, self.receive)
         for run, window in enumerate(others, 2):
@@ -124,7 +124,7 @@ class _Recorder:
         return idle
 
     def receive(self, caught: CaughtTensor) -> None:
-        """Look at a tensor, and report it where it is wanted."""
+        """Let the question look at a tensor of the pass, and record it where it is to be reported."""
         question, query = self.question, self.question.query
         caught = question.made(caught)
         question.look(caught)
@@ -138,7 +138,7 @@ class _Recorder:
 
 
 def _generated(prepared: Preparation, question: Question[Any], running: Running) -> Preparation:
-    """The preparation with what the model generates for its decoder."""
+    """The preparation of an observed pass, with what the model generates for its decoder."""
     with quiet():
         inputs = running.inputs(prepared.text)
         text, notes = decoder_text.generated(prepared.subject, question.query, prepared.text, running.model, inputs)
@@ -146,7 +146,7 @@ def _generated(prepared: Preparation, question: Question[Any], running: Running)
 
 
 def _checks(question: Question[Any], prepared: Preparation, running: Running) -> list[CheckRecord]:
-    """What --check finds; nothing where it is not asked."""
+    """What --check finds of an observed model; nothing where it is not asked."""
     if not question.query.check:
         return []
     with quiet():

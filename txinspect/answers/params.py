@@ -62,7 +62,7 @@ def answer(query: ParamsQuery, session: Session) -> ParamsReport:
 def _records(
     here: StoredCheckpoint, query: ParamsQuery, pool: ThreadPoolExecutor, notify: Notify
 ) -> list[MeasuredTensorRecord]:
-    """What each tensor is by itself."""
+    """A record of `params` for each stored parameter by itself: statistics, spectrum, padding row."""
     listed = list(here.tensors.values())
     size = short_bytes(sum(each.bytes for each in listed))
     with TensorReader() as reader:
@@ -96,7 +96,7 @@ def _records(
 def _differences(
     here: StoredCheckpoint, others: Sequence[StoredCheckpoint], pool: ThreadPoolExecutor, notify: Notify
 ) -> dict[str, DifferenceRecord]:
-    """How each tensor in common differs from the other model's, and both from the base's, where there is one."""
+    """What `params` says of how each parameter differs from the other model's, and both from the base's."""
     other, names = others[0], checkpoints.in_common(here, others[0])
     bases = others[1].tensors if len(others) > 1 else {}
     with TensorReader() as first, TensorReader() as second, TensorReader() as third:
@@ -124,7 +124,7 @@ def _tensor(each: StoredTensor, reader: TensorReader) -> pieces.Tensor:
 
 
 def _told(values: Iterator[Any], tensors: Sequence[StoredTensor], doing: str, notify: Notify) -> Iterator[Any]:
-    """The values, saying how far they are whenever another twentieth of the bytes is done."""
+    """Results of `params`, saying how far it is whenever another twentieth of the bytes is done."""
     total, done, told = sum(each.bytes for each in tensors) or 1, 0, -1
     for each, value in zip(tensors, values, strict=True):
         done += each.bytes
@@ -137,7 +137,7 @@ def _told(values: Iterator[Any], tensors: Sequence[StoredTensor], doing: str, no
 def _identical(
     tensors: Sequence[StoredTensor], measured: Sequence[parameters.Measured], reader: TensorReader
 ) -> dict[str, str]:
-    """The first tensor with the same type, shape and bytes as a later one; only those with equal numbers are read."""
+    """For `params`, the first tensor with the type, shape and bytes of a later one; read if their numbers are equal."""
     alike: dict[Any, list[StoredTensor]] = {}
     for each, found in zip(tensors, measured, strict=True):
         alike.setdefault((each.dtype, each.shape, repr(found)), []).append(each)
@@ -154,7 +154,7 @@ def _identical(
 def _padding_row(
     each: StoredTensor, found: parameters.Measured, config: dict[str, Any], reader: TensorReader
 ) -> int | None:
-    """The padding token's row, where it is all zero: torch makes and keeps it so in an embedding."""
+    """For `params`, the padding token's row where it is all zero: torch makes and keeps it so in an embedding."""
     row, rows = config.get("pad_token_id"), number(config, "vocab_size")
     if not found.dead_rows or len(each.shape) != 2 or each.shape[0] != rows or is_coded(each):
         return None
@@ -168,7 +168,7 @@ def _padding_row(
 
 
 def _comparison(records: Sequence[MeasuredTensorRecord], others: Sequence[StoredCheckpoint]) -> list[str]:
-    """What a comparison comes to."""
+    """What `params` found in comparing two checkpoints' parameters, in sentences."""
     if not others:
         return []
     differing = [(each, each.diff) for each in records if each.diff]
@@ -189,12 +189,12 @@ def _comparison(records: Sequence[MeasuredTensorRecord], others: Sequence[Stored
 
 
 def _distance(rel_l2: float | None) -> float:
-    """A distance to sort by; one that is undefined, since one side is zero or no number, is beyond all others."""
+    """A distance for `params` to sort by; an undefined one, where a side is zero or no number, is beyond all others."""
     return float("inf") if rel_l2 is None or rel_l2 != rel_l2 else rel_l2
 
 
 def _column(record: MeasuredTensorRecord, key: SortKey) -> float | None:
-    """The number that a key sorts by."""
+    """The number of a parameter's record that a sort key of `params` sorts by."""
     if key == "inf":
         return record.stats.posinf + record.stats.neginf
     if key == "rel_l2" and record.diff is not None and not record.diff.equal:
@@ -207,7 +207,7 @@ def _column(record: MeasuredTensorRecord, key: SortKey) -> float | None:
 
 
 def _sorted(records: list[MeasuredTensorRecord], key: SortKey | None) -> list[MeasuredTensorRecord]:
-    """What stands out first, and what has no such number last; the order stays among equals."""
+    """Parameters' records by a sort key: what stands out first, without such a number last; else in order."""
     if key in (None, "name"):
         return records
     assert key is not None

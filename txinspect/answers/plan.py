@@ -25,7 +25,7 @@ def answer(query: PlanQuery, session: Session) -> PlanReport:
 
 
 def _report(question: Question[Any], session: Session) -> PlanReport:
-    """What one question of a query would read: of all but a diff there is one."""
+    """What one question of a query would read, as a report of `plan`: of all but a diff there is one."""
     prepared = prepare(question, session)
     subject = prepared.subject
     listing = subject.source.offered()

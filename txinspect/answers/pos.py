@@ -40,11 +40,11 @@ class _Positions(Question[PosQuery]):
         self.found: list[SinusoidsRecord] = []
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """The embeddings of both stacks."""
+        """What `pos` records: the position embeddings of both stacks."""
         return in_stacks(subject, "position_embeddings")
 
     def look(self, caught: CaughtTensor) -> None:
-        """Recognise a table of sinusoids."""
+        """Recognise, for `pos`, a table of positions that is made of sinusoids."""
         tensor = caught.tensor.whole()
         rows = tensor[0] if tensor.ndim == 3 and tensor.shape[0] == 1 else tensor
         table = sinusoids.recognised(rows) if rows.ndim == 2 else None

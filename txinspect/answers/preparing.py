@@ -39,7 +39,7 @@ class Preparation:
 
 
 def prepare(question: Question[Any], session: Session) -> Preparation:
-    """What a question needs of a model.
+    """Prepare a pass: all that a question needs of a model but its weights.
 
     A stage that a model seen before does not have is refused before torch is imported. Raises InspectError for what
     cannot be done.
@@ -68,14 +68,14 @@ def prepare(question: Question[Any], session: Session) -> Preparation:
         text = decoder_text.with_start_alone(subject, query, text)
         parts = _parts(subject, query, text)
     if query.check or generates:  # a check runs the whole model, and so does what generates
-        used = uses.whole(subject)
+        used = uses.of_all_modules(subject)
     if device.device_for(query.model) == "cpu":
         bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
     return Preparation(subject, plan, text, parts, used, generates, destination)
 
 
 def with_generated(prepared: Preparation, question: Question[Any], text: InputRecord, notes: list[str]) -> Preparation:
-    """The preparation for a text with what the model generated for its decoder."""
+    """The preparation of a pass on a text with what the model generated for its decoder."""
     question.meet(prepared.subject, text)
     plan = question.plan(prepared.subject, text)  # its rows were those of the start tokens
     plan = replace(plan, runs=prepared.plan.runs, notes=(*plan.notes, *notes))
@@ -83,7 +83,7 @@ def with_generated(prepared: Preparation, question: Question[Any], text: InputRe
 
 
 def _read(question: Question[Any], model: AtHand) -> InputRecord:
-    """The tokens of a question."""
+    """The tokens of a question, read while its pass is prepared."""
     try:
         return question.read(model.opened)
     except SourceError:
@@ -93,7 +93,7 @@ def _read(question: Question[Any], model: AtHand) -> InputRecord:
 
 
 def _loaded(question: Question[Any], model: AtHand, length: int) -> Subject:
-    """The model without weights, after the names that are asked for were looked up where it was seen before."""
+    """The model without weights for a pass, after the names asked for were looked up where it was seen before."""
     opened = model.opened
     known = seen.recall(opened.source, opened.choice)
     if known is not None and question.names:
@@ -105,12 +105,12 @@ def _loaded(question: Question[Any], model: AtHand, length: int) -> Subject:
 
 
 def _parts(subject: Subject, query: PassQuery[Any], text: InputRecord) -> list[Window]:
-    """The text, or its windows where the query has a step for them and the model is no encoder–decoder."""
+    """The text to prepare, or its windows where the query has a step for them and the model is no encoder–decoder."""
     return windows(text, context(subject), query.window_step if not subject.has_decoder else None)
 
 
 def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> tuple[Plan, uses.Uses]:
-    """A plan that knows how often modules run, and the modules whose weights it uses."""
+    """A prepared plan that knows how often modules run, and the modules whose weights the pass uses."""
     from txinspect.forward.rehearsal import rehearse, with_runs  # written with torch
 
     inputs = model_inputs(subject.as_configured, text)

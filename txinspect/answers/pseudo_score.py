@@ -16,7 +16,7 @@ Score = Callable[[InputRecord, int], tuple[float, int | None]]
 
 
 def pseudo_score(text: InputRecord, tokens: Tokens, mask: int, score: Score) -> PseudoScoreRecord:
-    """Each ordinary token masked in turn, and the sum (Salazar et al. 2020, equation 2)."""
+    """Pseudo-score: each ordinary token masked in turn, and the sum (Salazar et al. 2020, equation 2)."""
     found = []
     for token in text.tokens:
         if token.special:

@@ -37,7 +37,7 @@ class Question(Generic[QueryType]):
         return ()
 
     def read(self, opened: Opened) -> InputRecord:
-        """The tokens that the model runs on."""
+        """The tokens that the model runs on for a question."""
         return encode(self.query, opened)
 
     def meet(self, subject: Subject, text: InputRecord) -> None:
@@ -47,15 +47,15 @@ class Question(Generic[QueryType]):
         """
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """What the pass records; nothing but that depends on it. Raises InspectError for what cannot be."""
+        """What the pass of a question records; nothing is changed. Raises InspectError for what cannot be."""
         raise NotImplementedError
 
     def made(self, caught: CaughtTensor) -> CaughtTensor:
-        """What is reported in the place of a recorded tensor."""
+        """What a question reports in the place of a recorded tensor."""
         return caught
 
     def look(self, caught: CaughtTensor) -> None:
-        """See a tensor before it is gone."""
+        """Let a question see a tensor of the pass before it is gone."""
 
     def then(self, running: Running) -> None:
-        """What else the model is run for."""
+        """What else a question runs the model for after its pass."""

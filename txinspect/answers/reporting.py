@@ -14,7 +14,7 @@ from txinspect.version import __version__, untested
 
 
 def loading_notes(subject: Subject) -> list[str]:
-    """What to know of how the model is loaded."""
+    """What a report notes of how the model is loaded."""
     source = subject.source
     task = subject.task
     notes = []
@@ -34,13 +34,13 @@ def loading_notes(subject: Subject) -> list[str]:
 
 
 def _reads(class_name: str) -> str:
-    """What a class reads that is not read here, in a clause; empty for a class of text."""
+    """What a model's class reads that is not read here, in a clause of a report's notes; empty for a class of text."""
     other = other_input(class_name)
     return "" if other is None else f", which reads {other}; {other} is not read here"
 
 
 def surplus_notes(subject: Subject, names: Collection[str]) -> list[str]:
-    """That a checkpoint with tensors of these names holds some that the model has no place for, if it does."""
+    """The report's note that a checkpoint holds tensors that the model has no place for, if it does."""
     surplus = fit.surplus(subject, names)
     if not surplus:
         return []
@@ -51,7 +51,7 @@ def surplus_notes(subject: Subject, names: Collection[str]) -> list[str]:
 
 
 def head(command: str, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """The fields that every report begins with."""
+    """The head of every report: the fields that it begins with."""
     return {
         "schema_version": SCHEMA_VERSION,
         "txinspect": __version__,

@@ -6,7 +6,7 @@ from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
 from txinspect.answers.session import Session
 from txinspect.commands.run import RunQuery
-from txinspect.forward.wants import Plan, named
+from txinspect.forward.wants import Plan, plan_of_names
 from txinspect.loading.subject import Subject
 from txinspect.records import InputRecord, TensorsReport
 
@@ -26,9 +26,9 @@ class Stages(Question[RunQuery]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those stages."""
+        """The stages and modules that `run` asks for by name."""
         return self.query.stages
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """What is recorded of them."""
-        return named(subject, self.query.stages)
+        """What `run` records of the stages asked for."""
+        return plan_of_names(subject, self.query.stages)

@@ -29,7 +29,7 @@ class Running:
     model: PreTrainedModel
 
     def run(self, text: InputRecord, plan: Plan, receive: Callable[[CaughtTensor], None]) -> list[str]:
-        """Run the model on a text and receive what the plan wants. See capture.run."""
+        """Run the loaded model on a text and receive what the plan wants. See capture.run."""
         locating.settle(self.model, len(text.tokens))
         try:
             with quiet():
@@ -38,5 +38,5 @@ class Running:
             raise InspectError(f"{self.subject.source.name!r} could not be run: its {error}") from error
 
     def inputs(self, text: InputRecord) -> dict[str, Tensor]:
-        """What the model is called with."""
+        """What a running model is called with for a text."""
         return {key: tensor.to(self.model.device) for key, tensor in model_inputs(self.model, text).items()}

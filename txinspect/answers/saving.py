@@ -44,11 +44,11 @@ class Destination:
 
     @property
     def replaces(self) -> bool:
-        """Whether a file stands there."""
+        """Whether a file stands where tensors are to be saved."""
         return self.found is not None
 
     def look_again(self) -> None:
-        """Raise InspectError where something else stands there now, which nobody said may be replaced."""
+        """Raise InspectError where something new stands at the place to save to, which nobody said may be replaced."""
         now = _identity(self.real)
         if self.real.is_symlink() or self.path.resolve() != self.real:
             raise InspectError(f"{self.path} became a link while the model ran: nothing was saved; remove the link")
@@ -70,7 +70,7 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 def save(
     path: Path, kept: Mapping[str, KeptTensor], model: str, text: str, destination: Destination | None = None
 ) -> list[str]:
-    """Write tensors under their names, whole or not at all; returns what to know about the file, as sentences.
+    """Save tensors under their names, whole or not at all; returns what to know about the file, as sentences.
 
     Model and text are told under their names, the names of the axes, and the positions kept of an axis that was cut,
     as JSON under `axes` and `coordinates`: in the metadata of a .safetensors file, in the array `__metadata__` of an
@@ -96,7 +96,7 @@ def save(
 
 
 def check_destination(path: Path, sources: Iterable[Source], *, overwrite: bool) -> Destination:
-    """Where tensors will be written. Raises InspectError, before any work is done, for a file that cannot be, or is not
+    """Where tensors will be saved. Raises InspectError, before any work is done, for a file that cannot be, or is not
     to be.
 
     One that belongs to a model, to its adapter or to the Hub's cache is never written, by whatever path or link; one
@@ -121,7 +121,7 @@ def check_destination(path: Path, sources: Iterable[Source], *, overwrite: bool)
 
 
 def is_ours(path: Path) -> bool:
-    """Whether txinspect wrote a file, which its metadata tells."""
+    """Whether txinspect saved a file of tensors, which its metadata tells."""
     try:
         if path.suffix == ".npz":
             return "txinspect" in json.loads(_npz_metadata(path))
@@ -141,7 +141,7 @@ def _npz_metadata(path: Path) -> str:
 
 
 def _check_writable(path: Path) -> None:
-    """Raise InspectError for a file that plainly cannot be written."""
+    """Raise InspectError for a file that tensors plainly cannot be saved to."""
     try:
         if path.is_dir():
             raise InspectError(f"{path} is a directory: give the name of a file in it")

@@ -33,7 +33,7 @@ class Read:
 
 
 def read(query: EmbedQuery, opened: Opened, recipe: Recipe) -> Read:
-    """What the encoder reads of what a query gives.
+    """The tokens that a sentence encoder reads of what a query gives: prompted, lowercased, cut.
 
     Raises InspectError for what yields no token, for more ids than it reads, and for what cannot be combined.
     """
@@ -68,7 +68,7 @@ def read(query: EmbedQuery, opened: Opened, recipe: Recipe) -> Read:
 
 
 def _as_it_is(given: _Settings, name: str) -> Read:
-    """Ids, a conversation or a pair: neither behind a prompt nor lowercased nor cut.
+    """Ids, a conversation or a pair for a sentence encoder: neither behind a prompt nor lowercased nor cut.
 
     Raises InspectError for more ids, or more of a conversation, than the encoder reads.
     """
@@ -106,7 +106,7 @@ class _Settings:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer, which cuts where sentence-transformers has it cut."""
+        """The tokenizer of a sentence encoder, which cuts where sentence-transformers has it cut."""
         whole = self.opened.new_tokenizer()
         if self.reading.side is not None:
             whole.truncation_side = self.reading.side
@@ -114,7 +114,7 @@ class _Settings:
 
     @cached_property
     def _most(self) -> tuple[int | None, str]:
-        """How many tokens the encoder reads at most, None for any number, and the setting that says so."""
+        """How many tokens a sentence encoder reads at most, None for any number, and the setting that says so."""
         if self.reading.most is not None:
             return self.reading.most, self.reading.most_by
         positions = getattr(load_config(self.opened.source, self.query.model), "max_position_embeddings", None)
@@ -127,7 +127,7 @@ class _Settings:
 
     @property
     def most(self) -> int | None:
-        """How many tokens the encoder reads at most; None for any number.
+        """How many tokens a sentence encoder reads at most; None for any number.
 
         Without a setting of its own it is the tokenizer's length, or the model's positions where those are fewer.
         """
@@ -135,12 +135,12 @@ class _Settings:
 
     @property
     def most_said(self) -> str:
-        """It in words."""
+        """How many tokens a sentence encoder reads at most, in words."""
         most, by = self._most
         return f"max_seq_length {most}{f', by {by}' if by else ''}"
 
     def lowered(self, text: str) -> str:
-        """A text in lower case where the settings ask for it, all but the special tokens in it.
+        """A sentence encoder's text in lower case where its settings ask for it, all but the special tokens in it.
 
         Character by character, as the tokenizers library does it: a Greek Σ at a word's end becomes no ς.
         """
@@ -155,7 +155,7 @@ class _Settings:
         )
 
     def cut(self, text: InputRecord) -> InputRecord:
-        """A text's tokens without those beyond the most: which ones, the tokenizer itself says."""
+        """The tokens of a sentence encoder's text without those beyond the most: the tokenizer itself says which."""
         most = self.most
         if most is None or len(text.tokens) <= most:
             return text
@@ -171,12 +171,12 @@ class _Settings:
         return _of([*text.tokens[:head], *text.tokens[len(all_ids) - tail :]], text)
 
     def prompt_length(self) -> int:
-        """The prompt's tokens: those of it alone without the special token at its end."""
+        """How many tokens a sentence encoder's prompt is: those of it alone without the special token at its end."""
         ids = self._ids(self.lowered(self.reading.prompt))
         return len(ids) - (1 if ids and ids[-1] in self.tokenizer.all_special_ids else 0)
 
     def _ids(self, text: str) -> list[int]:
-        """What the tokenizer of transformers makes of a text, cut."""
+        """What a sentence encoder's tokenizer makes of a text, cut."""
         most = self.most
         options = {"truncation": "longest_first", "max_length": most} if most is not None else {}
         what = f"the tokenizer of {self.opened.source.name!r} could not cut {quoted(text)}"
@@ -186,7 +186,7 @@ class _Settings:
 
 
 def _of(tokens: list[TokenRecord], text: InputRecord) -> InputRecord:
-    """Some of a text's tokens, numbered anew."""
+    """Some of the tokens of a sentence encoder's text, numbered anew."""
     return structs.replace(
         text,
         input_ids=[[token.id for token in tokens]],

@@ -29,7 +29,7 @@ class AtHand:
         self._loaded: tuple[Subject, Mapping[str, bool], partial.Loaded] | None = None
 
     def subject(self, length: int = 1, *, only_looked_at: bool = False) -> Subject:
-        """The model without weights, for a text of that many tokens. See load_subject."""
+        """A session's model without weights, for a text of that many tokens. See load_subject."""
         from txinspect.anatomy.families import SWAPS_MODULES
         from txinspect.loading.subject import load_subject
 
@@ -41,7 +41,7 @@ class AtHand:
         return self._subjects[key]
 
     def loaded(self, subject: Subject, uses: Uses) -> partial.Loaded:
-        """The model with the weights of the modules in use, and of those that were used before."""
+        """A session's model with the weights of the modules in use, and of those that were used before."""
         from txinspect.loading.weights import partial
 
         wanted = uses.modules
@@ -69,13 +69,13 @@ class Session:
         self._models: dict[ModelChoice, AtHand] = {}
 
     def model(self, choice: ModelChoice) -> AtHand:
-        """The model of a choice."""
+        """The model of a choice that the session has at hand."""
         return self._models.setdefault(choice, AtHand(self, choice))
 
     def opened(self, choice: ModelChoice) -> Opened:
-        """The files and the tokenizer of a choice."""
+        """The files and the tokenizer of a choice that the session has at hand."""
         return self.model(choice).opened
 
     def let_go(self, choice: ModelChoice) -> None:
-        """Forget a model, as where its files have changed."""
+        """Have the session forget a model at hand, as where its files have changed."""
         self._models.pop(choice, None)

@@ -9,7 +9,7 @@ from txinspect.records import CheckRecord, StatsRecord, TensorRecord
 
 
 def findings(records: Sequence[TensorRecord]) -> list[str]:
-    """A sentence where not every number is finite, about the first such tensor in the order of the pass; else none."""
+    """A sentence where a recorded tensor has NaN or infinities, about the first one in the order of the pass."""
     unsound = [record for record in records if _count(record.stats, "nan") or _count(record.stats, "inf")]
     if not unsound:
         return []
@@ -22,7 +22,7 @@ def findings(records: Sequence[TensorRecord]) -> list[str]:
 
 
 def checks(records: Sequence[TensorRecord], kinds: Sequence[Unsound]) -> list[CheckRecord]:
-    """Whether no recorded tensor holds a value of each kind."""
+    """For each kind of unsound number, NaN or infinite, the check of --fail-on that no recorded tensor holds one."""
     return [_check(records, kind) for kind in dict.fromkeys(kinds)]
 
 
@@ -44,6 +44,6 @@ def _words(stats: StatsRecord, kind: Unsound) -> str:
 
 
 def _after(unsound: Sequence[TensorRecord]) -> str:
-    """How many of the tensors after the first have some, too."""
+    """How many of the recorded tensors after the first unsound one have NaN or infinities, too."""
     more = len(unsound) - 1
     return f", and {more} of those after it {'has' if more == 1 else 'have'} some, too" if more else ""

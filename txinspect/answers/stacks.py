@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def whose(subject: Subject, stack: Stack) -> str:
-    """The model, or its encoder or decoder where it has both, as a sentence calls it."""
+    """What a sentence calls a stack of layers: the model, or its encoder or decoder where it has both."""
     return f"{stack.prefix.rstrip('.')} of {subject.source.name}" if stack.prefix else subject.source.name
 
 
 def encoder(subject: Subject, asked: str) -> Stack:
-    """The encoder of a model that has a decoder, too. Raises StageError, about the option that asked, for any other."""
+    """The stack of an encoder beside a decoder. Raises StageError, about the option that asked, for any other model."""
     if not subject.has_decoder:
         raise StageError(
             f"{subject.source.name!r} has one stack of layers, which attends to its own text: omit "

@@ -39,7 +39,7 @@ def _record(supply: Supply) -> StageRecord:
 
 
 def listed(supplies: Sequence[Supply]) -> list[Supply]:
-    """The stages to list: without those of other kinds of model, such as routers where no layer has experts."""
+    """The stages that `stages` lists: without those of other kinds of model, such as routers without experts."""
 
     parts = [supply.within for supply in supplies]
     present = {part for part, supply in zip(parts, supplies, strict=True) if supply.available}

@@ -24,7 +24,7 @@ _ROWS_OF_VECTORS = (["batch", "seq", "hidden"], ["batch", "position", "hidden"])
 
 
 def numbered(records: list[TensorRecord], kept: dict[str, Kept]) -> tuple[list[TensorRecord], dict[str, Kept]]:
-    """Names with #1 for the first run of what ran several times in the pass."""
+    """Records of tensors with #1 in the name for the first run of what ran several times in the pass."""
     from msgspec import structs
 
     first = first_runs(record.name for record in records)
@@ -33,7 +33,7 @@ def numbered(records: list[TensorRecord], kept: dict[str, Kept]) -> tuple[list[T
 
 
 def first_runs(names: Iterable[str]) -> dict[str, str]:
-    """The names that others with #2 tell to be those of a first run, each with its #1."""
+    """The names of recorded tensors that others with #2 tell to be those of a first run, each with its #1."""
     found = set(names)
     return {name: f"{name}#1" for name in found if f"{name}#2" in found}
 
@@ -41,7 +41,7 @@ def first_runs(names: Iterable[str]) -> dict[str, str]:
 def tensor_record(
     caught: CaughtTensor, subject: Subject, text: InputRecord, *, values: bool, token_rows: bool
 ) -> TensorRecord:
-    """The record of a tensor, with its `values`, and with `token_rows` the statistics of each token's vector."""
+    """The record of a recorded tensor, with `values`, and with `token_rows` statistics of each token's vector."""
     supply, tensor = caught.want.supply, caught.tensor
     axes = axes_of(caught, subject, text)
     measured, histogram = stats.measure(tensor.blocks)
@@ -62,14 +62,14 @@ def tensor_record(
 
 
 def _values(tensor: Tensor) -> Any:
-    """The numbers, nested by axis; a complex one, as some rotary tables hold, as a pair."""
+    """The numbers in a tensor's record, nested by axis; a complex one, as some rotary tables hold, as a pair."""
     import torch
 
     return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).tolist()
 
 
 def name_of(caught: CaughtTensor) -> str:
-    """The stage's name, with the kind of layer a table is for, and #2 for the second run in the pass."""
+    """The name in a tensor's record: its stage's, with the kind of layer a table is for, and #2 for the second run."""
     name = caught.want.supply.name
     if caught.label is not None and caught.want.supply.pick is not None:
         name = f"{name.rpartition('.')[0]}.{caught.label}.{name.rpartition('.')[2]}"
@@ -77,7 +77,7 @@ def name_of(caught: CaughtTensor) -> str:
 
 
 def axes_of(caught: CaughtTensor, subject: Subject, text: InputRecord) -> list[str] | None:
-    """Names of a tensor's axes: the stage's as far as the sizes agree, or for a module's output what they tell."""
+    """Names of axes in a tensor's record: the stage's as far as sizes agree, or a module's as far as they tell."""
     supply, shape = caught.want.supply, caught.tensor.shape
     config = subject.as_configured.config.get_text_config()
     hidden, tokens = getattr(config, "hidden_size", None), len(text.read_by(supply.stack).tokens)
@@ -92,7 +92,7 @@ def axes_of(caught: CaughtTensor, subject: Subject, text: InputRecord) -> list[s
 
 
 def _agreeing(supply: Supply, shape: tuple[int, ...], hidden: int | None, tokens: int, rows: int) -> list[str]:
-    """The stage's axes, with other names where a size shows that an axis is something else."""
+    """The stage's axes for a tensor's record, with other names where a size shows that an axis is something else."""
     axes = list(supply.axes or ())
     if axes[:2] == ["batch", "seq"] and shape[:2] == (tokens, 1) and tokens > 1:
         axes[:2] = ["seq", "batch"]

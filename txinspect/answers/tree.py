@@ -46,7 +46,7 @@ def answer(query: TreeQuery, session: Session) -> TreeReport:
 
 
 def _as_stored(subject: Subject, stored: dict[str, Size], choice: ModelChoice) -> dict[str, Size]:
-    """Of how parameters are stored what stays so: not where the choice quantizes them."""
+    """How parameters in the tree are stored, as far as it stays so: not where the choice quantizes them."""
     if choice.quantization is None:
         return stored
     named = subject.as_loaded.named_parameters(remove_duplicate=False)
@@ -55,7 +55,7 @@ def _as_stored(subject: Subject, stored: dict[str, Size], choice: ModelChoice) -
 
 
 def module_records(model: PreTrainedModel, stored: Mapping[str, Size] = NOTHING) -> list[ModuleRecord]:
-    """Every module, depth first, with sums over it and everything below, each tied parameter counted once.
+    """A record of `tree` for every module, depth first, with sums over it and all below, tied parameters once.
 
     `stored` has the sizes of parameters, by their full names, that are not stored as the model has them.
     """
@@ -94,7 +94,7 @@ def module_records(model: PreTrainedModel, stored: Mapping[str, Size] = NOTHING)
 
 
 def totals(model: PreTrainedModel, stored: Mapping[str, Size] = NOTHING) -> TotalsRecord:
-    """Sizes of a model as stored, and with its linear layers quantized by bitsandbytes."""
+    """The totals of `tree`: sizes of a model as stored, and with its linear layers quantized by bitsandbytes."""
     sizes = parameter_sizes(model, stored)
     numel, in_bytes = sums(model, sizes)
     weights = {path: model.get_parameter(f"{path}.weight") for path in quantizable(model)}

@@ -26,7 +26,7 @@ class ErrorBoundary(TyperGroup):
     """The one place where an exception becomes a sentence on stderr and an exit code."""
 
     def built(self, name: str) -> Any:
-        """A command with its options, where `self.commands` has what the list says of it; None for an unknown name."""
+        """A command of the app with its options, or what the list of commands has of it; None for an unknown name."""
         return self._build(name) if name in commands.LISTED else self.commands.get(name)
 
     @staticmethod
@@ -36,21 +36,21 @@ class ErrorBoundary(TyperGroup):
         return built(name, _answer)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is asked for, which is built now."""
+        """The command that the command line asks the app for, which is built now."""
         name, listed, rest = super().resolve_command(ctx, args)
         return name, listed if name is None else self.built(name), rest
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Its parameters, --help among them."""
+        """The app's own parameters before any command, --help among them."""
         return without_types(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Parse; an option that names a shell means the running one where it stands last."""
+        """Parse the app's own options; one that names a shell means the running one where it stands last."""
         running = args[-1:] in (["--install-completion"], ["--show-completion"])
         return super().parse_args(ctx, [*args, shells.RUNNING] if running else args)
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
-        """Parse what stands before the command."""
+        """Parse what stands before the command, inside the error boundary."""
         streams.forget_impossible_sizes()
         try:
             return super().make_context(*arguments, **settings)
@@ -59,7 +59,7 @@ class ErrorBoundary(TyperGroup):
             raise typer.Exit(error.exit_code) from None
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command inside the error boundary: an exception becomes a sentence and an exit code."""
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, KeyboardInterrupt):
@@ -75,7 +75,7 @@ class ErrorBoundary(TyperGroup):
             raise typer.Exit(1) from None
 
     def _parse_error(self, error: typer.TyperException, name: str | None) -> str:
-        """What Typer says of a command line that it cannot read, in our voice."""
+        """What Typer says of a command line that it cannot parse, in our voice."""
         option = getattr(error, "option_name", "")
         said = error.format_message().strip().rstrip(".")
         if extra := re.match(r"Got unexpected extra argument\S* \((.*)\)", said):
@@ -102,7 +102,7 @@ class ErrorBoundary(TyperGroup):
         return list(command.params) if command is not None else []
 
     def _spelling(self, ctx: Any) -> Any:
-        """How the fields of a query are spelled in this command."""
+        """How an error spells the fields of a query as options of this command."""
         from shlex import quote
 
         options = {each.name: long_of(each) for each in self._options(ctx.invoked_subcommand)}
@@ -120,14 +120,14 @@ class ErrorBoundary(TyperGroup):
 
     @staticmethod
     def _complain(ctx: typer.Context, error: Exception, sentence: str) -> None:
-        """One sentence on stderr, and before it the traceback where -v asked for it."""
+        """Complain of an error in one sentence on stderr, after the traceback where -v asked for it."""
         if _is_verbose(ctx):
             streams.trace(error)
         streams.complain(sentence)
 
 
 def _foreseen(error: Exception) -> str | None:
-    """What is wrong where the program itself is not: its place, or its packages; None for any other error."""
+    """The sentence for an exception whose cause is the program's place or missing packages; None for any other."""
     if isinstance(error, FileNotFoundError) and _is_adrift():
         return "the working directory is gone: change to one that is there"
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _needed():
@@ -139,7 +139,7 @@ def _foreseen(error: Exception) -> str | None:
 
 
 def _needed() -> set[str]:
-    """The packages that a plain install brings."""
+    """The packages that a plain install of txinspect brings."""
     from importlib.metadata import requires
 
     plain = (each for each in requires("txinspect") or () if "extra ==" not in each)
@@ -154,7 +154,7 @@ def _unforeseen(error: Exception, *, verbose: bool) -> str:
 
 
 def _is_adrift() -> bool:
-    """Whether the working directory was deleted, which transformers cannot be imported in."""
+    """Whether the working directory was deleted, which explains an exception: transformers cannot be imported there."""
     return environment.current().directory is None
 
 
@@ -175,7 +175,7 @@ app = typer.Typer(
 
 
 def _of_a_shell(spelling: str, sentence: str) -> Any:
-    """An option that names a shell."""
+    """An option of the app that names a shell, such as --install-completion."""
     return typer.Option(
         spelling,
         help=f"{sentence}: {some_of(shells.SHELLS, len(shells.SHELLS))}; the running one if not named.",
@@ -208,7 +208,7 @@ def root(
 
 
 def _groups() -> dict[str, list[str]]:
-    """The commands of each group, in the order of the help."""
+    """The app's commands by group, in the order of the help."""
     groups: dict[str, list[str]] = {}
     for each in app.registered_commands:
         groups.setdefault(str(each.rich_help_panel), []).append(str(each.name))
@@ -222,7 +222,7 @@ def _version(value: bool) -> None:
 
 
 def _answer(query: Query[Any], output: Output, view: object | None) -> None:
-    """Answer a query on stdout."""
+    """Answer a command's query with its report on stdout."""
     from txinspect.inspecting import inspect
 
     with streams.reserved(), streams.progress(output) as notify:
@@ -271,11 +271,11 @@ def _commands() -> list[str]:
 
 
 def _by_itself() -> None:
-    """In the place of a command in the list of commands."""
+    """Stands in the place of a command in the app's list of commands."""
 
 
 def _list(name: str, group: commands.Group, function: Callable[..., None], help: str) -> None:
-    """Put a command into the list of commands."""
+    """Put a command into the app's list of commands."""
     app.command(name, cls=CommandLine, rich_help_panel=group, help=help)(function)
 
 

@@ -41,7 +41,7 @@ _OF_TENSORS = ("values", "save", "fail_on")
 
 @cache
 def built(name: str, answer: Answer) -> Any:
-    """A command with its options: it is imported, and its query's fields are read, when it is asked for."""
+    """Build a command with its options: it is imported, and its query's fields are read, when it is asked for."""
     asked = commands.named(name)
     function = command_function(asked, answer)
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -53,7 +53,7 @@ def built(name: str, answer: Answer) -> Any:
 
 
 def command_function(command: Command, answer: Answer) -> Callable[..., None]:
-    """The function that Typer makes a command of: its parameters are the options, its docstring is the help."""
+    """Build the function that Typer makes a command of: its parameters are the options, its docstring is the help."""
     line = command.planned or command.query
     own = _fields(line)
     view = _fields(command.view) if command.view else ()
@@ -91,20 +91,20 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
 
 
 def _one_model(ctx: typer.Context, argument: str, option: str | None) -> str:
-    """The model, which an argument or -m may name. Raises UsageError where they name two."""
+    """The command's model, which an argument or -m may name. Raises UsageError where they name two."""
     if option is not None and argument != option and _is_given(ctx, "model"):
         raise UsageError(f"MODEL {argument!r} and -m {option} name two models: give one of them")
     return argument if option is None else option
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:
-    """Whether a value stands on the command line."""
+    """Whether a value of an option stands on the command line."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
 def _view(command: Command, values: Values, given: frozenset[str], instead: str | None) -> object | None:
-    """What shapes the drawing. Raises UsageError where an option asks for something else `instead` of it."""
+    """The view that a command's options shape. Raises UsageError where one asks for something else `instead` of it."""
     if command.view is None:
         return None
     own: Values = {field.name: field.value(values[field.name]) for field in _fields(command.view)}
@@ -126,7 +126,7 @@ def _asked(command: Command, values: Values) -> type[Query[Any]]:
 
 
 def _planned(query: Any) -> PlanQuery:
-    """The plan of a query. Raises UsageError for options that would do nothing, since nothing is computed."""
+    """The plan of a command's query. Raises UsageError for options that do nothing, since nothing is computed."""
     for name in _OF_TENSORS:
         if getattr(query, name, None):
             raise UsageError(f"{spelled(name)} and --dry-run cannot be combined: a plan computes no tensors; omit one")
@@ -134,7 +134,7 @@ def _planned(query: Any) -> PlanQuery:
 
 
 def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]:
-    """The query that a command line asks."""
+    """The query that is built from the options of a command line."""
     fields: Values = {field.name: field.value(values.pop(field.name)) for field in _fields(line)}
     if not output.json:
         fields |= dict.fromkeys(_from_width(line), environment.width())
@@ -168,7 +168,7 @@ class _Field:
 
     @property
     def parameter(self) -> inspect.Parameter:
-        """The option as Typer declares it. Values are checked by the query, in one voice, not by Typer."""
+        """The field's option as Typer declares it. Values are checked by the query, in one voice, not by Typer."""
         shell, default = self.kind, self.default
         if self.option.in_order:
             shell = str
@@ -198,7 +198,7 @@ class _Field:
         return completing.choices(choices) if choices else None
 
     def value(self, given: Any) -> Any:
-        """What was typed, as the query has it."""
+        """What was typed for a field's option, as the query has it."""
         if self.option.in_order:
             return None if given is None else ids(given, self.name)
         if self.kind in _INDICES:
@@ -218,19 +218,19 @@ def _typed(default: int | tuple[int, ...] | None) -> list[str]:
 
 
 def _fields(record: type[Any]) -> tuple[_Field, ...]:
-    """The fields of a dataclass that have an Option."""
+    """The fields of a dataclass that become options, since they have an Option."""
     return tuple(_declared(record))
 
 
 def _from_width(record: type[Any]) -> list[str]:
-    """The fields of a dataclass that the width of the terminal fills."""
+    """The fields of a view that the width of the terminal fills."""
     hints = get_type_hints(record, include_extras=True)
     return [name for name, hint in hints.items() if FROM_WIDTH in getattr(hint, "__metadata__", ())]
 
 
 @cache
 def _choice_fields() -> tuple[_Field, ...]:
-    """The fields of a model's choice, which nearly every command has."""
+    """The fields of a model's choice that become options of nearly every command."""
     return _fields(ModelChoice)
 
 
@@ -247,12 +247,12 @@ def _declared(record: type[Any]) -> Iterator[_Field]:
 
 
 def _model_fields(line: type[ModelQuery[Any]]) -> Iterator[_Field]:
-    """The fields of the model's choice that do something in a command; its name is spelled by hand."""
+    """The fields of the model's choice that become options of a command; its name is spelled by hand."""
     return (field for field in _choice_fields() if field.name not in ("name", *line.idle))
 
 
 def _model_parameters(line: type[ModelQuery[Any]]) -> list[inspect.Parameter]:
-    """-m where there is a text, else the argument; then how the model is loaded."""
+    """The options of a model's choice: -m where there is a text, else the argument; then how it is loaded."""
     name = next(field for field in _choice_fields() if field.name == "name")
     settings: Any = {
         "help": name.option.help,
@@ -280,7 +280,7 @@ def _model_parameters(line: type[ModelQuery[Any]]) -> list[inspect.Parameter]:
 
 
 def _choices(kind: Any) -> tuple[str, ...]:
-    """What a field takes that is one of some words, or several of them; none for any other."""
+    """The words that a field's option can take, one or several; none for a field of any other type."""
     inner = get_args(kind)[0] if _is_list(kind) else kind
     return get_args(inner) if get_origin(inner) is Literal else ()
 
@@ -305,7 +305,7 @@ def _parameters_of(group: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
 
 
 def _taken(values: Values, group: Callable[..., Any]) -> Mapping[str, Any]:
-    """A group's own values, taken out of all."""
+    """The values of a group of options, taken out of all."""
     return {each.name: values.pop(each.name) for each in _parameters_of(group) if each.name in values}
 
 

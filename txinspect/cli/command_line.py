@@ -11,7 +11,7 @@ from txinspect.errors import UsageError
 
 
 def without_types(switches: list[Any]) -> list[Any]:
-    """The parameters of a command; a switch takes no value, and its help names no type."""
+    """A command's parameters as its help shows them: a switch takes no value, and its help names no type."""
     for each in switches:
         if getattr(each, "is_flag", False) and each.metavar is None:
             each.metavar = ""
@@ -22,11 +22,11 @@ class CommandLine(TyperCommand):
     """A command as its help shows it."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Its parameters, --help among them."""
+        """The command's parameters as its help shows them, --help among them."""
         return without_types(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Read the command line. Raises UsageError for an option given twice that holds one value."""
+        """Parse the command line. Raises UsageError for an option given twice that holds one value."""
         given = args[: args.index("--")] if "--" in args else args
         for each in self.params:
             if not _holds_one_value(each):
@@ -40,13 +40,13 @@ class CommandLine(TyperCommand):
 
 
 def long_of(parameter: Any) -> str:
-    """How an option is spelled in a sentence: in full."""
+    """How a parameter of a command is spelled in a sentence: the option in full."""
     spellings: list[str] = parameter.opts
     return next((each for each in spellings if each.startswith("--")), spellings[0])
 
 
 def _holds_one_value(parameter: Any) -> bool:
-    """Whether a parameter is an option that a second one on the command line would replace in silence."""
+    """Whether a command's option is one that a second on the line would replace in silence."""
     is_option = all(option.startswith("-") for option in parameter.opts)
     return is_option and not parameter.multiple and not getattr(parameter, "is_flag", False)
 

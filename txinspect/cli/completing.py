@@ -11,14 +11,14 @@ MOST_LAYERS = 200
 
 
 def models(incomplete: str) -> list[str]:
-    """Bundled models, and the Hub's in the local cache."""
+    """Completes a model's name: bundled models, and the Hub's in the local cache."""
     from txinspect.sources.bundled_models import bundled_models, cached_models
 
     return [name for name in bundled_models() + cached_models() if name.startswith(incomplete)]
 
 
 def stages(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Stage names of the model that the command line names so far, from its config.json alone."""
+    """Completes stage names of the model that the command line names so far, from its config.json alone."""
     from txinspect.errors import InspectError
     from txinspect.model_choice import DEFAULT_MODEL, ModelChoice
     from txinspect.sources.config import number
@@ -39,7 +39,7 @@ def stages(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def choices(names: Sequence[str]) -> Callable[[str], list[str]]:
-    """The values that an option can have."""
+    """Completes the values that an option can have."""
 
     def matching(incomplete: str) -> list[str]:
         return [name for name in names if name.startswith(incomplete)]

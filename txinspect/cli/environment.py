@@ -25,22 +25,22 @@ class Environment(NamedTuple):
 
     @property
     def term(self) -> str:
-        """The kind of terminal, in terminfo's words."""
+        """The environment's kind of terminal, in terminfo's words."""
         return self.variables.get("TERM", "dumb")
 
 
 def is_terminal(stream: TextIO | None) -> TypeGuard[TextIO]:
-    """Whether a person sees, or types, what a stream holds."""
+    """Whether a stream of the environment is a terminal, which a person sees or types at."""
     return stream is not None and stream.isatty()
 
 
 def encoding(stream: TextIO | None) -> str:
-    """What a stream's text is encoded in; UTF-8 where it does not say."""
+    """What a stream of the environment encodes text in; UTF-8 where it does not say."""
     return getattr(stream, "encoding", None) or "utf-8"
 
 
 def width() -> int:
-    """Columns of the terminal, or of what stands in its place."""
+    """Columns of the environment's terminal, or of what stands in its place."""
     from rich.console import Console
 
     return Console().width
@@ -67,7 +67,7 @@ def replaced(other: Environment) -> Iterator[None]:
 
 
 def open_stderr() -> None:
-    """Let stderr lead nowhere where it is closed, so that no file that is opened takes its number."""
+    """Let the process's stderr lead nowhere where it is closed, so that no file that is opened takes its number."""
     if current().stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
 

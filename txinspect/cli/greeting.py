@@ -21,7 +21,7 @@ _END = "txinspect help COMMAND says more about each."
 
 
 def greeting(groups: Mapping[str, Sequence[str]]) -> str:
-    """A screen of 80 columns in ASCII: what to try first, then the commands, a line per group."""
+    """The greeting where nothing is asked, 80 columns in ASCII: what to try first, then a line per command group."""
     width = max(map(len, groups))
     lines = [f"  {group:{width}}  {', '.join(names)}" for group, names in groups.items()]
     return "\n".join([_START, *lines, "", _END, ""])

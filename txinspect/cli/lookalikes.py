@@ -29,7 +29,7 @@ _PAIRS = (
 
 
 def _corners_and_pictures() -> Iterator[tuple[str, str]]:
-    """Box lines that meet are a plus; pictures of controls, and the frames of a spinner, one sign each."""
+    """Look-alikes of box lines that meet, a plus; of pictures of controls and a spinner's frames, one sign each."""
     yield from ((chr(code), "+") for code in range(0x2500, 0x2580))
     yield from ((chr(code), "^") for code in range(0x2400, 0x2422))
     yield from ((chr(code), "*") for code in range(0x2800, 0x2900))
@@ -41,14 +41,14 @@ _LOOKALIKES = dict(_corners_and_pictures()) | {
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
-    """The error handler: characters that cannot be encoded as as many columns of ASCII."""
+    """The error handler that writes ASCII look-alikes, as many columns, for characters that cannot be encoded."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_lookalike, error.object[error.start : error.end])), error.end
 
 
 def _lookalike(character: str) -> str:
-    """A character's look-alike, or a question mark for each column of any other."""
+    """A character's ASCII look-alike, or a question mark for each column of any other."""
     if character in _LOOKALIKES:
         return _LOOKALIKES[character]
     from rich.cells import cell_len
@@ -60,7 +60,7 @@ codecs.register_error(ERRORS, _in_ascii)
 
 
 def use_lookalikes() -> None:
-    """Let nothing that is said on stdout or stderr fail for want of a character."""
+    """Write look-alikes on stdout and stderr, so that nothing said there fails for want of a character."""
     here = current()
     for stream in (here.stdout, here.stderr):
         if isinstance(stream, TextIOWrapper):

@@ -48,7 +48,7 @@ Verbose = Annotated[
 
 
 def choose_model(*, eight_bit: EightBit = False, four_bit: FourBit = False, **fields: Any) -> ModelChoice:
-    """The model: its name and how to load it, with two flags for one field."""
+    """The options of the model: its name and how to load it, with two flags for one field."""
     if eight_bit and four_bit:
         raise UsageError("--8bit and --4bit cannot be combined: give one of them")
     quantization: Quantization | None = "8bit" if eight_bit else "4bit" if four_bit else None
@@ -56,7 +56,7 @@ def choose_model(*, eight_bit: EightBit = False, four_bit: FourBit = False, **fi
 
 
 def choose_output(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> Output:
-    """How to show the report."""
+    """The options of the output: how to show the report."""
     return Output(json=json, quiet=quiet, verbose=verbose)
 
 
@@ -65,7 +65,7 @@ LONGEST = 40
 
 
 def number(typed: str, field: str, kind: type[int] | type[float]) -> float:
-    """The number that was typed; raises UsageError, about the field of the query, for anything else."""
+    """The number typed for an option; raises UsageError, about the field of the query, for anything else."""
     if len(typed.strip()) > LONGEST:
         raise UsageError(f"{spelled(field)} {shown(typed)} is out of range: no number here has so many digits")
     pattern = r"[+-]?[0-9]+" if kind is int else r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf"
@@ -75,7 +75,7 @@ def number(typed: str, field: str, kind: type[int] | type[float]) -> float:
 
 
 def ids(typed: str, field: str) -> tuple[int, ...]:
-    """The ids that were typed, with blanks or commas in between; - reads them from a pipe.
+    """The ids typed for an option, with blanks or commas in between; - reads them from a pipe.
 
     Raises UsageError, about the field of the query, for anything else.
     """

@@ -40,7 +40,7 @@ def install_for(shell: str) -> str:
 
 
 def _known(option: str, shell: str) -> str:
-    """A shell by its name, or the one that is running."""
+    """A shell that completes by its name, or the one that is running."""
     name = shell if shell != RUNNING else _running(option)
     if name not in SHELLS:
         *others, last = SHELLS

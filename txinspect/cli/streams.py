@@ -31,7 +31,7 @@ class Output:
 
 
 def show(report: Report, output: Output, view: object | None) -> None:
-    """A report on stdout: as JSON, or as tables in the shape that `view` asks for."""
+    """Write a report to stdout: as JSON, or as tables in the shape that `view` asks for."""
     if output.json:
         write(_json(report) + b"\n")
         return
@@ -57,12 +57,12 @@ def show(report: Report, output: Output, view: object | None) -> None:
 
 
 def say(text: str) -> None:
-    """A text on stdout."""
+    """Write a text to stdout."""
     write(text.encode(encoding(current().stdout), ERRORS))
 
 
 def _json(report: Report) -> bytes:
-    """A report as JSON: a line for a program, indented for a person at a terminal."""
+    """A report as JSON for stdout: a line for a program, indented for a person at a terminal."""
     from txinspect.as_json import to_json
 
     content = to_json(report)
@@ -74,7 +74,7 @@ def _json(report: Report) -> bytes:
 
 
 def _coloured(view: object | None, console: Any) -> Any:
-    """A view with the theme of the terminal in the place of auto, where it has one and colours will be seen."""
+    """A report's view with the terminal's theme in place of auto, where it has one and stdout shows colours."""
     if getattr(view, "theme", None) != "auto" or console.color_system is None or console.no_color:
         return view
     from txinspect.cli.terminal import background
@@ -83,7 +83,7 @@ def _coloured(view: object | None, console: Any) -> Any:
 
 
 def write(content: bytes) -> None:
-    """Bytes straight to stdout: a terminal's width never trims or wraps JSON.
+    """Write bytes straight to stdout: a terminal's width never trims or wraps JSON.
 
     Raises InspectError if stdout cannot be written, and ends quietly where it is a closed pipe.
     """
@@ -129,7 +129,7 @@ def reserved() -> Iterator[None]:
 
 @contextmanager
 def progress(output: Output) -> Iterator[Callable[[str], None]]:
-    """What is going on, on stderr, while it goes on; only on a terminal."""
+    """Show progress on stderr while something goes on; only on a terminal."""
     stderr = current().stderr
     if output.quiet or not is_terminal(stderr):
         yield lambda _: None
@@ -153,7 +153,7 @@ def progress(output: Output) -> Iterator[Callable[[str], None]]:
 
 
 def complain(sentence: str, style: str = "red") -> None:
-    """One sentence on stderr."""
+    """Complain in one sentence on stderr."""
     from txinspect.render.spelling import visible
 
     sentence = visible(" ".join(sentence.split()))
@@ -163,7 +163,7 @@ def complain(sentence: str, style: str = "red") -> None:
 
 
 def trace(error: BaseException) -> None:
-    """A traceback on stderr; what files and arguments put into it is shown, not obeyed."""
+    """Write a traceback to stderr; what files and arguments put into it is shown, not obeyed."""
     from txinspect.render.spelling import visible
 
     lines = "".join(traceback.format_exception(error)).split("\n")
@@ -171,7 +171,7 @@ def trace(error: BaseException) -> None:
 
 
 def _to_stderr(text: str, end: str = "\n") -> None:
-    """A text on stderr, where there is one: the exit code says it, too."""
+    """Write a text to stderr, where there is one: the exit code says it, too."""
     stderr = current().stderr
     with suppress(OSError):
         if stderr is not None:  # for which print() would take stdout
@@ -179,7 +179,7 @@ def _to_stderr(text: str, end: str = "\n") -> None:
 
 
 def hint(sentence: str | None, output: Output) -> None:
-    """What a person may want to know of the command line, on stderr."""
+    """Write a hint to stderr, which a person may want to know of the command line."""
     if sentence and not output.quiet:
         complain(sentence, style="yellow")
 
@@ -200,7 +200,7 @@ def _close_stdout() -> None:
 
 
 def leads_nowhere() -> bool:
-    """Whether standard output is the null device."""
+    """Whether stdout leads nowhere, to the null device."""
     try:
         return os.path.samestat(os.fstat(1), os.stat(os.devnull))  # noqa: PTH116
     except OSError:

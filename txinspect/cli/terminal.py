@@ -24,7 +24,7 @@ _LIGHT = (7, 15)
 
 
 def background() -> Theme:
-    """What the terminal's background is."""
+    """Whether the terminal's background is dark or light."""
     lightness = _lightness(_answer())
     if lightness is not None:
         return "light" if lightness > 0.5 else "dark"
@@ -33,7 +33,7 @@ def background() -> Theme:
 
 
 def _lightness(answer: bytes) -> float | None:
-    """The mean of red, green and blue in an answer such as rgb:ffff/ffff/dddd, between 0 and 1; None for no answer."""
+    """The lightness in a terminal's answer such as rgb:ffff/ffff/dddd, between 0 and 1; None for no answer."""
     match = re.search(rb"rgba?:([0-9a-fA-F]{1,4})/([0-9a-fA-F]{1,4})/([0-9a-fA-F]{1,4})", answer)
     if match is None:
         return None
@@ -41,7 +41,7 @@ def _lightness(answer: bytes) -> float | None:
 
 
 def _answer() -> bytes:
-    """What the terminal says to the two questions; nothing where there is none to ask."""
+    """What the terminal answers to the two questions about itself; nothing where there is none to ask."""
     here = current()
     if sys.platform == "win32" or here.term in ("dumb", "linux"):
         return b""
@@ -59,7 +59,7 @@ def _answer() -> bytes:
 
 @contextmanager
 def _unechoed(source: int) -> Iterator[None]:
-    """While open, what a terminal sends is neither shown nor held back until a line ends."""
+    """While open, what a terminal answers is neither shown nor held back until a line ends."""
     import termios
     import tty
 

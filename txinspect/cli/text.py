@@ -50,7 +50,7 @@ class Given:
 
 
 def read_text(text: Text = None, file: TextFile = None) -> Given:
-    """The text to look at.
+    """Read the text to look at: the argument, a file, a pipe, or the lesson's sentence.
 
     One line end at the very end of a file or of standard input belongs to the file, not to the text. Raises UsageError
     for a TEXT that is plainly a model, and InspectError for what cannot be read.
@@ -75,7 +75,7 @@ def read_text(text: Text = None, file: TextFile = None) -> Given:
 
 
 def _all(stream: IO[bytes], where: str = "standard input") -> bytes:
-    """All that a stream holds. Raises InspectError for more than any text may have: it may have no end."""
+    """All the text that a stream holds. Raises InspectError for more than any may have: it may have no end."""
     try:
         content = stream.read(MOST_BYTES + 1)
     except OSError as error:
@@ -96,7 +96,7 @@ def _decoded(content: bytes, where: str, *, whole: bool = False) -> str:
 
 
 def _piped(stream: IO[bytes]) -> Given:
-    """What a pipe or a file on standard input holds; the lesson's sentence where it is neither, or nothing comes.
+    """The text that a pipe or file on standard input holds; the lesson's where it is neither, or nothing comes.
 
     Programs inherit pipes that nobody writes into (from cron, ssh, a parent process): none is waited for.
     """
@@ -117,13 +117,13 @@ def _piped(stream: IO[bytes]) -> Given:
 
 
 def _arrived(stream: IO[bytes]) -> bytes | None:
-    """All that a pipe brings, if it begins in time; None if it is silent."""
+    """All the text that a pipe brings, if it begins in time; None if it is silent."""
     first = _first(stream.fileno())
     return None if first is None else first + _all(stream) if first else b""
 
 
 def _first(descriptor: int) -> bytes | None:
-    """What a pipe brings first; None if it brings nothing in time."""
+    """The first bytes of the text that a pipe brings; None if it brings nothing in time."""
     if os.name == "posix":  # without a thread, beside which no process can be forked
         ready, _, _ = select([descriptor], [], [], PATIENCE)
         return os.read(descriptor, 1 << 16) if ready else None
@@ -154,7 +154,7 @@ def _check_is_text(text: str) -> None:
 
 
 def _hint(text: str) -> str | None:
-    """What a TEXT may have meant that it does not mean; None for most."""
+    """What a person may have meant by a TEXT that it does not mean; None for most."""
     if re.fullmatch(r"-?\d+", text):
         return f"{text!r} is the text; for layer {text}: --layer {text}"
     if text in commands.NAMES:
@@ -171,7 +171,7 @@ def _hint(text: str) -> str | None:
 
 
 def _is_there(text: str, kind: Callable[[Path], bool]) -> bool:
-    """Whether a text is the path of something of that kind; texts may be no paths at all."""
+    """Whether a TEXT is the path of something of that kind; texts may be no paths at all."""
     try:
         return bool(text) and kind(Path(text).expanduser())
     except (OSError, ValueError, RuntimeError):  # too long, a zero byte, no such home

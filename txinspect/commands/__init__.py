@@ -74,7 +74,7 @@ NAMES = tuple(LISTED)
 
 @cache
 def named(name: str) -> Command:
-    """The command of a name in NAMES."""
+    """The command with a name in the list of commands."""
     found: Command = import_module(f"{__name__}.{name}").COMMAND
     return found
 

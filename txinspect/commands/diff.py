@@ -93,7 +93,7 @@ class DiffQuery(PassQuery["DiffReport"]):
 
     @property
     def way(self) -> str:
-        """The field that names the other side."""
+        """The field of the query that names the other side of `diff`."""
         return self._ways()[0]
 
     def _ways(self) -> list[str]:
@@ -101,7 +101,7 @@ class DiffQuery(PassQuery["DiffReport"]):
 
     @property
     def given(self) -> str | None:
-        """What was given for it; None for a switch."""
+        """What the query of `diff` gives for its other side; None for a switch."""
         value = getattr(self, self.way)
         return None if isinstance(value, bool) else str(value)
 
@@ -155,7 +155,7 @@ class DiffQuery(PassQuery["DiffReport"]):
 
 
 def parsed(test: str) -> tuple[str, str, float]:
-    """A test such as rel_l2>1e-2: what is compared, how, with what. Raises UsageError for anything else."""
+    """A test of `diff --fail-on` such as rel_l2>1e-2: what is compared, how, with what. Raises UsageError else."""
     match = re.fullmatch(r"\s*(\w+)\s*(>=|>)\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*", test, re.IGNORECASE)
     if match is None or match[1] not in FAILING or match[3].count(".") > 1:
         raise UsageError(f"{spelled('fail_on')} {test!r} is no test: give one of {', '.join(FAILING)}, > and a number")

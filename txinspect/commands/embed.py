@@ -25,7 +25,7 @@ class EmbedQuery(TensorQuery[TensorsReport]):
 
     @property
     def fits(self) -> bool:
-        """What is pooled is cut where it is too long."""
+        """Whether the text of `embed` has to fit into the positions: what is pooled is cut where it is too long."""
         return not self.pooled
 
     def __post_init__(self) -> None:

@@ -163,7 +163,7 @@ class MeasuredTensorRecord(Record, frozen=True, kw_only=True):
 
     @property
     def dead(self) -> int:
-        """Dead rows but for the one that is meant to be."""
+        """Dead rows in a tensor's record of `params`, but for the one that is meant to be."""
         return (self.dead_rows or 0) - (self.padding_row is not None)
 
 

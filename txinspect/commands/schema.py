@@ -9,7 +9,7 @@ from txinspect.records import Report
 
 
 def reports() -> dict[str, type[Report]]:
-    """The report of each command, in the order of the help."""
+    """The report of each command, for the JSON Schema, in the order of the help."""
     return {name: commands.named(name).report for name in commands.NAMES}
 
 

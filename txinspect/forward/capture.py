@@ -37,7 +37,7 @@ class CaughtTensor:
     """What kind of layer a table of positions is for, where a model makes several."""
 
     def copied(self) -> Tensor:
-        """The whole tensor in memory of its own, on the CPU."""
+        """The whole caught tensor in memory of its own, on the CPU."""
         return self.tensor.whole().detach().to("cpu", copy=True).contiguous()
 
 
@@ -67,7 +67,7 @@ class _Pass:
     def catch(
         self, want: Want, tensor: TensorBlocks, coordinates: Coordinates = None, label: str | None = None
     ) -> None:
-        """Hand over a tensor, where it is of the run that is wanted."""
+        """Hand over a caught tensor, where it is of the run that is wanted."""
         self.calls[want] += 1
         if want.supply.run not in (None, self.calls[want]):
             return
@@ -82,12 +82,12 @@ class _Pass:
             raise
 
     def stop_when_done(self) -> None:
-        """Stop the pass if everything is there and no wanted module will run again."""
+        """Stop the forward pass if everything is caught and no wanted module will run again."""
         if not self.pending and not self.hold:
             raise _Done
 
     def catch_module(self, want: Want, value: Any, label: str | None = None) -> None:
-        """Hand over what a hook saw. A hook returns None: anything else would replace the model's own tensor."""
+        """Hand over what a module's hook caught. A hook returns None, or it would replace the model's own tensor."""
         tensor = first_tensor(picked(value, want.supply.pick))
         if tensor is None:
             return
@@ -97,7 +97,7 @@ class _Pass:
 
 
 def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receive: Receive) -> list[str]:
-    """Run the model on inputs (batch, seq) until everything wanted has been received.
+    """Run one forward pass on inputs (batch, seq) with hooks, until everything wanted has been received.
 
     Returns the names that a glob picked and that passed no tensor on. Raises StageError for any other that passed none
     on, and PassError if the model's own code fails.
@@ -140,7 +140,7 @@ def run(model: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan, receiv
 def _in_order(
     model: PreTrainedModel, current: _Pass, plan: Plan, shapes: Mapping[str, tuple[int, int]]
 ) -> Iterator[None]:
-    """Edits, then hooks that record, then watches: what is recorded at an edited stage is the edited value, and what
+    """Put into one pass its edits, then hooks that record, then watches: what is recorded is the edited value, and what
     watches see is what the pass goes on with. All are removed whatever happens."""
     taps.check_writable(model, plan.writes)
     with ExitStack() as stack:
@@ -156,7 +156,7 @@ def _in_order(
 
 @contextmanager
 def _hooks(model: PreTrainedModel, current: _Pass, changes: recorder.Changes) -> Iterator[None]:
-    """The hooks that record; `changes` are made in the attention of the modules that it has."""
+    """The pass's hooks that catch tensors; `changes` are made in the attention of the modules that it has."""
     inside: dict[nn.Module, list[Want]] = {module: [] for module in changes}
     with ExitStack() as stack:
         for want in current.wants:
@@ -177,7 +177,7 @@ def _hooks(model: PreTrainedModel, current: _Pass, changes: recorder.Changes) ->
 
 @contextmanager
 def _released(model: PreTrainedModel, current: _Pass, until: str | None) -> Iterator[None]:
-    """While open, the start of a module lets the pass stop."""
+    """While open, the start of a module lets the forward pass stop."""
     if not until:
         yield
         return

@@ -26,7 +26,7 @@ TOLERANCE = {"float64": 1e-6, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2
 
 
 def check(model: PreTrainedModel, architecture: Architecture, inputs: Mapping[str, Tensor]) -> list[CheckRecord]:
-    """Run the model once as it is and once with every layer recorded, and compare."""
+    """Check a model: run it once as it is and once with every layer recorded, and compare."""
     import torch
 
     with torch.no_grad():
@@ -44,7 +44,7 @@ def check(model: PreTrainedModel, architecture: Architecture, inputs: Mapping[st
 
 
 def _same_logits(plain: Tensor, recorded: Tensor) -> CheckRecord:
-    """Whether two passes gave the same logits to the last bit; what is NaN in both is the same."""
+    """Check that two passes gave the same logits to the last bit; what is NaN in both is the same."""
     differ = (plain != recorded) & ~(plain.isnan() & recorded.isnan())
     off = float((plain - recorded).abs()[differ].max()) if differ.any() else 0.0
     return CheckRecord(name="logits", passed=not differ.any(), detail=f"largest difference from a plain pass: {off}")
@@ -69,7 +69,7 @@ class _Seen:
     """What holds NaN or infinities, in the order of the pass: nothing adds up in it."""
 
     def finite_check(self) -> CheckRecord:
-        """Whether the numbers are numbers, which is the model's own doing."""
+        """The check that the recorded numbers are finite, which is the model's own doing."""
         detail = "attention weights, every layer's output and the logits are finite"
         if self.unsound:
             more = len(self.unsound) - 1
@@ -81,7 +81,7 @@ class _Seen:
         return CheckRecord(name="finite", passed=not self.unsound, detail=detail)
 
     def attention_checks(self) -> Iterator[CheckRecord]:
-        """Row sums, and weights·v against the context."""
+        """The checks of attention: weights' row sums, and weights·v against the context."""
         if not self.row_sums:
             reason = "no attention with a softmax ran in this pass"
             if self.unsound:
@@ -109,7 +109,7 @@ class _Seen:
         return CheckRecord(name=name, passed=passed, detail=detail)
 
     def residual_check(self, *, known: bool) -> CheckRecord:
-        """A layer's output against its input plus what attention and MLP add.
+        """The check of a layer's output against its input plus what attention and MLP add.
 
         Where the architecture is `known` to add them up, it must be so in every layer; elsewhere layers may scale or
         norm what they add, and the check can say only yes or nothing.
@@ -133,7 +133,7 @@ class _Seen:
 
 @contextmanager
 def _recorded(model: PreTrainedModel, architecture: Architecture, batch: int) -> Iterator[_Seen]:
-    """Record every layer, reducing each to the numbers in _Seen as soon as it has run."""
+    """Record every layer to check it, reducing each to the numbers in _Seen as soon as it has run."""
     seen = _Seen(TOLERANCE.get(str(model.dtype).removeprefix("torch."), 1e-5))
     paths = {
         model.get_submodule(path): path
@@ -173,7 +173,7 @@ def _look_at_attention(seen: _Seen, path: str, module: nn.Module, call: Call) ->
 
 @contextmanager
 def _residual(model: PreTrainedModel, layer: Layer, seen: _Seen, name: str) -> Iterator[None]:
-    """Note how far a layer's output is from its input plus what its parts add."""
+    """Note, for the check, how far a layer's output is from its input plus what its parts add."""
     parts: dict[str, Tensor] = {}
     added = (*layer.attention_outputs, *layer.cross_attention_outputs, *layer.mixers, *layer.mlp_outputs)
 
@@ -205,7 +205,7 @@ def _residual(model: PreTrainedModel, layer: Layer, seen: _Seen, name: str) -> I
 
 
 def _distance(parts: Mapping[str, Tensor], added: Sequence[str], output: Tensor) -> float | None:
-    """The largest difference of input + parts to the output, relative to the output's largest value."""
+    """The check's largest difference of input + parts to the output, relative to the output's largest value."""
     wanted = ["input", *added]
     if len(added) < 1 or any(name not in parts or parts[name].numel() != output.numel() for name in wanted):
         return None

@@ -21,7 +21,7 @@ def greedy(
     count: int,
     settings: GenerationConfig,
 ) -> list[int]:
-    """The ids that follow `start`, at most `count`, up to the one that ends the text and without it.
+    """Greedy decoding: the ids that follow `start`, at most `count`, up to the one that ends the text, without it.
 
     They are those of generate(num_beams=1, do_sample=False) with these settings.
     """

@@ -20,14 +20,14 @@ class Edit(Protocol):
     """A change in what a pass computes."""
 
     def made(self, model: PreTrainedModel) -> AbstractContextManager[None]:
-        """While open, the model computes differently."""
+        """While open, the pass is edited: the model computes differently."""
 
 
 class Watch(Protocol):
     """What sees a pass as it goes on, and changes nothing."""
 
     def watching(self, model: PreTrainedModel) -> AbstractContextManager[None]:
-        """While open, what it is for is remembered."""
+        """While open, what this watch of a pass is for is remembered."""
 
 
 @dataclass(frozen=True, eq=False)

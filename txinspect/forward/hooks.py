@@ -22,8 +22,8 @@ Change = Callable[["Tensor"], "Tensor | None"]
 def before(
     module: nn.Module, act: Callable[[tuple[Any, ...], dict[str, Any]], Arguments | None], *, first: bool = False
 ) -> Iterator[None]:
-    """While open, `act` sees what a module is called with, ahead of others where it comes `first`; what it returns is
-    read in its place, but for None."""
+    """While open, a hook `act` sees what a module is called with, ahead of others if it comes `first`; what it returns
+    is read in its place, but for None."""
 
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         return act(args, kwargs)
@@ -43,7 +43,7 @@ def after(
     first: bool = False,
     always: bool = False,
 ) -> Iterator[None]:
-    """While open, `act` sees what a module was called with and what it passes on, `always` where it failed, too; what
+    """While open, a hook `act` sees what a module was called with and passes on, `always` where it failed, too; what
     it returns is passed on in its place, but for None."""
 
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -57,12 +57,12 @@ def after(
 
 
 def starting(module: nn.Module, do: Callable[[], None]) -> AbstractContextManager[None]:
-    """While open, something is done each time a module starts."""
+    """While open, a hook does something each time a module starts."""
     return before(module, lambda _args, _kwargs: do())
 
 
 def reading(module: nn.Module, see: Callable[[Tensor], None]) -> AbstractContextManager[None]:
-    """While open, `see` is given the hidden states that a module reads."""
+    """While open, a hook is given the hidden states that a module reads."""
 
     def act(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found = first_tensor(hidden_states(args, kwargs))
@@ -73,12 +73,12 @@ def reading(module: nn.Module, see: Callable[[Tensor], None]) -> AbstractContext
 
 
 def passing(module: nn.Module, see: Callable[[Any], None]) -> AbstractContextManager[None]:
-    """While open, `see` is given all that a module passes on."""
+    """While open, a hook is given all that a module passes on."""
     return after(module, lambda _args, _kwargs, output: see(output))
 
 
 def rewriting_input(module: nn.Module, change: Change) -> AbstractContextManager[None]:
-    """While open, a module reads other hidden states."""
+    """While open, a hook makes a module read other hidden states."""
 
     def act(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         own = first_tensor(hidden_states(args, kwargs))
@@ -89,7 +89,7 @@ def rewriting_input(module: nn.Module, change: Change) -> AbstractContextManager
 
 
 def rewriting_output(module: nn.Module, change: Change, pick: int | None = None) -> AbstractContextManager[None]:
-    """While open, a module passes on another tensor, in the item that `pick` names where it passes on several."""
+    """While open, a hook makes a module pass on another tensor, in the item that `pick` names of several."""
 
     def act(_args: tuple[Any, ...], _kwargs: dict[str, Any], output: Any) -> Any:
         own = first_tensor(picked(output, pick))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def model_inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]:
-    """What the model is called with; (batch, seq) each, on the CPU."""
+    """The inputs that a model is called with for a text; (batch, seq) each, on the CPU."""
     import torch
 
     from txinspect.anatomy import locating
@@ -32,14 +32,14 @@ def model_inputs(model: PreTrainedModel, text: InputRecord) -> dict[str, Tensor]
 
 
 def lengths_of(inputs: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-    """(batch, seq) of the text that each stack reads, by the prefix of its stages' names."""
+    """The (batch, seq) of a call's inputs, by the prefix of the stack that reads them."""
     batch, seq = inputs["attention_mask"].shape
     target = inputs["decoder_input_ids"].shape[1] if "decoder_input_ids" in inputs else seq
     return {"": (batch, seq), ENCODER: (batch, seq), DECODER: (batch, target)}
 
 
 def call(model: PreTrainedModel, inputs: Mapping[str, Tensor], **options: Any) -> Any:
-    """The model's output for these inputs, of which it is given those that its forward names."""
+    """Call the model on these inputs, of which it is given those that its forward names; its output."""
     fields = signature(model.forward).parameters.values()
     named = {each.name for each in fields if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
     if "input_ids" not in named and "inputs" not in named:  # code of its own may hand on whatever it is given
@@ -53,7 +53,7 @@ def call(model: PreTrainedModel, inputs: Mapping[str, Tensor], **options: Any) -
 
 
 def logits_of(output: Any) -> Tensor:
-    """What a model puts out: its logits, those of a span's start and end side by side; else its first tensor."""
+    """What a call of a model gives: its logits, those of a span's start and end side by side; else its first tensor."""
     import torch
 
     if getattr(output, "logits", None) is not None:

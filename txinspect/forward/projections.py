@@ -30,7 +30,7 @@ class Projections:
 
     @contextmanager
     def watching(self, model: PreTrainedModel) -> Iterator[None]:
-        """While open, what runs is noted."""
+        """While open, which module of an attention is its output projection is noted."""
         self.model = model
         running: dict[str, str] = {}
         with ExitStack() as stack:
@@ -43,7 +43,7 @@ class Projections:
         self.last = running
 
     def lengths(self, attention: str, values: Tensor) -> Tensor:
-        """How long what each value comes to in the residual stream is: (head, key), of values (head, key, head_dim).
+        """The length of what the output projection makes of each value: (head, key), of (head, key, head_dim).
 
         The projection is run on the values of one head at a time, without its bias. Raises StageError for an attention
         whose last module does not read the heads side by side.

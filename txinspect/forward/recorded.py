@@ -22,11 +22,11 @@ class TensorBlocks:
 
     @classmethod
     def of(cls, tensor: Tensor) -> TensorBlocks:
-        """A tensor that is there as a whole."""
+        """A recorded tensor that is there as a whole, as one block."""
         return cls(tuple(tensor.shape), tensor.dtype, lambda: iter((tensor,)))
 
     def whole(self) -> Tensor:
-        """The tensor in one piece."""
+        """The recorded tensor in one piece, of its blocks."""
         import torch
 
         pieces = list(self.blocks())
@@ -34,7 +34,7 @@ class TensorBlocks:
 
 
 def take(tensor: Tensor, axis: int, positions: list[int] | None) -> Tensor:
-    """Some positions of an axis; the tensor itself where all are asked."""
+    """Some positions of an axis of a recorded tensor, or of its blocks; the tensor itself where all are asked."""
     import torch
 
     if positions is None:
@@ -43,5 +43,5 @@ def take(tensor: Tensor, axis: int, positions: list[int] | None) -> Tensor:
 
 
 def coordinates(**axes: list[int] | None) -> Coordinates:
-    """The axes that were cut, with the positions kept; None if none was."""
+    """The axes of a recorded tensor that were cut, with the positions kept; None if none was."""
     return {axis: positions for axis, positions in axes.items() if positions is not None} or None

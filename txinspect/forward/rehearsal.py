@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses:
-    """Find the modules whose weights a plan's pass uses; inputs (batch, seq) on the CPU.
+    """Rehearse a plan's pass to find the modules whose weights it uses; inputs (batch, seq) on the CPU.
 
     Where a model's code branches on what only weights can tell, such as which experts a router chooses, the rehearsal
     ends there: then every module counts that does not lie in a layer after the last one asked.
     """
     if subject.whole_because:
-        return uses.whole(subject, subject.whole_because)
+        return uses.of_all_modules(subject, subject.whole_because)
     model, stopped_by = subject.as_configured, None
     with _rehearsable(model), _Touched(model) as touched:
         try:
@@ -53,12 +53,12 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses
         used |= _by_place(model, subject.architecture, plan)
     used |= _blocks(model, subject.architecture, used)
     used |= _tied(model, used)
-    return uses.of(subject, used, stopped_by)
+    return uses.of_modules(subject, used, stopped_by)
 
 
 @contextmanager
 def _rehearsable(model: PreTrainedModel) -> Iterator[None]:
-    """While open, experts are one batched product: other ways group tokens by the experts that a router chose."""
+    """While open, a model's experts can be rehearsed as one product: other ways group tokens by a router's choice."""
     before = getattr(model.config, "_experts_implementation", None)
     if before is None or not hasattr(model, "set_experts_implementation"):
         yield
@@ -71,7 +71,7 @@ def _rehearsable(model: PreTrainedModel) -> Iterator[None]:
 
 
 def with_runs(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Plan:
-    """A plan that waits for every run of the modules that it names by their paths: a whole pass counts them.
+    """A plan that waits for every run of the modules named by their paths, which a rehearsed whole pass counts.
 
     Where that pass cannot be rehearsed to its end, or the modules are an adapter's, the plan stays as it is.
     """
@@ -103,7 +103,7 @@ class _Touched(TorchDispatchMode):
     def __torch_dispatch__(
         self, operator: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run an operator: on the meta device where one of its tensors is there, else for real."""
+        """Run an operator of the rehearsal: on the meta device where one of its tensors is there, else for real."""
         options = dict(kwargs or {})
         tensors = [leaf for leaf in tree_leaves((args, options)) if isinstance(leaf, torch.Tensor)]
         for tensor in tensors:
@@ -118,7 +118,7 @@ class _Touched(TorchDispatchMode):
 
 
 def _storage(tensor: Tensor) -> int:
-    """What a tensor shares with its views and with those that it is tied to."""
+    """What a skeleton's tensor shares with its views and with those that it is tied to."""
     return int(tensor.untyped_storage()._cdata)
 
 
@@ -129,7 +129,7 @@ def _on_meta(value: Any) -> Any:
 
 
 def _blocks(model: PreTrainedModel, architecture: Architecture, used: Collection[str]) -> set[str]:
-    """The modules that stand beside used ones in a block of a layer, such as v_proj beside q_proj.
+    """The modules beside those that a rehearsed pass uses in a block of a layer, such as v_proj beside q_proj.
 
     A checkpoint may store a block's matrices in one tensor, and a model's code may read one module's weight to
     initialise another.
@@ -146,7 +146,7 @@ def _blocks(model: PreTrainedModel, architecture: Architecture, used: Collection
 
 
 def _tied(model: PreTrainedModel, used: Collection[str]) -> set[str]:
-    """The modules that share a tensor with used ones."""
+    """The modules that share a tensor with those that a rehearsed pass uses."""
     owners: dict[int, set[str]] = {}
     for name, tensor in model.named_parameters(remove_duplicate=False):
         owners.setdefault(_storage(tensor), set()).add(name.rpartition(".")[0])
@@ -154,7 +154,7 @@ def _tied(model: PreTrainedModel, used: Collection[str]) -> set[str]:
 
 
 def _by_place(model: PreTrainedModel, architecture: Architecture, plan: Plan) -> set[str]:
-    """All modules but those in layers after the last one that is asked."""
+    """The modules whose weights a pass may use where it cannot be rehearsed: none in layers after the last asked."""
     layers = [f"{layer.first}." for layer in architecture.all_layers]
     asked = [[f"{want.supply.module}.".startswith(layer) for layer in layers] for want in plan.wants]
     later: tuple[str, ...] = ()

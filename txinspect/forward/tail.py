@@ -44,7 +44,7 @@ class Tail:
 
     @contextmanager
     def watching(self, model: PreTrainedModel) -> Iterator[None]:
-        """While open, what the layers pass on is remembered."""
+        """While open, what the layers pass on is remembered, for the tail to run again."""
         self.passed, self.entered, self.read, self.added, self.normed = {}, [], {}, {}, {}
         with ExitStack() as stack:
             first = model.get_submodule(self.layers[0].first)
@@ -56,7 +56,7 @@ class Tail:
             yield
 
     def outputs(self, layer: int) -> Tensor | None:
-        """What a layer passed on when it last ran."""
+        """What a layer passed on when it last ran before the tail."""
         passed = self.passed.get(self.layers[layer].last)
         return first_tensor(passed[-1]) if passed else None
 
@@ -67,7 +67,7 @@ class Tail:
         hidden: Tensor,
         positions: Sequence[int] | None = None,
     ) -> Tensor:
-        """The logits that the model gives where the last layer passes on `hidden`, in the shape it has there.
+        """The logits that the model's tail gives where the last layer passes on `hidden`, in the shape it has there.
 
         (batch, seq, vocab), or of some positions alone, which many heads are spared the others for.
         """
@@ -83,7 +83,7 @@ class Tail:
         return logits if positions is None or spared else logits[:, list(positions)]
 
     def between(self, layer: int) -> Tensor | None:
-        """The stream after a layer's attention and before its MLP, as a module of it reads it; None where none does.
+        """The stream after a layer's attention and before its MLP, for the tail; None where no module reads it.
 
         What attention adds is what it passes on, or what a norm behind it makes of that (Gemma 2), times a factor
         (Granite's residual_multiplier). Where attention and MLP run side by side there is no such stream.
@@ -100,7 +100,7 @@ class Tail:
 
     @contextmanager
     def _inside(self, model: PreTrainedModel, index: int) -> Iterator[None]:
-        """While open, what the modules of a layer read and what its attention adds are remembered."""
+        """While open, what the modules of a layer read and what its attention adds are remembered for the tail."""
         layer = self.layers[index]
         with ExitStack() as stack:
             for child in model.get_submodule(layer.first).children():
@@ -111,7 +111,7 @@ class Tail:
             yield
 
     def _follower(self, index: int) -> Callable[..., None]:
-        """Keeps what a module makes of what attention passed on."""
+        """Keeps what a module makes of what attention passed on, to find the stream in between."""
         import torch
 
         def keep(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -145,7 +145,7 @@ class Tail:
 
     @contextmanager
     def _replayed(self, model: PreTrainedModel, hidden: Tensor) -> Iterator[None]:
-        """While open, layers pass on what they did, and the last one, when it last runs, `hidden`."""
+        """While open, layers pass on what they did, and the last one, when it last runs, `hidden`, for the tail."""
         last = self.layers[-1].last
         with ExitStack() as stack:
             for layer in self.layers:
@@ -169,7 +169,7 @@ class Tail:
 
 
 def _is_sum(stream: Tensor, before: Tensor, moved: Tensor) -> bool:
-    """Whether a stream is what was there before it and what was moved into it, times any factor but 0."""
+    """Whether a layer's stream is the one before it and what was moved into it, times any factor but 0."""
     import torch
 
     apart = stream.double() - before.double()
@@ -181,7 +181,7 @@ def _is_sum(stream: Tensor, before: Tensor, moved: Tensor) -> bool:
 
 
 def _copied(value: Any) -> Any:
-    """What a module passed on, so that nothing which acts on it in place changes what is remembered."""
+    """A copy of what a layer passed on, so that nothing which acts on it in place changes what the tail remembers."""
     import torch
     from torch.utils._pytree import tree_map
 

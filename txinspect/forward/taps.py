@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def refusal(model: PreTrainedModel, supply: Supply) -> str | None:
-    """Why a stage cannot be written; None if it can."""
+    """Why a stage's tensor cannot be written; None if it can."""
     if supply.reason is not None:
         return supply.reason
     if supply.tap == "logits":
@@ -44,7 +44,7 @@ def refusal(model: PreTrainedModel, supply: Supply) -> str | None:
 
 
 def check_writable(model: PreTrainedModel, writes: Sequence[Write]) -> None:
-    """Raise StageError for a stage that cannot be written."""
+    """Raise StageError for a stage whose tensor cannot be written."""
     for write in writes:
         if reason := refusal(model, write.supply):
             raise StageError(f"{write.supply.name!r} cannot be changed: {reason}")
@@ -52,7 +52,7 @@ def check_writable(model: PreTrainedModel, writes: Sequence[Write]) -> None:
 
 @contextmanager
 def written(model: PreTrainedModel, writes: Sequence[Write], shapes: Mapping[str, tuple[int, int]]) -> Iterator[None]:
-    """While open, modules read and pass on what `writes` make of their tensors; several of one place in their order.
+    """While open, stages' tensors are written: modules read and pass on what `writes` make of them, in their order.
 
     `shapes` has (batch, seq) of each stack's text, by its prefix.
     """
@@ -70,7 +70,7 @@ def written(model: PreTrainedModel, writes: Sequence[Write], shapes: Mapping[str
 def in_attention(
     model: PreTrainedModel, writes: Sequence[Write]
 ) -> dict[nn.Module, Callable[[str, Tensor], Tensor | None]]:
-    """What changes q, k, v and context of each attention module; None is given for a part that stays."""
+    """What writes q, k, v and context in each attention module; None is given for a part that stays."""
     by_part: dict[nn.Module, dict[str, list[Change]]] = {}
     for write in writes:
         if write.supply.tap == "attention":
@@ -91,7 +91,7 @@ def in_attention(
 
 
 def _change(write: Write, shape: tuple[int, int] | None) -> Change:
-    """What a write makes of a tensor as the module has it, in the runs that are the stage's."""
+    """What a write makes of a stage's tensor as the module has it, in the runs that are the stage's."""
     supply, runs = write.supply, Counter[Supply]()
     by_token = shape is not None and supply.axes and supply.axes[:2] == ("batch", "seq")
 

@@ -31,7 +31,7 @@ class Translator:
     """Whether it is added to them, or takes their place."""
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Other hidden states, in float32 and back."""
+        """Translate a layer's hidden states for the model's tail, in float32 and back."""
         exact = hidden.float()
         made = exact @ self.matrix.to(exact).T if self.matrix is not None else exact * 0
         if self.bias is not None:
@@ -40,7 +40,7 @@ class Translator:
 
 
 def translators(path: Path, tensors: Mapping[str, Tensor], width: int, layers: int) -> dict[int, Translator]:
-    """The translators in a file's tensors, by the layer whose output they read; -1 for what enters layer 0.
+    """The translators in a lens file's tensors, by the layer whose output they read; -1 for what enters layer 0.
 
     Raises InspectError for a file that holds none, or was made for another model.
     """

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def hidden_states(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What a module reads: its first positional argument, or the one called hidden_states."""
+    """The tensor that a module is given: its first positional argument, or the one called hidden_states."""
     return args[0] if args else kwargs.get(_hidden_name(kwargs))
 
 
 def with_hidden(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], tensor: Tensor
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The same call, with another tensor in what hidden_states finds."""
+    """A module's arguments with another tensor in the place of the one that hidden_states finds."""
     if args:
         return (with_first(args[0], tensor), *args[1:]), dict(kwargs)
     name = _hidden_name(kwargs)
@@ -29,7 +29,7 @@ def _hidden_name(kwargs: Mapping[str, Any]) -> str:
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """The tensor that a module passes on: itself, or the first of a tuple, list or output record."""
+    """The tensor in what a module passes on: itself, or the first of a tuple, list or output record."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -42,7 +42,7 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 def with_first(value: Any, tensor: Tensor) -> Any:
-    """What a module passes on, with another tensor in the place of the one that first_tensor finds."""
+    """What a module passes on, with another tensor in the place of the one that first_tensor finds in it."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -56,20 +56,20 @@ def with_first(value: Any, tensor: Tensor) -> Any:
 
 
 def with_picked(value: Any, pick: int | None, tensor: Tensor) -> Any:
-    """What a module passes on, with another tensor in the item that picked finds."""
+    """What a module passes on, with another tensor in the item that picked finds in it."""
     if pick is None or not isinstance(value, (tuple, list)):
         return with_first(value, tensor)
     return _with_item(value, pick, with_first(value[pick], tensor))
 
 
 def _with_item(value: Any, index: int, item: Any) -> Any:
-    """A tuple, named tuple or list with one item replaced."""
+    """A tuple, named tuple or list that a module passes on, with one item replaced."""
     items = [*value[:index], item, *value[index + 1 :]]
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
 def laid_out(tensor: Tensor, own: Tensor) -> Tensor:
-    """A tensor in the shape, type, device and layout of another: a layout may change the last bits of what follows."""
+    """A module's tensor in the shape, type, device and layout of another: a layout may change last bits."""
     import torch
 
     shaped = tensor.reshape(own.shape)
@@ -80,7 +80,7 @@ def laid_out(tensor: Tensor, own: Tensor) -> Tensor:
 
 
 def picked(value: Any, pick: int | None) -> Any:
-    """One item of what a module passes on, or all of it."""
+    """One item of what a module passes on as a tuple or list, or all of it."""
     if pick is None:
         return value
     items = value if isinstance(value, (tuple, list)) else (value,)
@@ -88,7 +88,7 @@ def picked(value: Any, pick: int | None) -> Any:
 
 
 def unflatten(tensor: Tensor, seq_shape: tuple[int, int]) -> Tensor:
-    """(batch·seq, feature), as some modules see their tokens, back to (batch, seq, feature)."""
+    """A tensor that a module passes on as (batch·seq, feature), back to (batch, seq, feature)."""
     if tensor.ndim == 2 and tensor.shape[0] == seq_shape[0] * seq_shape[1]:
         return tensor.reshape(*seq_shape, -1)
     return tensor

@@ -58,12 +58,12 @@ class Plan:
 
 
 def plan_of(architecture: Architecture, wants: Sequence[Want], **others: Any) -> Plan:
-    """A plan that runs as far as this architecture needs for what is wanted; `others` are more fields of a Plan."""
+    """A plan for what a pass wants, as far as this architecture needs to run; `others` are more fields of it."""
     return Plan(wants, _until(architecture, wants), **others)
 
 
-def named(subject: Subject, patterns: Sequence[str]) -> Plan:
-    """The stages and modules that names and globs pick. Raises StageError for one that the model does not have."""
+def plan_of_names(subject: Subject, patterns: Sequence[str]) -> Plan:
+    """A plan to record the stages and modules that names and globs pick. Raises StageError for one there is not."""
     names, by_name = names_of(subject.architecture), dict[str, list[Supply]]()
     check_names(names, subject.source.name, patterns)
     for supply in subject.architecture.supplies() + subject.architecture.module_supplies():
@@ -82,22 +82,22 @@ def named(subject: Subject, patterns: Sequence[str]) -> Plan:
 
 
 def in_stacks(subject: Subject, stage: str) -> Plan:
-    """A stage outside the layers, in every stack that has it. Raises StageError where none has."""
+    """A plan to record a stage outside the layers, in every stack that has it. Raises StageError where none has."""
     names = names_of(subject.architecture)
     asked = [stack.prefix + stage for stack in subject.architecture.stacks]
     having = [each for each in asked if names.refusal(subject.source.name, each) is None]
-    return named(subject, having or asked)
+    return plan_of_names(subject, having or asked)
 
 
 def check_names(names: Names, model: str, patterns: Sequence[str]) -> None:
-    """Raise StageError for a name or glob that picks nothing the model called `model` has."""
+    """Raise StageError for a wanted name or glob that picks nothing the model called `model` has."""
     for pattern in sorted(patterns, key=is_glob):
         if refused := names.refusal(model, pattern):
             raise StageError(refused)
 
 
 def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
-    """The module before whose start the pass may not stop: tables of positions may be made once per kind of layer."""
+    """The module before whose start a pass may not stop for its wants: tables may be made per kind of layer."""
     if architecture.loops:
         return None
     positions = [want.supply for want in wants if want.supply.within.startswith("position_embeddings.")]
@@ -109,5 +109,5 @@ def _until(architecture: Architecture, wants: Sequence[Want]) -> str | None:
 
 
 def check_layers(model: str, asked: Layers, count: int) -> tuple[int, ...]:
-    """The layers asked of a model that has `count`, from its start. Raises StageError for one that it does not have."""
+    """The layers wanted of a model that has `count`, from its start. Raises StageError for one it does not have."""
     return from_start(asked, count, lambda layer: StageError(out_of_range(model, layer, count)))

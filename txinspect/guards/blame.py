@@ -13,7 +13,7 @@ MOST = 80
 
 
 def blamed(config: Mapping[str, Any], works: Callable[[dict[str, Any]], object]) -> str | None:
-    """The key without which a config works, and its value, in words; None if it is not one alone.
+    """The key of a config that is to blame, without which it works, and its value, in words; None if none alone is.
 
     `works` is given a config and raises what it will.
     """
@@ -25,8 +25,8 @@ def blamed(config: Mapping[str, Any], works: Callable[[dict[str, Any]], object])
     return None
 
 
-def zero(config: Mapping[str, Any]) -> str | None:
-    """The first size or count of a config that is zero, in words; None if none is."""
+def zero_size(config: Mapping[str, Any]) -> str | None:
+    """The first size or count of a config that is to blame for being zero, in words; None if none is."""
     sizes = (key for key, value in config.items() if value == 0 and type(value) is int and _SIZE.search(key))
     return next((f"its {key} is 0" for key in sizes), None)
 
@@ -46,5 +46,5 @@ def _is_well(works: Callable[[dict[str, Any]], object], config: dict[str, Any]) 
 
 
 def is_foreseen(error: BaseException) -> bool:
-    """Whether an error may come of a file: also what pyo3 makes of a panic in Rust, which is no Exception."""
+    """Whether an error may be to blame on a file: also what pyo3 makes of a panic in Rust, which is no Exception."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"

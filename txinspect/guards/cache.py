@@ -11,7 +11,7 @@ from txinspect.writing import written_whole
 
 
 def cached_at(*parts: str) -> Path | None:
-    """Where something is kept, in TXINSPECT_CACHE, else the platform's folder for caches; None where there is none."""
+    """Where something is cached, in TXINSPECT_CACHE, else the platform's folder for caches; None where none is."""
     from platformdirs import user_cache_path
 
     try:
@@ -22,7 +22,7 @@ def cached_at(*parts: str) -> Path | None:
 
 
 def writable_cache(name: str) -> Path | None:
-    """A folder of the cache, made if need be; None where it cannot be: a cache is optional."""
+    """A folder of the user's cache, made if need be; None where it cannot be: a cache is optional."""
     folder = cached_at(name)
     try:
         if folder is not None:
@@ -44,7 +44,7 @@ def read_cached(path: Path | None) -> bytes | None:
 
 
 def write_cached(path: Path | None, content: bytes) -> None:
-    """Keep content under its checksum. A cache that cannot be written costs time on the next run, nothing else."""
+    """Write content to the cache under its checksum. What cannot be written costs time next time, nothing else."""
     if path is None:
         return
     with suppress(OSError):

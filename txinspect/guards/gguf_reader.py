@@ -14,7 +14,7 @@ from txinspect.guards.patching import patched
 
 @contextmanager
 def remembered(path: Path | None = None, wanted: Collection[str] | None = None) -> Iterator[None]:
-    """While open, the package gguf reads a file once, and of `path` shows only the tensors that are wanted.
+    """While open, the package gguf reads a .gguf file once, and of `path` shows only the tensors that are wanted.
 
     Its reader takes seconds over a vocabulary and its table of names as long over a model's modules; transformers asks
     for both again and again.

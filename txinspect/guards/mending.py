@@ -12,7 +12,7 @@ DTYPES = ("dtype", "torch_dtype")
 
 
 def mended(config: dict[str, Any]) -> dict[str, Any]:
-    """A config with the types of numbers as transformers reads them: 'torch.float16' is float16."""
+    """A config mended as transformers reads it, with types of numbers: 'torch.float16' is float16."""
     found = {}
     for name, value in config.items():
         if name in DTYPES and isinstance(value, str):

@@ -14,7 +14,7 @@ _ABSENT = object()
 
 @contextmanager
 def patched(owner: object, name: str, value: object) -> Iterator[None]:
-    """While open, an attribute of a module, class or object has another value; afterwards what it had before."""
+    """While open, an attribute of a module, class or object is patched; afterwards it has what it had before."""
     with _LOCK:
         # An attribute that a class inherits is hidden, not replaced: it must not be left behind as the class's own.
         before = vars(owner).get(name, _ABSENT)

@@ -87,7 +87,7 @@ def quiet() -> Iterator[None]:
 
 
 def _somewhere() -> str:
-    """A folder that is there: making it again fails nowhere, not even where nothing can be written."""
+    """A folder that transformers' code finds: making it again fails nowhere, not even where nothing can be written."""
     try:
         return tempfile.gettempdir()
     except FileNotFoundError:
@@ -102,5 +102,5 @@ class _Heard(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a message."""
+        """Keep a message that transformers logs, off the terminal."""
         self.messages.append(record.getMessage())

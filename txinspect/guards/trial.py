@@ -39,7 +39,7 @@ _OUTCOMES: dict[int, Outcome] = {_PANICKED: "panicked", _EXPLODED: "too much"}
 
 
 def attempt(work: Callable[[], bool], seconds: float, told: partial[bool] | None = None) -> Outcome:
-    """How some work ends, which returns whether it made no more than it may; what it prints is gone, and what it makes.
+    """How a trial of some work in its own process ends; what it prints and makes is gone.
 
     Beside threads, and where nothing can be forked in safety (on Windows, on a Mac), the same work is `told` to a
     process that is started: a module's own function with plain values. It is the work itself, if not told otherwise.
@@ -63,7 +63,7 @@ _CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from txinspect
 
 
 def _started(work: partial[bool], seconds: float) -> Outcome:
-    """How some work ends in a process of its own making."""
+    """Try some work in a process that is started anew: how it ends."""
     told = json.dumps([work.func.__module__, work.func.__qualname__, work.args, work.keywords])
     command = [sys.executable, "-I", "-c", _CODE, json.dumps(sys.path)]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -79,13 +79,13 @@ def _started(work: partial[bool], seconds: float) -> Outcome:
 
 
 def serve() -> None:
-    """In a process that was started: do what standard input tells."""
+    """In a process that was started for a trial: do what standard input tells."""
     module, name, arguments, options = json.loads(sys.stdin.buffer.read())
     _work(partial(getattr(importlib.import_module(module), name), *arguments, **options))
 
 
 def _work(work: Callable[[], bool]) -> None:
-    """In the child: do it, and end without what a program does at its end."""
+    """In the child process of a trial: do the work, and end without what a program does at its end."""
     status = 0
     try:
         nowhere = os.open(os.devnull, os.O_RDWR)
@@ -102,7 +102,7 @@ def _work(work: Callable[[], bool]) -> None:
 
 
 def _limit_memory() -> None:
-    """No more memory than ROOM, where the system can be asked for that."""
+    """Limit a trial's process to no more memory than ROOM, where the system can be asked for that."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def inject(model: PreTrainedModel, adapter: Adapter) -> None:
-    """Give a skeleton the modules of an adapter.
+    """Give a skeleton the modules of a PEFT adapter.
 
     Raises SourceError if it was not made for the model, or replaces no modules.
     """
@@ -43,7 +43,7 @@ def resize(model: PreTrainedModel, adapter: Adapter) -> None:
 
 
 def _rows(model: PreTrainedModel, adapter: Adapter) -> int | None:
-    """The rows of an adapter's own embeddings; None if it has none, or as many as the model."""
+    """The rows of an adapter's own embeddings to resize the base to; None if it has none, or as many as the model."""
     embeddings = model.get_input_embeddings()
     path = next((path for path, module in model.named_modules() if module is embeddings), None)
     table = getattr(embeddings, "weight", None)
@@ -55,7 +55,7 @@ def _rows(model: PreTrainedModel, adapter: Adapter) -> int | None:
 
 
 def attach(model: PreTrainedModel, adapter: Adapter) -> None:
-    """Apply an adapter to the model, whose modules keep their paths.
+    """Apply a PEFT adapter to the model, whose modules keep their paths.
 
     Raises SourceError if it was not made for the model.
     """
@@ -74,8 +74,8 @@ def attach(model: PreTrainedModel, adapter: Adapter) -> None:
             raise ValueError(f"it has a tensor {min(surplus)} that the model has no place for")
 
 
-def shared(adapter: Adapter) -> str | None:
-    """Why an adapter is applied to a whole model: its modules share tensors, as VeRA's do; None if they do not."""
+def why_shared(adapter: Adapter) -> str | None:
+    """Why a PEFT adapter is applied to a whole model: its modules share tensors, as VeRA's do; None if they do not."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
     kind = _config(adapter).peft_type
@@ -95,7 +95,7 @@ def _config(adapter: Adapter) -> Any:
 
 
 def _wrapped(model: PreTrainedModel, adapter: Adapter) -> Any:
-    """The model inside of a PeftModel, which replaces modules in place."""
+    """The base model inside of a PeftModel, which an adapter replaces modules of in place."""
     from peft import get_peft_model
 
     config = _config(adapter)
@@ -116,7 +116,7 @@ def _wrapped(model: PreTrainedModel, adapter: Adapter) -> Any:
 
 @contextmanager
 def _fitting(adapter: Adapter) -> Iterator[None]:
-    """Turn what goes wrong into a sentence."""
+    """Turn what goes wrong in fitting an adapter to its base model into a sentence."""
     try:
         with quiet():
             yield

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def another(model: PreTrainedModel) -> str | None:
-    """The other of sdpa and eager; None for a model on neither."""
+def other_backend(model: PreTrainedModel) -> str | None:
+    """The other attention backend of sdpa and eager; None for a model on neither."""
     return {"sdpa": "eager", "eager": "sdpa"}.get(str(model.config._attn_implementation))
 
 

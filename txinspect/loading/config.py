@@ -28,7 +28,7 @@ BESIDE = 8
 
 
 def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
-    """The config of a model.
+    """Load the config of a model, as transformers reads it.
 
     Raises SourceError for one that is damaged, unknown to transformers, or needs code of its own.
     """
@@ -80,7 +80,7 @@ def load_config(source: Source, choice: ModelChoice) -> PretrainedConfig:
 
 
 def _gguf_config(source: Source) -> PretrainedConfig:
-    """The config in the header of a .gguf file."""
+    """The config as transformers reads it from the header of a .gguf file."""
     from transformers import AutoConfig
 
     _check_blocks(source)
@@ -99,7 +99,7 @@ def _gguf_config(source: Source) -> PretrainedConfig:
 
 
 def _check_blocks(source: Source) -> None:
-    """Raise SourceError for a .gguf file that claims more layers than its tensors are of."""
+    """Raise SourceError for a .gguf file whose config claims more layers than its tensors are of."""
     assert source.path is not None
     header = read_header(source.path)
     numbers = [int(found[1]) for each in header.tensors if (found := re.match(r"blk\.(\d{1,9})\.", each.name))]
@@ -113,7 +113,7 @@ def _check_blocks(source: Source) -> None:
 
 
 def _check_numbers(source: Source, config: PretrainedConfig) -> None:
-    """Raise SourceError for sizes that no model can have, which transformers lets pass."""
+    """Raise SourceError for sizes in a config that no model can have, which transformers lets pass."""
     for name, value in vars(config).items():
         counts = name.startswith(("num_", "n_")) or name.endswith("_size")
         if counts and isinstance(value, int) and value < 0:
@@ -121,7 +121,7 @@ def _check_numbers(source: Source, config: PretrainedConfig) -> None:
 
 
 def dtype_name(source: Source, choice: ModelChoice, config: PretrainedConfig) -> str:
-    """The floating-point type the model is stored in, or the one that was asked for."""
+    """The floating-point type that a config says the model is stored in, or the one that was asked for."""
     if choice.dtype != "auto":
         return choice.dtype
     dtype = getattr(config, "dtype", None)

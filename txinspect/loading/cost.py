@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def expected(subject: Subject, choice: ModelChoice, uses: Uses, listing: WeightListing) -> LoadingRecord:
-    """What a load of these weights would cost.
+    """The cost of loading these weights, as it would be.
 
     Raises SourceError if the weights are not all there.
     """
@@ -43,7 +43,9 @@ def expected(subject: Subject, choice: ModelChoice, uses: Uses, listing: WeightL
     opened = [file for file in files if file.tensors_read != 0] or files[:1]
     if listing.weight_map:
         # It tells of shards that are not described, too.
-        wanted = checkpoint.shards_of(listing.weight_map, lambda names: fit.needed(subject, names, uses.modules))
+        wanted = checkpoint.shards_of(
+            listing.weight_map, lambda names: fit.needed_tensors(subject, names, uses.modules)
+        )
         opened = [file for file in files if PurePath(file.path).name in wanted] or opened
     return _record(
         subject,
@@ -56,7 +58,7 @@ def expected(subject: Subject, choice: ModelChoice, uses: Uses, listing: WeightL
 
 
 def spent(subject: Subject, choice: ModelChoice, uses: Uses, loaded: partial.Loaded) -> LoadingRecord:
-    """What a load did cost."""
+    """The cost of a load of weights, as it was."""
     tensors = headers.stored(loaded.files)
     named = {tensor.name for tensor in tensors}
     read = loaded.read & named
@@ -66,7 +68,7 @@ def spent(subject: Subject, choice: ModelChoice, uses: Uses, loaded: partial.Loa
 
 
 def stored_sizes(subject: Subject, tensors: Sequence[StoredTensor]) -> dict[str, sizes.Size]:
-    """How each parameter is stored, by the tensors of a checkpoint."""
+    """How each parameter is stored, by the tensors of a checkpoint: what loading it costs."""
     places = fit.destinations(subject, [tensor.name for tensor in tensors])
     model, found = subject.as_configured, dict[str, sizes.Size]()
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
@@ -86,7 +88,7 @@ def stored_sizes(subject: Subject, tensors: Sequence[StoredTensor]) -> dict[str,
 def _quantized_sizes(
     model: PreTrainedModel, names: Collection[str], tensors: Sequence[StoredTensor], method: str
 ) -> dict[str, sizes.Size]:
-    """A weight that is stored quantized takes what its codes, scales and zero points do, which stand beside it."""
+    """What a weight that is stored quantized costs to load: its codes, scales and zero points beside it."""
     parts: dict[str, list[StoredTensor]] = {}
     for tensor in tensors:
         path = tensor.name
@@ -149,7 +151,7 @@ def _file(
 
 
 def _adapter_files(source: Source) -> list[FileRecord]:
-    """The weights of an adapter, which are read whole."""
+    """The cost of loading an adapter's weight files, which are read whole."""
     if source.adapter is None:
         return []
     own, files = Folder(source.adapter.folder), source.adapter.files
@@ -158,7 +160,7 @@ def _adapter_files(source: Source) -> list[FileRecord]:
 
 
 def in_memory(subject: Subject, uses: Mapping[str, bool]) -> tuple[int, int]:
-    """Parameters in use, and the bytes that they and their modules' buffers take; tied ones count once."""
+    """The cost in memory: parameters in use, and the bytes that they and buffers take; tied ones count once."""
     seen: set[int] = set()
     numel = in_bytes = 0
     for path, module in subject.as_loaded.named_modules():
@@ -174,7 +176,7 @@ def in_memory(subject: Subject, uses: Mapping[str, bool]) -> tuple[int, int]:
 
 
 def _is_mapped(subject: Subject, choice: ModelChoice, used: Sequence[StoredTensor]) -> bool:
-    """Whether the weights stay where they are on disk: on the CPU, in the type and under the shapes they are stored in.
+    """Whether loaded weights stay where they are on disk, mapped: on the CPU, in the type and shapes of the files.
 
     Transformers maps safetensors, and pytorch_model.bin in the zip format (modeling_utils.load_state_dict).
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def model_record(subject: Subject, model: PreTrainedModel) -> ModelRecord:
-    """A model that was built, with weights or without."""
+    """The record that describes a model that was built, with weights or without."""
     text_config = subject.as_configured.config.get_text_config()
 
     def configured(name: str) -> int | None:
@@ -49,12 +49,12 @@ def model_record(subject: Subject, model: PreTrainedModel) -> ModelRecord:
 
 
 def _word(value: Any) -> str | None:
-    """A value that should be a string; None for any other."""
+    """A value of a config that should be a string to describe the model by; None for any other."""
     return value if isinstance(value, str) else None
 
 
 def unbuilt_model_record(source: Source, raw: dict[str, Any]) -> ModelRecord:
-    """What config.json alone tells of a model, without torch."""
+    """The record that describes a model by its config.json alone, without torch."""
     architectures = raw.get("architectures")
     heads = number(raw, "num_attention_heads")
     return ModelRecord(

@@ -7,7 +7,7 @@ from txinspect.model_choice import DEVICE_MAPS, ModelChoice
 
 
 def device_for(choice: ModelChoice) -> str:
-    """The torch device to run on. Raises InspectError for one that this machine does not have."""
+    """The torch device that a choice runs on. Raises InspectError for one that this machine does not have."""
     import torch
 
     if choice.device_map not in (None, *DEVICE_MAPS):
@@ -19,7 +19,7 @@ def device_for(choice: ModelChoice) -> str:
 
 
 def _check_there(field: str, device: str) -> None:
-    """Raise InspectError for a device that this machine does not have; `field` is where it was named."""
+    """Raise InspectError for a torch device that this machine does not have; `field` is where it was named."""
     import torch
 
     kind, _, number = device.partition(":")

@@ -30,7 +30,7 @@ token each time, and what needs further passes."""
 
 
 def settings(source: Source, config: PretrainedConfig) -> GenerationConfig:
-    """What the file says, or config.json where there is none, as from_pretrained has it.
+    """The generation settings that generation_config.json holds, else config.json, as from_pretrained has it.
 
     Raises SourceError for a file that cannot be read so.
     """
@@ -51,14 +51,16 @@ def settings(source: Source, config: PretrainedConfig) -> GenerationConfig:
 
 
 def left_out(config: GenerationConfig) -> list[str]:
-    """The settings of a config that are not followed."""
+    """The settings of a generation config that are not followed."""
     values = {name: getattr(config, name, None) for name in LEFT_OUT}
     return [name for name, value in values.items() if value is not None and value is not False]
 
 
 def longest(source: Source, config: GenerationConfig, begun: int) -> tuple[str, int, int] | None:
-    """The setting of the file that ends a text that has `begun` with so many tokens, its value, and the tokens that it
-    lets follow; None where it states none."""
+    """The setting of generation_config.json that ends a text, its value, and how many tokens it lets follow `begun`.
+
+    None where the file states none.
+    """
     path = source.place.file(FILE)
     if path is None:
         return None
@@ -71,7 +73,7 @@ def longest(source: Source, config: GenerationConfig, begun: int) -> tuple[str, 
 
 
 def start(source: Source, config: GenerationConfig) -> int | None:
-    """The id that a decoder begins with, as generate() has it; None where nothing names one.
+    """The id that a decoder begins to generate with, as generate() has it; None where nothing names one.
 
     Raises SourceError for what is no id.
     """

@@ -22,7 +22,7 @@ from txinspect.version import __version__
 
 
 def recall(source: Source, choice: ModelChoice) -> Names | None:
-    """The names of a model's stages and modules, if it was seen before in this form; None if it was not."""
+    """Recall the names of a model's stages and modules, if it was seen before in this form; None if it was not."""
     import msgspec
 
     path = _path(source, choice)
@@ -34,7 +34,7 @@ def recall(source: Source, choice: ModelChoice) -> Names | None:
 
 
 def remember(source: Source, choice: ModelChoice, names: Names) -> None:
-    """Keep the names of a model's stages and modules, where they are sure to be the same next time."""
+    """Remember the names of a model that was seen, where they are sure to be the same next time."""
     import msgspec
 
     path = _path(source, choice)
@@ -43,7 +43,7 @@ def remember(source: Source, choice: ModelChoice, names: Names) -> None:
 
 
 def _path(source: Source, choice: ModelChoice) -> Path | None:
-    """The cache file of a model in the form that a choice gives it; None for a model that is not remembered."""
+    """The cache file of a model that was seen, in the form that a choice gives it; None for one not remembered."""
     if not source.is_as_saved:
         return None
     config = source.config
@@ -63,7 +63,7 @@ def _path(source: Source, choice: ModelChoice) -> Path | None:
 
 
 def _rules() -> list[Path]:
-    """The files of this program that decide what the names are, which change between versions while it is written."""
+    """This program's files that decide what a seen model's names are, which change while it is written."""
     assert families.__file__ is not None
     assert stages.__file__ is not None
     return [*sorted(Path(families.__file__).parent.glob("*.py")), Path(stages.__file__)]

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from txinspect.guards.blame import blamed, zero
+from txinspect.guards.blame import blamed, zero_size
 from txinspect.guards.mending import mended
 from txinspect.guards.quiet import as_source_error, quiet
 from txinspect.loading.config import dtype_name
@@ -26,7 +26,7 @@ def build(
     task: Task,
     tie: Callable[[PreTrainedModel], None] | None = None,
 ) -> PreTrainedModel:
-    """The modules of a model for a task on the meta device: shapes and types, no weights, no memory.
+    """Build a model's modules for a task without weights, on the meta device: shapes and types, no memory.
 
     Without a `tie`, every module has tensors of its own, as while transformers decides what it quantizes.
     """
@@ -53,7 +53,7 @@ def build(
 
     def blame() -> str | None:
         raw = source.config
-        return blamed(mended(raw), lambda raw: made(type(config).from_dict(raw))) or zero(raw)
+        return blamed(mended(raw), lambda raw: made(type(config).from_dict(raw))) or zero_size(raw)
 
     what = f"no model can be built from config.json of {source.name!r}"
     with quiet(), as_source_error(what, blame=blame):
@@ -73,7 +73,7 @@ class _Part:
 
 
 def _part(config: PretrainedConfig, task: Task) -> _Part | None:
-    """The part that is the language model, where transformers registers the whole model's config for it.
+    """The part to build of a larger model: the language model, where transformers registers the whole's config for it.
 
     MusicGen's class is registered with the whole config, whose fields it does not have (modeling_musicgen.py).
     """

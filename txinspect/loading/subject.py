@@ -48,21 +48,21 @@ class Subject:
 
     @property
     def source(self) -> Source:
-        """Where its files are."""
+        """Where the files of the query's model are."""
         return self.opened.source
 
     @property
     def has_decoder(self) -> bool:
-        """Whether it has an encoder, and a decoder that reads a text of its own."""
+        """Whether the query's model has an encoder, and a decoder that reads a text of its own."""
         return len(self.architecture.stacks) > 1
 
     @property
     def start_id(self) -> int | None:
-        """The id that its decoder begins with, where its config names one."""
+        """The id that the decoder of the query's model begins with, where its config names one."""
         return next(iter(self._ids("decoder_start_token_id") or self._ids("bos_token_id")), None)
 
     def _ids(self, field: str) -> list[int]:
-        """The ids in a field of the config, or of its decoder's own."""
+        """The ids in a field of the config of the query's model, or of its decoder's own."""
         for config in (self.config, getattr(self.config, "decoder", None)):
             found = getattr(config, field, None)
             if found is not None:
@@ -71,7 +71,7 @@ class Subject:
 
 
 def load_subject(opened: Opened, notify: Notify, length: int = 1, *, only_looked_at: bool = False) -> Subject:
-    """The model without weights, in the form that it takes for a text of that many tokens.
+    """Load the query's model without weights, in the form that it takes for a text of that many tokens.
 
     Without its head where the checkpoint has none, and no task was asked for.
 
@@ -105,7 +105,7 @@ def _built(
     missing: str | None,
     tying: ties.Ties,
 ) -> Subject:
-    """The model of a config; as configured where a package for what it is stored as is `missing`."""
+    """The query's model, built of a config; as configured where a package for what it is stored as is `missing`."""
     source, choice = opened.source, opened.choice
     as_configured = skeleton.build(source, choice, config, task, tying.tie)
     tasks.check_reads_text(source.name, as_configured, task)
@@ -128,7 +128,7 @@ def _built(
     if method not in stored.ALONE:
         whole_because = f"the package that runs {method} works on the whole model"
     elif source.adapter is not None:
-        whole_because = adapters.shared(source.adapter)
+        whole_because = adapters.why_shared(source.adapter)
     return Subject(
         opened=opened,
         config=config,
@@ -144,6 +144,6 @@ def _built(
 
 
 def context(subject: Subject) -> int | None:
-    """How many tokens a model was made for: the rows of its position table, else what its config says."""
+    """How many tokens a query's model was made for: the rows of its position table, else what its config says."""
     stated = getattr(subject.as_configured.config.get_text_config(), "max_position_embeddings", None)
     return subject.architecture.max_positions or (stated if isinstance(stated, int) and stated > 0 else None)

@@ -69,7 +69,7 @@ class Task:
 
     @property
     def output(self) -> Output:
-        """What the class puts out."""
+        """What the class of a model for this task puts out."""
         if self.name == "base":
             lacks = f"the checkpoint lacks what the head of {self.headless} needs: " if self.headless else ""
             return Output(None, lacks + NO_HEAD.format(name=self.class_name))
@@ -77,11 +77,11 @@ class Task:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What its class is told beside the config."""
+        """What the class of a model for this task is told beside the config."""
         return {} if self.pools else {"add_pooling_layer": False}
 
     def factory(self) -> Any:
-        """What makes the model out of its config."""
+        """The class of transformers that makes the model for this task out of its config."""
         import transformers
 
         return getattr(transformers, (_ENCODERS if self.is_encoder else _CLASSES[self.name])[0])
@@ -124,7 +124,7 @@ def choose(name: str, raw: Mapping[str, Any], config: PretrainedConfig, asked: T
 
 
 def _own_classes(raw: Mapping[str, Any], model_type: str) -> dict[TaskName, str]:
-    """The classes in code of a model's own, by task, where transformers does not know its type."""
+    """The classes in a model's own code, by task, where transformers does not know its type."""
     from transformers import CONFIG_MAPPING
 
     named = raw.get("auto_map")
@@ -135,12 +135,12 @@ def _own_classes(raw: Mapping[str, Any], model_type: str) -> dict[TaskName, str]
 
 
 def class_of(model_type: str, task: TaskName) -> str | None:
-    """The class that transformers has for a type and a task; None if it has none."""
+    """The class that transformers has for a model type and a task; None if it has none."""
     return _named(_CLASSES[task][1], model_type)
 
 
 def _named(table: str, model_type: str) -> str | None:
-    """The class of a type in a table of names; where there are several, the first."""
+    """The class of a model type in one task's table of transformers; where there are several, the first."""
     from transformers.models.auto import modeling_auto
 
     found = getattr(modeling_auto, table).get(model_type)
@@ -149,12 +149,12 @@ def _named(table: str, model_type: str) -> str | None:
 
 
 def _looks_both_ways(config: PretrainedConfig) -> bool:
-    """Whether a type that can be an encoder or a decoder is told to be an encoder."""
+    """Whether a model type that can be an encoder or a decoder is told to be an encoder, which decides its task."""
     return class_of(config.model_type, "masked-lm") is not None and not getattr(config, "is_decoder", True)
 
 
 def _is_xlm(config: PretrainedConfig) -> bool:
-    """Whether a config is XLM's, whose one class fills masks unless it is told to be causal."""
+    """Whether a config is XLM's, whose one class is for the task of filling masks unless told to be causal."""
     return getattr(config, "causal", None) is False
 
 
@@ -166,13 +166,13 @@ def _is_class(name: object) -> bool:
 
 
 def without_head(task: Task, model_type: str) -> Task | None:
-    """The bare model of a class with a head; None where there is none, or the class is bare itself."""
+    """The bare class of a task's class with a head; None where there is none, or it is bare itself."""
     bare = class_of(model_type, "base")
     return None if task.name == "base" or bare is None else Task("base", bare, headless=task.class_name)
 
 
 def other_input(class_name: str) -> str | None:
-    """What a class of transformers reads that is no text: images, audio; None if it reads none."""
+    """What a task's class of transformers reads that is no text: images, audio; None if it reads none."""
     import transformers
 
     return _other_than_text(signature(getattr(transformers, class_name).forward).parameters)

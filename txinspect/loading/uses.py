@@ -20,14 +20,14 @@ class Uses:
     """Why more modules may count than are used; None if all are known."""
 
 
-def of(subject: Subject, used: Collection[str], guessed_because: str | None = None) -> Uses:
-    """These modules, by their paths, and what quantizing or an adapter adds to them."""
+def of_modules(subject: Subject, used: Collection[str], guessed_because: str | None = None) -> Uses:
+    """The uses of a pass: these modules, by their paths, and what quantizing or an adapter adds to them."""
     found = {path: path in used for path, _ in subject.as_configured.named_modules()}
     for path, _ in subject.as_loaded.named_modules():
         found.setdefault(path, found.get(path.rpartition(".")[0], True))
     return Uses(found, guessed_because)
 
 
-def whole(subject: Subject, reason: str | None = None) -> Uses:
-    """All modules."""
-    return of(subject, {path for path, _ in subject.as_configured.named_modules()}, reason)
+def of_all_modules(subject: Subject, reason: str | None = None) -> Uses:
+    """The uses of a pass that takes the weights of all modules."""
+    return of_modules(subject, {path for path, _ in subject.as_configured.named_modules()}, reason)

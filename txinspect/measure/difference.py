@@ -23,12 +23,12 @@ class Difference:
 
     @property
     def snr_db(self) -> float | None:
-        """Signal-to-noise ratio in dB; None where the two are equal."""
+        """The difference of two tensors as signal-to-noise ratio in dB; None where the two are equal."""
         return -20 * log10(self.rel_l2) if self.rel_l2 else None
 
 
 def difference(this: Tensor, other: Tensor) -> Difference:
-    """How far two tensors of one shape are apart; those NaN or infinite in either count apart."""
+    """The difference of two tensors of one shape; numbers that are NaN or infinite in either count apart."""
     import torch
 
     left, right = _exact(this), _exact(other)
@@ -53,14 +53,14 @@ def difference(this: Tensor, other: Tensor) -> Difference:
 
 
 def total_variation(this: Tensor, other: Tensor) -> list[float | None]:
-    """By head, half the sum of each query's differences, a mean over queries; weights are (batch, head, query, key)."""
+    """The difference of attention weights by head: half the sum of each query's, a mean over queries."""
     apart = (_exact(other) - _exact(this)).abs().sum(-1) / 2
     found: list[float | None] = apart.mean(dim=(0, 2)).tolist()
     return found
 
 
 def changed_share(this: Tensor, other: Tensor) -> float:
-    """Share of tokens whose set of chosen experts changed: (batch, seq, choice)."""
+    """The difference of experts chosen: the share of tokens whose set of them changed: (batch, seq, choice)."""
     same = (this.sort(-1).values == other.sort(-1).values).all(-1)
     return 1 - float(same.double().mean())
 

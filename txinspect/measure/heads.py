@@ -34,7 +34,7 @@ def head_records(
     run: int,
     map_size: int = WINDOW,
 ) -> list[HeadRecord]:
-    """Each head's strongest keys, on the whole and per query, a window on its weights, and a map of `map_size` columns.
+    """The records of attention heads: strongest keys, per query, too, a window, and a map of `map_size` columns.
 
     The weights, (batch, head, query, key), come in blocks of queries; `coordinates` has the heads and queries that were
     kept where not all were; `run` is which of the attentions of the `layer` it is.
@@ -85,13 +85,13 @@ class _Gathered:
 
     @property
     def last_key(self) -> int:
-        """One past the last key that has any weight."""
+        """One past the last key that has any weight of the attention heads."""
         seen = self.received.ne(0).any(0).nonzero()
         return int(seen.max()) + 1 if len(seen) else 1
 
 
 def _gathered(blocks: Blocks, heads: int, queries: Sequence[int], keys: int, row_blocks: Sequence[Block]) -> _Gathered:
-    """All of it in one round, since weights of a long text are computed anew in each."""
+    """What is measured of all heads, in one round over weights, which are computed anew in each for a long text."""
     import torch
 
     total = torch.zeros(heads, keys, dtype=torch.float64)
@@ -118,7 +118,7 @@ def _gathered(blocks: Blocks, heads: int, queries: Sequence[int], keys: int, row
 
 
 def _strongest_of_queries(weights: Tensor, queries: Sequence[int]) -> Iterator[list[QueryRecord]]:
-    """Of each head, the strongest keys of these queries; weights: (head, query, key)."""
+    """The strongest keys of these queries in each head; weights: (head, query, key)."""
     import torch
 
     for own in weights:
@@ -136,12 +136,12 @@ def _strongest(mean: Tensor) -> list[KeyRecord]:
 
 
 def _records(pairs: Iterable[tuple[int, float]]) -> list[KeyRecord]:
-    """Keys with their weights, but for those that get none and those whose weight is no number."""
+    """A head's keys with their weights, but for those that get none and those whose weight is no number."""
     return [KeyRecord(index=index, weight=weight) for index, weight in pairs if weight != 0 and isfinite(weight)]
 
 
 def _pooled_by_key(maxima: Tensor, columns: Sequence[Block]) -> list[Any]:
-    """The largest weight of each head in each block, (query, key) in lists; NaN where the block has one."""
+    """The map of each head: its largest weight per block, (query, key) in lists; NaN where a block has one."""
     import numpy as np
 
     starts = [first for first, _ in columns]

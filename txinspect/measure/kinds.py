@@ -41,7 +41,7 @@ def measure(
     skipped: int = 0,
     scale: Tensor | None = None,
 ) -> Measured:
-    """What the heads of one attention do.
+    """What kind of head each one of an attention is: means of its weights over the queries.
 
     The weights, (batch, head, query, key), come in blocks of queries. `special` are the special tokens' positions;
     `copy` is the number of tokens in a copy, of which the first begins at `skipped`. `scale`, (head, key), is how long
@@ -67,7 +67,7 @@ def measure(
 def _parts(
     weights: Tensor, begin: int, special: Collection[int], copy: int | None, skipped: int, both_ways: bool
 ) -> dict[str, Tensor]:
-    """Sums over some queries, and how many they are: (head), and (head, key) for the keys.
+    """Sums over some queries for each kind of head, and how many they are: (head), and (head, key) for the keys.
 
     A query sees the keys up to its own, or all where it looks `both_ways`.
     """
@@ -104,7 +104,7 @@ def _parts(
 
 
 def _diagonal(weights: Tensor, queries: Tensor, back: int, chosen: Tensor) -> Tensor:
-    """The sum over chosen queries of the weight on the key so many tokens back."""
+    """A kind of head's sum over chosen queries of the weight on the key so many tokens back."""
     own = queries[chosen]
     rows = chosen.nonzero().flatten()
     return weights[:, rows, own - back].sum(-1)
@@ -138,7 +138,7 @@ def _labels(row: dict[str, float | None]) -> list[Kind]:
 
 
 def _on_keys(sums: dict[str, Tensor], queries: int, both_ways: bool) -> list[list[float]]:
-    """Means over the queries that see a key; keys beyond the queries are none of the text's."""
+    """The mean weight of heads on each key, over the queries that see it; only the text's keys count."""
     total = sums["on_keys"]
     return [
         [float(each) / (queries - (0 if both_ways else key)) for key, each in enumerate(head[:queries])]
@@ -147,7 +147,7 @@ def _on_keys(sums: dict[str, Tensor], queries: int, both_ways: bool) -> list[lis
 
 
 def sinks(on_keys: list[list[float]]) -> list[SinkRecord]:
-    """The keys that heads rest on, the largest share of heads first."""
+    """The sinks of attention heads: keys that heads rest on, the largest share of heads first."""
     count = len(on_keys)
     keys = range(max(map(len, on_keys), default=0))
     shares = {key: sum(len(head) > key and head[key] > SINK for head in on_keys) / count for key in keys}

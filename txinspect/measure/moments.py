@@ -31,26 +31,26 @@ class Moments:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The smallest and the largest finite value."""
+        """The smallest and the largest finite value among the numbers of these moments."""
         return self.low, self.high
 
     @property
     def abs_max(self) -> float:
-        """The largest magnitude."""
+        """The largest magnitude among the numbers of these moments."""
         return max(abs(self.low), abs(self.high))
 
     @property
     def deviation(self) -> float:
-        """The population's standard deviation."""
+        """The standard deviation of the population, by its moments."""
         return math.sqrt(self.m2 / self.finite)
 
     @property
     def squares(self) -> float:
-        """The sum of the squares."""
+        """The sum of the squares, by mean and deviations."""
         return self.m2 + self.finite * self.mean**2
 
     def add(self, other: Self) -> None:
-        """Take in the moments of other numbers."""
+        """Add the moments of other numbers to these."""
         self.numel += other.numel
         self.zeros += other.zeros
         self.nan += other.nan
@@ -63,14 +63,14 @@ class Moments:
         self.finite += other.finite
 
     def _add_central(self, other: Self) -> None:
-        """Take in mean and deviations, of numbers of which some are finite (Chan, Golub and LeVeque 1979)."""
+        """Add central moments, mean and deviations; some of the numbers are finite (Chan, Golub and LeVeque 1979)."""
         n, step = self.finite + other.finite, other.mean - self.mean
         # A product, where a power would raise: what does not fit is measured once more, scaled.
         self.m2 += other.m2 + step * step * (self.finite / n * other.finite)
         self.mean += step * (other.finite / n)
 
     def record(self, scale: float = 1.0) -> StatsRecord:
-        """The statistics, where mean and deviations are of the numbers divided by `scale`."""
+        """The record of statistics by these moments, where mean and deviations are of numbers divided by `scale`."""
         counts = {name: getattr(self, name) for name in ("numel", "zeros", "nan", "posinf", "neginf")}
         if not self.finite:
             return StatsRecord(mean=None, std=None, min=None, max=None, abs_max=None, l2=None, **counts)
@@ -94,16 +94,16 @@ class FourMoments(Moments):
 
     @property
     def squares(self) -> float:
-        """The sum of the squares."""
+        """The sum of the squares, by mean and deviations."""
         return self.m2 + self.finite * self.mean * self.mean
 
     @property
     def kurtosis(self) -> float | None:
-        """The excess kurtosis; None where all numbers are equal, or none is finite."""
+        """The excess kurtosis by four moments; None where all numbers are equal, or none is finite."""
         return self.finite * self.m4 / self.m2**2 - 3 if self.m2 else None
 
     def _add_central(self, other: Self) -> None:
-        """Take in mean and deviations (Pébay 2008)."""
+        """Add central moments up to the fourth (Pébay 2008)."""
         a, b, n = self.finite, other.finite, self.finite + other.finite
         if not a:
             self.mean, self.m2, self.m3, self.m4 = other.mean, other.m2, other.m3, other.m4

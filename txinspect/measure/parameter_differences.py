@@ -41,7 +41,7 @@ class _Products:
 def compare(
     pairs: Sequence[tuple[Tensor, Tensor, Tensor | None]], pool: ThreadPoolExecutor
 ) -> Iterator[DifferenceRecord]:
-    """How the second tensor of each differs from the first, which has its shape; the third is what both come from."""
+    """How the second stored parameter of each differs from the first, of one shape; the third is what both are from."""
     spans = [list(pieces(here.numel, here.row)) for here, _, _ in pairs]
     work = ((pair, span) for pair, some in zip(pairs, spans, strict=True) for span in some)
     done = ahead(pool, lambda item: _compared(item[0], *item[1]), work)
@@ -60,7 +60,7 @@ def compare(
 
 
 def _compared(pair: tuple[Tensor, Tensor, Tensor | None], start: int, stop: int) -> _Products:
-    """Of a piece of the tensors."""
+    """Sums for the differences of stored parameters, over a piece of them."""
     import numpy as np
 
     total = _Products()

@@ -43,7 +43,7 @@ class Measured:
 
 
 def measure(tensors: Sequence[Tensor], pool: ThreadPoolExecutor) -> Iterator[Measured]:
-    """What is known of each tensor, in order. Raises what reading raises."""
+    """Statistics of each stored parameter, in order. Raises what reading raises."""
     for tensor, known in zip(tensors, _known(tensors, pool), strict=True):
         moments, extremes, scale = known.moments, known.extremes, 1.0
         if moments.finite and not _TINY < (moments.abs_max or 1.0) < _HUGE:
@@ -63,7 +63,7 @@ def measure(tensors: Sequence[Tensor], pool: ThreadPoolExecutor) -> Iterator[Mea
 def _outliers(
     tensor: Tensor, moments: FourMoments, extremes: Sequence[_Extremes], scale: float, pool: ThreadPoolExecutor
 ) -> int:
-    """Finite values far from the mean, where moments and `extremes` are those of the tensor divided by `scale`."""
+    """Outliers of a stored parameter: values far from the mean, by moments and `extremes` of it divided by `scale`."""
     if not moments.m2 or not (deviation := moments.deviation):
         return 0
     low, high = (moments.mean + side * SIGMAS * deviation for side in (-1, 1))
@@ -91,14 +91,14 @@ class _Part:
     """Rows that are all zero."""
 
     def add(self, other: _Part) -> None:
-        """Take in the part that follows."""
+        """Take in what is known of the part of a stored parameter that follows."""
         self.moments.add(other.moments)
         self.extremes += other.extremes
         self.dead += other.dead
 
 
 def _known(tensors: Sequence[Tensor], pool: ThreadPoolExecutor, scale: float = 1.0) -> Iterator[_Part]:
-    """Of each tensor, divided by `scale`."""
+    """What is known of each stored parameter, divided by `scale`, by its pieces."""
     spans = [list(pieces(tensor.numel, tensor.row)) for tensor in tensors]
     work = ((tensor, span) for tensor, some in zip(tensors, spans, strict=True) for span in some)
     done = ahead(pool, lambda item: _of_piece(item[0], *item[1], scale), work)
@@ -110,7 +110,7 @@ def _known(tensors: Sequence[Tensor], pool: ThreadPoolExecutor, scale: float = 1
 
 
 def _of_piece(tensor: Tensor, start: int, stop: int, scale: float) -> _Part:
-    """Of a piece of a tensor, divided by `scale`."""
+    """What is known of a piece of a stored parameter, divided by `scale`."""
     total, alive = _Part(), False
     for low, high in chunks(start, stop, tensor.row):
         numbers, dead = tensor.read(low, high), 0
@@ -122,7 +122,7 @@ def _of_piece(tensor: Tensor, start: int, stop: int, scale: float) -> _Part:
 
 
 def _dead_rows(numbers: NDArray[np.float64], zeros: int, row: int, stop: int, alive: bool) -> tuple[int, bool]:
-    """Rows that are all zero and end in a chunk; and whether the row that goes on after it has anything else."""
+    """Dead rows of a parameter, all zero, that end in a chunk; and whether the row after it has anything else."""
     if row <= CHUNK:
         if zeros < row:
             return 0, False
@@ -133,7 +133,7 @@ def _dead_rows(numbers: NDArray[np.float64], zeros: int, row: int, stop: int, al
 
 
 def _of_chunk(numbers: NDArray[np.float64]) -> FourMoments:
-    """Of a chunk; its numbers are as they were afterwards."""
+    """What is known of a chunk of a stored parameter, in four moments; its numbers are as they were afterwards."""
     import numpy as np
 
     numel = numbers.size

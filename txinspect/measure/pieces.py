@@ -36,7 +36,7 @@ Item = TypeVar("Item")
 
 @contextmanager
 def threads() -> Iterator[ThreadPoolExecutor]:
-    """A thread per core."""
+    """A pool of threads, one per core, to share the pieces of stored tensors."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ThreadPoolExecutor(min(cores, MOST_THREADS))
     try:
@@ -54,23 +54,23 @@ class Tensor:
 
     @property
     def numel(self) -> int:
-        """Its elements."""
+        """Elements of a stored tensor."""
         return math.prod(self.shape)
 
     @property
     def row(self) -> int:
-        """Elements of a row, along the last axis; a tensor of fewer than two axes has one row per element."""
+        """Elements of a stored tensor's row, along its last axis; one of fewer than two axes has a row per element."""
         return self.shape[-1] if len(self.shape) > 1 else 1
 
 
 def pieces(numel: int, row: int) -> Iterator[tuple[int, int]]:
-    """Whole rows, as many as make a piece, or one that is longer."""
+    """The pieces of a stored tensor: whole rows, as many as make a piece, or one that is longer."""
     step = max(1, PIECE // max(1, row)) * row
     yield from ((start, min(start + step, numel)) for start in range(0, numel, step or 1))
 
 
 def chunks(start: int, stop: int, row: int) -> Iterator[tuple[int, int]]:
-    """A piece in chunks: whole rows, or parts of one that is longer than a chunk."""
+    """A piece of a stored tensor in chunks: whole rows, or parts of one that is longer than a chunk."""
     if row <= CHUNK:
         step = CHUNK // row * row
         yield from ((low, min(low + step, stop)) for low in range(start, stop, step))
@@ -82,7 +82,7 @@ def chunks(start: int, stop: int, row: int) -> Iterator[tuple[int, int]]:
 def ahead(
     pool: ThreadPoolExecutor, work: Callable[[Item], Value], items: Iterable[Item], most: int = 4 * MOST_THREADS
 ) -> Iterator[Value]:
-    """What work makes of each item, in order, with no more than so many under way or waiting to be taken."""
+    """What threads make of each piece, in order, with no more than so many under way or waiting to be taken."""
     under_way: deque[Future[Value]] = deque()
     for item in items:
         under_way.append(pool.submit(work, item))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pooled(hidden: Tensor, recipe: Recipe, layers: Sequence[Numbers], left_out: int = 0) -> Tensor:
-    """(batch, seq, hidden) → (batch, hidden), several ways side by side where the recipe has several.
+    """Pool (batch, seq, hidden) to (batch, hidden), several ways side by side where the recipe has several.
 
     `layers` are the numbers of the recipe's own, in their order: weight and bias, (out,) or None. The first `left_out`
     tokens do not count. Padding is none of a text's tokens here, so that every other one does. Half precisions are
@@ -38,7 +38,7 @@ def pooled(hidden: Tensor, recipe: Recipe, layers: Sequence[Numbers], left_out: 
 
 
 def _through(vector: Tensor, step: Dense | LayerNorm, numbers: Numbers) -> Tensor:
-    """(batch, in) → (batch, out). Raises InspectError for a step of another width."""
+    """A pooled vector through a dense layer: (batch, in) → (batch, out). Raises InspectError for another width."""
     import torch
 
     weight, bias = (
@@ -58,7 +58,7 @@ def _through(vector: Tensor, step: Dense | LayerNorm, numbers: Numbers) -> Tenso
 
 
 def _weighted(hidden: Tensor, left_out: int) -> Tensor:
-    """Token i counts i times, from 1 (Muennighoff 2022, SGPT), those before it that do not count among them."""
+    """Weighted mean pooling: token i counts i times, counted from 1 even where left out (Muennighoff 2022, SGPT)."""
     import torch
 
     weights = torch.arange(1, hidden.shape[1] + 1, device=hidden.device, dtype=hidden.dtype)[None, left_out:, None]

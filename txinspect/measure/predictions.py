@@ -29,12 +29,12 @@ class Scored:
 
     @property
     def prob(self) -> float:
-        """The softmax."""
+        """The probability of a token by the softmax of the logits."""
         return exp(self.logprob)
 
 
 def after_each(logits: Tensor, following: Sequence[int | None]) -> list[tuple[float, Scored | None]]:
-    """At each position of logits, (seq, vocab): the entropy in nats, and the token that follows, where one does."""
+    """What each position of logits, (seq, vocab), predicts: entropy in nats, and the token that follows, if any."""
     found = []
     for begin, exact, logprobs in _chunks(logits):
         ids = list(following[begin : begin + len(exact)])
@@ -45,7 +45,7 @@ def after_each(logits: Tensor, following: Sequence[int | None]) -> list[tuple[fl
 
 
 def scores(logits: Tensor, ids: Sequence[int]) -> list[Scored]:
-    """Tokens at one position of logits, (vocab); the whole row is looked at once, however many they are."""
+    """Ranks and probabilities of tokens at one position of logits, (vocab); the whole row is looked at once."""
     import torch
 
     exact = logits.detach().to("cpu", torch.float64)
@@ -72,12 +72,12 @@ def scores(logits: Tensor, ids: Sequence[int]) -> list[Scored]:
 
 
 def top(logits: Tensor, count: int) -> list[Scored]:
-    """The tokens with the largest logits at one position, (vocab); equal ones by id."""
+    """The tokens that are predicted first at one position of logits, (vocab); equal ones by id."""
     return scores(logits, likeliest(logits, count))
 
 
 def likeliest(logits: Tensor, count: int) -> list[int]:
-    """The ids of the largest logits at one position, (vocab); equal ones by id."""
+    """The ids of the tokens predicted first at one position of logits, (vocab); equal ones by id."""
     import torch
 
     logits = torch.nan_to_num(logits, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)  # NaN comes last
@@ -88,13 +88,13 @@ def likeliest(logits: Tensor, count: int) -> list[int]:
 
 
 def perplexity(logprob: float, count: int) -> float | None:
-    """exp(-logprob / count), of `count` tokens; None where that is no number that can be written."""
+    """Perplexity, exp(-logprob / count) of `count` tokens; None where that is no number that can be written."""
     mean = -logprob / count
     return exp(mean) if isfinite(mean) and mean < 700 else None
 
 
 def _chunks(logits: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Some positions at a time: the first, their logits and their log-probabilities, (position, vocab) in float64."""
+    """Some positions of logits at a time: the first, logits and log-probabilities, (position, vocab) in float64."""
     step = max(1, CHUNK // logits.shape[-1])
     for begin in range(0, len(logits), step):
         yield begin, *_exact(logits[begin : begin + step])
@@ -115,7 +115,7 @@ def _entropies(logprobs: Tensor) -> list[float]:
 
 
 def _scored(exact: Tensor, logprobs: Tensor, ids: Sequence[int]) -> list[Scored]:
-    """A token of each row of logits, (row, vocab)."""
+    """What each row of logits, (row, vocab), gives for one token."""
     import torch
 
     index = torch.tensor(ids)[:, None]
@@ -129,7 +129,7 @@ def _scored(exact: Tensor, logprobs: Tensor, ids: Sequence[int]) -> list[Scored]
 
 
 def compared(logits: Tensor, final: Tensor) -> list[tuple[float, float]]:
-    """At each position of logits, (seq, vocab): the entropy, and KL(final ‖ logits) from other logits; in nats."""
+    """What each position of logits, (seq, vocab), predicts beside others: entropy, and KL(final ‖ logits), in nats."""
     found: list[tuple[float, float]] = []
     for begin, _, logprobs in _chunks(logits):
         _, others = _exact(final[begin : begin + len(logprobs)])

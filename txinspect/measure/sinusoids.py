@@ -31,7 +31,7 @@ class Sinusoids:
 
 
 def formula(layout: Layout, first: int, count: int, width: int) -> Tensor:
-    """The positional encoding of `count` positions from `first` on: (position, width), in float64.
+    """Sinusoids by the formula, of `count` positions from `first` on: (position, width), in float64.
 
     Vaswani et al. 2017, section 3.5; width is even.
     """
@@ -45,7 +45,7 @@ def formula(layout: Layout, first: int, count: int, width: int) -> Tensor:
 
 
 def recognised(table: Tensor) -> Sinusoids | None:
-    """Which sinusoids the rows of a table are, (position, width); None where they are none, or cannot be told apart."""
+    """Which sinusoids a table's rows are, (position, width); None where they are none, or cannot be told apart."""
     import torch
 
     count, width = table.shape

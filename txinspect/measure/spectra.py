@@ -21,7 +21,7 @@ TOLERANCE = 1e-8
 
 
 def spectrum(tensor: Tensor, measured: Measured) -> SpectralRecord | None:
-    """Largest singular value and stable rank of a matrix; None for what is none.
+    """The largest singular value and stable rank of a stored matrix; None for what is no matrix.
 
     Lanczos' method on WᵀW, with every vector kept orthogonal to all before it; a step reads the matrix once.
     """
@@ -37,7 +37,7 @@ def spectrum(tensor: Tensor, measured: Measured) -> SpectralRecord | None:
 
 
 def _largest_eigenvalue(tensor: Tensor, scale: float) -> float:
-    """Of WᵀW, of a matrix divided by `scale`."""
+    """The largest eigenvalue of WᵀW, a singular value's square, of a stored matrix divided by `scale`."""
     import numpy as np
 
     columns = tensor.row
@@ -63,7 +63,7 @@ def _largest_eigenvalue(tensor: Tensor, scale: float) -> float:
 
 
 def _gram_times(tensor: Tensor, vector: NDArray[np.float64], scale: float) -> NDArray[Any]:
-    """WᵀW times a vector, of a matrix divided by `scale`, reading whole rows."""
+    """WᵀW times a vector, for singular values of a stored matrix divided by `scale`, reading whole rows."""
     import numpy as np
 
     columns = tensor.row

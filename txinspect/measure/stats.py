@@ -54,21 +54,21 @@ class _Memory(local):
 
     @cached_property
     def wide(self) -> Values:
-        """A chunk in float64."""
+        """A thread's memory for a chunk in float64, to reduce it to statistics."""
         import numpy as np
 
         return np.empty(_CHUNK)
 
     @cached_property
     def held(self) -> Tensor:
-        """A chunk in a type that numpy has."""
+        """A thread's memory for a chunk in a type that numpy has, to reduce it to statistics."""
         import torch
 
         return torch.empty(_CHUNK, dtype=torch.float64)
 
     @cached_property
     def marks(self) -> NDArray[np.bool_]:
-        """Of which values of a chunk something holds."""
+        """A thread's memory for marks: of which values of a chunk something holds."""
         import numpy as np
 
         return np.empty(_CHUNK, dtype=bool)
@@ -106,7 +106,7 @@ def measure(blocks: Blocks) -> tuple[StatsRecord, HistogramRecord | None]:
 
 
 def measure_rows(vectors: Tensor) -> list[RowRecord]:
-    """Norm, mean and deviation of each token's vector; vectors: (seq, feature)."""
+    """Statistics of each token's vector: norm, mean and deviation; vectors: (seq, feature)."""
     records: list[RowRecord] = []
     for piece in vectors.detach().split(max(1, _CHUNK // max(1, vectors[:1].numel()))):
         columns = zip(*(column.tolist() for column in _row_statistics(piece)), strict=True)
@@ -117,7 +117,7 @@ def measure_rows(vectors: Tensor) -> list[RowRecord]:
 
 
 def _row_statistics(vectors: Tensor) -> tuple[Values, ...]:
-    """Of each row of vectors: the number of its finite values, their norm, mean and deviation, (seq) each."""
+    """Statistics of each row of vectors: how many finite values, their norm, mean and deviation, (seq) each."""
     import numpy as np
     import torch
 
@@ -138,7 +138,7 @@ def _row_statistics(vectors: Tensor) -> tuple[Values, ...]:
 
 
 def _chunks(block: Tensor) -> Sequence[Tensor]:
-    """A block's numbers, some in each chunk; a complex one is two."""
+    """The numbers of a block of a tensor, some in each chunk for statistics; a complex one is two."""
     import torch
 
     real = torch.view_as_real(block.detach()) if block.is_complex() else block.detach()
@@ -147,7 +147,7 @@ def _chunks(block: Tensor) -> Sequence[Tensor]:
 
 
 def _held(chunk: Tensor) -> Held:
-    """A chunk's numbers on the CPU, in a type of numpy's that holds them; good until the thread's next chunk."""
+    """A tensor's chunk on the CPU, in a type of numpy's that holds its numbers; good until the thread's next chunk."""
     import torch
 
     chunk = chunk.cpu()
@@ -161,7 +161,7 @@ def _held(chunk: Tensor) -> Held:
 
 
 def _scale(moments: Moments) -> float:
-    """1, or where squares would overflow or vanish a power of two near the largest magnitude."""
+    """The divisor for a tensor's statistics: 1, or a power of two near its magnitude where squares fail."""
     largest = moments.abs_max if moments.finite else 0.0
     if largest == 0 or _SQUARABLE[0] < largest < _SQUARABLE[1]:
         return 1.0
@@ -169,7 +169,7 @@ def _scale(moments: Moments) -> float:
 
 
 def _moments_of(chunk: Tensor, divisor: float = 1.0) -> Moments:
-    """The moments of a chunk's numbers; mean and deviations of what they are divided by `divisor`."""
+    """The moments of a tensor's chunk; mean and deviations of its numbers divided by `divisor`."""
     import numpy as np
 
     values, found = _held(chunk), Moments(len(chunk))
@@ -203,20 +203,20 @@ class _Bins:
         self.counts = [0] * BINS
 
     def add(self, chunks: Sequence[Tensor], known: Sequence[Moments]) -> None:
-        """Count numbers that lie in the range or are not finite; `known` are the moments of the chunks."""
+        """Count a tensor's numbers in the histogram's bins, or as not finite; `known` are the chunks' moments."""
         if chunks:
             edges = _edges(*self.range, _held(chunks[0][:0]).dtype)
             for chunk, moments in zip(chunks, known, strict=True):
                 self.counts = list(map(add, self.counts, _counted(edges, chunk, moments)))
 
     def record(self) -> HistogramRecord | None:
-        """The counts; None if there was no finite value."""
+        """The histogram's counts; None if the tensor has no finite value."""
         low, high = self.range
         return HistogramRecord(low=low, high=high, counts=self.counts) if low <= high else None
 
 
 def _counted(edges: Held, chunk: Tensor, moments: Moments) -> list[int]:
-    """How many of a chunk's numbers lie before, between and beyond edges; those that are not finite nowhere."""
+    """How many of a chunk's numbers lie before, between and beyond a histogram's edges; only finite ones count."""
     import numpy as np
 
     # Only edges within the chunk's own range divide it.
@@ -231,7 +231,7 @@ def _counted(edges: Held, chunk: Tensor, moments: Moments) -> list[int]:
 
 
 def _edges(low: float, high: float, dtype: Any) -> Held:
-    """Of every bin of a range but the first, the smallest number of a type in it or beyond; infinite in an empty range.
+    """The edges of a histogram's bins but the first: of each the smallest number of a type in it or beyond.
 
     What rounding in float64 makes of the bins' borders is found by bisection.
     """

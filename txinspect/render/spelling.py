@@ -47,18 +47,18 @@ def word(token: VocabularyRecord) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """So many significant digits; a dash where there is no number."""
+    """A number spelled with so many significant digits; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}g}"
 
 
 def sparkline(counts: Sequence[int]) -> str:
-    """A bar per count, the highest full; a count of zero is a blank, a small one still a bar."""
+    """A sparkline spelled with a bar per count, the highest full; zero is a blank, a small count still a bar."""
     top = max(counts, default=0)
     return "".join(" " if not count else _BARS[-(-count * len(_BARS) // top) - 1] for count in counts)
 
 
 def percent(probability: float | None) -> str:
-    """A probability between 0 and 1 as a person reads it."""
+    """A probability between 0 and 1 spelled in percent as a person reads it."""
     if probability is None or probability != probability:
         return "–"
     if 0 < probability < 0.0005:
@@ -67,15 +67,15 @@ def percent(probability: float | None) -> str:
 
 
 def rank(place: int | None) -> str:
-    """A rank; a dash where there is none."""
+    """A rank as a person sees it; a dash where there is none."""
     return "–" if place is None else f"{place:,}"
 
 
 def or_dash(text: str | None) -> str:
-    """A name or a path as it can be shown; a dash where there is none."""
+    """A name or a path spelled visibly; a dash where there is none."""
     return "–" if text is None else visible(text)
 
 
 def known_bytes(count: int | None) -> str:
-    """A size in a few characters; a question mark where it is not known."""
+    """A size in bytes spelled in a few characters; a question mark where it is not known."""
     return "?" if count is None else short_bytes(count)

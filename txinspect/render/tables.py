@@ -85,25 +85,25 @@ class Table:
 
 
 def line(text: str, tone: Tone = "plain") -> Line:
-    """A line in one tone."""
+    """A Line of a table or sentence in one tone."""
     return Line([Words(text, tone)])
 
 
 def cell(text: str, tone: Tone = "plain", value: float | str | None = None) -> Cell:
-    """A cell in one tone."""
+    """A Cell of a table in one tone."""
     return Cell([Words(text, tone)], value)
 
 
 def numeric(value: float | None, digits: int = 4) -> Cell:
-    """A cell with a number."""
+    """A Cell of a table with a number."""
     return cell(number(value, digits), value=value)
 
 
 def bar(value: float | None, top: float) -> Cell:
-    """A cell with a bar; without any where there is no number, or nothing to measure it by."""
+    """A Cell of a table with a bar; without any where there is no number, or nothing to measure it by."""
     return Cell(value=value, fraction=value / top if value is not None and top else None)
 
 
 def numbers(*titles: str) -> list[Column]:
-    """Columns of numbers."""
+    """Columns of a table for numbers, by their titles."""
     return [Column(title, right=True, whole=True) for title in titles]

@@ -24,22 +24,22 @@ class Adapter:
 
     @property
     def what(self) -> str:
-        """Its config file in a sentence."""
+        """The adapter's config file in a sentence."""
         return f"{ADAPTER_CONFIG} of {self.name!r}"
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """How it was made. Raises SourceError for a file that is damaged."""
+        """The adapter's config: how it was made. Raises SourceError for a file that is damaged."""
         return self.own.read_object(self.folder / ADAPTER_CONFIG, opening.SMALL, self.what)
 
     @property
     def files(self) -> list[Path]:
-        """Its weights: one file, or none."""
+        """The adapter's weight files: one, or none."""
         return [self.folder / name for name in ADAPTER_FILES if opening.is_there(self.folder / name)][:1]
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether it comes with a tokenizer of its own."""
+        """Whether the adapter comes with a tokenizer of its own."""
         return any((self.folder / name).is_file() for name in TOKENIZER_FILES)
 
 

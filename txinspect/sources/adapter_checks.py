@@ -67,7 +67,7 @@ REQUIRED = {"peft_type": "such as LORA", "lora_alpha": "a number"}
 
 
 def check_adapter(config: Mapping[str, Any], what: str) -> None:
-    """Raise SourceError for a config with a value of the wrong kind; `what` is what sentences call it."""
+    """Check an adapter's config: raise SourceError for a value of the wrong kind; `what` is what sentences call it."""
     if "peft_type" not in config:
         raise SourceError(f"{what} is not a PEFT adapter's config: it names no peft_type; fetch or write it again")
     for key, value in config.items():
@@ -77,7 +77,7 @@ def check_adapter(config: Mapping[str, Any], what: str) -> None:
 
 
 def check_patterns(config: Mapping[str, Any], what: str, names: list[str]) -> None:
-    """Raise SourceError for a pattern that is none, or that does not come to an end over the names of modules."""
+    """Check an adapter's patterns: raise SourceError for one that is none, or never ends over names of modules."""
     patterns = dict(_patterns(config))
     if not patterns:
         return
@@ -104,7 +104,7 @@ def check_patterns(config: Mapping[str, Any], what: str, names: list[str]) -> No
 
 
 def _patterns(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every regular expression of a config, and the key that it is under."""
+    """Every regular expression of an adapter's config, and the key that it is under."""
     for key in ("target_modules", "exclude_modules", "layers_pattern"):
         if isinstance(config.get(key), str) and config[key] != "all-linear":
             yield config[key], key

@@ -27,7 +27,7 @@ def bundled_models() -> list[str]:
 
 
 def cached_models() -> list[str]:
-    """Hub ids of the models in the local cache."""
+    """Hub ids of the models in the local cache, which need no network."""
     folders = hub_cache().glob("models--*")
     return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
 
@@ -47,14 +47,14 @@ def cached_folder(name: str) -> Path:
 
 
 def hub_cache() -> Path:
-    """The Hub's local cache."""
+    """The folder of the Hub's local cache, in which the cached models need no network."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE)
 
 
 def alternatives(name: str = "", here: Sequence[str] | None = None) -> str:
-    """What a model may be given as, for the end of a sentence; with the one of those here that a wrong name is like."""
+    """The models that may be given instead, for the end of a sentence; with the one that a wrong name is like."""
     bundled = bundled_models()
     like = lookalike(name, bundled if here is None else here)
     hint = f"; did you mean {like!r}?" if like else ""

@@ -28,7 +28,7 @@ class Wanted:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What transformers looks for, in its order."""
+        """The weight files of a checkpoint that transformers looks for, in its order."""
         return SAFETENSORS_FILES + TORCH_FILES if self.named is None else (self.named,)
 
 
@@ -51,13 +51,13 @@ Choose = Callable[[list[str]], Collection[str]]
 
 
 def shards_of(by_tensor: dict[str, str], choose: Choose | None = None) -> list[str]:
-    """The shards to read; the first at least, since a model without weights is not one."""
+    """The shards of a checkpoint to read; the first at least, since a model without weights is not one."""
     names = list(by_tensor) if choose is None else choose(list(by_tensor))
     return sorted({by_tensor[name] for name in names}) or sorted(by_tensor.values())[:1]
 
 
 def write_index(found: WeightFiles, folder: Path) -> None:
-    """Write the index of the shards that are here, by their full paths, into another folder."""
+    """Write a checkpoint's index of the shards that are here, by their full paths, into another folder."""
     assert found.index is not None
     here = {file.name for file in found.files}
     full = {
@@ -69,7 +69,7 @@ def write_index(found: WeightFiles, folder: Path) -> None:
 
 
 def weight_files(folder: Path, name: str, looked_for: Sequence[str] = SAFETENSORS_FILES + TORCH_FILES) -> list[Path]:
-    """The weight files of a checkpoint, every one there and readable as what it claims to be.
+    """The checkpoint's files of weights, every one there and readable as what it claims to be.
 
     Raises SourceError, for the model called `name`, where there are none, a shard is missing or a file is damaged.
     """
@@ -88,12 +88,12 @@ def weight_files(folder: Path, name: str, looked_for: Sequence[str] = SAFETENSOR
 
 
 def first_file(folder: Path, looked_for: Sequence[str]) -> Path | None:
-    """The weight file, or the index of shards, that transformers takes; None if there are no weights."""
+    """The checkpoint's file of weights, or index of shards, that transformers takes; None if there are no weights."""
     return next((folder / file for file in looked_for if opening.is_there(folder / file)), None)
 
 
 def is_index(file: Path) -> bool:
-    """Whether a file tells which shard each tensor is in."""
+    """Whether a checkpoint's file is an index that tells which shard each tensor is in."""
     return file.name.endswith(".index.json")
 
 
@@ -116,7 +116,7 @@ class WeightListing:
 
 
 def weight_map(index: Path) -> dict[str, str]:
-    """The shard that each tensor is in. Raises SourceError for a file that does not say."""
+    """The shard that each tensor of a checkpoint is in, by its index. Raises SourceError for one that does not say."""
     found = opening.read_object(index, opening.INDEX).get("weight_map")
     if not isinstance(found, dict):
         raise SourceError(f"{index} is not an index of shards: its weight_map is no object; fetch it again")
@@ -132,17 +132,17 @@ def weight_map(index: Path) -> dict[str, str]:
 
 
 def _is_beside(file: Path) -> bool:
-    """Whether a name is of a file in the same folder, or below it."""
+    """Whether an index names a shard in the same folder, or below it."""
     return bool(file.name) and not file.is_absolute() and ".." not in file.parts
 
 
 def has_metadata(index: Path) -> bool:
-    """Whether an index has the metadata that transformers writes into."""
+    """Whether a checkpoint's index has the metadata that transformers writes into it."""
     return isinstance(opening.read_object(index, opening.INDEX).get("metadata"), dict)
 
 
 def _shards(index: Path, folder: Path) -> list[Path]:
-    """The files that an index names, in the folder of the checkpoint."""
+    """The shards that a checkpoint's index names, in the folder of the checkpoint."""
     shards = shards_of(weight_map(index))
     missing = [shard for shard in shards if not opening.is_there(folder / shard)]
     if missing:
@@ -154,7 +154,7 @@ def _shards(index: Path, folder: Path) -> list[Path]:
 
 
 def check_file(file: Path) -> None:
-    """Raise SourceError for a file that cannot be read as weights."""
+    """Raise SourceError for a file of a checkpoint that cannot be read as weights."""
     opening.check(file, None)
     try:
         with file.open("rb") as stream:

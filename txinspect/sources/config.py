@@ -55,7 +55,7 @@ cycle through a layer counts, or the letters of a pattern are the layers."""
 
 
 def number(config: dict[str, Any], field: str) -> int | None:
-    """A number that families give different names, such as num_hidden_layers; None if the config has none.
+    """A number of config.json that families name differently, such as num_hidden_layers; None if it has none.
 
     A model of several parts has it in the part that is the language model.
     """
@@ -72,6 +72,6 @@ def number(config: dict[str, Any], field: str) -> int | None:
 
 
 def layer_count(config: dict[str, Any]) -> int | None:
-    """The number of layers that the model has; None where config.json alone does not tell."""
+    """The number of layers that a model has by config.json, without torch; None where that alone does not tell."""
     count = None if config.get("model_type") in COUNTED_OTHERWISE else number(config, "num_hidden_layers")
     return count if count and count > 0 else None

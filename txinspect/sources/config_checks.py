@@ -59,7 +59,7 @@ def _is_auto_map(value: Any) -> bool:
 
 
 def _is_quantization(value: Any) -> bool:
-    """Whether a method is named, or told by what bitsandbytes' first configs had in its place."""
+    """Whether a config names a quantization method, or tells it as bitsandbytes' first configs did."""
     return isinstance(value, dict) and any(value.get(key) for key in ("quant_method", "load_in_8bit", "load_in_4bit"))
 
 
@@ -89,7 +89,7 @@ are not null."""
 
 
 def check_config(source: Source, config: Mapping[str, Any]) -> None:
-    """Raise SourceError for a config with a value of the wrong kind, or too large to be true."""
+    """Check a config.json: raise SourceError for a value of the wrong kind, or too large to be true."""
 
     def wrong(path: str, value: Any, what: str) -> SourceError:
         return SourceError(f"config.json of {source.name!r} says {path} is {shown(value)}: {what}")
@@ -116,7 +116,7 @@ _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 
 
 def _code_of(value: Any) -> str | None:
-    """What a value names that is a repository of kernels, or is fetched from one where its package is missing."""
+    """What a config's checked value names that is a repository of kernels, or is fetched for want of a package."""
     for each in value.values() if isinstance(value, dict) else (value,):
         named = each.removeprefix("paged|") if isinstance(each, str) else ""
         package = next((package for name, package in _PACKAGES.items() if named.startswith(name)), None)
@@ -134,7 +134,7 @@ def _is_size(key: str) -> bool:
 
 
 def _values(path: str, config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Every value, by its path and its key, those in other objects among them."""
+    """Every value of a config.json to check, by its path and its key, those in other objects among them."""
     for key, value in config.items():
         here = f"{path}.{key}" if path else key
         yield here, key, value
@@ -143,7 +143,7 @@ def _values(path: str, config: Mapping[str, Any]) -> Iterator[tuple[str, str, An
 
 
 def _check_layers(source: Source, key: str, count: int) -> None:
-    """Raise SourceError for more layers than the weights can be of, or than any model has where they are not here."""
+    """Raise SourceError for a config with more layers than the weights can be of, or than any model has."""
     numbers = {int(found) for name in source.names_here() for found in re.findall(r"\.(\d{1,9})\.", name)}
     most = _SHARED * (max(numbers) + 1) + _BESIDE if numbers else MOST_LAYERS
     if count <= most:

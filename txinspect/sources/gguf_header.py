@@ -70,7 +70,7 @@ class GgufHeader:
 
 
 def read_header(file: Path) -> GgufHeader:
-    """The header of a file. Raises SourceError for one that is none, or damaged."""
+    """Read the header of a .gguf file. Raises SourceError for one that is none, or damaged."""
     size = opening.check(file, None)
     try:
         return _read(file, size, file.stat().st_mtime_ns)
@@ -139,7 +139,7 @@ def _string(stream: BinaryIO) -> str:
 
 
 def _value(stream: BinaryIO, kind: int) -> Any:
-    """A setting; None for an array, which is passed over."""
+    """The value of a setting in a .gguf header; None for an array, which is passed over."""
     if kind == _STRING:
         return _string(stream)
     if kind != _ARRAY:

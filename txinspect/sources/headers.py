@@ -36,7 +36,7 @@ class StoredTensor:
     """Where its bytes begin in the file; None where a pickle or the Hub has them."""
 
     def __post_init__(self) -> None:
-        """Raise SourceError for a name that no screen can show."""
+        """Raise SourceError for a weight file's tensor with a name that no screen can show."""
         if len(self.name) > LONGEST_NAME:
             raise SourceError(
                 f"{self.file} is damaged: a tensor's name has {len(self.name):,} characters, {shown(self.name)}; fetch "
@@ -54,13 +54,13 @@ def stored(files: Sequence[Path]) -> list[StoredTensor]:
 
 @lru_cache(maxsize=512)
 def _stored(file: Path, _size: int, _changed: int) -> tuple[StoredTensor, ...]:
-    """A file's tensors; a question asks for them several times, of every shard."""
+    """The tensors in a weight file, by its header, kept: a question asks for them several times, of every shard."""
     readers = {".safetensors": _stored_safetensors, ".gguf": _stored_gguf}
     return tuple(readers.get(file.suffix.lower(), _stored_torch)(file))
 
 
 def is_mappable(file: Path) -> bool:
-    """Whether a weight file can be mapped into memory: not a pytorch_model.bin from before torch 1.6."""
+    """Whether the header of a weight file lets it be mapped into memory: not a pytorch_model.bin before torch 1.6."""
     if file.suffix == ".safetensors" or not file.is_file():
         return file.suffix == ".safetensors"
     with file.open("rb") as stream:
@@ -68,12 +68,12 @@ def is_mappable(file: Path) -> bool:
 
 
 def of_header(header: dict[str, Any], file: Path, start: int | None = None) -> list[StoredTensor]:
-    """The tensors that a safetensors header names; `start` is where the data begins in a file that is here."""
+    """The tensors that the header of a .safetensors file names; `start` is where a file's data begins that is here."""
     return [
         StoredTensor(
             name,
             file,
-            number_types.named(each["dtype"]) or each["dtype"].lower(),
+            number_types.torch_name(each["dtype"]) or each["dtype"].lower(),
             tuple(each["shape"]),
             each["data_offsets"][1] - each["data_offsets"][0],
             None if start is None else start + each["data_offsets"][0],
@@ -103,13 +103,15 @@ def _stored_torch(file: Path) -> list[StoredTensor]:
 
 def _stored_gguf(file: Path) -> list[StoredTensor]:
     return [
-        StoredTensor(each.name, file, number_types.named(each.kind) or each.kind, each.shape, each.bytes, each.offset)
+        StoredTensor(
+            each.name, file, number_types.torch_name(each.kind) or each.kind, each.shape, each.bytes, each.offset
+        )
         for each in read_header(file).tensors
     ]
 
 
 def stored_dtype(file: Path) -> str | None:
-    """The type of the first floating-point tensor of a safetensors file, such as float16; None for other files."""
+    """The type of the first floating-point tensor by a .safetensors header, such as float16; None for other files."""
     if file.suffix != ".safetensors":
         return None
     opening.check(file, None)

@@ -69,25 +69,25 @@ class Repository:
 
     @property
     def to_go_online(self) -> str:
-        """Why the Hub is not asked, and what to do about that, for a sentence about what is not in the local cache."""
+        """Why the Hub is not asked, and what to do about that, for a sentence about a repository not in the cache."""
         if self.offline_by:
             return f"{self.offline_by} is set: unset it to ask the Hub"
         return f"the Hub cannot be asked offline: run once without {spelled('offline')}"
 
     @property
     def asked(self) -> Asked:
-        """What a sentence about a failure says of it."""
+        """What was asked of the Hub about a repository, for a sentence about a failure."""
         return Asked(self.id, self.revision, self.to_go_online if self.offline else None, self.adapter)
 
     def folder(self, patterns: Sequence[str]) -> Path:
-        """The folder of the local cache. See Place."""
+        """The folder of a Hub repository in the local cache. See Place."""
         key = tuple(patterns)
         if key not in self.snapshots:
             self.snapshots[key] = _snapshot(self, patterns)
         return self.snapshots[key]
 
     def names(self) -> list[str]:
-        """The files of the repository; offline those of them that are in the cache."""
+        """The names of a repository's files on the Hub; offline those of them that are in the cache."""
         folder = self.folder(CONFIG_FILES)
         if self.offline:
             return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
@@ -125,7 +125,7 @@ class Repository:
         return WeightFiles(folder, files, index)
 
     def _weights_folder(self, wanted: Wanted) -> Path:
-        """The folder that holds weights in one file, or the index of shards: safetensors where there are any."""
+        """The cached folder of a repository's weights or their index: safetensors where there are any."""
         if wanted.named is not None:
             return self.folder(wanted.files)
         folder = self.folder(SAFETENSORS_FILES)
@@ -151,7 +151,7 @@ class Repository:
         )
 
     def _named_shards(self, wanted: Wanted) -> list[str]:
-        """The files that config.json itself names, by their index where it names one; empty if it does not."""
+        """The repository's weight files that config.json itself names, by an index or one alone; empty if none."""
         named = wanted.named
         if named is None or not named.endswith(".index.json"):
             return [] if named is None else [named]
@@ -163,7 +163,7 @@ class Repository:
         return shards_of(weight_map(index))
 
     def _index_of(self, files: list[str], wanted: Wanted) -> Path | None:
-        """The index of weight files in shards; None where they are one file."""
+        """The index of a repository's weight files in shards; None where they are one file."""
         if wanted.named is not None:
             return self.folder((wanted.named,)) / wanted.named if wanted.named.endswith(".index.json") else None
         if not files or files[0] in wanted.files:
@@ -203,7 +203,7 @@ def _cached_weights(repository: Repository, folder: Path, named: Sequence[str]) 
 
 
 def _taken(names: Collection[str]) -> list[str]:
-    """Of the files of a repository the weights that transformers takes: safetensors first, one file before shards."""
+    """Of a repository's files on the Hub the weights that transformers takes: safetensors first, one before shards."""
     kinds = (
         *(r"model\.safetensors", r"model-\d+-of-\d+\.safetensors"),
         *(r"pytorch_model\.bin", r"pytorch_model-\d+-of-\d+\.bin"),
@@ -244,7 +244,7 @@ def _listed_weights(repository: Repository, named: Sequence[str], commit: str) -
 
 
 def _revision(repository: Repository) -> str | None:
-    """The revision to ask for: of a branch in the local cache the commit that its reference holds, blanks aside.
+    """The revision of a repository to ask for: of a branch in the local cache the commit of its reference, no blanks.
 
     Raises SourceError for a reference that huggingface_hub would wait for, or that holds no commit.
     """

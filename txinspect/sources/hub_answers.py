@@ -30,7 +30,7 @@ _ADVICE = "check HF_ENDPOINT and the network's proxy"
 
 
 def unclear(name: str, error: BaseException) -> str:
-    """The sentence about an answer that makes no sense."""
+    """The sentence about an answer of the Hub that makes no sense."""
     token = next(
         (each for each in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") if not os.environ.get(each, "").isascii()), ""
     )
@@ -40,7 +40,7 @@ def unclear(name: str, error: BaseException) -> str:
 
 
 def check_endpoint() -> None:
-    """Raise SourceError for an HF_ENDPOINT that is no address: huggingface_hub reads it when it is imported."""
+    """Raise SourceError for an HF_ENDPOINT that is no address, which the Hub's client reads when it is imported."""
     given = os.environ.get("HF_ENDPOINT", "")
     try:
         parts = urlsplit(given)
@@ -56,7 +56,7 @@ def check_endpoint() -> None:
 
 @contextmanager
 def guarded(name: str) -> Iterator[None]:
-    """While open, what is answered about a repository is checked: nothing is written elsewhere than in the cache, and
+    """While open, what the Hub answers is looked at before it is used: nothing is written but into the cache, and
     nothing is waited for, read or unpacked without end. Raises SourceError."""
     from huggingface_hub import HfApi, file_download, get_session
 
@@ -99,13 +99,13 @@ def guarded(name: str) -> Iterator[None]:
 
 
 def _check_hash(name: str, what: str, value: object, *, needed: bool = False) -> None:
-    """Raise SourceError for what is no hash, which the cache takes for the name of a file or a folder."""
+    """Raise SourceError for an answer's hash that is none, which the cache takes for a file's or a folder's name."""
     if (needed or value is not None) and not (isinstance(value, str) and _HASH.fullmatch(value)):
         raise _refused(name, what, value)
 
 
 def _check_name(name: str, file: object) -> None:
-    """Raise SourceError for a file's name that leads out of its repository."""
+    """Raise SourceError for an answer that names a file which leads out of its repository."""
     if not is_safe(file):
         raise _refused(name, "a file", file)
 
@@ -118,7 +118,7 @@ def _refused(name: str, what: str, value: object) -> SourceError:
 
 
 def is_safe(name: object) -> bool:
-    """Whether a file's name stays within its repository, wherever it is written."""
+    """Whether the name of a file in a Hub's answer stays within its repository, wherever it is written."""
     if not isinstance(name, str) or not name.isprintable() or "\\" in name:
         return False
     parts = PurePosixPath(name).parts
@@ -132,7 +132,7 @@ class _Bounded:
         self._file, self._name, self._most = file, name, most
 
     def write(self, content: bytes) -> int:
-        """Write some bytes. Raises SourceError beyond what was announced."""
+        """Write some bytes of a Hub's answer. Raises SourceError beyond what was announced."""
         if self._most is not None and self._file.tell() + len(content) > self._most:
             raise SourceError(
                 f"the Hub sends more for a file of {self._name!r} than the {short_bytes(self._most)} that it "
@@ -146,7 +146,7 @@ class _Bounded:
 
 @contextmanager
 def _watched(client: Any, name: str) -> Iterator[None]:
-    """While open, each answer that a client of HTTP gets is watched as it comes."""
+    """While open, each answer of the Hub that a client of HTTP gets is watched as it comes."""
     library = import_module(type(client).__module__.partition(".")[0])  # httpx, or what comes after it
 
     def wrong(what: str) -> SourceError:

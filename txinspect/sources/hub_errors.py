@@ -26,24 +26,24 @@ class Asked:
 
     @property
     def name(self) -> str:
-        """The repository in a sentence."""
+        """The Hub's repository that was asked, in a sentence about an error."""
         of = f", the base model of the adapter {self.adapter!r}," if self.adapter is not None else ""
         return f"{self.id!r}{of}"
 
     @property
     def placed(self) -> str:
-        """The repository at its revision."""
+        """The Hub's repository at its revision, in a sentence about an error."""
         return self.name + (f" at revision {self.revision!r}" if self.revision else "")
 
     @property
     def otherwise(self) -> str:
-        """What to give in its place."""
+        """What to give in place of what the Hub does not have, at the end of an error's sentence."""
         return alternatives(self.id, [*bundled_models(), *cached_models()])
 
 
 @contextmanager
 def as_source_error(asked: Asked) -> Iterator[None]:
-    """Turn what huggingface_hub raises into one sentence."""
+    """Turn an error of the Hub, which huggingface_hub raises, into one sentence."""
     try:
         with guarded(asked.id):
             yield
@@ -54,7 +54,7 @@ def as_source_error(asked: Asked) -> Iterator[None]:
 
 
 def _sentence(asked: Asked, error: Exception) -> str:
-    """What is wrong, and what to do."""
+    """The sentence about an error of the Hub: what is wrong, and what to do."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
@@ -79,7 +79,7 @@ def _sentence(asked: Asked, error: Exception) -> str:
 
 
 def _not_here(asked: Asked, cause: BaseException | None) -> str:
-    """Why what is not in the local cache could not be had."""
+    """The sentence why what is not in the local cache could not be had from the Hub."""
     from huggingface_hub import errors
 
     lacks = f"{asked.placed} is not in the local cache"

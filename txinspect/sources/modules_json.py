@@ -18,7 +18,7 @@ _OWN = "sentence_transformers."
 
 
 def read(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The modules of a model, in their order. Raises SourceError for a file that holds no list of them."""
+    """Read modules.json: a model's modules, in their order. Raises SourceError for a file that holds no list."""
     what = f"{FILE} of {name!r}"
     try:
         found = json.loads(opening.read_text(folder / FILE, opening.SMALL, what))
@@ -30,13 +30,13 @@ def read(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def kind(module: dict[str, Any]) -> str:
-    """What a module is, such as Pooling; the whole name of one that is not of sentence-transformers itself."""
+    """The kind of a module in modules.json, such as Pooling; the whole name if it is not of sentence-transformers."""
     named = str(module.get("type"))
     return named.rpartition(".")[2] if named.startswith(_OWN) else named
 
 
 def place(module: dict[str, Any], name: str) -> str:
-    """The folder of a module, "" for that of the model. Raises SourceError for one that is not in the model's."""
+    """The folder of a module in modules.json, "" for the model's. Raises SourceError for one that is not in that."""
     found = module.get("path", "")
     if found in ("", "."):
         return ""
@@ -47,7 +47,7 @@ def place(module: dict[str, Any], name: str) -> str:
 
 
 def encoder(folder: Path, name: str) -> str:
-    """The folder in a model's that holds its encoder, such as 0_BERT; "" where it is the model's own.
+    """The folder that modules.json gives for a model's encoder, such as 0_BERT; "" where it is the model's own.
 
     Raises SourceError for a modules.json that is damaged.
     """

@@ -59,7 +59,7 @@ BY_STORAGE: Mapping[str, NumberType] = MappingProxyType({each.storage: each for 
 _BY_HEADER = {each.header: each for each in _TYPES if each.header}
 
 
-def named(header: str) -> str | None:
-    """What torch calls a type of safetensors or GGUF; None for a type of theirs alone."""
+def torch_name(header: str) -> str | None:
+    """The type of numbers in torch's words for one of safetensors or GGUF; None for a type of theirs alone."""
     found = _BY_HEADER.get(header)
     return found.name if found else None

@@ -34,54 +34,56 @@ class Place(Protocol):
 
     @property
     def kind(self) -> Kind:
-        """What kind of place it is."""
+        """What kind of place a model's files are in."""
 
     @property
     def path(self) -> Path | None:
-        """The folder or the file on this machine; None for a place that is elsewhere."""
+        """The folder or the file of a place on this machine; None for a place that is elsewhere."""
 
     @property
     def in_one_file(self) -> str | None:
-        """The name of the file that holds config, tokenizer and weights at once, each under names and in forms that
-        only transformers knows; None where each has files of its own."""
+        """The name of a place's one file that holds config, tokenizer and weights; None where each has its own.
+
+        Each is in it under names and in forms that only transformers knows.
+        """
 
     @property
     def repository(self) -> str | None:
-        """The id of the repository that it is on the Hub; None for a place on this machine."""
+        """The repository's id of a place on the Hub; None for a place on this machine."""
 
     def folder(self, patterns: Sequence[str]) -> Path:
-        """The local folder that holds the files these glob patterns name, fetched if need be.
+        """The local folder of a place's files that these glob patterns name, fetched if need be.
 
         Raises SourceError if they cannot be had.
         """
 
     def file(self, name: str) -> Path | None:
-        """A file of a name, fetched if need be; None if there is none."""
+        """A place's file of a name, fetched if need be; None if there is none."""
 
     def settings(self) -> bytes | None:
         """What decides config and tokenizer where they are no files of their own, as bytes; None where they are."""
 
     def weights(self, wanted: Wanted, choose: Choose | None) -> WeightFiles:
-        """The weight files, fetched where need be, every one there and readable as what it claims to be.
+        """The weight files in a place, fetched where need be, every one there and readable as what it claims to be.
 
         Of a checkpoint in shards elsewhere only those are fetched that hold a tensor that `choose` picks. Raises
         SourceError if there are none, a shard is missing or a file is damaged.
         """
 
     def offered(self, wanted: Wanted) -> WeightListing:
-        """What weights there are, by their headers, which alone are fetched.
+        """What weights a place offers, by their headers, which alone are fetched.
 
         Raises SourceError if there are none or they cannot be described.
         """
 
     def weights_here(self, wanted: Wanted) -> list[Path]:
-        """The weight files that are on this machine already: none are fetched, none are checked."""
+        """The weight files of a place that are on this machine already: none are fetched, none are checked."""
 
     def indexed(self, wanted: Wanted) -> list[str]:
-        """The names of a checkpoint's tensors in shards, here or not; empty for one that is not in shards."""
+        """The names of tensors in a place's checkpoint in shards, here or not; empty for one not in shards."""
 
     def origin(self, *, fetched: bool) -> Origin:
-        """Where a weight file is."""
+        """Where a place has a weight file from."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class GgufFile:
         return None
 
     def settings(self) -> bytes | None:
-        """A digest of the file's header, with its vocabulary: of gigabytes of weights nothing is read. See Place."""
+        """A digest of a .gguf file's header, with its vocabulary, without reading its weights. See Place."""
         return read_header(self.path).digest
 
     def weights(self, wanted: Wanted, choose: Choose | None) -> WeightFiles:
@@ -181,7 +183,7 @@ def _listed(files: list[Path]) -> WeightListing:
 
 
 def weights_in(folder: Path, wanted: Wanted) -> list[Path]:
-    """The weight files in a folder: none are fetched, none are checked."""
+    """The weight files in a place that is a folder: none are fetched, none are checked."""
     first = first_file(folder, wanted.files)
     if first is None or not is_index(first):
         return [first] if first else []
@@ -189,6 +191,6 @@ def weights_in(folder: Path, wanted: Wanted) -> list[Path]:
 
 
 def indexed_in(folder: Path, wanted: Wanted) -> list[str]:
-    """The names of the tensors of a folder's checkpoint in shards; empty for one that is not in shards."""
+    """The names of tensors in shards in a place that is a folder; empty where its checkpoint is not in shards."""
     first = first_file(folder, wanted.files)
     return list(weight_map(first)) if first is not None and is_index(first) else []

@@ -23,7 +23,7 @@ from txinspect.wording import shown, some_of
 
 
 def resolve(choice: ModelChoice) -> Source:
-    """What a model's name stands for: a bundled model, a directory, a .gguf file or a Hub id, in that order.
+    """Resolve a model's name: a bundled model, a directory, a .gguf file or a Hub id, in that order.
 
     Raises SourceError for a name that can be none of them.
     """
@@ -70,13 +70,13 @@ def resolve(choice: ModelChoice) -> Source:
 
 
 def _in_directory(name: str, path: Path) -> Source:
-    """A folder of a model, or of a sentence-transformers model that has it in a folder of its own, such as 0_BERT."""
+    """Resolve a directory of a model, or of a sentence-transformers model that has it in a folder such as 0_BERT."""
     inner = "" if opening.is_there(path / "config.json") else modules_json.encoder(path, name)
     return Source(name, Folder(path / inner), modules=path) if inner else Source(name, Folder(path))
 
 
 def _on_hub(choice: ModelChoice, repository: str, file: str) -> Source:
-    """A repository on the Hub: of a model, of an adapter alone, or of .gguf files, of which `file` may name one."""
+    """Resolve a Hub id: of a model, of an adapter alone, or of .gguf files, of which `file` may name one."""
     offline_by = None if choice.offline else offline_variable()
     hub = Repository(repository, choice.revision, choice.offline or offline_by is not None, offline_by)
     if not file:
@@ -106,12 +106,12 @@ def _on_hub(choice: ModelChoice, repository: str, file: str) -> Source:
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a file is a GGUF by its name."""
+    """Whether the file that a model's name stands for is a GGUF, by its own name."""
     return path.suffix.lower() == ".gguf"
 
 
 def _adapted(choice: ModelChoice, folder: Path) -> Source:
-    """The base model of a PEFT adapter, with the adapter on it.
+    """Resolve a PEFT adapter: its base model, with the adapter on it.
 
     A base given by a relative path is looked for from the working directory, then from the adapter's folder. Raises
     SourceError for an adapter that is damaged or whose base is not there, or where peft is not installed.
@@ -152,7 +152,7 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
 
 
 def _check_gguf(file: Path) -> None:
-    """Raise SourceError for a file that is not a GGUF, or only a part of one, or damaged."""
+    """Raise SourceError for a name's file that is not a GGUF, or only a part of one, or damaged."""
     if part := re.search(r"-(\d{5})-of-(\d{5})\.gguf$", file.name, re.IGNORECASE):
         raise SourceError(
             f"{file} is part {int(part[1])} of {int(part[2])} of a split .gguf, which transformers does not read: put "

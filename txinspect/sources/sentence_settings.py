@@ -60,7 +60,7 @@ class Settings:
 
 
 def settings(name: str, folder: Path, encoder: Path) -> Settings:
-    """The settings of a model, and those of its encoder, in their folders. Raises SourceError for others than these."""
+    """The sentence-transformers settings of a model and its encoder, by folder. Raises SourceError for others."""
     prompt_name, prompt, first = _of_model(name, folder)
     file, config = _of_encoder(name, encoder)
     what = f"{file} of {name!r}"
@@ -97,7 +97,7 @@ def settings(name: str, folder: Path, encoder: Path) -> Settings:
 
 
 def _of_model(name: str, folder: Path) -> tuple[str, str, int | None]:
-    """The name of the prompt that encode() takes by itself, the prompt, and how many numbers it keeps of a vector."""
+    """The settings of a sentence-transformers model: the prompt's name, the prompt, how many numbers a vector keeps."""
     if not opening.is_there(folder / _MODEL_FILE):
         return "", "", None
     what = f"{_MODEL_FILE} of {name!r}"
@@ -125,7 +125,7 @@ def _of_model(name: str, folder: Path) -> tuple[str, str, int | None]:
 
 
 def _of_encoder(name: str, folder: Path) -> tuple[str, dict[str, Any]]:
-    """The encoder's settings, by their newer names, and their file's name."""
+    """The settings of a sentence-transformers encoder, by their newer names, and their file's name."""
     for file in _FILES:
         if opening.is_there(folder / file):
             found = opening.read_object(folder / file, opening.SMALL, f"{file} of {name!r}")
@@ -135,7 +135,7 @@ def _of_encoder(name: str, folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _check_task(config: dict[str, Any], what: str) -> None:
-    """Raise SourceError for an encoder that does another thing with a text than give its last hidden states."""
+    """Raise SourceError for settings by which an encoder does not give its last hidden states."""
     followed = {
         "max_seq_length",
         "do_lower_case",
@@ -163,7 +163,7 @@ def _check_task(config: dict[str, Any], what: str) -> None:
 
 
 def _processing(config: dict[str, Any], what: str) -> dict[str, Any]:
-    """The arguments with which the tokenizer is called on a text."""
+    """The settings with which the tokenizer is called on a text before a sentence encoder."""
     given = _group(config, "processing_kwargs", what)
     found = {**_group(given, "common", what), **_group(given, "text", what)}
     if found.get("truncation") in (True, "longest_first"):

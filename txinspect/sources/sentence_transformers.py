@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def recipe(source: Source) -> Recipe:
-    """How a model pools. Raises SourceError for one that does not say, or does what is not followed here."""
+    """How a sentence-transformers model pools. Raises SourceError for one that does not say or is not followed here."""
     asked = spelled("pooled", True)
     folder = source.sentence_folder()
     if folder is None or not opening.is_there(folder / modules_json.FILE):
@@ -67,7 +67,7 @@ def recipe(source: Source) -> Recipe:
 
 
 def _check_kinds(source: Source, kinds: list[str]) -> None:
-    """Raise SourceError for modules other than an encoder, a pooling, and behind it what is followed here."""
+    """Raise SourceError for sentence-transformers modules other than an encoder, a pooling, and known ones behind."""
     asked = spelled("pooled", True)
     otherwise = f"which {asked} does not run: omit it, and take the last hidden states"
     unknown = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Dropout", *_STEPS)]
@@ -85,7 +85,7 @@ def _check_kinds(source: Source, kinds: list[str]) -> None:
 
 
 def _checked(source: Source, folder: Path) -> dict[str, Any]:
-    """The config.json of a module behind the pooling; empty for none.
+    """The config.json of a sentence-transformers module behind the pooling; empty for none.
 
     Raises SourceError for a module that reads or makes another thing than the sentence's vector.
     """
@@ -103,7 +103,7 @@ def _checked(source: Source, folder: Path) -> dict[str, Any]:
 
 
 def _dense(source: Source, folder: Path) -> Dense:
-    """A layer behind the pooling. Raises SourceError for one whose files do not say what it computes."""
+    """The dense layer behind the pooling. Raises SourceError for one whose files do not say what it computes."""
     what = f"{folder.name} of {source.name!r}"
     opening.read_object(folder / "config.json", opening.SMALL, f"config.json in {what}")
     config = _checked(source, folder)
@@ -124,13 +124,13 @@ def _dense(source: Source, folder: Path) -> Dense:
 
 
 def _layer_norm(source: Source, folder: Path) -> LayerNorm:
-    """A layer norm behind the pooling. Raises SourceError for one without its numbers."""
+    """The layer norm behind the pooling. Raises SourceError for one without its numbers."""
     file, shape = _weight(f"{folder.name} of {source.name!r}", folder, "norm.weight", 1)
     return LayerNorm(file, shape[0])
 
 
 def _weight(what: str, folder: Path, name: str, axes: int) -> tuple[Path, tuple[int, ...]]:
-    """The file of a module's weight, and its shape. Raises SourceError for none of so many axes."""
+    """The file of a weight behind the pooling, and its shape. Raises SourceError for none of so many axes."""
     files = [folder / file for file in ("model.safetensors", "pytorch_model.bin")]
     file = next((each for each in files if opening.is_there(each)), None)
     if file is None:
@@ -162,8 +162,8 @@ _STEPS: dict[str, Callable[[Source, Path], Step]] = {
 """What may follow the pooling; a Dropout may, too: it is of training alone."""
 
 
-def numbers(step: Dense | LayerNorm) -> Numbers:
-    """The weight of a layer, (out, in), or of a layer norm, and its bias, (out,) or None, in float64."""
+def stored_numbers(step: Dense | LayerNorm) -> Numbers:
+    """The stored weight, (out, in), of a layer behind the pooling, or a layer norm's, and its bias, in float64."""
     found = {each.name: each for each in headers.stored([step.file])}
     prefix = _TENSORS[type(step)]
 
@@ -176,7 +176,7 @@ def numbers(step: Dense | LayerNorm) -> Numbers:
 
 
 def _ways(source: Source, path: Path) -> tuple[tuple[Pooling, ...], bool]:
-    """The ways in which a model pools, and whether it pools its prompt's tokens, too."""
+    """The ways in which a sentence-transformers model pools, and whether it pools its prompt's tokens, too."""
     what = f"{path.parent.name}/config.json of {source.name!r}"
     config = opening.read_object(path, opening.SMALL, what)
     with_prompt = config.get("include_prompt", True)

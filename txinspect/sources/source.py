@@ -36,31 +36,31 @@ class Source:
 
     @property
     def path(self) -> Path | None:
-        """The folder, or the .gguf file; None for the Hub."""
+        """The source's folder, or the .gguf file; None for the Hub."""
         return self.place.path
 
     @property
     def is_one_file(self) -> bool:
-        """Whether config, tokenizer and weights are one file, which transformers converts as it reads."""
+        """Whether a source's config, tokenizer and weights are one file, which transformers converts as it reads."""
         return self.place.in_one_file is not None
 
     @property
     def is_as_saved(self) -> bool:
-        """Whether its files are of the model itself, as save_pretrained writes them: not one that transformers
+        """Whether a source's files are of the model itself, as save_pretrained writes them: not one that transformers
         converts, and not of a base that an adapter is put on."""
         return not self.is_one_file and self.adapter is None
 
     def folder(self, patterns: Sequence[str]) -> Path:
-        """The local folder that holds the files these glob patterns name. See Place."""
+        """The local folder that holds a source's files by these glob patterns. See Place."""
         return self.place.folder(patterns)
 
     def config_folder(self) -> Path:
-        """The folder that holds config.json."""
+        """The folder that holds the source's config.json."""
         return self.folder(CONFIG_FILES)
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.json, as it stands in the file; empty for a .gguf file, which needs torch to be read.
+        """The source's config.json, as it stands in the file; empty for a .gguf file, which needs torch to be read.
 
         Raises SourceError if it is missing or not a JSON object.
         """
@@ -72,18 +72,18 @@ class Source:
         return self.files.read_object(path, opening.SMALL, f"config.json of {self.name!r}")
 
     def tokenizer_folder(self) -> Path:
-        """The folder that holds the tokenizer's files: an adapter's own, where it comes with one."""
+        """The folder that holds the source's tokenizer files: an adapter's own, where it comes with one."""
         if self.adapter is not None and self.adapter.has_tokenizer:
             return self.adapter.folder
         return self.folder(CONFIG_FILES + TOKENIZER_FILES)
 
     def tokenizer_file(self, name: str) -> Path | None:
-        """A file of the tokenizer's; None if there is none, and for a .gguf file, which has all in itself."""
+        """A file of the source's tokenizer; None if there is none, and for a .gguf file, which has all in itself."""
         path = self.tokenizer_folder() / name
         return path if not self.is_one_file and opening.is_there(path) else None
 
     def sentence_folder(self) -> Path | None:
-        """The folder that says how a text's tokens become one vector; None for a .gguf file."""
+        """The source's folder that says how a text's tokens become one vector; None for a .gguf file."""
         if self.is_one_file:
             return None
         own = self.modules or (self.adapter.folder if self.adapter is not None else None)
@@ -91,12 +91,12 @@ class Source:
 
     @property
     def bundled_tokenizer(self) -> Path | None:
-        """The fast tokenizer that comes with a bundled model; None for any other model."""
+        """The fast tokenizer that comes with a source that is bundled; None for any other model."""
         return self.tokenizer_file("tokenizer.json") if self.place.kind == "bundled" else None
 
     @cached_property
     def wanted(self) -> Wanted:
-        """The weights that transformers looks for.
+        """The source's weights that transformers looks for.
 
         Raises SourceError where config.json names what is no safetensors file of the model's own (modeling_utils.
         _get_resolved_checkpoint_files).
@@ -115,33 +115,33 @@ class Source:
         return Wanted(self.name, named)
 
     def weights(self, choose: Choose | None = None) -> WeightFiles:
-        """The weight files. See Place."""
+        """The source's weight files. See Place."""
         return self.place.weights(self.wanted, choose)
 
     def offered(self) -> WeightListing:
-        """What weights there are, by their headers. See Place."""
+        """What weights a source offers, by their headers. See Place."""
         return self.place.offered(self.wanted)
 
     def stored_here(self) -> list[StoredTensor]:
-        """The tensors in the weight files that are here, by their headers.
+        """The tensors in the source's weight files that are here, by their headers.
 
         Raises SourceError for a file whose header cannot be read.
         """
         return stored(self.place.weights_here(self.wanted))
 
     def indexed(self) -> list[str]:
-        """The names of a checkpoint's tensors in shards. See Place."""
+        """The names of the tensors of a source's checkpoint in shards. See Place."""
         return self.place.indexed(self.wanted)
 
     def names_here(self) -> list[str]:
-        """The names of a checkpoint's tensors as far as they can be told from what is here and readable."""
+        """The names of a source's tensors as far as they can be told from what is here and readable."""
         try:
             return self.indexed() or [tensor.name for tensor in self.stored_here()]
         except SourceError:  # whoever reads the weights says so
             return []
 
     def owns(self, file: Path) -> bool:
-        """Whether a path, all links followed, is a file of the model or of its adapter, or would be taken for one."""
+        """Whether a path, all links followed, is a source's file, or its adapter's, or would be taken for one."""
         places = (self.path, self.adapter.folder if self.adapter is not None else None, self.modules)
         folders = [folder for folder in places if folder is not None and folder.is_dir()]
         if any(fnmatch(file.name, kind) and file.parent == each.resolve() for each in folders for kind in TAKEN_FILES):
@@ -153,12 +153,12 @@ class Source:
 
     @property
     def commit(self) -> str | None:
-        """The commit of the Hub's snapshot that config.json is of; None for a local model."""
+        """The commit of the Hub's snapshot that a source's config.json is of; None for a local model."""
         return self.config_folder().name if self.place.repository is not None else None
 
 
 def _without_config(source: Source, folder: Path) -> str:
-    """What is wrong with a folder or a repository without a config.json, by what else is there."""
+    """What is wrong with a source without a config.json, by what else is there."""
     has = f"{source.name!r} has no config.json"
     if gguf := sorted(path.name for path in folder.glob("*.[gG][gG][uU][fF]")):
         return f"{has}, but {some_of(gguf)}: give the file itself, such as {str(folder / gguf[0])!r}"
@@ -169,5 +169,5 @@ def _without_config(source: Source, folder: Path) -> str:
 
 
 def looks_like_hub_id(name: str) -> bool:
-    """Whether a name may be a model's on the Hub."""
+    """Whether a source's name may be a model's on the Hub."""
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name) is not None

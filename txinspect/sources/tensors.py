@@ -28,24 +28,24 @@ _HASHED = 1 << 19
 
 
 def is_readable(tensor: StoredTensor) -> bool:
-    """Whether the numbers of a tensor's type can be told: not where several of them share a byte."""
+    """Whether a stored tensor's numbers can be read by its type: not where several of them share a byte."""
     return _is_in_numpy(tensor.dtype) or _block(tensor.dtype) is not None
 
 
 def is_coded(tensor: StoredTensor) -> bool:
-    """Whether a tensor's numbers are codes for others, or a mask."""
+    """Whether a stored tensor's numbers are codes for others, or a mask."""
     found = BY_NAME.get(tensor.dtype)
     return found is not None and found.is_whole
 
 
 def _is_in_numpy(name: str) -> bool:
-    """Whether NumPy has a type, or ml_dtypes adds it."""
+    """Whether NumPy has a stored tensor's type, or ml_dtypes adds it."""
     found = BY_NAME.get(name)
     return found is not None and (found.numpy is not None or found.in_ml_dtypes)
 
 
 def _dtype(name: str) -> np.dtype[Any] | None:
-    """The type as NumPy has it; None for blocks."""
+    """The type of a stored tensor as NumPy has it; None for blocks."""
     import numpy as np
 
     if not _is_in_numpy(name):
@@ -60,7 +60,7 @@ def _dtype(name: str) -> np.dtype[Any] | None:
 
 @cache
 def _block(name: str) -> tuple[int, int] | None:
-    """Elements and bytes of a block of one of GGUF's types; None for any other, and for one that gguf cannot read."""
+    """Elements and bytes of a block of one of GGUF's tensor types; None for others, and for one gguf cannot read."""
     import numpy as np
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
     from gguf.quants import dequantize
@@ -95,7 +95,7 @@ class TensorReader:
         self._pickled.clear()
 
     def reading(self, tensor: StoredTensor) -> Callable[[int, int], NDArray[np.float64]]:
-        """What gives the elements of a tensor from one to another in float64, of blocks the numbers they stand for.
+        """What reads the numbers of a stored tensor from one to another in float64, of blocks what they stand for.
 
         Both ends of a piece of a row of blocks are on the borders of blocks. The array is valid until the thread reads
         again. Raises SourceError for a file that ends too early.
@@ -116,7 +116,7 @@ class TensorReader:
         return read
 
     def digest(self, tensor: StoredTensor) -> bytes:
-        """What tells the bytes of a tensor from all others."""
+        """A digest of a stored tensor's bytes, read a piece at a time, that tells them from all others."""
         from hashlib import sha256
 
         told = sha256()
@@ -125,7 +125,7 @@ class TensorReader:
         return told.digest()
 
     def is_equal(self, one: StoredTensor, other: StoredTensor) -> bool:
-        """Whether two tensors have the same bytes, in the same shape and type."""
+        """Whether two stored tensors have the same bytes, in the same shape and type."""
         if (one.dtype, one.shape, one.bytes) != (other.dtype, other.shape, other.bytes):
             return False
         return all(
@@ -135,7 +135,7 @@ class TensorReader:
         )
 
     def _buffer(self, name: str, size: int) -> NDArray[np.uint8]:
-        """A buffer of the thread's own."""
+        """A reading thread's own buffer for a piece of a tensor."""
         import numpy as np
 
         held = getattr(self._local, name, None)
@@ -165,7 +165,7 @@ class TensorReader:
         return raw
 
     def _stream(self, file: Path) -> Any:
-        """The file, opened for the thread; one at a time."""
+        """The weight file, opened for the reading thread; one at a time."""
         opened, stream = getattr(self._local, "stream", (None, None))
         if opened != file:
             fresh = file.open("rb", buffering=0)
@@ -178,7 +178,7 @@ class TensorReader:
         return stream
 
     def _of_pickle(self, tensor: StoredTensor, start: int, stop: int) -> NDArray[np.uint8]:
-        """Bytes of a tensor in a pytorch_model.bin, which torch maps; its pages are given back once copied."""
+        """Read bytes of a tensor in a pytorch_model.bin, which torch maps; its pages are given back once copied."""
         import numpy as np
         import torch
 
@@ -208,7 +208,7 @@ def _dequantized(raw: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
 
 
 def _give_back(mapped: NDArray[np.uint8]) -> None:
-    """Tell the kernel that pages of a mapped file are not needed, where there is a way to.
+    """Tell the kernel that pages of a mapped weight file are not needed, where there is a way to.
 
     They are unchanged: whoever looks at them again gets them from the file again. Memory of no file would be lost.
     """

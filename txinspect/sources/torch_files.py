@@ -115,7 +115,7 @@ Member = Callable[[_Storage], tuple[int, int]]
 
 
 def read(file: Path) -> dict[str, TorchTensor]:
-    """The tensors of a file by their names. Raises SourceError for a file that is damaged, or holds anything else."""
+    """The tensors of a pytorch_model.bin by their names. Raises SourceError for a damaged file, or other contents."""
     size = opening.check(file, None)
     try:
         with file.open("rb") as stream:
@@ -136,7 +136,7 @@ def read(file: Path) -> dict[str, TorchTensor]:
 
 
 def pickled(file: Path) -> str:
-    """The sentence about a file that is refused."""
+    """The sentence about a pickle that is refused, since it may hold code."""
     return (
         f"{file} holds objects other than weights, which may be code, so it is not opened; "
         f"convert it to safetensors if you trust it"
@@ -178,11 +178,11 @@ class _Limited:
         self.stream, self.left, self.times = stream, _LARGEST_PICKLE, _MOST_READ
 
     def read(self, size: int) -> bytes:
-        """Some bytes. Raises ValueError beyond the limit."""
+        """Read some bytes of a pickle. Raises ValueError beyond the limit."""
         return self._counted(self.stream.read(min(size, self.left + 1)))
 
     def readline(self) -> bytes:
-        """A line. Raises ValueError beyond the limit."""
+        """Read a line of a pickle. Raises ValueError beyond the limit."""
         return self._counted(self.stream.readline(self.left + 1))
 
     def _counted(self, content: bytes) -> bytes:
@@ -245,26 +245,26 @@ class _Unpickler(_Plain):  # type: ignore[misc]
         return found
 
     def load_setitem(self) -> None:
-        """One entry of a dictionary."""
+        """Unpickle one entry of a dictionary."""
         _check_keys(self.stack[-2:-1])
         super().load_setitem()
 
     def load_setitems(self) -> None:
-        """Several."""
+        """Unpickle several entries of a dictionary."""
         _check_keys(self.stack[::2])
         super().load_setitems()
 
     def load_dict(self) -> None:
-        """A dictionary of several."""
+        """Unpickle a dictionary of several entries."""
         _check_keys(self.stack[::2])
         super().load_dict()
 
     def load_no_set(self) -> None:
-        """A set, which no checkpoint needs. Raises ValueError."""
+        """Refuse a pickle's set, which no checkpoint needs. Raises ValueError."""
         raise ValueError("it holds a set")
 
     def load_build(self) -> None:
-        """The attributes of an object, such as an OrderedDict's metadata: they are passed over."""
+        """Unpickle the attributes of an object, such as an OrderedDict's metadata: they are passed over."""
         self.stack.pop()
 
     dispatch: ClassVar[dict[int, Any]] = {
@@ -278,7 +278,7 @@ class _Unpickler(_Plain):  # type: ignore[misc]
     }
 
     def persistent_load(self, named: Any) -> _Storage:
-        """A storage: ('storage', its type, its key, where it was, its numbers)."""
+        """Unpickle a storage: ('storage', its type, its key, where it was, its numbers)."""
         _, kind, key, _, numel, *parts = named
         if not isinstance(key, str | int) or not isinstance(kind, _Named) or not isinstance(numel, int):
             raise ValueError("a storage of it is named by no text")
@@ -293,7 +293,7 @@ class _Unpickler(_Plain):  # type: ignore[misc]
 
 
 def _check_keys(keys: Sequence[Any]) -> None:
-    """Raise ValueError for keys that are no plain values: of tuples in tuples a hash takes for ever."""
+    """Raise ValueError for a pickle's keys that are no plain values: of tuples in tuples a hash takes for ever."""
     odd = next((key for key in keys if not isinstance(key, str | int | float | bytes | type(None))), None)
     if odd is not None:
         raise ValueError(f"something in it stands under a {type(odd).__name__} in the place of a name")
@@ -318,7 +318,7 @@ def _view_of_type(
 
 
 def _axes(given: Any) -> tuple[Any, ...]:
-    """A shape or strides. Raises ValueError for more axes than a tensor has."""
+    """A pickled tensor's shape or strides. Raises ValueError for more axes than a tensor has."""
     if len(given) > _HIGHEST_RANK:
         raise ValueError(f"a tensor of it has {len(given):,} axes, and torch's have at most {_HIGHEST_RANK}")
     return tuple(given)
@@ -364,7 +364,7 @@ def _holds_tensors(found: Mapping[Any, Any]) -> bool:
 
 
 def _tensor(file: Path, name: str, view: Any, member: Member) -> TorchTensor:
-    """A tensor that was looked at. Raises SourceError for one that is none, or does not fit its storage."""
+    """A tensor of a pickle, looked at. Raises SourceError for one that is none, or does not fit its storage."""
 
     def wrong(what: str) -> SourceError:
         return SourceError(f"{file} is damaged: its tensor {shown(name)} {what}; fetch it again")
@@ -397,7 +397,7 @@ def _tensor(file: Path, name: str, view: Any, member: Member) -> TorchTensor:
 
 
 def _is_plain(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Whether a tensor's numbers lie one after another; the stride of an axis of one step does not count."""
+    """Whether a pickled tensor's numbers lie one after another; the stride of an axis of one step does not count."""
     return all(
         stride == prod(shape[index + 1 :])
         for index, (each, stride) in enumerate(zip(shape, strides, strict=True))
@@ -406,7 +406,7 @@ def _is_plain(shape: Sequence[int], strides: Sequence[int]) -> bool:
 
 
 def refused(file: Path) -> str:
-    """The sentence about a file that torch does not open as weights alone."""
+    """The sentence about a pytorch_model.bin that torch does not open as weights alone."""
     try:
         read(file)
     except SourceError as error:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """The tokenizer that transformers makes of a folder's files.
+    """Load the tokenizer that transformers makes of a folder's files.
 
     Raises SourceError if it cannot.
     """
@@ -75,7 +75,7 @@ def load_tokenizer(source: Source, folder: Path, trust_remote_code: bool) -> Pre
 
 
 def _blame(source: Source, folder: Path, made: Callable[[Path], object]) -> str | None:
-    """The key of the tokenizer's files without which it can be made, and its value; None if it is not one alone."""
+    """The key of a tokenizer's files without which transformers makes it, and its value; None if not one alone."""
     if source.tokenizer_file("tokenizer.json") is None:  # it may be that what is missing
         return None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
@@ -96,7 +96,7 @@ def _blame(source: Source, folder: Path, made: Callable[[Path], object]) -> str 
 
 
 def _sentencepiece_is_missing(source: Source, folder: Path) -> str | None:
-    """What to install for a tokenizer that is a SentencePiece model alone; None if that is not what is missing."""
+    """What to install for transformers to make a tokenizer of SentencePiece; None if that is not missing."""
     if source.is_one_file or source.tokenizer_file("tokenizer.json") is not None:
         return None
     models = [file for kind in ("*.model", "*.spm") for file in folder.glob(kind) if file.read_bytes()[:1] == b"\n"]
@@ -111,7 +111,7 @@ def _sentencepiece_is_missing(source: Source, folder: Path) -> str | None:
 
 
 def _has_code(source: Source) -> bool:
-    """Whether a tokenizer_config.json names a class of the repository's own."""
+    """Whether a tokenizer_config.json names a tokenizer class of the repository's own."""
     path = source.tokenizer_file("tokenizer_config.json")
     own = source.files.read_object(path, opening.VOCABULARY).get("auto_map") if path is not None else None
     return isinstance(own, dict) and "AutoTokenizer" in own

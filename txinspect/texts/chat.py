@@ -46,12 +46,12 @@ class Conversation:
 
     @property
     def answering(self) -> bool:
-        """Whether the assistant's turn is opened: the last message is not its own."""
+        """Whether a chat template opens the assistant's turn: the last message is not its own."""
         return self.messages[-1].get("role") != "assistant"
 
 
 def read(query: TextQuery[Any], opened: Opened) -> tuple[InputRecord, list[tuple[int, int]]]:
-    """The tokens of a conversation, whose they are, and where the messages' own words stand in the text.
+    """The tokens of a conversation by its chat template, whose they are, and where the messages' own words stand.
 
     The template is rendered, and tokenized without special tokens, which it holds itself. Raises InspectError for a
     tokenizer without a template, and for messages that the template refuses.
@@ -92,12 +92,12 @@ def _rendered(whole: Any, messages: list[Message], beside: dict[str, Any], *, an
 
 
 def _words(messages: list[Message]) -> list[str]:
-    """What the messages say, as a tokenizer is tried on it."""
+    """What the messages of a conversation say, as a tokenizer is tried on it."""
     return list(dict.fromkeys(each["content"] for each in messages if isinstance(each.get("content"), str)))[:TRIED]
 
 
 def is_bounded(folder: str, template: str, messages: list[Message], beside: dict[str, Any], *, answering: bool) -> bool:
-    """Whether a template makes no more of messages than a text may have. Tried in a process that is started."""
+    """Whether a chat template makes no more of messages than a text may have. Tried in a process that is started."""
     from transformers import AutoTokenizer
 
     with quiet():
@@ -113,7 +113,7 @@ def _is_bounded(whole: Any, messages: list[Message], beside: dict[str, Any], *, 
 
 
 def _try(whole: Any, given: Conversation, source: Source) -> None:
-    """Raise SourceError for a template that never gets done with messages, or fills the memory."""
+    """Raise SourceError for a chat template that never gets done with messages, or fills the memory."""
     messages, beside, answering = given.messages, given.beside, given.answering
     outcome = trial.attempt(
         partial(_is_bounded, whole, messages, beside, answering=answering),
@@ -136,7 +136,7 @@ def _try(whole: Any, given: Conversation, source: Source) -> None:
 
 
 def conversation(query: TextQuery[Any]) -> Conversation:
-    """The messages of a query: its own, or those in a text of JSON. Raises UsageError for JSON of another form."""
+    """The messages of a chat query: its own, or those in a text of JSON. Raises UsageError for JSON of another form."""
     found = _json(query.text)
     if found is None:
         user = query.text if query.user is None else query.user
@@ -167,7 +167,7 @@ def conversation(query: TextQuery[Any]) -> Conversation:
 
 
 def _json(text: str) -> Any:
-    """What a text of JSON holds that is meant as messages; None for any other text, be it in brackets.
+    """What a text of JSON holds that is meant as chat messages; None for any other text, be it in brackets.
 
     Raises UsageError for messages that are not JSON.
     """
@@ -188,7 +188,7 @@ _NAMES = ("role", "content", "messages")
 
 
 def _check_message(message: Any) -> None:
-    """Raise UsageError for what is no message: it has a role, and says something or calls a tool."""
+    """Raise UsageError for what is no chat message: it has a role, and says something or calls a tool."""
     content = message.get("content") if isinstance(message, dict) else None
     parts = content if isinstance(content, list) else []
     try:
@@ -211,7 +211,7 @@ def _check_message(message: Any) -> None:
 
 
 def _roles(text: InputRecord, tokens: Tokens, spans: Sequence[Span]) -> list[RoleRecord]:
-    """The tokens of each span; one that stands in two is the first one's."""
+    """The tokens of each role in a conversation; one that stands in two is the first one's."""
     ends, last = list[int](), 0
     for token in text.tokens:
         last = max(last, token.end or 0)

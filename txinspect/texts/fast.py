@@ -51,7 +51,7 @@ class _Fast:
         return records
 
     def _record(self, index: int, id: int, token: str, text: str, span: tuple[int, int] | None) -> TokenRecord:
-        """A token, and what it stands for: a span of its text, where it has one, is more than its decoder knows."""
+        """A fast tokenizer's token, and what it stands for: its span of the text tells more than its decoder knows."""
         own = None if span is None else text[slice(*span)]
         decoded = self._text(id, token)
         if own is not None and (id in self.added or own.replace("▁", " ") == decoded):
@@ -86,7 +86,7 @@ class _Fast:
 
 
 def _unknown(backend: Tokenizer) -> int | None:
-    """The id of a model's unknown token: SentencePiece's unigrams name it by its id, the others by its text."""
+    """The id of a fast tokenizer's unknown token: SentencePiece's unigrams name it by its id, others by its text."""
     model = backend.model
     if hasattr(model, "unk_token"):
         token: str | None = model.unk_token
@@ -96,7 +96,7 @@ def _unknown(backend: Tokenizer) -> int | None:
 
 
 def _decoder(backend: Tokenizer) -> Callable[[int, str], str | bytes]:
-    """What turns one token into its text, or into its bytes where they are not whole characters.
+    """What turns a fast tokenizer's token into its text, or into bytes where they are not whole characters.
 
     The decoder of a whole sequence does not do: it drops a leading space and replaces broken characters.
     """
@@ -110,7 +110,7 @@ def _decoder(backend: Tokenizer) -> Callable[[int, str], str | bytes]:
 
 
 def _bytes_of(token: str, alphabet: Mapping[str, int]) -> bytes:
-    """The bytes that a byte-level token stands for; one of other characters stands for itself."""
+    """The bytes that a fast tokenizer's byte-level token stands for; one of other characters stands for itself."""
     try:
         return bytes(alphabet[character] for character in token)
     except KeyError:
@@ -118,7 +118,7 @@ def _bytes_of(token: str, alphabet: Mapping[str, int]) -> bytes:
 
 
 def _byte_fallback(token: str) -> str | bytes | None:
-    """A token that stands for one byte, such as <0xE2>; None for any other."""
+    """The byte that a fast tokenizer's token such as <0xE2> stands for; None for any other."""
     match = re.fullmatch(r"<0x([0-9A-F]{2})>", token)
     return _text_or_bytes(bytes.fromhex(match[1])) if match else None
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def digest(folder: Path, source: Source) -> str:
-    """A digest of everything that decides the tokenizer: its files and the libraries' versions."""
+    """A digest of everything that decides the kept tokenizer: its files and the libraries' versions."""
     found = hashlib.sha256(f"{version('transformers')} {version('tokenizers')}".encode())
     found.update(source.place.settings() or b"")
     for name in deciding_files(source, folder):
@@ -29,7 +29,7 @@ def digest(folder: Path, source: Source) -> str:
 
 
 def deciding_files(source: Source, folder: Path) -> list[str]:
-    """The files that decide a tokenizer, links that lead nowhere among them; none for a .gguf file."""
+    """The files that decide the kept tokenizer, links that lead nowhere among them; none for a .gguf file."""
     if source.is_one_file:
         return []
     patterns = CONFIG_FILES + TOKENIZER_FILES
@@ -37,7 +37,7 @@ def deciding_files(source: Source, folder: Path) -> list[str]:
 
 
 def read_kept(path: Path | None) -> Tokenizer | None:
-    """The tokenizer in a cache file; None if there is none, or a damaged one."""
+    """The tokenizer kept in a cache file; None if there is none, or a damaged one."""
     from tokenizers import Tokenizer
 
     content = read_cached(path)
@@ -48,5 +48,5 @@ def read_kept(path: Path | None) -> Tokenizer | None:
 
 
 def keep(path: Path | None, backend: Tokenizer) -> None:
-    """Keep a tokenizer."""
+    """Keep a fast tokenizer in the cache."""
     write_cached(path, backend.to_str().encode())

@@ -26,11 +26,11 @@ def tokens_for(opened: Opened, texts: Sequence[Text], language: str | None) -> T
     tokens, source = opened.tokens(*texts), opened.source
     if language is None:
         return tokens
-    token = found(source, tokens, "src_lang", language)
+    token = language_id(source, tokens, "src_lang", language)
     whole = opened.new_tokenizer()
     code = next((each for each in _names(language) if each in _codes_of(whole)), language)
     whole.src_lang = code
-    tokens = tokenizer.of(whole)
+    tokens = tokenizer.tokens_of(whole)
     if token not in [each.id for each in tokens.encode("a", True)]:
         raise InspectError(
             f"the tokenizer of {source.name!r}, a {type(whole).__name__}, marks no text with its language: omit "
@@ -39,7 +39,7 @@ def tokens_for(opened: Opened, texts: Sequence[Text], language: str | None) -> T
     return tokens
 
 
-def found(source: Source, tokens: Tokens, field: str, language: str) -> int:
+def language_id(source: Source, tokens: Tokens, field: str, language: str) -> int:
     """The id of a language's token. Raises InspectError, about a field of the query, for one that there is not."""
     known = languages(tokens)
     if not known:
@@ -71,5 +71,5 @@ def _names(language: str) -> tuple[str, ...]:
 
 
 def _codes_of(whole: Any) -> list[str]:
-    """What a tokenizer of transformers itself calls its languages."""
+    """What a tokenizer of transformers itself calls the languages that it has tokens for."""
     return list(getattr(whole, "lang_code_to_id", None) or getattr(whole, "lang_token_to_id", None) or ())

@@ -34,8 +34,8 @@ def mask_id(source: Source, tokens: Tokens) -> int | None:
 
 
 def positions(source: Source, tokens: Tokens, text: InputRecord) -> tuple[int, ...]:
-    """The masks of a text. Raises InspectError for a text without one."""
-    mask = needed(source, tokens)
+    """Where the masks of a text stand. Raises InspectError for a text without one."""
+    mask = needed_mask_id(source, tokens)
     found = tuple(token.index for token in text.tokens if token.id == mask)
     if not found:
         raise InspectError(
@@ -45,8 +45,8 @@ def positions(source: Source, tokens: Tokens, text: InputRecord) -> tuple[int, .
     return found
 
 
-def needed(source: Source, tokens: Tokens) -> int:
-    """The id of the tokenizer's mask. Raises InspectError where it has none."""
+def needed_mask_id(source: Source, tokens: Tokens) -> int:
+    """The id of the tokenizer's mask token. Raises InspectError where it has none."""
     mask = mask_id(source, tokens)
     if mask is None:
         raise InspectError(f"the tokenizer of {source.name!r} has no mask token: nothing can be masked")
@@ -76,7 +76,7 @@ def masked(
     """The text with masks where the query asks for them; words of a conversation only in what its messages `said`."""
     if not query.masks:
         return text
-    mask = needed(source, tokens)
+    mask = needed_mask_id(source, tokens)
     chosen = {index for asked in query.masks for index in _indexed(asked, text)}
     words = [asked for asked in query.masks if not _INDEX.fullmatch(asked)]
     if any(token.start is not None for token in text.tokens):
@@ -99,7 +99,7 @@ _INDEX = re.compile(r"-?[0-9]{1,9}")
 
 
 def _indexed(asked: str, text: InputRecord) -> list[int]:
-    """The token of an index; none for a word. Raises InspectError for one that cannot be masked."""
+    """The token to mask by its index; none for a word. Raises InspectError for one that cannot be masked."""
     if not _INDEX.fullmatch(asked):
         return []
     count = len(text.tokens)
@@ -120,7 +120,7 @@ def _by_place(
     of: Sequence[int | None],
     said: Sequence[tuple[int, int]] | None,
 ) -> list[int]:
-    """The tokens whose characters are a word's, in the one of the texts that each token is `of`."""
+    """The tokens to mask whose characters are a word's, in the one of the texts that each token is `of`."""
     spans = [_spans(word, each) for each in texts]
     if said is not None:
         spans = [[span for span in spans[0] if any(start <= span[0] and span[1] <= end for start, end in said)]]
@@ -142,8 +142,10 @@ _LETTER = rf"(?:(?![{_UNSPACED}])\w)"
 
 
 def _spans(word: str, text: str) -> list[tuple[int, int]]:
-    """Where a word stands in a text: as it is written, and not as a part of a longer one, which shows where words have
-    blanks around them."""
+    """Where a word to mask stands in a text: as it is written, and not as a part of a longer one.
+
+    That shows where words have blanks around them.
+    """
     before = rf"(?<!{_LETTER})" if re.match(_LETTER, word) else ""
     after = rf"(?!{_LETTER})" if re.match(_LETTER, word[-1]) else ""
     return [match.span() for match in re.finditer(f"{before}{re.escape(word)}{after}", text)]
@@ -154,7 +156,7 @@ def _is_within(token: TokenRecord, start: int, end: int) -> bool:
 
 
 def _by_tokens(word: str, text: InputRecord, tokens: Tokens) -> list[int]:
-    """The tokens that a word is by itself or behind a blank, where they stand one after another."""
+    """The tokens to mask that a word is by itself or behind a blank, where they stand one after another."""
     ids = [token.id for token in text.tokens]
     for form in (f" {word}", word):
         own = tokens.ids(form)

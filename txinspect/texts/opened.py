@@ -26,11 +26,11 @@ class Opened:
 
     @cached_property
     def source(self) -> Source:
-        """Where its files are. Raises SourceError for a name that stands for nothing."""
+        """Where the files of a model at hand are. Raises SourceError for a name that stands for nothing."""
         return resolve(self.choice)
 
     def tokens(self, *texts: Text) -> Tokens:
-        """Its tokenizer, tried on these texts. See tokenizer.load."""
+        """The tokenizer of a model at hand, tried on these texts. See tokenizer.load."""
         if self._tokens is None:
             self._tokens = tokenizer.load(self.source, self.choice.trust_remote_code, *texts, tried=self.tried)
         else:
@@ -39,9 +39,9 @@ class Opened:
 
     @cached_property
     def whole_tokenizer(self) -> Any:
-        """Its tokenizer as transformers has it, with its template and lengths. See auto_tokenizer.load_tokenizer."""
+        """The tokenizer of a model at hand as transformers has it, with its template and lengths."""
         return self.new_tokenizer()
 
     def new_tokenizer(self) -> Any:
-        """Another one like it, for who changes it."""
+        """Another tokenizer like that of the model at hand, for who changes it."""
         return load_tokenizer(self.source, self.source.tokenizer_folder(), self.choice.trust_remote_code)

@@ -15,11 +15,11 @@ from txinspect.sources.source import Source
 from txinspect.texts import chat, languages
 from txinspect.texts.masking import masked
 from txinspect.texts.opened import Opened
-from txinspect.texts.tokens import Text, Tokens, as_input, named
+from txinspect.texts.tokens import Text, Tokens, as_input, quoted_texts
 
 
 def encode(query: TextQuery[Any], opened: Opened) -> InputRecord:
-    """What the model's tokenizer makes of what a query gives.
+    """Read what a query gives into tokens, by the model's tokenizer.
 
     Raises InspectError for what yields no token, and SourceError for a tokenizer that cannot be loaded.
     """
@@ -30,7 +30,7 @@ def encode(query: TextQuery[Any], opened: Opened) -> InputRecord:
     tokens = languages.tokens_for(opened, texts, query.src_lang)
     if query.ids is not None:
         return masked(query, source, _of_ids(query.ids, tokens), tokens)
-    with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {named(query.text, query.pair)}"):
+    with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {quoted_texts(query.text, query.pair)}"):
         text = as_input(query.text, tokens.encode(query.text, query.special, query.pair), query.pair)
         if query.pair is not None:
             text = structs.replace(text, segments=_segments(query, source, tokens, text, query.pair))
@@ -38,7 +38,7 @@ def encode(query: TextQuery[Any], opened: Opened) -> InputRecord:
 
 
 def texts_of(query: TextQuery[Any]) -> list[Text]:
-    """All texts that a query asks the tokenizer about, so that it is tried on them at once."""
+    """All texts that a query gives to read, so that the tokenizer is tried on them at once."""
     last = query.text if query.pair is None else query.pair
     after = [each for name in ("targets", "continuations") for each in getattr(query, name, ())]
     own = [query.text, getattr(query, "decoder", None), *after, *(last + each for each in after)]
@@ -47,7 +47,7 @@ def texts_of(query: TextQuery[Any]) -> list[Text]:
 
 
 def notes(text: InputRecord) -> list[str]:
-    """What to know of how the tokens were made."""
+    """What to know of how the tokens that a query gives to read were made."""
     found = []
     if text.pair is not None and text.segments is None:
         found.append("The tokenizer has no segments: it only joins the two texts.")
@@ -58,14 +58,14 @@ def notes(text: InputRecord) -> list[str]:
 
 
 def _of_ids(ids: tuple[int, ...], tokens: Tokens) -> InputRecord:
-    """Ids as they are, with the text that they stand for."""
+    """Ids that a query gives to read, as they are, with the text that they stand for."""
     return as_input(tokens.decode(list(ids)), [tokens.record(each, index) for index, each in enumerate(ids)])
 
 
 def _segments(
     query: TextQuery[Any], source: Source, tokens: Tokens, text: InputRecord, pair: str
 ) -> list[list[int]] | None:
-    """The segments of two joined texts; None for a tokenizer that only joins them.
+    """The segments of two joined texts that are read; None for a tokenizer that only joins them.
 
     Raises InspectError for one that would put nothing in between.
     """
@@ -87,7 +87,7 @@ def _segments(
 def continued(
     query: TextQuery[Any], opened: Opened, tokens: Tokens, text: InputRecord, after: str
 ) -> tuple[InputRecord, int]:
-    """The tokens that were read with those of another text after them, and the index of the first of these.
+    """The tokens that were read with those of a text that continues them, and the index of the first of these.
 
     Blanks at a text's end belong to the word that follows, as in the texts of training; what the tokenizer puts after
     every text, such as </s>, ends none that goes on. Ids and conversations stay as they are, to the last blank.
@@ -119,13 +119,13 @@ def continued(
 
 
 def moves_blanks(query: TextQuery[Any]) -> bool:
-    """Whether blanks at the end of what is read are taken for the beginning of what follows it."""
+    """Whether blanks at the end of a text that is read are taken for the beginning of what continues it."""
     last = query.text if query.pair is None else query.pair
     return query.ids is None and not query.chat and last.endswith(" ")
 
 
 def _ending(tokens: Tokens, *, paired: bool) -> int:
-    """How many tokens the tokenizer puts after every text, or after a second one."""
+    """How many tokens the tokenizer puts after every text that is read, or after a second one."""
     own = tokens.ids(LESSON)
     ids = [token.id for token in tokens.encode(LESSON, True, LESSON if paired else None)]
     ends = range(len(ids), len(own) - 1, -1)

@@ -9,7 +9,7 @@ from txinspect.texts.tokens import Tokens
 
 
 def slow(tokenizer: Any) -> Tokens:
-    """For tokenizers written in Python: they know no character spans."""
+    """The tokens of a slow tokenizer, which is written in Python: it knows no character spans."""
 
     def encode_slow(text: str, special: bool, pair: str | None = None) -> list[TokenRecord]:
         ids = tokenizer(text, pair, add_special_tokens=special)["input_ids"]
@@ -58,5 +58,5 @@ def slow(tokenizer: Any) -> Tokens:
 
 
 def _whole(decoded: str) -> str | None:
-    """A decoded token; None if it is a part of a character, which decodes to nothing or to a replacement."""
+    """A slow tokenizer's decoded token; None if it is a part of a character, decoded to nothing or a replacement."""
     return None if not decoded or "\ufffd" in decoded else decoded

@@ -59,7 +59,7 @@ class Speakers:
 
 
 def speakers(render: Render, messages: list[Message], rendered: str, *, answering: bool) -> Speakers:
-    """Who says what in the text that was rendered of messages."""
+    """Who says what in the text that a chat template made of messages."""
     closed = render(messages, False) if answering else rendered
     said = _said(render, messages, closed)
     order = _order(said)
@@ -94,7 +94,7 @@ def _order(said: Sequence[Place]) -> list[int]:
 
 
 def _ending(gap: str, end: str) -> int:
-    """How much of what stands between two messages' words is of the first, whose role ends so where a conversation
+    """How much of the text between two messages' words is of the first, whose role ends so where a conversation
     ends: behind blanks of the message's own, or behind what closes a call of a tool."""
     blanks, words = len(gap) - len(gap.lstrip()), end.lstrip()
     if words and gap[blanks:].startswith(words):
@@ -105,7 +105,7 @@ def _ending(gap: str, end: str) -> int:
 
 
 def _said(render: Render, messages: Sequence[Message], closed: str) -> list[Place]:
-    """Where what each message says stands in the text.
+    """Where what each message says stands in the chat template's text.
 
     Some templates look at whether a message says something, take blanks off its ends, or look at how it begins: marks
     stand where they change nothing.
@@ -133,7 +133,7 @@ class _Marks:
 
 
 def _places(marked: str, count: int) -> list[Place]:
-    """What the marks in a text tell of so many messages, in the text without them."""
+    """Where messages' words stand in a rendered text, by the marks around them, in the text without the marks."""
     places: dict[int, list[int]] = {}
     for before, mark in enumerate(_MARK.finditer(marked)):
         code = ord(mark[0])
@@ -142,7 +142,7 @@ def _places(marked: str, count: int) -> list[Place]:
 
 
 def _marked(value: Any, index: int, way: _Marks, key: str = "") -> Any:
-    """A message with marks around all that it says."""
+    """A chat message with marks around all that it says."""
     if isinstance(value, dict):
         return {name: _marked(each, index, way, name) for name, each in value.items()}
     if isinstance(value, list):
@@ -155,7 +155,7 @@ def _marked(value: Any, index: int, way: _Marks, key: str = "") -> Any:
 
 
 def _looked_up(messages: Sequence[Message], closed: str) -> list[Place]:
-    """Where each message's words stand, looked for behind those of the message before; the end alone where a template
+    """Where each message's words stand, looked up behind those of the message before; the end alone where a template
     leaves out what was thought."""
     found: list[Place] = []
     behind = 0
@@ -170,14 +170,14 @@ def _looked_up(messages: Sequence[Message], closed: str) -> list[Place]:
 
 
 def _strings(content: Any) -> list[str]:
-    """What the content of a message says: a text, or parts of text."""
+    """What the content of a chat message says: a text, or parts of text."""
     if isinstance(content, list):
         return [str(part.get("text")) for part in content if isinstance(part, dict)]
     return [content] if isinstance(content, str) else []
 
 
 def _ends(render: Render, messages: list[Message], said: Sequence[Place], closed: str) -> dict[str, str]:
-    """What the template puts behind a message of each role, as far as a conversation may end there."""
+    """What the chat template puts behind a message of each role, as far as a conversation may end there."""
     last = {message["role"]: index for index, message in enumerate(messages)}
     found = {}
     for role, index in last.items():
@@ -201,7 +201,7 @@ def _first(
     closed: str,
     ends: dict[str, str],
 ) -> int:
-    """Where the first message begins: behind what stands before it that is not before others of its role."""
+    """Where the first message begins in the text: behind what is not before others of its role."""
     place, role = said[0], messages[0]["role"]
     if place is None:
         return 0
@@ -223,6 +223,6 @@ def _first(
 
 
 def _shared(one: str, other: str) -> int:
-    """How many characters two texts begin with alike."""
+    """How many characters two texts of a chat template begin with alike."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -9,7 +9,7 @@ from txinspect.texts.tokens import Tokens
 
 
 def positions(asked: Layers, text: SentenceRecord) -> list[int]:
-    """The tokens of a text that are asked for. Raises InspectError for one beyond it."""
+    """The positions of a text that a query names. Raises InspectError for one beyond it."""
     count = len(text.tokens)
 
     def wrong(position: int) -> InspectError:
@@ -19,7 +19,7 @@ def positions(asked: Layers, text: SentenceRecord) -> list[int]:
 
 
 def target(tokens: Tokens, text: str, word: str, advice: str = "") -> int:
-    """The id of the one token that a target is: after a text, by itself, or as the vocabulary stores it.
+    """The token of the vocabulary that a target names: after a text, by itself, or as the vocabulary stores it.
 
     Raises InspectError for one that is several tokens, or none of the vocabulary; `advice` is what else can be done.
     """

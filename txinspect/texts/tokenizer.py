@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def load(source: Source, trust_remote_code: bool, *texts: Text, tried: Tried) -> Tokens:
-    """A model's tokenizer, which gives for these texts, and for the lesson's, what transformers gives.
+    """Load a model's tokenizer, which gives for these texts, and for the lesson's, what transformers gives.
 
     Raises SourceError if it cannot be loaded, or does not get done with one of the texts.
     """
@@ -63,8 +63,8 @@ def load(source: Source, trust_remote_code: bool, *texts: Text, tried: Tried) ->
     return replace(fast(backend), attempt=own)
 
 
-def of(whole: PreTrainedTokenizerBase) -> Tokens:
-    """A tokenizer of transformers, in the state that it is in."""
+def tokens_of(whole: PreTrainedTokenizerBase) -> Tokens:
+    """A tokenizer at hand of one that transformers made, in the state that it is in."""
     from tokenizers import Tokenizer
 
     backend = getattr(whole, "backend_tokenizer", None)

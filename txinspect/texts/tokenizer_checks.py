@@ -32,7 +32,7 @@ _ADDED = {
 
 
 def check_files(source: Source, folder: Path) -> None:
-    """Raise SourceError for a file of JSON that holds no object, and for a template that is no text."""
+    """Check a tokenizer's files: raise SourceError for JSON that holds no object, or a template that is no text."""
     for name in deciding_files(source, folder):
         what = f"{name} of {source.name!r}"
         if name.endswith(".json"):
@@ -47,7 +47,7 @@ def check_files(source: Source, folder: Path) -> None:
 
 
 def _check_ids(found: dict[str, Any], what: str) -> None:
-    """Raise SourceError for an id beyond any vocabulary: the tokenizers library counts up to the largest."""
+    """Raise SourceError for a tokenizer's id beyond any vocabulary: the tokenizers library counts up to the largest."""
     model, added = found.get("model"), found.get("added_tokens")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     ids = list(vocabulary.items()) if isinstance(vocabulary, dict) else []

@@ -14,7 +14,7 @@ class Encode(Protocol):
     """A text, and whether to add special tokens → tokens; with a second text, those of both joined."""
 
     def __call__(self, text: str, special: bool, pair: str | None = None) -> list[TokenRecord]:
-        """The tokens; a span is one of the text that its token is of."""
+        """The tokens of a text by a tokenizer; a span is one of the text that its token is of."""
 
 
 Text = str | tuple[str, str]
@@ -33,7 +33,7 @@ for what is not in the vocabulary."""
 
 
 def untried(_texts: Sequence[Text]) -> None:
-    """Try nothing: what comes with the program is known, and what is in no file cannot be tried in a process."""
+    """Try no tokenizer: what comes with the program is known, and what is in no file cannot be tried in a process."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,20 @@ class Tokens:
     """Tries it on further texts. Raises SourceError for one that it does not get done with."""
 
     def ids(self, text: str) -> list[int]:
-        """The ids of a text alone, without special tokens."""
+        """The ids of a text's tokens alone, without special tokens."""
         return [token.id for token in self.encode(text, False)]
 
     def after(self, text: str, following: str) -> list[int] | None:
-        """The ids of a text that follows another one; None where together they are other tokens than apart."""
+        """The ids of a text's tokens that follow another one; None where they are others together than apart."""
         own, together = self.ids(text), self.ids(text + following)
         return together[len(own) :] if together[: len(own)] == own and len(together) > len(own) else None
 
     def ordinary(self) -> list[int]:
-        """The ids that stand for text of whole characters, without special ones."""
+        """The ids of tokens that stand for text of whole characters, without special ones."""
         return [each for each in range(self.size) if each not in self.special and isinstance(self.spell(each)[1], str)]
 
     def record(self, token_id: int, index: int = 0) -> TokenRecord:
-        """A token of the vocabulary, without a place in a text."""
+        """The record of a token of the vocabulary, without a place in a text."""
         token, text = self.spell(token_id)
         return TokenRecord(
             index=index,
@@ -86,14 +86,14 @@ class Tokens:
 
 
 def as_input(text: str, tokens: list[TokenRecord], pair: str | None = None) -> InputRecord:
-    """A text, or two that are joined, with their tokens. Raises InspectError for none."""
+    """A text, or two that are joined, with their tokens, as the input. Raises InspectError for none."""
     if not tokens:
         advice = (
             "the tokenizer makes none of it; give another"
             if text or pair
             else "give a text with at least one character"
         )
-        raise InspectError(f"the text {named(text, pair)} yields no tokens: {advice}")
+        raise InspectError(f"the text {quoted_texts(text, pair)} yields no tokens: {advice}")
     return InputRecord(
         text=text,
         input_ids=[[token.id for token in tokens]],
@@ -107,21 +107,21 @@ def as_input(text: str, tokens: list[TokenRecord], pair: str | None = None) -> I
 
 
 def quoted(text: str) -> str:
-    """A text in a sentence."""
+    """A text to tokenize, quoted in a sentence."""
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
-def named(text: str, pair: str | None = None) -> str:
-    """A text, or two that are joined, in a sentence."""
+def quoted_texts(text: str, pair: str | None = None) -> str:
+    """A text to tokenize, or two that are joined, quoted in a sentence."""
     return quoted(text) if pair is None else f"{quoted(text)} with {quoted(pair)}"
 
 
 def size(token: TokenRecord) -> int:
-    """Bytes that a token stands for, in UTF-8."""
+    """How many bytes a token at hand stands for, in UTF-8."""
     return len(bytes.fromhex(token.bytes) if token.bytes else (token.text or "").encode())
 
 
 def spelling(tokens: Tokens, token_id: int) -> dict[str, Any]:
-    """The fields of a VocabularyRecord."""
+    """The fields of a VocabularyRecord that spell a token by its id."""
     found = tokens.record(token_id)
     return {"id": token_id, "token": found.token, "text": found.text}

@@ -37,7 +37,7 @@ Tried = dict[str, set[Text]]
 
 
 def is_bounded(file: str, kept: bool, texts: Sequence[Text], known: Tokenizer | None = None) -> bool:
-    """Whether a tokenizer makes no more of some texts than it may: tokens of each, and a text of these.
+    """Whether a tokenizer that is tried makes no more of texts than it may: tokens of each, and a text of these.
 
     It is in its own file, or `kept` in the cache, or `known` from there already. Tried in a process of its own.
     """
@@ -75,7 +75,7 @@ class Trying:
     """What the file that keeps it holds; None where the file is its own, which nobody has read yet."""
 
     def __call__(self, texts: Sequence[Text]) -> None:
-        """Try it on those of the texts that it was not tried on before."""
+        """Try the tokenizer on those of the texts that it was not tried on before."""
         done = self.tried.setdefault(self.key, set())
         new = [each for each in dict.fromkeys((*texts, LESSON)) if each not in done]
         if not new:
@@ -92,7 +92,7 @@ class Trying:
         done.update(new)
 
     def _sentence(self, outcome: trial.Outcome, said: str) -> str:
-        """What is wrong with it."""
+        """The sentence about what is wrong with a tokenizer that was tried."""
         whose = f"the tokenizer of {self.source.name!r}"
         if outcome == "too much":
             return (

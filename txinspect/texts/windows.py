@@ -21,7 +21,7 @@ class Window:
 
 
 def windows(text: InputRecord, limit: int | None, step: int | None) -> list[Window]:
-    """The text itself where it fits into `limit` positions; else windows of that length, `step` tokens apart.
+    """The windows of a text: itself where it fits into `limit` positions, else parts so long, `step` tokens apart.
 
     Each has `step` tokens that no window before it has, behind as much of the text as fits; the last may have fewer.
     Windows overlap by one token at least, which predicts the first that is new.
@@ -35,7 +35,7 @@ def windows(text: InputRecord, limit: int | None, step: int | None) -> list[Wind
 
 
 def _part(text: InputRecord, begin: int, end: int) -> InputRecord:
-    """Some of a text's tokens."""
+    """A window of a text: some of its tokens."""
     return structs.replace(
         text,
         input_ids=[row[begin:end] for row in text.input_ids],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def compare(comparison: Comparison, theirs: Mapping[str, Tensor]) -> None:
-    """Compare what a file holds, by our names. Raises InspectError for a pair that is none, and where there is none."""
+    """Compare this side with the tensors in a file, by our names. Raises InspectError for a wrong pair, or none."""
     for name, tensor in theirs.items():
         comparison.compare_named(name, tensor)
     for pair in comparison.query.names:

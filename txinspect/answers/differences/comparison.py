@@ -50,7 +50,7 @@ class Comparison:
     """How wide each side's logits are, where that differs; in words."""
 
     def check_other(self, subject: Subject, text: InputRecord) -> None:
-        """Raise InspectError for a text that is other tokens on the other side."""
+        """Raise InspectError for a text that is other tokens on the comparison's other side."""
         count = len(text.tokens)
         if count != len(self.text.tokens) and self.query.against_text is not None:
             raise InspectError(
@@ -64,30 +64,30 @@ class Comparison:
             )
 
     def keep(self, caught: CaughtTensor) -> None:
-        """Keep what this side gives."""
+        """Keep a tensor that this side of the comparison gives."""
         name = self.name_of(caught)
         self.this[name] = caught.tensor.whole()
         self._describe(name, caught)
 
     def _describe(self, name: str, caught: CaughtTensor) -> None:
-        """Keep a tensor for --save, with its axes."""
+        """Keep a tensor of either side of the comparison for --save, with its axes."""
         if self.query.save:
             axes = tensors.axes_of(caught, self.subject, self.text)
             self.saved[name] = KeptTensor(caught.copied(), axes, caught.coordinates)
 
     def name_of(self, caught: CaughtTensor) -> str:
-        """What a tensor is called in reports and files."""
+        """What a tensor of a comparison is called in reports and files."""
         name = tensors.name_of(caught)
         return self.first.get(name, name)
 
     def compare(self, caught: CaughtTensor) -> None:
-        """Compare what the other side gives."""
+        """Compare a tensor that the other side gives with the one kept of this side."""
         name = self.name_of(caught)
         self._describe(OTHER + name, caught)
         self.compare_named(name, caught.tensor.whole().cpu())
 
     def compare_named(self, name: str, other: Tensor) -> None:
-        """Compare what the other side gives under a name."""
+        """Compare a tensor that the other side gives under a name with the one kept of this side."""
         this = self.this.get(name)
         whole = this, other
         if this is not None and name == "logits" and this.shape[:-1] == other.shape[:-1]:
@@ -111,7 +111,7 @@ class Comparison:
             self._compare_predictions(whole[0], whole[1])
 
     def _in_common(self, this: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits of the tokens that both sides have, where a vocabulary grew, and a note of it."""
+        """The logits of the tokens that both sides of a comparison have, where a vocabulary grew, and a note of it."""
         widths = this.shape[-1], other.shape[-1]
         common = min(widths)
         if widths[0] != widths[1]:
@@ -123,7 +123,7 @@ class Comparison:
         return this[..., :common], other[..., :common]
 
     def _compare_predictions(self, this: Tensor, other: Tensor) -> None:
-        """Compare what the logits predict, where they are a prediction after each token."""
+        """Compare what both sides' logits predict, where they are a prediction after each token."""
         why = predicting.no_prediction(this, other, self.text)
         if why is not None:
             self.notes.append(why)
@@ -135,7 +135,7 @@ class Comparison:
         self.changed = predicting.changed(tops, self.subject, self.text)
 
     def number_runs(self) -> None:
-        """Number the first run of a stage among several, as the others are, once this side has given all."""
+        """Number the first run of a compared stage among several, as others are, once this side has given all."""
         self.first = tensors.first_runs(self.this)
         self.this.rename(self.first)
         self.saved = {self.first.get(name, name): each for name, each in self.saved.items()}

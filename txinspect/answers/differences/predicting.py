@@ -18,7 +18,7 @@ Tops = Sequence[tuple[int, int]]
 
 
 def no_prediction(this: Tensor, other: Tensor, text: InputRecord) -> str | None:
-    """Why logits are no prediction after each token, in a sentence; None where they are."""
+    """Why the sides' logits predict no token after each one, in a sentence; None where they do."""
     tokens = text.main.tokens
     count, common = len(tokens), min(this.shape[-1], other.shape[-1])
     largest = max(token.id for token in tokens)
@@ -36,13 +36,13 @@ def no_prediction(this: Tensor, other: Tensor, text: InputRecord) -> str | None:
 
 
 def likeliest(this: Tensor, other: Tensor) -> Tops:
-    """The likeliest tokens: (seq, vocab) each."""
+    """The likeliest tokens that each of two sides predicts, from logits: (seq, vocab) each."""
     pairs = zip(this, other, strict=True)
     return [(predictions.likeliest(left, 1)[0], predictions.likeliest(right, 1)[0]) for left, right in pairs]
 
 
 def compared(this: Tensor, other: Tensor, tops: Tops, text: InputRecord, *, has_perplexity: bool) -> LogitsDiffRecord:
-    """How far the predictions are apart: (seq, vocab) each."""
+    """How far the predictions of two sides are apart, from logits: (seq, vocab) each."""
     import torch
 
     ids = [token.id for token in text.main.tokens]
@@ -64,7 +64,7 @@ def compared(this: Tensor, other: Tensor, tops: Tops, text: InputRecord, *, has_
 
 
 def changed(tops: Tops, subject: Subject, text: InputRecord) -> list[ChangedRecord]:
-    """Where another token is the likeliest."""
+    """The positions where the two sides predict another likeliest token."""
     vocabulary = subject.opened.tokens(text.text)
 
     def spell(token_id: int) -> str | None:

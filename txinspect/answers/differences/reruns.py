@@ -13,7 +13,7 @@ from txinspect.forward import capture
 from txinspect.forward.edits import Feed
 from txinspect.forward.wants import Plan, plan_of
 from txinspect.guards.quiet import quiet
-from txinspect.loading.backend import another, on_backend
+from txinspect.loading.backend import on_backend, other_backend
 from txinspect.measure import difference
 from txinspect.stage_names import StageName
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run_again(comparison: Comparison, running: Running) -> None:
-    """What this side's model is run for once more: another backend, the noise."""
+    """Run this side's model once more for what the comparison asks: another backend, the noise."""
     comparison.number_runs()
     wanted = plan_of(running.subject.architecture, chosen(running.subject, comparison.query))
     if comparison.query.against_attn is not None:
@@ -34,7 +34,7 @@ def run_again(comparison: Comparison, running: Running) -> None:
 
 
 def _noise(comparison: Comparison, running: Running, wanted: Plan) -> float:
-    """How far this side is from itself where nothing but the order of sums changes."""
+    """Run this side again to find the noise: how far it is from itself where only the order of sums changes."""
     seen = [0.0]
 
     def receive(caught: CaughtTensor) -> None:
@@ -44,7 +44,7 @@ def _noise(comparison: Comparison, running: Running, wanted: Plan) -> float:
 
     twice = {name: tensor.repeat(2, 1) for name, tensor in running.inputs(comparison.text).items()}
     attempts: list[Callable[[], Any]] = [lambda: capture.run(running.model, twice, wanted, receive)]
-    backend = another(running.model)
+    backend = other_backend(running.model)
     if comparison.query.against_attn is None and backend is not None:
         attempts.append(lambda: _on_another(comparison, running, backend, wanted, receive))
     for attempt in attempts:

@@ -62,5 +62,5 @@ class Shelf(MutableMapping[str, "Tensor"]):
         return len(self._places)
 
     def rename(self, names: dict[str, str]) -> None:
-        """Give some tensors other names, in their order."""
+        """Give some tensors on the shelf other names, in their order."""
         self._places = {names.get(name, name): place for name, place in self._places.items()}

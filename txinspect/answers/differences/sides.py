@@ -9,7 +9,7 @@ from txinspect.answers.run import Stages
 from txinspect.commands.diff import DiffQuery
 from txinspect.commands.run import RunQuery
 from txinspect.errors import UsageError, spelled
-from txinspect.forward.wants import Plan, Want, named, plan_of
+from txinspect.forward.wants import Plan, Want, plan_of, plan_of_names
 from txinspect.loading.subject import Subject
 from txinspect.model_choice import ModelChoice
 from txinspect.queries import read_by
@@ -36,13 +36,13 @@ COMPARED = (
 
 
 def side(query: DiffQuery, model: ModelChoice) -> RunQuery:
-    """What one side is asked."""
+    """The query that one side of a comparison is asked."""
     stages = query.stages or COMPARED[-1:]
     return RunQuery(model=model, **read_by(query), stages=stages, check=query.check)
 
 
 def other_side(query: DiffQuery) -> RunQuery:
-    """What the other side is asked. Raises UsageError for a model without an adapter to leave out."""
+    """The query that the other side of a comparison is asked. Raises UsageError for no adapter to leave out."""
     if query.against_text is not None:
         return replace(side(query, query.model), text=query.against_text)
     if not query.against_no_adapter:
@@ -54,9 +54,9 @@ def other_side(query: DiffQuery) -> RunQuery:
 
 
 def chosen(subject: Subject, query: DiffQuery) -> list[Want]:
-    """The stages of a model that are compared, each received and not reported."""
+    """The stages of a side's model that are compared, each received and not reported."""
     if query.stages:
-        wants: Sequence[Want] = named(subject, query.stages).wants
+        wants: Sequence[Want] = plan_of_names(subject, query.stages).wants
     else:
         supplies = subject.architecture.supplies()
         wants = [Want(supply) for supply in supplies if supply.available and supply.within in COMPARED]
@@ -71,5 +71,5 @@ class Side(Stages):
         self.whole = whole
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
-        """Those stages, each received and not reported."""
+        """What is recorded of a side: the stages that are compared, each received and not reported."""
         return plan_of(subject.architecture, chosen(subject, self.whole))

@@ -17,19 +17,19 @@ WITHIN_NOISE = 3.0
 
 
 def tolerance_of(comparison: Comparison) -> float:
-    """How far apart stages may be."""
+    """The tolerance of a comparison: how far apart stages may be before its verdict says that they part."""
     if comparison.query.tolerance is not None:
         return comparison.query.tolerance
     return WITHIN_NOISE * (comparison.noise or 0.0)
 
 
 def first_apart(stages: Sequence[StageDiffRecord], tolerance: float) -> str | None:
-    """The first stage that is farther apart than the tolerance."""
+    """The stage where the two sides part: the first that is farther apart than the tolerance."""
     return next((each.name for each in stages if _parts(each, tolerance)), None)
 
 
 def finding(comparison: Comparison, stages: Sequence[StageDiffRecord], first: str | None, tolerance: float) -> str:
-    """Where the sides part, and what it changes."""
+    """The verdict on two sides in a sentence: where they part, and what it changes."""
     if all(not each.max_abs and not each.nan for each in stages):
         if comparison.widths is None:
             return "The two sides are equal to the last bit."
@@ -47,7 +47,7 @@ def finding(comparison: Comparison, stages: Sequence[StageDiffRecord], first: st
 
 
 def _changes(comparison: Comparison) -> str:
-    """How many predictions change, in words."""
+    """How many predictions change between the two sides, in words for the verdict."""
     count, what = len(comparison.text.main.tokens), predicted(comparison.subject.task.name)
     if not comparison.changed:
         return f"no {what} token changes"
@@ -57,7 +57,7 @@ def _changes(comparison: Comparison) -> str:
 def checks(
     comparison: Comparison, stages: Sequence[StageDiffRecord], this: Observation, other: Observation | None
 ) -> list[CheckRecord] | None:
-    """What --check found on each side, and --fail-on between them; None where neither was asked."""
+    """The checks of a comparison: --check on each side, and --fail-on between them; None where neither was asked."""
     from msgspec import structs
 
     if not comparison.query.check and not comparison.query.fail_on:
@@ -76,7 +76,7 @@ def _parts(stage: StageDiffRecord, tolerance: float) -> bool:
 
 
 def _check(test: str, stages: Sequence[StageDiffRecord], logits: LogitsDiffRecord | None, changed: int) -> CheckRecord:
-    """Whether a test of --fail-on holds nowhere."""
+    """The check that a test of --fail-on, such as rel_l2>1e-2, holds at no stage of a comparison."""
     field_, sign, bound = parsed(test)
     values: dict[str, float | None]
     if field_ == "changed":

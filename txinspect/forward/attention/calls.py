@@ -33,7 +33,7 @@ class Call(Protocol):
         """Whether part of each query's attention goes to sinks, so that its weights sum to less than 1."""
 
     def part(self, name: str, selection: Selection) -> tuple[TensorBlocks, Coordinates]:
-        """The tensor of the stage `layers.{i}.attention.NAME`, and the positions kept of axes that were cut.
+        """A softmax attention's q, k, v, scores, weights or context, and the positions kept of axes that were cut.
 
         Raises StageError for a head that the module does not have, and for a part that cannot be had.
         """
@@ -82,7 +82,7 @@ class BackendCall:
     def _pattern(
         self, compute: Callable[[Rows], Tensor], heads: list[int] | None, queries: list[int] | None
     ) -> TensorBlocks:
-        """Scores or weights, whole where they fit into a block, else computed anew in each round over the blocks."""
+        """Scores or weights of an attention, whole where they fit into a block, else computed anew in each round."""
         batch, count, length, _ = self.query.shape
         keys = self.key.shape[2]
         rows = length if queries is None else len(queries)
@@ -98,7 +98,7 @@ class BackendCall:
         return TensorBlocks(shape, self.query.dtype, lambda: (block(start) for start in range(0, rows, step)))
 
     def _scores(self, rows: Rows) -> Tensor:
-        """Scaled q·kᵀ of some query rows: (batch, head, rows, key)."""
+        """Attention scores, scaled q·kᵀ, of some query rows: (batch, head, rows, key)."""
         key = self.key.repeat_interleave(self.query.shape[1] // self.key.shape[1], dim=1)
         scaling = self.options.get("scaling")
         scaling = 1 / math.sqrt(self.query.shape[-1]) if scaling is None else scaling
@@ -106,7 +106,7 @@ class BackendCall:
         return scores
 
     def _weights(self, rows: Rows) -> Tensor:
-        """Attention weights of some query rows: (batch, head, rows, key)."""
+        """Weights of some query rows of an attention call: (batch, head, rows, key)."""
         if self.reported is not None:
             return self.reported[:, :, rows]
         options = {name: self._rows_of(option, rows) for name, option in self.options.items()}
@@ -119,14 +119,14 @@ class BackendCall:
         return weights
 
     def _rows_of(self, option: Any, rows: Rows) -> Any:
-        """The part of an option that belongs to some query rows: a position bias has an axis of queries."""
+        """The part of an attention call's option for some query rows: a position bias has an axis of queries."""
         import torch
 
         has_queries = isinstance(option, torch.Tensor) and option.ndim >= 3 and option.shape[-2] == self.query.shape[2]
         return option[..., rows, :] if has_queries else option
 
     def _additive_mask(self, rows: Rows) -> Tensor | None:
-        """The mask of some query rows, as the eager function adds it: (batch or 1, head or 1, rows, key)."""
+        """The attention mask of some query rows, as the eager function adds it: (batch or 1, head or 1, rows, key)."""
         import torch
 
         queries, keys = self.query.shape[2], self.key.shape[2]
@@ -145,7 +145,7 @@ class BackendCall:
 
 
 def checked_heads(heads: Sequence[int] | None, count: int) -> list[int] | None:
-    """The heads as a list, from the first. Raises StageError for one that the module does not have."""
+    """The heads asked of an attention call, from the first. Raises StageError for one it does not have."""
 
     def wrong(head: int) -> StageError:
         return StageError(f"head {head} is out of range: this layer has heads 0 to {count - 1}")
@@ -154,11 +154,11 @@ def checked_heads(heads: Sequence[int] | None, count: int) -> list[int] | None:
 
 
 def cut_heads(tensor: Tensor, heads: list[int] | None) -> tuple[TensorBlocks, Coordinates]:
-    """Some heads of q or the context: (…, head, seq, head_dim)."""
+    """Some heads of an attention call's q or context: (…, head, seq, head_dim)."""
     return TensorBlocks.of(take(tensor, -3, heads)), coordinates(head=heads)
 
 
 def cut_groups(tensor: Tensor, heads: list[int] | None, count: int) -> tuple[TensorBlocks, Coordinates]:
-    """The kv heads of k or v that serve some of `count` query heads: (…, kv_head, seq, head_dim)."""
+    """An attention call's kv heads of k or v that serve some of `count` query heads: (…, kv_head, seq, head_dim)."""
     groups = heads and sorted({head // (count // tensor.shape[-3]) for head in heads})
     return TensorBlocks.of(take(tensor, -3, groups)), coordinates(kv_head=groups)

@@ -48,7 +48,7 @@ def recording(
     batch: int,
     changes: Changes = NO_CHANGES,
 ) -> Iterator[None]:
-    """While open, `receive` gets every softmax attention that one of the modules computes, for `batch` texts.
+    """While open, `receive` records every softmax attention that one of the modules computes, for `batch` texts.
 
     What `changes` has for one of them comes before: what is recorded is what was computed with. Where a module's code
     is its own, the context alone can be changed.
@@ -62,14 +62,14 @@ def recording(
 
 
 def _unchanged(_part: str, _own: Tensor) -> None:
-    """Every part stays as it is."""
+    """Changes no part of a recorded attention."""
 
 
 @contextmanager
 def _backends(
     model: PreTrainedModel, modules: Collection[nn.Module], receive: Receive, changes: Changes
 ) -> Iterator[None]:
-    """Wrap the backends in use, each under its own name.
+    """Record in the attention backends in use: each is wrapped under its own name.
 
     A new name would send models with sparse indices down another branch (transformers.modeling_utils.
     AttentionInterface).
@@ -91,7 +91,7 @@ def _recorder(
     receive: Receive,
     changes: Changes,
 ) -> Callable[..., Any]:
-    """A backend that calls the real one, returns its result untouched but for `changes`, and hands the call on."""
+    """A recording backend: it calls the real one, returns its result but for `changes`, and hands the call on."""
 
     def recorder(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
@@ -114,25 +114,25 @@ def _recorder(
 
 
 def _changed(change: ChangePart, part: str, own: Tensor) -> Tensor:
-    """A part of an attention as it is computed with."""
+    """A part of a recorded attention as it is computed with, changed or not."""
     changed = change(part, own)
     return own if changed is None else laid_out(changed, own)
 
 
 def uses_backend(module: nn.Module) -> bool:
-    """Whether a module's forward hands q, k and v to an attention backend."""
+    """Whether a module's attention is recorded at a backend: its forward hands q, k and v to one."""
     return "ALL_ATTENTION_FUNCTIONS" in inspect.unwrap(type(module).forward).__code__.co_names
 
 
 def _interfaces(module: nn.Module) -> list[Any]:
-    """The registry of backends that a module's file uses, if it does."""
+    """The registries of attention backends that a module's file uses, if it does."""
     return [
         found for found in [getattr(sys.modules[type(module).__module__], "ALL_ATTENTION_FUNCTIONS", None)] if found
     ]
 
 
 def _eager_function(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    """The eager attention of the file that defines a module's class."""
+    """The eager attention backend of the file that defines a module's class, to be recorded."""
     for base in type(module).__mro__:
         function = getattr(sys.modules[base.__module__], "eager_attention_forward", None)
         if function is not None:
@@ -143,7 +143,7 @@ def _eager_function(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | N
 
 @contextmanager
 def _watched(module: nn.Module, receive: Receive, batch: int, change: ChangePart) -> Iterator[None]:
-    """Watch the softmaxes of a module that computes them itself."""
+    """Record the attention of a module that computes its softmaxes itself, by watching them."""
     from txinspect.forward.attention.softmax_watch import SoftmaxWatch
 
     watches: list[SoftmaxWatch] = []
@@ -181,7 +181,7 @@ def _watched(module: nn.Module, receive: Receive, batch: int, change: ChangePart
 def _position_parts(
     module: Any, score: Callable[..., Tensor], total: Tensor, args: Sequence[Any], options: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """What DeBERTa adds to the scores, and its parts: the module's own code is asked for one at a time.
+    """What DeBERTa adds to attention scores for positions: the module's own code is asked for a part at a time.
 
     It runs on a copy that shares the weights and has no hooks, so that nobody sees it run.
     """
@@ -196,7 +196,7 @@ def _position_parts(
 
 
 def _without_hooks(module: nn.Module) -> Any:
-    """A copy of a module that shares its weights, with copies of the modules in it; none of them has hooks."""
+    """A copy of an attention module that shares its weights, with copies of its modules; none of them has hooks."""
     twin = copy(module)
     twin._forward_hooks, twin._forward_pre_hooks = OrderedDict(), OrderedDict()
     twin._modules = {name: child and _without_hooks(child) for name, child in module._modules.items()}

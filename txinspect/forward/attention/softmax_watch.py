@@ -124,19 +124,19 @@ class SoftmaxWatch(TorchFunctionMode):
         self._positions: dict[str, Tensor] = {}
 
     def note_positions(self, parts: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Take what is added to the scores for positions into the next attention; computing it is not watched."""
+        """Take what is added to scores for positions into the next watched softmax; computing it is not watched."""
         self._idle = True
         self._positions = {name: self._with_heads(tensor) for name, tensor in parts().items()}
         self._idle = False
 
     def calls(self) -> list[Call]:
-        """Every softmax attention that was seen, in order."""
+        """Every softmax attention that was watched, in order."""
         return self._seen.calls
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run the function and look at what went in and came out."""
+        """Run a watched torch function and look at what went in and came out."""
         options = dict(kwargs or {})
         result = func(*args, **options)
         if self._idle:
@@ -151,7 +151,7 @@ class SoftmaxWatch(TorchFunctionMode):
         return result
 
     def _changed(self, result: Tensor, seen: Callable[[Tensor], Tensor]) -> Tensor:
-        """A context as it is passed on; `seen` gives it with an axis of heads, in the same memory."""
+        """The watched attention's context as it is passed on; `seen` has an axis of heads, in the same memory."""
         changed = self._change(seen(result))
         if changed is None:
             return result
@@ -169,7 +169,7 @@ class SoftmaxWatch(TorchFunctionMode):
     def _follow(
         self, func: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any], result: Tensor
     ) -> None:
-        """A softmax begins something new; of anything else the result is made of what its first operand is."""
+        """Follow an operand through a watched function: a softmax begins anew, other results are of its first."""
         operands = (*args, *options.values())
         source = next((found for value in operands if (found := self._source(value)) is not None), None)
         if source is None:
@@ -187,7 +187,7 @@ class SoftmaxWatch(TorchFunctionMode):
     def _product(
         self, func: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any], result: Tensor
     ) -> Tensor:
-        """Note what a product is made of; gives what is passed on."""
+        """Note what a watched product is made of; gives what is passed on."""
         operands = _operands(func, args, options)
         if operands is None:
             return result
@@ -206,12 +206,12 @@ class SoftmaxWatch(TorchFunctionMode):
         return result
 
     def _with_heads(self, tensor: Tensor) -> Tensor:
-        """(batch·head, …) as (batch, head, …)."""
+        """A watched tensor with an axis of heads: (batch·head, …) as (batch, head, …)."""
         return tensor.unflatten(0, (self._batch, -1)) if tensor.ndim == 3 else tensor
 
 
 def _factor(func: Callable[..., Any], args: tuple[Any, ...]) -> float | None:
-    """The number that a product is multiplied with; None for anything else."""
+    """The number that a watched product is multiplied with; None for anything else."""
     if func not in _MULTIPLY | _DIVIDE or len(args) != 2:
         return None
     number = args[1] if isinstance(args[0], Tensor) and args[0].numel() > 1 else args[0]
@@ -227,7 +227,7 @@ def _factor(func: Callable[..., Any], args: tuple[Any, ...]) -> float | None:
 def _operands(
     func: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, float] | None:
-    """A product's operands as (…, row, inner) and (…, column, inner); None if it is not a product of matrices."""
+    """A watched product's operands as (…, row, inner) and (…, column, inner); None if it is none of matrices."""
     if func is torch.einsum:
         return _einsum_operands(args)
     if func in (torch.baddbmm, Tensor.baddbmm):
@@ -249,7 +249,7 @@ def _einsum_operands(args: tuple[Any, ...]) -> tuple[Tensor, Tensor, float] | No
 
 
 def _einsum_letters(args: tuple[Any, ...]) -> tuple[str, str, str, str, str, str] | None:
-    """The letters of an equation: both operands', and by role: shared, rows, columns, contracted."""
+    """The letters of an einsum's equation: both operands', and by role: shared, rows, columns, contracted."""
     if not isinstance(args[0], str) or args[0].count(",") != 1 or "->" not in args[0]:
         return None
     left, right, output = _equation(args)
@@ -261,7 +261,7 @@ def _einsum_letters(args: tuple[Any, ...]) -> tuple[str, str, str, str, str, str
 
 
 def _equation(args: tuple[Any, ...]) -> tuple[str, str, str]:
-    """The letters of both operands and of the result; those of an ellipsis are capitals."""
+    """An einsum's equation: letters of both operands and of the result; those of an ellipsis are capitals."""
     left, right, output = re.split(",|->", args[0].replace(" ", ""))
     first, _ = _einsum_tensors(args)
     capitals = ascii_uppercase[: first.ndim - len(left.replace("...", ""))]
@@ -278,7 +278,7 @@ def _permuted(tensor: Tensor, letters: str, order: str) -> Tensor:
 
 
 def _context(func: Callable[..., Any], args: tuple[Any, ...], result: Tensor) -> Tensor:
-    """weights·v as (…, query, head_dim)."""
+    """A watched softmax attention's context, weights·v as (…, query, head_dim)."""
     if func is not torch.einsum:
         return result
     letters = _einsum_letters(args)
@@ -288,7 +288,7 @@ def _context(func: Callable[..., Any], args: tuple[Any, ...], result: Tensor) ->
 
 
 def _fused_call(args: tuple[Any, ...], options: Mapping[str, Any], result: Tensor) -> BackendCall:
-    """torch's own fused attention, whose weights are computed separately."""
+    """A watched call of torch's own fused attention, whose weights are computed separately."""
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale")
     given = dict(zip(names, args, strict=False)) | dict(options)
     query = given["query"]
@@ -310,7 +310,7 @@ def _fused_call(args: tuple[Any, ...], options: Mapping[str, Any], result: Tenso
 def _plain_attention(
     _module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    """softmax(q·kᵀ·scaling + mask), as torch documents scaled_dot_product_attention; shapes as in BackendCall."""
+    """softmax(q·kᵀ·scaling + mask) in the place of torch's fused call that is watched; shapes as in BackendCall."""
     repeats = query.shape[1] // key.shape[1]
     scores = query @ key.repeat_interleave(repeats, 1).transpose(-1, -2) * scaling
     weights = functional.softmax(scores if mask is None else scores + mask, dim=-1)

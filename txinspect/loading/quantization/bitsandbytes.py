@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def config_for(choice: ModelChoice, model: PreTrainedModel) -> BitsAndBytesConfig | None:
-    """What makes transformers quantize while loading, for a model as it is built; None to load as stored.
+    """The bitsandbytes config for transformers to quantize a model by while loading; None to load as stored.
 
     Raises InspectError if bitsandbytes does not work, the model has nothing to quantize, or cannot be run so.
     """
@@ -41,7 +41,7 @@ def config_for(choice: ModelChoice, model: PreTrainedModel) -> BitsAndBytesConfi
 
 
 def check(found: QuantizationRecord, model: PreTrainedModel, choice: ModelChoice) -> None:
-    """Raise InspectError if nothing was quantized."""
+    """Raise InspectError if bitsandbytes quantized nothing of the model."""
     option = spelled("quantization", choice.quantization)
     if not found.quantized and choice.skip_modules:
         raise UsageError(
@@ -92,7 +92,7 @@ def _check_bitsandbytes(quantization: str) -> None:
 
 @contextmanager
 def _uncompiled() -> Iterator[None]:
-    """While open, torch.compile changes nothing.
+    """While open, torch.compile changes nothing, so that importing bitsandbytes takes no longer than it must.
 
     bitsandbytes wraps functions of its optimizers and of devices it has no kernels for in it when it is imported, which
     takes a second to import torch's compiler; one pass never gains that back.
@@ -109,7 +109,7 @@ def _uncompiled() -> Iterator[None]:
 
 
 def _skipped(choice: ModelChoice, model: PreTrainedModel) -> list[str] | None:
-    """The modules not to quantize, as patterns that each match one path: the user's, and those always kept."""
+    """The modules that bitsandbytes does not quantize, as patterns of one path each: the user's, and others always."""
     if not choice.skip_modules:
         return None
     from transformers.quantizers.base import HfQuantizer
@@ -130,7 +130,7 @@ def _skipped(choice: ModelChoice, model: PreTrainedModel) -> list[str] | None:
 
 
 def _named(name: str, paths: Iterable[str]) -> list[str]:
-    """The paths that a glob, a path, a block's path or the last parts of a path pick."""
+    """The paths of modules not to quantize that a glob, a path, a block's path or the last parts of a path pick."""
     if is_glob(name):
         return matching(name, paths)
     return [path for path in paths if path == name or path.startswith(f"{name}.") or path.endswith(f".{name}")]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def matrices(model: nn.Module) -> dict[str, str]:
-    """The modules that multiply by a matrix of their own, as paths with their classes.
+    """The modules that multiply by a matrix of their own, which quantization is about, as paths with classes.
 
     Embeddings look rows up and convolutions slide: neither is what quantization is about.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def record(model: nn.Module, before: Mapping[str, str], method: str, *, dequantized: bool) -> QuantizationRecord:
-    """Which of the modules that multiply by a matrix are quantized, with the classes that they had before."""
+    """The record of which modules that multiply by a matrix are quantized, with the classes that they had before."""
     modules = dict(model.named_modules())
     quantized = [path for path, name in before.items() if _is_quantized(modules.get(path), name)]
     return QuantizationRecord(
@@ -28,7 +28,7 @@ def record(model: nn.Module, before: Mapping[str, str], method: str, *, dequanti
 
 
 def _is_quantized(module: nn.Module | None, class_before: str) -> bool:
-    """Whether a module is of another class now, or holds other numbers than torch computes matrices with."""
+    """Whether a module is quantized: of another class now, or with other numbers than torch computes matrices with."""
     if module is None or type(module).__name__ != class_before:
         return True
     tensors = module.parameters(recurse=False)
@@ -36,7 +36,7 @@ def _is_quantized(module: nn.Module | None, class_before: str) -> bool:
 
 
 def sentence(found: QuantizationRecord) -> str:
-    """What was quantized and what was not, for a person."""
+    """What was quantized and what was not, as a sentence for a person."""
     if found.dequantized:
         return f"{found.method}: stored quantized, and dequantized while loading: there are no kernels for it here."
     what = f"{found.method}: {found.quantized} of {found.modules} weight matrices are quantized"
@@ -46,7 +46,7 @@ def sentence(found: QuantizationRecord) -> str:
 
 
 def _folded(paths: Iterable[str], apart_from: Iterable[str]) -> list[str]:
-    """Paths with their layer numbers folded into a star, where that names none of the other paths."""
+    """Paths of quantized modules with layer numbers folded into a star, where that names none of the other paths."""
     others = {_starred(path) for path in apart_from}
     return list(dict.fromkeys(path if _starred(path) in others else _starred(path) for path in paths))
 

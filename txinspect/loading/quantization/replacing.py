@@ -25,7 +25,7 @@ def quantize(
     config: PretrainedConfig,
     asked: BitsAndBytesConfig | None,
 ) -> QuantizationRecord | None:
-    """Replace a skeleton's modules by the classes that loading makes of them, and say which; None if it makes none.
+    """Replace a skeleton's modules by the quantized ones that loading makes of them, and record which; None for none.
 
     The skeleton is not yet tied: transformers chooses before it ties. Raises InspectError if a quantization that is
     asked for cannot be had, or a stored one cannot be read.

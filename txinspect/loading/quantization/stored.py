@@ -54,13 +54,13 @@ def stored_method(config: PretrainedConfig) -> str | None:
 
 
 def stored_config(config: PretrainedConfig) -> Any:
-    """What config.json says of how the checkpoint is quantized."""
+    """What config.json says of how the checkpoint is stored quantized."""
     found = getattr(config, "quantization_config", None)
     return found or getattr(config.get_text_config(decoder=True), "quantization_config", None)
 
 
 def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) -> str | None:
-    """What is to be installed before a stored quantization runs, in a sentence; None if nothing is.
+    """What is to be installed before a checkpoint that is stored quantized runs, in a sentence; None if nothing is.
 
     Raises SourceError for one that transformers does not know, UsageError for quantizing it once more.
     """
@@ -103,7 +103,7 @@ def check_stored(source: Source, config: PretrainedConfig, choice: ModelChoice) 
 
 
 def check_quantized(source: Source, method: str, tensors: Sequence[StoredTensor]) -> None:
-    """Raise SourceError where tensors are all in full precision under a config that says they are quantized."""
+    """Raise SourceError for a checkpoint in full precision whose config says that it is stored quantized."""
     if tensors and all(tensor.dtype in _FULL and not tensor.name.endswith(_BESIDE) for tensor in tensors):
         raise SourceError(
             f"config.json of {source.name!r} has a quantization_config of {method!r}, but the weights are stored in "

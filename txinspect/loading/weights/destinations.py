@@ -21,7 +21,7 @@ class Destination(NamedTuple):
 
 
 def places(model: PreTrainedModel, names: Sequence[str]) -> dict[str, Destination]:
-    """Where each tensor of a checkpoint goes, by its name."""
+    """The destination of each tensor of a checkpoint in a model by transformers' rules, by the tensor's name."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 

@@ -26,14 +26,14 @@ _WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile", "_fsdp_wr
 
 
 def destinations(subject: Subject, names: Sequence[str]) -> dict[str, Destination]:
-    """Where each tensor of a checkpoint goes; what a quantization stores beside a weight goes with the weight."""
+    """Where each tensor of a checkpoint fits into the model; what is stored beside a quantized weight goes with it."""
     if subject.source.is_one_file:
         return _gguf_destinations(subject, names)
     return places(subject.as_configured, names)
 
 
 def _gguf_destinations(subject: Subject, names: Sequence[str]) -> dict[str, Destination]:
-    """Where each tensor of a .gguf file goes; where that is not known, to the whole model."""
+    """Where each tensor of a .gguf file fits into the model; where that is not known, to the whole of it."""
     assert subject.source.path is not None
     modules = dict(subject.as_configured.named_modules())
     becomes = gguf.tensors_of(subject.source.path, subject.as_configured)
@@ -44,13 +44,13 @@ def _gguf_destinations(subject: Subject, names: Sequence[str]) -> dict[str, Dest
     return found
 
 
-def needed(subject: Subject, names: Sequence[str], uses: Mapping[str, bool]) -> set[str]:
-    """The tensors of a checkpoint that belong to modules in use."""
+def needed_tensors(subject: Subject, names: Sequence[str], uses: Mapping[str, bool]) -> set[str]:
+    """The tensors of a checkpoint that fit into modules in use."""
     return {name for name, place in destinations(subject, names).items() if is_used(place, uses)}
 
 
 def is_used(place: Destination, uses: Mapping[str, bool]) -> bool:
-    """Whether a tensor goes to a module in use; one whose place is unknown counts, too."""
+    """Whether a checkpoint's tensor goes to a module in use; one whose place is unknown counts, too."""
     return place.module is not None and (place.module == "" or uses[place.module])
 
 
@@ -99,7 +99,7 @@ def complain_of_shapes(source: Source, mismatched: Collection[tuple[str, Sequenc
 
 
 def surplus(subject: Subject, names: Collection[str]) -> list[str]:
-    """The tensors of a checkpoint that the model has no place for, as transformers reports them when it loads.
+    """The tensors of a checkpoint that fit nowhere in the model, as transformers reports them when it loads.
 
     What it leaves out quietly, such as the rotary tables of old checkpoints, is left out here. What a quantization or a
     .gguf file stores beside the weights, and what an adapter's base may hold, is not looked at.
@@ -131,5 +131,5 @@ def complain_of_missing(source: Source, missing: Collection[str], names: Collect
 
 
 def and_more(tensors: Collection[Any]) -> str:
-    """How many there are beside the one that a sentence names."""
+    """How many tensors do not fit beside the one that a sentence names."""
     return f" (and {len(tensors) - 1} more tensors)" if len(tensors) > 1 else ""

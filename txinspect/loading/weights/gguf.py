@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def architectures() -> list[str]:
-    """The GGUF architectures that transformers converts."""
+    """The architectures of .gguf files that transformers converts."""
     from gguf import MODEL_ARCH_NAMES
     from transformers.integrations.gguf import utils
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
@@ -23,7 +23,7 @@ def architectures() -> list[str]:
 
 
 def tensors_of(path: Path, model: PreTrainedModel) -> dict[str, str]:
-    """The model's tensor that each of a file's becomes, or becomes a part of; by their names.
+    """The model's tensor that each tensor of a .gguf file becomes, or becomes a part of; by their names.
 
     Source: transformers' modeling_gguf_pytorch_utils.py, and integrations/gguf for newer architectures.
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def is_headless(source: Source, model: PreTrainedModel) -> bool:
-    """Whether a checkpoint that is here has all tensors of a model without its head, and none of its head's.
+    """Whether a checkpoint here is headless: it has all tensors of a model without its head, and none of its head's.
 
     The body's pooler may be lacking, too, where the bare model can be built without one.
     """
@@ -33,18 +33,18 @@ def is_headless(source: Source, model: PreTrainedModel) -> bool:
 
 
 def is_poolerless(source: Source, model: PreTrainedModel) -> bool:
-    """Whether a checkpoint that is here lacks the pooler of a bare encoder, which can be built without one."""
+    """Whether a checkpoint here lacks the pooler of a bare encoder, which can be built without one."""
     held = _held(source, model)
     return _may_lack_pooler(model) and bool(held) and not any(name.startswith("pooler.") for name in held)
 
 
 def _may_lack_pooler(bare: nn.Module) -> bool:
-    """Whether a bare model has a pooler and can be built without one."""
+    """Whether a checkpoint of a bare model may lack its pooler, since it can be built without one."""
     return hasattr(bare, "pooler") and "add_pooling_layer" in signature(type(bare).__init__).parameters
 
 
 def _held(source: Source, model: PreTrainedModel) -> set[str]:
-    """The tensors of a model that a checkpoint has, as far as that can be told from what is here."""
+    """The tensors of a model that a checkpoint, perhaps headless, has as far as can be told from what is here."""
     if stored_method(model.config) is not None or not source.is_as_saved:
         return set()
     found = places(model, source.names_here()).values()

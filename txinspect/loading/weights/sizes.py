@@ -27,12 +27,12 @@ NOTHING: Mapping[str, Size] = {}
 
 
 def count_parameters(model: PreTrainedModel) -> int:
-    """Unique parameters of a model: tied ones count once."""
+    """The size of a model in unique parameters: tied ones count once."""
     return sum(tensor.numel() for tensor in model.parameters())
 
 
 def quantizable(model: PreTrainedModel) -> list[str]:
-    """Paths of the linear layers that bitsandbytes quantizes: all but the head and what is tied to the embeddings."""
+    """The linear layers that bitsandbytes quantizes, by path: all but the head and what is tied to the embeddings."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import HfQuantizer
@@ -59,13 +59,13 @@ def parameter_sizes(model: nn.Module, stored: Mapping[str, Size]) -> dict[int, S
 
 
 def sums(module: nn.Module, sizes: Mapping[int, Size]) -> tuple[int, int]:
-    """Unique parameters in and below a module, and their bytes."""
+    """Sums of the sizes of unique parameters in and below a module: how many elements, and their bytes."""
     own = {id(tensor): sizes[id(tensor)] for tensor in module.parameters()}
     return sum(each.numel for each in own.values()), sum(each.bytes for each in own.values())
 
 
 def size(module: nn.Module, tensor: Tensor) -> Size:
-    """The size of a parameter; of a quantized weight's skeleton, what it will take with its scales."""
+    """The size of a parameter as stored; of a quantized weight's skeleton, what it will take with its scales."""
     count = tensor.numel()
     kind = type(tensor).__name__
     if kind == "Int8Params":
@@ -76,10 +76,10 @@ def size(module: nn.Module, tensor: Tensor) -> Size:
 
 
 def bytes_8bit(weight: Tensor) -> int:
-    """A byte per weight and a float32 scale per row (Dettmers et al. 2022, LLM.int8)."""
+    """What a weight takes in 8 bits: a byte each and a float32 scale per row (Dettmers et al. 2022, LLM.int8)."""
     return weight.numel() + 4 * weight.shape[0]
 
 
 def bytes_4bit(weight: Tensor) -> int:
-    """Half a byte per weight and a float32 scale per block."""
+    """What a weight takes in 4 bits: half a byte each and a float32 scale per block."""
     return (weight.numel() + 1) // 2 + 4 * -(-weight.numel() // BLOCK_4BIT)

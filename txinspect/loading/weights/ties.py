@@ -32,7 +32,7 @@ class Ties:
         self._compared: dict[tuple[str, str], bool] = {}
 
     def tie(self, model: PreTrainedModel) -> None:
-        """Tie a skeleton, whose tensors are each its own, as loading will; as the config says where nothing is here."""
+        """Tie a skeleton's tensors, each its own so far, as loading will; as the config says with no file here."""
         if not self._names:
             model.tie_weights(recompute_mapping=False)
             return
@@ -50,19 +50,19 @@ class Ties:
 
     @cached_property
     def _names(self) -> list[str]:
-        """The names of the checkpoint's tensors; none where they say nothing of ties, as in a .gguf file."""
+        """The names of a checkpoint's tensors; none where they say nothing of ties, as in a .gguf file."""
         return [] if self._source.is_one_file else self._source.names_here()
 
     @cached_property
     def _here(self) -> dict[str, StoredTensor]:
-        """The tensors whose numbers are here."""
+        """The tensors of a checkpoint, by name, whose numbers are here to tell ties by."""
         try:
             return {each.name: each for each in self._source.stored_here()}
         except SourceError:  # whoever reads the weights says so
             return {}
 
     def _is_same(self, one: str | None, other: str | None) -> bool:
-        """Whether two tensors of a checkpoint have the same numbers, or may have: some are not here."""
+        """Whether two tensors of a checkpoint may be tied: they have the same numbers, or some are not here."""
         first, second = self._here.get(one or ""), self._here.get(other or "")
         if first is None or second is None:
             return True
@@ -74,7 +74,7 @@ class Ties:
 
 
 def lacking(model: PreTrainedModel, there: Iterable[str]) -> set[str]:
-    """What transformers reports missing where a checkpoint has the tensors of these names.
+    """What transformers reports missing of tied tensors where a checkpoint has the tensors of these names.
 
     Of tensors that are one, one is enough, whichever it is; some a model is loaded without.
     """

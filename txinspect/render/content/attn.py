@@ -12,7 +12,7 @@ from txinspect.wording import ranges
 
 
 def title(report: AttnReport, layer: int, own: Sequence[TensorRecord]) -> Line:
-    """The layer, the module that computes its attention if it is one, and what was kept of the axes."""
+    """The title over the maps of `attn`: the layer, the module that computes its attention, what was kept of axes."""
     cross = " to the source" if report.attention == "cross" else ""
     kept = dict.fromkeys(
         f"{axis} {ranges(positions)}" for tensor in own for axis, positions in (tensor.coordinates or {}).items()
@@ -25,17 +25,17 @@ def title(report: AttnReport, layer: int, own: Sequence[TensorRecord]) -> Line:
 
 
 def of_one_module(own: Sequence[TensorRecord]) -> bool:
-    """Whether one module supplies all of these."""
+    """Whether one module supplies all of these tensors of `attn`, which the title then names."""
     return len({(tensor.module, tensor.class_) for tensor in own}) == 1
 
 
 def is_chosen(own: Sequence[TensorRecord], axis: str) -> bool:
-    """Whether a part of an axis was asked for."""
+    """Whether a part of an axis, heads or queries, was asked of `attn`."""
     return any(axis in (tensor.coordinates or {}) for tensor in own)
 
 
 def tries(report: AttnReport, *, everything: bool) -> Line:
-    """What to try next; all there is on the screen where `everything` is."""
+    """The line under the maps of `attn`: what to try next; all there is on the screen where `everything` is."""
     options = [] if not report.heads or is_chosen(report.tensors, "head") else ["--head 1"]
     options += [] if not report.heads or is_chosen(report.tensors, "query") else ["--query -1 (the last token)"]
     options += ["--layer all"] if len(report.layers) < (report.model.num_hidden_layers or 1) else []

@@ -23,7 +23,7 @@ FLOOR = 1e-8
 
 
 def against(report: DiffReport) -> Iterator[Line]:
-    """What is on the other side."""
+    """The lines that say what is on the other side of `diff`."""
     if report.against is not None:
         yield heading.against(report.against)
     if report.given is not None and report.way != "against":
@@ -32,7 +32,7 @@ def against(report: DiffReport) -> Iterator[Line]:
 
 
 def stages(report: DiffReport, *, everything: bool) -> Table:
-    """How far the sides are apart at each stage; `everything`, or what stands on the first screen."""
+    """The table of how far the two sides are apart at each stage; `everything`, or what stands on the first screen."""
     shown, title = report.stages, None
     if len(shown) > FEW and not everything:
         shown = [each for each in shown if _is_listed(each) or each.name == report.first_divergence]
@@ -52,33 +52,33 @@ def stages(report: DiffReport, *, everything: bool) -> Table:
 
 
 def _spread(stages: list[StageDiffRecord], first: str | None) -> list[StageDiffRecord]:
-    """Some of many stages: the last ones, where the sides part, and others evenly between."""
+    """Some of many stages for the table of `diff`: the last ones, where the sides part, others evenly between."""
     step = -(-len(stages) // (FEW - 1))
     kept = {each.name for each in stages[(len(stages) - 1) % step :: step]}
     return [each for each in stages if each.name in kept or each.name == first]
 
 
 def _is_listed(stage: StageDiffRecord) -> bool:
-    """Whether it is listed among many: outside of layers, or a layer's output, of whichever run."""
+    """Whether a stage is listed in `diff` among many: outside of layers, or a layer's output, of whichever run."""
     said = StageName.of(stage.name)
     return said.layer is None or said.part == "output"
 
 
 def _bar(stage: StageDiffRecord) -> Cell:
-    """The logarithm of the distance, from FLOOR to 1."""
+    """The bar of how far a stage of `diff` is apart: the logarithm of the distance, from FLOOR to 1."""
     if not stage.rel_l2 or stage.rel_l2 <= FLOOR:
         return Cell()
     return bar(min(0.0, log10(stage.rel_l2)) - log10(FLOOR), -log10(FLOOR))
 
 
 def tolerance(report: DiffReport) -> Line:
-    """How far apart is far."""
+    """The line about the tolerance of `diff`: how far apart is far."""
     how = "as asked" if report.noise is None else "3 times the noise of this side against itself"
     return line(f"tolerance {number(report.tolerance, 3)}, {how}", "dim")
 
 
 def predictions(report: DiffReport) -> Line | None:
-    """How far the predictions are apart."""
+    """The line about how far the predictions of the two sides are apart."""
     logits = report.logits
     if logits is None:
         return None
@@ -92,14 +92,14 @@ def predictions(report: DiffReport) -> Line | None:
 
 
 def more(report: DiffReport) -> Line | None:
-    """What the first screen leaves out."""
+    """The line that says what the first screen of `diff` leaves out."""
     left_out = ["all stages"] if len(report.stages) > FEW else []
     left_out += ["all predictions that change"] if len(report.changed) > CHANGED else []
     return line(f"--table has {' and '.join(left_out)}", "dim") if left_out else None
 
 
 def first_changed(report: DiffReport) -> Line | None:
-    """The first predictions that are others."""
+    """The line about the first predictions that differ between the two sides."""
     if not report.changed:
         return None
     said = []
@@ -118,7 +118,7 @@ def _at(report: DiffReport) -> str:
 
 
 def changed(report: DiffReport) -> Table | None:
-    """The predictions that are others."""
+    """The table of the predictions that differ between the two sides."""
     rows = []
     for each in report.changed:
         place = token_text(report.input.main.tokens[each.position])
@@ -129,7 +129,7 @@ def changed(report: DiffReport) -> Table | None:
 
 
 def only(report: DiffReport) -> Iterator[Line]:
-    """The stages that one side alone has."""
+    """The lines about stages that one side of `diff` alone has."""
     for names, side in ((report.only_this, "this side"), (report.only_other, "the other side")):
         if names:
             yield line(f"only on {side}, or in another shape: {visible(some_of(names, 6))}", "warning")

@@ -18,7 +18,7 @@ LONGEST = 200
 
 
 def model(record: ModelRecord) -> Line:
-    """The model in a line: name, class, size, type, device, attention backend."""
+    """The heading's line about the model: name, class, size, type, device, attention backend."""
     parameters = None if record.num_parameters is None else f"{short_count(record.num_parameters)} parameters"
     layers = None if record.num_hidden_layers is None else counted(record.num_hidden_layers, "layer")
     if layers is not None and record.num_encoder_layers is not None:
@@ -38,18 +38,18 @@ def model(record: ModelRecord) -> Line:
 
 
 def against(record: ModelRecord) -> Line:
-    """The model on the other side."""
+    """The heading's line about the model on the other side."""
     return Line([Words("against ", "strong"), *model(record).words])
 
 
 def conversation(input: InputRecord) -> Table | None:
-    """The messages that the model reads, if it reads any, who says them beside."""
+    """The messages that the model reads, if it reads any, in the heading: who says them beside."""
     turns = [(role, _shortened(text)) for role, text in said(input)]
     return None if input.roles is None else beside(turns, TURNS, "message")
 
 
 def texts(input: InputRecord) -> list[Line]:
-    """What the model reads: the text, what is joined to it behind a bar, and the decoder's under it."""
+    """What the model reads, in the heading: the text, what is joined to it behind a bar, and the decoder's under it."""
     if input.roles is not None:
         return [line(counted(len(input.tokens), "token"), "dim")]
     joined = input.text if input.pair is None else f"{input.text} | {input.pair}"
@@ -58,7 +58,7 @@ def texts(input: InputRecord) -> list[Line]:
 
 
 def _text(text: str, input: SentenceRecord, before: str = "") -> Line:
-    """A text in a line, and how many tokens it is."""
+    """The heading's line about a text, and how many tokens it is."""
     count = counted(len(input.tokens), "token")
     return Line([Words(before), Words(_shortened(visible(text)), "text"), Words(f"  {count}", "dim")])
 
@@ -68,7 +68,7 @@ def _shortened(text: str) -> str:
 
 
 def said(input: InputRecord) -> list[tuple[str, str]]:
-    """A conversation as it was rendered: who says what, one after the other."""
+    """The conversation in the heading as it was rendered: who says what, one after the other."""
     tokens, turns = input.tokens, []
     for role in input.roles or ():
         own = tokens[role.start : role.end]
@@ -79,7 +79,7 @@ def said(input: InputRecord) -> list[tuple[str, str]]:
 
 
 def beside(turns: Sequence[tuple[str, str]], most: int, what: str) -> Table:
-    """Texts, who says them beside; of more than twice `most` both ends, and how many of `what` are in between."""
+    """A table of texts in the heading, who says them beside; of more than twice `most` both ends, `what` in between."""
     rows = [Row([cell(visible(role), "dim"), cell(visible(text), "text")]) for role, text in turns]
     if left_out := max(0, len(rows) - 2 * most):
         rows[most:-most] = [Row([cell(""), cell(f"… {counted(left_out, what)} in between", "dim")])]
@@ -87,7 +87,7 @@ def beside(turns: Sequence[tuple[str, str]], most: int, what: str) -> Table:
 
 
 def loading(record: LoadingRecord) -> Line:
-    """What was read, in a line."""
+    """The line under a report about loading: what was read of weights."""
     size = sum(file.bytes or 0 for file in record.files)
     files = PurePath(record.files[0].path).name if len(record.files) == 1 else f"{len(record.files)} files"
     kept = ", mapped" if record.mapped else f" · {short_bytes(record.memory_bytes)} of weights in memory"
@@ -96,6 +96,6 @@ def loading(record: LoadingRecord) -> Line:
 
 
 def saved(file: str, *, replaced: bool) -> Line:
-    """The file that was saved to."""
+    """The line under a report about the file that was saved to."""
     over = ", over the file that was there" if replaced else ""
     return line(f"saved to {visible(file)}{over}", "good")

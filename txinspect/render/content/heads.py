@@ -52,17 +52,17 @@ def _name(head: KindRecord) -> str:
 
 
 def strength(head: KindRecord, kind: Kind) -> float:
-    """How much a head is of a kind."""
+    """How much a head is of a kind, as the tables and grid of `heads` say it."""
     return float(getattr(head, NUMBERS[kind]) or 0.0)
 
 
 def layers(report: HeadsReport) -> list[int]:
-    """The layers, in their order."""
+    """The layers that `heads` reports, in their order."""
     return list(dict.fromkeys(head.layer for head in report.heads))
 
 
 def strongest(report: HeadsReport, most: int = SHOWN) -> Table:
-    """Of each kind the heads with the largest numbers; of a kind without any, the largest of all."""
+    """The table of the strongest heads of each kind; without any of a kind, the largest of all."""
     rows = []
     for kind, where in WHERE.items():
         known = [head for head in report.heads if getattr(head, NUMBERS[kind]) is not None]
@@ -74,7 +74,7 @@ def strongest(report: HeadsReport, most: int = SHOWN) -> Table:
 
 
 def _ranked(heads: list[KindRecord], kind: Kind, most: int) -> list[Words]:
-    """The first heads of a kind with their numbers, and how many more there are; the first of all where none is."""
+    """The first heads of a kind with their numbers, and how many more; the first of all where none is."""
     own = [head for head in heads if kind in head.labels]
     words: list[Words] = []
     for head in own[:most] or heads[:1]:
@@ -86,32 +86,32 @@ def _ranked(heads: list[KindRecord], kind: Kind, most: int) -> list[Words]:
 
 
 def _sentence(report: HeadsReport) -> SentenceRecord:
-    """The text that the heads read."""
+    """The text that the heads of a report read."""
     return report.input if report.stack == "encoder" else report.input.main
 
 
 def sinks(report: HeadsReport, most: int = SHOWN) -> Line | None:
-    """The keys on which heads rest."""
+    """The line about sinks: the keys on which heads rest."""
     tokens = _sentence(report).tokens
     named = [f"{sink.key} {token_text(tokens[sink.key])} {sink.share:.0%}" for sink in report.sinks[:most]]
     return line(f"sinks (share of heads that rest on a key): {', '.join(named)}") if named else None
 
 
 def letters(report: HeadsReport) -> Line:
-    """What the letters of a grid stand for."""
+    """The line about what the letters of a grid of heads stand for."""
     kinds = dict.fromkeys(label for head in report.heads for label in head.labels[:1])
     return line(f"layer, and a letter for each head: {', '.join(kinds)}; · for none", "dim")
 
 
 def more(report: HeadsReport) -> Line:
-    """What the first screen leaves out."""
+    """The line that says what the first screen of `heads` leaves out."""
     which = " that has a label" if len(report.heads) > FEW else ""
     lines = "a line for each layer, and " if len(layers(report)) > LINES else ""
     return line(f"--table has {lines}the numbers of every head{which}", "dim")
 
 
 def every(report: HeadsReport, left_out: Set[str] = frozenset()) -> Table:
-    """The numbers of every head that has a label; of all where they are few."""
+    """The table of every head's numbers that has a label; of all heads where they are few."""
     heads = report.heads if len(report.heads) <= FEW else [head for head in report.heads if head.labels]
     title = f"the {len(heads)} of {len(report.heads)} heads with a label" if len(heads) < len(report.heads) else None
     unknown = {"induct", "dupl"} if report.copies is None else set()

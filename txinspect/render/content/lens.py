@@ -16,23 +16,23 @@ FOLLOWED = 2
 
 
 def layer_name(layer: int) -> str:
-    """What a layer is called."""
+    """What a layer, a row of `lens`, is called."""
     return "enters" if layer < 0 else str(layer)
 
 
 def where(report: LensReport) -> str:
-    """Where a prediction belongs: a model that fills masks predicts the token at its place."""
+    """Where a prediction of `lens` belongs: a model that fills masks predicts the token at its place."""
     return "at" if report.model.task == "masked-lm" else "after"
 
 
 def _place(report: LensReport) -> str:
-    """The last token that was asked for."""
+    """The last token that `lens` was asked for, and whether its prediction is at it or after it."""
     position = report.positions[-1].position
     return f"{where(report)} {position} {token_text(report.input.main.tokens[position])}"
 
 
 def finding(report: LensReport) -> Line:
-    """When the prediction after the last token was there."""
+    """The line of `lens` about when the prediction after the last token was there, by layers."""
     last = report.positions[-1]
     final = report.rows[-1].cells[-1].top[0]
     place = Words(f"{_place(report)}: ", "strong")
@@ -46,7 +46,7 @@ def finding(report: LensReport) -> Line:
 
 
 def more(report: LensReport, *, table: bool, position: bool) -> Line | None:
-    """What is left out, and the options that bring it: the last token layer by layer, tokens that were not read after.
+    """The line that says what the first screen of `lens` leaves out, and which options bring it.
 
     Those that were asked for are not named again.
     """
@@ -57,7 +57,7 @@ def more(report: LensReport, *, table: bool, position: bool) -> Line | None:
 
 
 def last(report: LensReport) -> Table:
-    """Layer by layer, what comes after the last token that was asked for."""
+    """The table of what each layer would predict after the last token that was asked for."""
     followed = report.rows[-1].cells[-1].targets[:FOLLOWED]
     ranks = [Column(f"rank of {word(each)}", right=True) for each in followed]
     columns = [*numbers("layer"), Column("likeliest"), *numbers("probability", "entropy", "KL"), *ranks]

@@ -49,7 +49,7 @@ TOKEN = [*numbers("index"), Column("token")]
 
 
 def findings(report: LogitsReport) -> Iterator[Line]:
-    """What comes after the last token that was asked for, or what belongs at the masks, in a line each."""
+    """The lines of `logits` about what comes after the last token asked for, or belongs at the masks."""
     asked = [each for each in report.predictions if each.top]
     if not asked:
         return
@@ -66,7 +66,7 @@ def findings(report: LogitsReport) -> Iterator[Line]:
 
 
 def _finding(report: LogitsReport, prediction: PredictionRecord) -> Line:
-    """What the model gives at or after one token, in a line."""
+    """The line about what the logits give at or after one token."""
     first, *others = prediction.top
     what = "likeliest at" if report.bidirectional else "next after"
     place = token_text(_about(report).tokens[prediction.position])
@@ -80,7 +80,7 @@ def _finding(report: LogitsReport, prediction: PredictionRecord) -> Line:
 
 
 def _about(report: LogitsReport) -> SentenceRecord:
-    """The text whose tokens the positions count."""
+    """The text whose tokens the positions of `logits` count."""
     return report.input if report.model.task == "masked-lm" else report.input.main
 
 
@@ -89,8 +89,10 @@ FIRST = 5
 
 
 def tables(report: LogitsReport, most: int | None, *, everything: bool) -> Iterator[tuple[Table, Line | None]]:
-    """The tables, and what is said under each; `everything`, or what stands on the first screen, where of the likeliest
-    tokens at `most` so many do."""
+    """The tables of `logits`, and what is said under each; `everything`, or what stands on the first screen.
+
+    There, of the likeliest tokens, at `most` so many do.
+    """
     for prediction in report.predictions:
         if prediction.top:
             yield _likeliest(report, prediction, most), None
@@ -105,7 +107,7 @@ def tables(report: LogitsReport, most: int | None, *, everything: bool) -> Itera
 
 
 def surprisals(report: LogitsReport) -> list[tuple[str, float | None]]:
-    """The tokens of a text that was scored, each with its surprisal in nats; None for one that nothing predicts."""
+    """The tokens of a text that `logits` scored, each with its surprisal in nats; None for one not predicted."""
     if report.text_score is None:
         return []
     known = {each.position + 1: each.surprisal for each in report.predictions if each.next is not None}
@@ -113,13 +115,13 @@ def surprisals(report: LogitsReport) -> list[tuple[str, float | None]]:
 
 
 def score(report: LogitsReport) -> Line:
-    """How well the model knew the text."""
+    """The line of `logits` about how well the model knew the text."""
     assert report.text_score is not None
     return line(_score(report.text_score), "strong")
 
 
 def more(report: LogitsReport, most: int | None) -> Line | None:
-    """What the first screen leaves out, where it has at `most` so many of the likeliest tokens."""
+    """The line that says what the first screen of `logits` leaves out, at `most` so many of the likeliest tokens."""
     longest = max((len(each.top) for each in report.predictions), default=0)
     left_out = [f"the {longest} likeliest tokens"] if most is not None and longest > most else []
     left_out += ["the text token by token"] if report.text_score is not None else []
@@ -145,12 +147,12 @@ def _scored(scored: ScoredRecord) -> Row:
 
 
 def _probability(probability: float | None, *between: Cell) -> list[Cell]:
-    """A probability, what stands after it, and its bar."""
+    """Cells of `logits`' tables: a probability, what stands after it, and its bar."""
     return [cell(percent(probability), value=probability), *between, bar(probability, 1.0)]
 
 
 def _labels(report: LogitsReport) -> Table:
-    """The labels of the text, the likeliest first; of tokens the likeliest label of each; an answer's ends."""
+    """The table of labels: the text's, the likeliest first; of tokens the likeliest of each; an answer's ends."""
     of_tokens = report.labels[0].position is not None
     rows = []
     for each in _shown_labels(report.labels, spans=report.model.task == "question-answering"):
@@ -165,7 +167,7 @@ def _token(sentence: SentenceRecord, index: int) -> list[Cell]:
 
 
 def _shown_labels(labels: Sequence[LabelRecord], *, spans: bool) -> list[LabelRecord]:
-    """What a table has room for."""
+    """The labels that a table of `logits` has room for."""
     ordered = sorted(labels, key=lambda each: -(each.prob or 0.0))
     if spans:
         return [each for label in ("start", "end") for each in [one for one in ordered if one.label == label][:ENDS]]
@@ -176,7 +178,7 @@ def _shown_labels(labels: Sequence[LabelRecord], *, spans: bool) -> list[LabelRe
 
 
 def _masked(report: LogitsReport, score: PseudoScoreRecord) -> Table:
-    """Each token as the model gives it where it is masked."""
+    """The table of how likely each token is where it is masked."""
     shown, title = score.tokens, "each token masked in turn"
     if len(shown) > MOST:
         worst = sorted(shown, key=lambda each: each.logprob or 0.0)[:LEAST_EXPECTED]
@@ -198,7 +200,7 @@ def _pseudo(score: PseudoScoreRecord) -> str:
 
 
 def _text(report: LogitsReport) -> Table:
-    """How likely each token of the text was behind those before it."""
+    """The table of how likely each token of the text was behind those before it."""
     known = [each for each in report.predictions if each.next is not None]
     shown, title = known, "the text, token by token"
     if len(known) > MOST:

@@ -15,7 +15,7 @@ OTHERS = "your own: -m DIR, a .gguf file or a Hub id"
 
 
 def models(report: ModelsReport, *, folders: bool) -> Table:
-    """Name, type, layers, size of the weights that are here, and where they are."""
+    """The table of models: name, type, layers, size of the weights that are here, and where they are."""
     places = [Column("from"), *([Column("folder")] if folders else [])]
     columns = [Column("model"), Column("type"), *numbers("layers", "weights"), *places]
     return Table(columns, [Row(_cells(model)[: len(columns)]) for model in report.models])

@@ -83,13 +83,13 @@ class _Line:
 
 
 def giving_way(report: ParamsReport) -> list[str]:
-    """What is left out, in this order, where there is no room: all but what the tensors are sorted by."""
+    """The columns of `params` to leave out, in order, where there is no room: all but what is sorted by."""
     kept = SORTED.get(report.sort or "", report.sort)
     return [each for each in GIVING_WAY if each != kept]
 
 
 def table(report: ParamsReport, left_out: Set[str] = frozenset()) -> Table:
-    """The tensors."""
+    """The table of `params`: a line per tensor, or per place in a layer."""
     digits = 3 if "digits" in left_out else 4
     titles = [name for name in _titles(report) if name not in left_out]
     rows: list[Row | Line] = []
@@ -104,7 +104,7 @@ def table(report: ParamsReport, left_out: Set[str] = frozenset()) -> Table:
 
 
 def _titles(report: ParamsReport) -> list[str]:
-    """The columns that there is something to say in."""
+    """The columns of the table of `params` that there is something to say in."""
     spectral = SPECTRAL if any(each.spectral for each in report.tensors) else ()
     different = DIFFERENT if report.other else ()
     titles = [*PLAIN, *different, *spectral]
@@ -112,7 +112,7 @@ def _titles(report: ParamsReport) -> list[str]:
 
 
 def _is_folded(report: ParamsReport) -> bool:
-    """Whether tensors of several layers stand in one line."""
+    """Whether parameters of several layers stand in one line of the table."""
     return len(report.tensors) > MOST and not report.params and report.sort is None
 
 
@@ -124,7 +124,7 @@ def _lines(report: ParamsReport) -> list[_Line]:
 
 
 def _common(names: Sequence[str]) -> str:
-    """The dotted path that all names begin with, without a number at its end."""
+    """The dotted path that the names of all parameters in the table begin with, without a number at its end."""
     paths = [name.split(".")[:-1] for name in names]
     count = 0
     while paths and all(len(path) > count and path[: count + 1] == paths[0][: count + 1] for path in paths):
@@ -133,13 +133,13 @@ def _common(names: Sequence[str]) -> str:
 
 
 def _one_each(tensors: Sequence[MeasuredTensorRecord], common: str, *, by_name: bool) -> Iterator[_Line]:
-    """A line per tensor; under its layer where the order is that of names."""
+    """A line of the table per parameter; under its layer where the order is that of names."""
     for each in tensors:
         yield _Line(*_split(each.name, common, by_layer=by_name), [each])
 
 
 def _folded(tensors: Sequence[MeasuredTensorRecord], common: str) -> Iterator[_Line]:
-    """Names that differ in numbers alone, of one shape and type, together; in the order in which they come first."""
+    """Lines of parameters whose names differ in numbers alone, of one shape and type; in the order of the first."""
     alike: dict[tuple[str, str, str], list[MeasuredTensorRecord]] = {}
     for each in tensors:
         alike.setdefault((_starred(each.name), str(each.shape), each.dtype), []).append(each)
@@ -160,7 +160,7 @@ def _starred(name: str) -> str:
 
 
 def _numbered(names: Sequence[str]) -> str:
-    """The names in one: layers.0–23.fc1.weight, or * where several parts differ."""
+    """The names of several layers' parameters in one: layers.0–23.fc1.weight, or * where several parts differ."""
     parts = list(zip(*(_NUMBER.findall(name) for name in names), strict=True))
     differing = [index for index, part in enumerate(parts) if len(set(part)) > 1]
     shown = [part[0] if index not in differing else "*" for index, part in enumerate(parts)]
@@ -171,7 +171,7 @@ def _numbered(names: Sequence[str]) -> str:
 
 
 def _split(name: str, common: str, *, by_layer: bool = True) -> tuple[str, str]:
-    """The path to a layer, or else what all names begin with; and the rest."""
+    """A parameter's name in two: the path to its layer, or else what all names begin with; and the rest."""
     match = re.match(r"(.*?\.[\d*–, ]+)\.(.+)", name) if by_layer else None
     if match and len(match[1]) > len(common):
         return match[1], match[2]
@@ -179,7 +179,7 @@ def _split(name: str, common: str, *, by_layer: bool = True) -> tuple[str, str]:
 
 
 def _rows(each: _Line, titles: Sequence[str], digits: int) -> Iterator[Row | Line]:
-    """A tensor's row, and lines below it."""
+    """A parameter's row in the table, and lines below it."""
     indent = Words("  " if each.group else "")
     label = [indent, Words(visible(each.name), "strong")]
     label += [Words(f" ×{len(each.tensors)}", "marked")] if len(each.tensors) > 1 else []
@@ -234,12 +234,12 @@ def _flaws(tensors: Sequence[MeasuredTensorRecord]) -> str:
 
 
 def _unsound(tensor: MeasuredTensorRecord) -> int:
-    """Numbers that are not finite."""
+    """How many numbers of a parameter are not finite, for the line below its row."""
     return tensor.stats.nan + tensor.stats.posinf + tensor.stats.neginf
 
 
 def _besides(tensors: Sequence[MeasuredTensorRecord]) -> str:
-    """What else is worth a line: a row that is meant to be zero, what is the same as in another tensor or model."""
+    """What else a parameter's line says: a row meant to be zero, what is the same as in another tensor or model."""
     said = [
         f"row {each.padding_row}, of the padding token, is zero" for each in tensors if each.padding_row is not None
     ]
@@ -254,7 +254,7 @@ def _besides(tensors: Sequence[MeasuredTensorRecord]) -> str:
 
 
 def totals(report: ParamsReport) -> list[Line]:
-    """What was measured in all, and whether several tensors stand in a line."""
+    """The line of `params` about what was measured in all, and whether several tensors stand in a line."""
     found = report.totals
     files = "1 file" if found.files == 1 else f"{found.files} files"
     kinds = some_of(sorted({each.dtype for each in report.tensors}), 6)

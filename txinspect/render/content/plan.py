@@ -12,7 +12,7 @@ from txinspect.wording import short_bytes, short_count, some_of
 
 
 def files(report: PlanReport) -> Table:
-    """The files that would be opened."""
+    """The table of the weight files that loading would open."""
     columns = [Column("file"), Column("from"), *numbers("size", "tensors", "to read")]
     return Table(columns, [_file(file) for file in report.loading.files])
 
@@ -29,7 +29,7 @@ def _file(file: FileRecord) -> Row:
 
 
 def _from(file: FileRecord) -> str:
-    """Where a file is."""
+    """Where a file of the plan is: it comes along, or is in a folder, the Hub's cache or on the Hub."""
     match file.origin:
         case "bundled":
             return "comes with txinspect"
@@ -42,7 +42,7 @@ def _from(file: FileRecord) -> str:
 
 
 def sums(report: PlanReport) -> Table:
-    """What is read, fetched and kept in all."""
+    """The table of `plan` of what loading would read, fetch and keep in all."""
     loading = report.loading
     rows = [
         ("stages", some_of(report.asked)),

@@ -16,7 +16,7 @@ GIVING_WAY = ("class", "axes")
 
 
 def present(report: StagesReport, left_out: Set[str] = frozenset()) -> Table:
-    """A row per stage: layers, axes, the module that supplies it, where that is another than in the row above."""
+    """The table of a model's stages: layers, axes, the module that supplies each, if it is another than above."""
     columns = {"stage": Column("stage", whole=True), "i": Column("i", whole=True), "axes": Column("axes", whole=True)}
     columns |= {"module": Column("supplied by"), "class": Column("class")}
     kept = [name for name in columns if name not in left_out]
@@ -69,7 +69,7 @@ def _axes(stage: StageRecord) -> str:
 
 
 def absent(report: StagesReport) -> Table | None:
-    """The stages that the model does not have, by the reason."""
+    """The table of stages that the model does not have, by the reason."""
     by_reason: dict[tuple[str | None, str], list[str]] = {}
     for layers, stage in _folded(report.stages):
         if not stage.available:
@@ -91,7 +91,7 @@ def _shortened(names: list[str]) -> list[str]:
 
 
 def _folded(stages: list[StageRecord]) -> list[tuple[list[int], StageRecord]]:
-    """The stages with their layer's number taken out, each with the layers that it stands for."""
+    """The stages with their layer's number taken out, each with the layers that it stands for in the table."""
     groups: dict[tuple[str | None, ...], tuple[list[int], StageRecord]] = {}
     for stage in stages:
         index = StageName.of(stage.name).layer
@@ -113,7 +113,7 @@ def _folded(stages: list[StageRecord]) -> list[tuple[list[int], StageRecord]]:
 
 
 def _without(text: str | None, layer: str) -> str | None:
-    """A text with the layer's number, as a component of a path or after the word, replaced by {i}."""
+    """A stage's text with the layer's number, as a component of a path or after the word, replaced by {i}."""
     if text is None or not layer:
         return text
     return re.sub(rf"(?<=\.){layer}(?=\.|$)|(?<=layer ){layer}\b", "{i}", text, count=1)

@@ -40,7 +40,7 @@ class _Group:
 
 
 def table(tensors: Sequence[TensorRecord], title: str = "stage", left_out: Set[str] = frozenset()) -> Table:
-    """A line per tensor, under the module that supplies it; one supplier of all under a `title` of its own is left out.
+    """The table of recorded tensors, a line each under its module; one supplier of all under a `title` is left out.
 
     What is `left_out` is of GIVING_WAY.
     """
@@ -59,7 +59,7 @@ def table(tensors: Sequence[TensorRecord], title: str = "stage", left_out: Set[s
 
 
 def _groups(tensors: Sequence[TensorRecord]) -> list[_Group]:
-    """The tensors by their modules, in the order in which these come first."""
+    """The recorded tensors of a table by their modules, in the order in which these come first."""
     by_module: dict[object, list[TensorRecord]] = {}
     for tensor in tensors:
         by_module.setdefault((tensor.module, tensor.class_, _layer(tensor.name)), []).append(tensor)
@@ -67,13 +67,13 @@ def _groups(tensors: Sequence[TensorRecord]) -> list[_Group]:
 
 
 def _layer(name: str) -> tuple[str, int, bool] | None:
-    """The layer that a stage is in, by stack and number, apart from a module of that name; None outside of layers."""
+    """The layer of a tensor in the table by its stage, by stack and number; None outside of layers."""
     said = StageName.of(name)
     return None if said.layer is None else (said.stack, said.layer, bool(said.part))
 
 
 def _prefix(names: Sequence[str]) -> str:
-    """The dotted path that names have in common, without the last part of each."""
+    """The dotted path that names of recorded tensors in a table have in common, without the last part of each."""
     first, *others = [name.split(".")[:-1] for name in names]
     same = [part for i, part in enumerate(first) if all(each[: i + 1] == first[: i + 1] for each in others)]
     return ".".join(same)
@@ -82,7 +82,7 @@ def _prefix(names: Sequence[str]) -> str:
 def _tensor(
     group: _Group, tensor: TensorRecord, columns: Sequence[str], below: Sequence[str], left_out: Set[str]
 ) -> Iterator[Row | Line]:
-    """A tensor's row, the numbers that stand below it, and what is not finite."""
+    """A recorded tensor's row, the numbers that stand below it, and what is not finite."""
     name = tensor.name.removeprefix(f"{group.prefix}.") if group.prefix else tensor.name
     cells = _cells(tensor, BINS // 2 if "half" in left_out else BINS, 3 if "digits" in left_out else 4)
     yield Row([cell(visible(name), "strong"), *(cells[column] for column in columns)])
@@ -94,7 +94,7 @@ def _tensor(
 
 
 def _supplier(group: _Group, *, with_axes: bool) -> Line:
-    """The line above a group: what the names begin with, the module, its class; and what was kept of the axes."""
+    """The line above a group of tensors: what names begin with, module, class; and what was kept of the axes."""
     first = group.tensors[0]
     own_name = group.prefix and first.name != first.module
     words = [Words(f"{visible(group.prefix)}  ", "name")] if own_name else []
@@ -106,12 +106,12 @@ def _supplier(group: _Group, *, with_axes: bool) -> Line:
 
 
 def _kept(tensor: TensorRecord) -> str:
-    """The positions kept of the axes that were cut."""
+    """The positions kept of a recorded tensor's axes that were cut, in words."""
     return ", ".join(f"{axis} {ranges(positions)}" for axis, positions in (tensor.coordinates or {}).items())
 
 
 def _cells(tensor: TensorRecord, bins: int, digits: int) -> dict[str, Cell]:
-    """What each column holds."""
+    """What each column of the table holds of a recorded tensor."""
     stats = tensor.stats
     counts = tensor.histogram.counts if tensor.histogram else []
     each = max(1, len(counts) // bins)
@@ -133,7 +133,7 @@ def _not_finite(tensor: TensorRecord) -> Line:
 
 
 def token_rows(tensor: TensorRecord, sentence: SentenceRecord, left_out: Set[str] = frozenset()) -> Table:
-    """A line per token; the bars begin where the norms do, so that their differences show."""
+    """The table of tokens' vectors, a line each; bars begin where the norms do, so that differences show."""
     rows = tensor.rows or []
     norms = [row.l2 for row in rows if row.l2 is not None]
     low, high = min(norms, default=0.0), max(norms, default=0.0)
@@ -161,7 +161,7 @@ def _row_cells(row: RowRecord, low: float, high: float) -> dict[str, Cell]:
 
 
 def checks(found: Sequence[CheckRecord]) -> Table:
-    """What was checked, a line each."""
+    """The table of what was checked, a line each."""
     passed = {True: cell("yes", "good"), False: cell("no", "bad"), None: cell("–", "dim")}
     rows = [Row([cell(check.name), passed[check.passed], cell(visible(check.detail))]) for check in found]
     return Table([Column("check", whole=True), Column("holds", whole=True), Column("what was compared")], rows)

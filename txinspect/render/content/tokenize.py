@@ -15,7 +15,7 @@ ENDS = 5_000
 
 
 def conversation(input: InputRecord) -> Table | None:
-    """The text that a template made of messages, line by line, who says it beside."""
+    """The text that `tokenize` shows of messages under a template, line by line, who says it beside."""
     lines = [
         (role if index == 0 else "", text)
         for role, said in heading.said(input)
@@ -25,7 +25,7 @@ def conversation(input: InputRecord) -> Table | None:
 
 
 def table(input: InputRecord) -> Table:
-    """One row per token; of a long text those of both ends."""
+    """The table of tokens, a row each; of a long text those of both ends."""
     facts = _beside(input)
     columns = [*numbers("index", "id"), Column("token"), Column("text"), *numbers("characters")]
     columns += [Column(name, whole=True) for name in ("special", *facts)]
@@ -53,7 +53,7 @@ def _cells(token: TokenRecord) -> list[Cell]:
 
 
 def _beside(input: InputRecord) -> dict[str, list[str]]:
-    """What else is known of each token, by the column's name: its segment, who says it."""
+    """What else the table of tokens has, by the column's name: each one's segment, who says it."""
     found = {}
     if input.segments is not None:
         found["segment"] = [str(segment) for segment in input.segments[0]]
@@ -72,7 +72,7 @@ def _span(token: TokenRecord) -> str:
 
 
 def summary(input: InputRecord) -> Line:
-    """Shapes, and how much text a token holds; what a special token stands for in the text is not text."""
+    """The line of `tokenize` about shapes, and how much text a token holds; special tokens are not text."""
     shape = f"[{len(input.input_ids)}, {len(input.tokens)}]"
     content = sum(not token.special for token in input.tokens)
     spans = [(token.start, token.end) for token in input.tokens if token.special]

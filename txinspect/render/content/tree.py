@@ -21,11 +21,11 @@ class _Node:
 
     @property
     def label(self) -> str:
-        """The last part of its path."""
+        """The last part of a module's path in the tree."""
         return self.record.name.rpartition(".")[2]
 
     def shape(self) -> tuple[object, ...]:
-        """What makes two modules alike: class, parameters, and their children's likeness."""
+        """What makes two modules of the tree alike: class, parameters, and their children's likeness."""
         own = tuple((p.name, tuple(p.shape), p.dtype, p.tied_to is None) for p in self.record.parameters)
         return (self.record.class_, own, tuple((child.label, child.shape()) for child in self.children))
 
@@ -35,7 +35,7 @@ SUMS = ("params", "share", "bytes")
 
 
 def table(report: TreeReport, view: TreeView, *, wide: bool, sums: Sequence[str] = SUMS) -> Table:
-    """The tree down to a depth, with some of the sums; shapes stand beside the class where that is not wide."""
+    """The table of the module tree down to a depth; shapes stand beside the class where that is not wide."""
     columns = [Column("class"), Column("shape"), Column("dtype")] if wide else [Column("class, shape")]
     rows = _Rows(report.totals.numel, wide, sums, view)
     below = rows.of(_nested(report.modules), [Words(visible(report.model.name), "strong")], _ROOT, 1)
@@ -43,7 +43,7 @@ def table(report: TreeReport, view: TreeView, *, wide: bool, sums: Sequence[str]
 
 
 def _nested(records: list[ModuleRecord]) -> _Node:
-    """The records, depth first, as a tree."""
+    """The modules' records, depth first, as a tree."""
     nodes: dict[str, _Node] = {}
     for record in records:
         nodes[record.name] = _Node(record, [])
@@ -76,7 +76,7 @@ class _Rows:
     view: TreeView
 
     def of(self, node: _Node, name: Sequence[Words], guides: _Guides, times: int) -> Iterator[Row]:
-        """A module that stands for `times` equal ones, then what is below it; numbers are those of all of them."""
+        """The rows of a module that stands for `times` equal ones, whose numbers are of all, then of what is below."""
         record = node.record
         kind = [Words(or_dash(record.class_))]
         tied = [parameter.tied_to for parameter in record.parameters if parameter.tied_to]
@@ -112,7 +112,7 @@ class _Rows:
         numel: int,
         in_bytes: int,
     ) -> Row:
-        """A row; nothing stands where there are no parameters."""
+        """A module's row in the tree; nothing stands where there are no parameters."""
         if self.wide:
             facts = [Cell(kind), cell(" ".join(shapes)), cell(" ".join(dtypes), "dim")]
         else:
@@ -129,7 +129,7 @@ class _Rows:
         return Row([Cell(name), *facts, *(sums[each] for each in self.sums)])
 
     def _folded(self, children: list[_Node]) -> list[list[_Node]]:
-        """Children in runs of one, or of equal neighbours that have numbers for names."""
+        """A module's children in runs of one, or of equal neighbours that have numbers for names."""
         runs: list[list[_Node]] = []
         for child in children:
             alike = not self.view.expand and runs and child.label.isdecimal() and child.shape() == runs[-1][0].shape()
@@ -141,7 +141,7 @@ class _Rows:
 
 
 def _name(run: list[_Node]) -> list[Words]:
-    """The name of a module, or of a run such as 0–23 ×24."""
+    """The name of a module in the tree, or of a run such as 0–23 ×24."""
     first, last = visible(run[0].label), visible(run[-1].label)
     if len(run) > 1:
         return [Words(f"{first}–{last}", "strong"), Words(f" ×{len(run)}", "times")]
@@ -149,7 +149,7 @@ def _name(run: list[_Node]) -> list[Words]:
 
 
 def totals(report: TreeReport) -> list[Line]:
-    """What there is in all, and what it would take with fewer bits."""
+    """The lines of `tree` about what there is in all, and what it would take with fewer bits."""
     found = report.totals
     dtypes = sorted({parameter.dtype for module in report.modules for parameter in module.parameters})
     return [

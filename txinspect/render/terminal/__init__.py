@@ -14,7 +14,7 @@ from txinspect.render.terminal.frame import drawn
 
 
 def render(report: Report, console: Console, view: object | None = None) -> None:
-    """Draw a report on a console; `view` is the command's record of options that shape the drawing, None for all off.
+    """Draw any report on a console; `view` is the command's record of options that shape the drawing, or None.
 
     The model in a line where there is one, what was found, the drawing of the report's command, the other notes, what
     was read, of a command that has a `then(report, view)` what to try next, and what was saved.

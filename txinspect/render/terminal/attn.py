@@ -47,12 +47,12 @@ def draw(report: AttnReport, console: Console, view: AttnView = AttnView()) -> R
 
 
 def then(report: AttnReport, view: AttnView | None) -> Line:
-    """What to try next."""
+    """What is drawn last under the maps of `attn`: what to try next."""
     return content.tries(report, everything=view is not None and view.table)
 
 
 def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Theme | None) -> Iterator[RenderableType]:
-    """The maps of a layer's heads, its tensors, the strongest keys."""
+    """Draw a layer of `attn`: the maps of its heads, its tensors, the strongest keys."""
     own = [tensor for tensor in report.tensors if StageName.of(tensor.name).layer == layer]
     heads = [head for head in report.heads if head.layer == layer]
     yield drawn(content.title(report, layer, own))
@@ -69,7 +69,7 @@ def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Th
 
 
 def _sentences(report: AttnReport) -> tuple[SentenceRecord, SentenceRecord]:
-    """The texts that queries and keys are of."""
+    """The texts that queries and keys of an attention's maps are of."""
     queries = report.input if report.stack == "encoder" else report.input.main
     return queries, report.input if report.attention == "cross" else queries
 
@@ -87,7 +87,7 @@ def _maps(
     chosen: bool,
     everything: bool,
 ) -> Iterator[RenderableType]:
-    """The heads in the way that fits: as rows of one map for one query, side by side, or as an overview of all."""
+    """Draw the maps of heads in the way that fits: rows for one query, side by side, or an overview of all."""
     maps = [_map(head, scale) for head in heads]
     if len(heads[0].queries) == 1 and len(heads) > 1:
         yield _legend(f"query {labels.query(heads[0].queries[0].index).strip()}: heads ↓ keys →", scale, theme)
@@ -115,7 +115,7 @@ def _legend(what: str, scale: Scale, theme: Theme | None) -> Text:
 
 
 def _map(head: HeadRecord, scale: Scale) -> Map:
-    """A head's map, with its own scale."""
+    """A head's attention as a map to draw, with its own scale."""
     short = f"{head.head}" if head.run == 1 else f"{head.head}#{head.run}"
     record = head.map
     top = {"0-1": 1.0, "row": None, "head": largest(record.queries, record.keys, record.weights)}[scale]
@@ -129,7 +129,7 @@ def _map(head: HeadRecord, scale: Scale) -> Map:
 
 
 def _strongest(heads: Sequence[HeadRecord], labels: _Labels, width: int, most: int) -> Iterator[Frame]:
-    """The two strongest keys of the last `most` queries; of one query, a line per head."""
+    """Draw the two strongest keys of the last `most` queries; of one query, a line per head."""
     if len(heads[0].queries) == 1 and len(heads) > 1:
         most_keys = max(1, (width - 10) // 16)
         rows = [Row([cell(_map(head, "0-1").name), _keys(head.queries[0], labels, most_keys)]) for head in heads]
@@ -152,7 +152,7 @@ def _strongest(heads: Sequence[HeadRecord], labels: _Labels, width: int, most: i
 
 
 def _keys(query: QueryRecord, labels: _Labels, count: int) -> Cell:
-    """A query's strongest keys with their weights."""
+    """A query's strongest keys with their weights, as `attn` draws them."""
     words: list[Words] = []
     for key in query.keys[:count]:
         weight = "?" if key.weight is None or key.weight != key.weight else f"{key.weight:.2f}"
@@ -176,25 +176,25 @@ class _Labels:
 
     @property
     def crossed(self) -> bool:
-        """Whether the keys are of another text than the queries."""
+        """Whether the keys of the maps drawn by `attn` are of another text than the queries."""
         return self.keys is not self.queries
 
     def columns(self) -> Text:
-        """What the keys are called, where they have only a number above the maps."""
+        """What keys are called beside the maps, where they have only a number above them."""
         shown = [f"{token.index}:{token_text(token)}" for token in self.keys.tokens[:COLUMNS]]
         more = len(self.keys.tokens) - len(shown)
         return Text("source: " + " ".join([*shown, *([f"and {more} more"] if more else [])]), style="dim")
 
     def query(self, index: int) -> str:
-        """A query's label."""
+        """A query's label in the maps of `attn`."""
         return self._label(self.queries, index, self._size(-2))
 
     def key(self, index: int) -> str:
-        """A key's label."""
+        """A key's label in the maps of `attn`."""
         return self._label(self.keys, index, self._size(-1))
 
     def _size(self, axis: int) -> int:
-        """How many positions there are along an axis; as many as tokens where some were chosen."""
+        """How many positions an axis of a drawn map has; as many as tokens where some were chosen."""
         weights = next(tensor for tensor in self.tensors if StageName.of(tensor.name).part.endswith(".weights"))
         cut = axis == -2 and "query" in (weights.coordinates or {})
         return len(self.queries.tokens) if cut else weights.shape[axis]

@@ -27,7 +27,7 @@ NO_NUMBER = "?"
 
 
 def has_colours(console: Console) -> bool:
-    """Whether a console shows a gradient."""
+    """Whether a console shows a gradient of colours."""
     return console.color_system in ("256", "truecolor") and not console.no_color
 
 
@@ -42,18 +42,18 @@ def colour(part: float, theme: Theme) -> Color:
 
 
 def is_bright(ground: Color) -> bool:
-    """Whether dark letters are read better on a colour (luma of ITU-R BT.601)."""
+    """Whether dark letters are read better on a colour of the gradient (luma of ITU-R BT.601)."""
     red, green, blue = ground.get_truecolor()
     return 0.299 * red + 0.587 * green + 0.114 * blue > 140
 
 
 def shade(part: float) -> str:
-    """The sign for a part between 0 and 1."""
+    """The shade for a part between 0 and 1, where there are no colours."""
     return _SHADES[0] if part < 0.05 else _SHADES[min(4, 1 + int(part * 4))]
 
 
 def cell(part: float | None, width: int, theme: Theme | None) -> Text:
-    """So many columns for a part between 0 and 1; blank for None, which is masked; in shades without a theme."""
+    """A coloured cell of so many columns for a part between 0 and 1; blank for None; in shades without a theme."""
     if part is None:
         return Text(" " * width)
     if not isfinite(part):
@@ -64,13 +64,13 @@ def cell(part: float | None, width: int, theme: Theme | None) -> Text:
 
 
 def on_colour(text: str, part: float, theme: Theme) -> Text:
-    """Letters that can be read on the colour of a part between 0 and 1: what a terminal calls white may be grey."""
+    """Letters that can be read on the colour of a part between 0 and 1: a terminal's white may be grey."""
     ground = colour(part, theme)
     return Text(text, style=Style(color="#000000" if is_bright(ground) else "#ffffff", bgcolor=ground, bold=False))
 
 
 def halves(upper: float | None, lower: float | None, theme: Theme) -> Text:
-    """Two parts in one column of a terminal, the upper one in its upper half."""
+    """Two colours in one column of a terminal, the upper one in its upper half."""
     if (upper is not None and not isfinite(upper)) or (lower is not None and not isfinite(lower)):
         return Text(NO_NUMBER, style="bold red")
     if upper is None and lower is None:
@@ -82,7 +82,7 @@ def halves(upper: float | None, lower: float | None, theme: Theme) -> Text:
 
 
 def legend(theme: Theme | None) -> Text:
-    """The scale from nothing to the most."""
+    """The legend of the colours: the scale from nothing to the most."""
     if theme is None:
         return Text("  ".join(f"{sign} {least}" for sign, least in zip(_SHADES, _LEAST, strict=True)))
     text = Text("0 ")

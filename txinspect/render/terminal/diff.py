@@ -15,7 +15,7 @@ from txinspect.render.terminal.reading import input_lines
 
 
 def then(report: DiffReport, view: Detailed | None) -> Line | None:
-    """What was left out."""
+    """What is drawn last under the tables of `diff`: what was left out."""
     return None if view is not None and view.table else content.more(report)
 
 

@@ -47,11 +47,11 @@ class Frame:
 
     @property
     def natural_width(self) -> int:
-        """Columns of a terminal in which nothing need be wrapped."""
+        """Columns that a table takes in a terminal where nothing need be wrapped."""
         return sum(self._natural()) + GAP * (len(self.table.columns) - 1)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
+        """Draw the table's rows and rules on a console."""
         limit = options.max_width
         widths = self._widths(limit)
         if self.table.title is not None:
@@ -68,7 +68,7 @@ class Frame:
                 yield from self._drawn(row, widths, console)
 
     def _natural(self) -> list[int]:
-        """How wide each column is where nothing is wrapped."""
+        """How wide each column of the table is where nothing is wrapped."""
         widths = [_width(column.title) for column in self.table.columns]
         for row in self.rows:
             if isinstance(row, _Row):
@@ -76,7 +76,7 @@ class Frame:
         return widths
 
     def _widths(self, limit: int) -> list[int]:
-        """The columns' widths: those that may wrap give way, the widest first, then the others."""
+        """Widths of the table's columns: those that may wrap give way, the widest first, then the others."""
         widths, room = self._natural(), limit - GAP * (len(self.table.columns) - 1)
         for kind in (False, True):
             giving = [i for i, column in enumerate(self.table.columns) if column.whole == kind]
@@ -87,7 +87,7 @@ class Frame:
         return widths
 
     def _drawn(self, row: _Row, widths: Sequence[int], console: Console) -> Iterator[Segment]:
-        """The lines of a row."""
+        """The lines of a table's row as drawn."""
         base = console.get_style(row.style) if row.style else None
         wrapped = [_lines(cell, width) for cell, width in zip(row.cells, widths, strict=True)]
         last = max((i for i, cell in enumerate(row.cells) if cell.plain), default=0)
@@ -98,7 +98,7 @@ class Frame:
     def _line(
         self, cells: Sequence[Text | None], widths: Sequence[int], base: Style | None, console: Console
     ) -> Iterator[Segment]:
-        """One line; blanks after its last cell are left out."""
+        """One line of a table as drawn; blanks after its last cell are left out."""
         blanks = 0
         for position, cell in enumerate(cells):
             room = widths[position] - (cell_len(cell.plain) if cell else 0)
@@ -111,12 +111,12 @@ class Frame:
 
 
 def drawn(part: Table | Line, bars: int = BAR) -> Frame | Text:
-    """A table or a sentence as a console draws it."""
+    """The frame of a table, or a sentence, as a console draws it."""
     return Frame(part, bars) if isinstance(part, Table) else text(part.words)
 
 
 def fitted_table(build: Callable[[Set[str]], Table], width: int, giving_way: Sequence[str]) -> Frame:
-    """A table with as much left out, in the order in which it gives way, as makes it fit; or with all of it."""
+    """The frame of a table with as much left out, in the order in which it gives way, as makes it fit."""
     left_out: set[str] = set()
     for name in ("", *giving_way):
         left_out.add(name)
@@ -143,7 +143,7 @@ def _width(text: str) -> int:
 
 
 def _lines(cell: Text, width: int) -> Sequence[Text]:
-    """The lines of a cell, broken after a blank or a sign of a path where there is one, else where they end."""
+    """The lines of a table's cell, broken after a blank or a sign of a path if there is one, else where they end."""
     if "\n" not in cell.plain and cell_len(cell.plain) <= width:
         return (cell,)
     lines = []
@@ -156,7 +156,7 @@ def _lines(cell: Text, width: int) -> Sequence[Text]:
 
 
 def _breaks(text: str, width: int) -> list[int]:
-    """Where a text is broken into lines of that width."""
+    """Where the text of a table's cell is broken into lines of that width."""
     breaks, begin = [], 0
     while len(text) - begin > _LONGEST_LINE or cell_len(text[begin:]) > width:
         begin += _break(text[begin : begin + width + 1], width)
@@ -165,7 +165,7 @@ def _breaks(text: str, width: int) -> list[int]:
 
 
 def _break(text: str, width: int) -> int:
-    """How much of a text stands in a line of that width."""
+    """How much of a cell's text stands in a table's line of that width."""
     end = width
     while end > 1 and cell_len(text[:end]) > width:
         end -= 1
@@ -177,7 +177,7 @@ def _break(text: str, width: int) -> int:
 
 
 def _segments(cell: Text, base: Style | None, console: Console) -> Iterator[Segment]:
-    """A line of a cell in its styles."""
+    """A line of a table's cell in its styles, as a console draws it."""
     if cell.spans or not isinstance(cell.style, str):
         for segment in cell.render(console):
             yield Segment(segment.text, base + segment.style if base and segment.style else segment.style or base)

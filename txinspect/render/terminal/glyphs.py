@@ -19,7 +19,7 @@ class Seen(RenderHook):
         self.console = console
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        """What is drawn in the place of these."""
+        """What a terminal is given in the place of these, without anything in their texts that it would obey."""
         return [_Seen(self.console, each) for each in renderables]
 
 
@@ -35,12 +35,12 @@ class _Seen:
 
 
 def fitted(text: str, width: int) -> str:
-    """A text in so many columns of a terminal, with a sign where it was cut."""
+    """A text cut to so many columns of a terminal, with a sign where it was cut."""
     return set_cell_size(text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…", width)
 
 
 def bar(value: float, top: float, width: int) -> str:
-    """A horizontal bar of at most `width` cells."""
+    """A horizontal bar of at most `width` columns of a terminal."""
     if not top or not isfinite(value):
         return ""
     eighths = round(value / top * width * 8)

@@ -41,17 +41,17 @@ def draw(report: HeadsReport, console: Console, view: Themed = Themed()) -> Rend
 
 
 def then(report: HeadsReport, view: Themed | None) -> Line | None:
-    """What was left out."""
+    """What is drawn last under the grid of `heads`: what was left out."""
     return None if view is not None and view.table else content.more(report)
 
 
 def _count(report: HeadsReport) -> int:
-    """Heads of a layer."""
+    """How many heads a layer of the drawn grid has."""
     return max(head.head for head in report.heads) + 1
 
 
 def _grid(report: HeadsReport, width: int, theme: Theme | None) -> Iterator[RenderableType]:
-    """Layers × heads: the first kind of each, coloured by its number."""
+    """Draw the grid of heads, layers × heads: the first kind of each, coloured by its number."""
     layers, most = content.layers(report), _count(report)
     cell = max(3, min(CELL, (width - 6) // most))
     across = max(1, (width - 6) // cell)
@@ -69,7 +69,7 @@ def _grid(report: HeadsReport, width: int, theme: Theme | None) -> Iterator[Rend
 
 
 def _letters(report: HeadsReport, width: int) -> Iterator[RenderableType]:
-    """Layers × heads in a letter each, the layers in columns side by side; nothing where they take too many lines."""
+    """Draw the grid of heads in a letter each, layers in columns side by side; nothing if it takes too many lines."""
     layers, heads = content.layers(report), _count(report)
     across = max(1, (width + 2) // (LAYER + heads + 2))
     lines = -(-len(layers) // across)

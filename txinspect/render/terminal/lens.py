@@ -37,13 +37,13 @@ def draw(report: LensReport, console: Console, view: Themed = Themed()) -> Rende
 
 
 def then(report: LensReport, view: Themed | None) -> Line | None:
-    """What was left out."""
+    """What is drawn last under the grid of `lens`: what was left out."""
     table = (view is not None and view.table) or len(report.positions) == 1
     return content.more(report, table=table, position=view is None or "position" in view.given)
 
 
 def _grid(report: LensReport, width: int, theme: Theme | None, most: int) -> list[RenderableType]:
-    """Layers × tokens: the likeliest token of each, coloured by its probability; the last ones are always there."""
+    """Draw the grid of `lens`, layers × tokens: the likeliest token of each, coloured by its probability."""
     columns = min(len(report.positions), max(1, (width - LABEL) // CELL))
     step = -(-len(report.rows) // most)
     rows = report.rows[(len(report.rows) - 1) % step :: step]
@@ -75,7 +75,7 @@ def _line(row: LensRowRecord, columns: int, theme: Theme | None) -> Text:
 
 
 def _cell(cell: CellRecord, theme: Theme | None) -> Text:
-    """A token on the colour of its probability; without colours, with the shade before it."""
+    """Draw a likeliest token of the grid of `lens` on the colour of its probability, or behind a shade."""
     top = cell.top[0]
     part = top.prob if top.prob is not None and top.prob == top.prob else 0.0
     if theme is None:

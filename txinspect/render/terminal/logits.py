@@ -40,18 +40,18 @@ def draw(report: LogitsReport, console: Console, view: Detailed = Detailed()) ->
 
 
 def then(report: LogitsReport, view: Detailed | None) -> Line | None:
-    """What was left out."""
+    """What is drawn last under the tables of `logits`: what was left out."""
     view = view or Detailed()
     return None if view.table else content.more(report, _most(view))
 
 
 def _most(view: Detailed) -> int | None:
-    """The likeliest tokens that are listed; None for all that are reported."""
+    """How many of the likeliest tokens the terminal lists for `logits`; None for all that are reported."""
     return None if view.table or "top_k" in view.given else content.FIRST
 
 
 def _strip(report: LogitsReport, console: Console) -> Iterator[Text]:
-    """The text, and under each token how surprising it was."""
+    """Draw the strip of `logits`: the text, and under each token how surprising it was."""
     found = content.surprisals(report)
     top = max((each for _, each in found if each is not None and isfinite(each)), default=0.0)
     rows = list(_rows([cell_len(token) for token, _ in found], console.width))
@@ -71,7 +71,7 @@ def _strip(report: LogitsReport, console: Console) -> Iterator[Text]:
 
 
 def _rows(widths: Sequence[int], most: int) -> Iterator[range]:
-    """Tokens that stand in a row together, with a blank after each."""
+    """Tokens that are drawn in a row of the strip of surprisals together, with a blank after each."""
     start, used = 0, 0
     for index, width in enumerate(widths):
         if used + width + 1 > most and index > start:
@@ -82,7 +82,7 @@ def _rows(widths: Sequence[int], most: int) -> Iterator[range]:
 
 
 def _level(surprisal: float | None, top: float) -> str:
-    """The height of a surprisal; nothing for a token that nobody foresaw."""
+    """The drawn height of a token's surprisal in the strip; nothing for a token that nobody foresaw."""
     if surprisal is None:
         return ""
     if not isfinite(surprisal):

@@ -50,19 +50,19 @@ class Map:
 
     @property
     def title(self) -> str:
-        """The name, with the top where it is not 1."""
+        """A map's title: the head's name, with the top of its scale where that is not 1."""
         return self._with_top(self.name)
 
     @property
     def short_title(self) -> str:
-        """The short name, with the top where it is not 1."""
+        """A map's short title: the head's short name, with the top of its scale where that is not 1."""
         return self._with_top(self.short)
 
     def _with_top(self, name: str) -> str:
         return name if self.top is None or self.top >= 0.995 else f"{name} {self.top:.2g}"
 
     def part(self, row: int, column: int) -> float | None:
-        """A weight as a part of the most that is drawn; None where it is masked, as keys after their query are."""
+        """A weight of a map as a part of the most that is drawn; None where it is masked, as keys after their query."""
         weight = self.weights[row][column]
         if weight is None or not isfinite(weight):
             return float("nan")
@@ -85,7 +85,7 @@ class Drawn:
 
 
 def largest(queries: Sequence[Block], keys: Sequence[Block], weights: Weights) -> float:
-    """The top of a head's own scale.
+    """The top of a map's own scale, for the weights of a head.
 
     The first key is left out, on which many heads rest, and so are the first queries, whose few keys get large weights
     whatever the head does; a head that looks nowhere else is not drawn as if it did.
@@ -102,7 +102,7 @@ def largest(queries: Sequence[Block], keys: Sequence[Block], weights: Weights) -
 
 
 def pooled(drawn: Map, columns: int, rows: int) -> Map:
-    """A map of at most so many columns and rows: the largest weight in each block."""
+    """A map of weights pooled to at most so many columns and rows: the largest weight in each block."""
     own = [index for index, (first, last) in enumerate(drawn.keys) if first == last and first in drawn.own]
     by_key = blocks(len(drawn.keys), columns, sorted(own, key=lambda i: drawn.own.index(drawn.keys[i][0])))
     by_query = blocks(len(drawn.queries), rows)
@@ -128,7 +128,7 @@ def _joined(positions: Sequence[Block], into: Sequence[Block]) -> list[Block]:
 
 
 def _most(weights: Weights, rows: Block, keys: Block) -> float | None:
-    """The largest weight in a block; no number where one of them is none."""
+    """The largest weight in a block of a map; no number where one of them is none."""
     inside = [weight for row in weights[rows[0] : rows[1] + 1] for weight in row[keys[0] : keys[1] + 1]]
     if any(weight is None or isnan(weight) for weight in inside):
         return None
@@ -167,13 +167,13 @@ def side_by_side(maps: Sequence[Map], label: Callable[[int], str], width: int, t
 
 
 def _bands(count: int, cell: int, keys: int, titles: int, room: int) -> int:
-    """In how many bands maps of that size stand."""
+    """In how many bands across the terminal maps of that size stand."""
     across = max(1, (room + GAP) // (max(titles, keys * cell) + GAP))
     return -(-count // across)
 
 
 def _note(maps: Sequence[Map], shown: Sequence[Map]) -> str | None:
-    """What a column and a row stand for, where they stand for several."""
+    """What a column and a row of the maps stand for, where they stand for several."""
     wide = max(last - first + 1 for one in shown for first, last in one.keys)
     high = max(last - first + 1 for one in shown for first, last in one.queries)
     if wide == high == 1:
@@ -184,7 +184,7 @@ def _note(maps: Sequence[Map], shown: Sequence[Map]) -> str | None:
 
 
 def _band(maps: Sequence[Map], label: Callable[[int], str], cell: int, width: int, theme: Theme | None) -> Text:
-    """Maps beside each other: titles, key numbers, a line per row."""
+    """A band of maps beside each other: titles, key numbers, a line per row."""
     text = Text(" " * LABEL, no_wrap=True, overflow="crop")
     text.append((" " * GAP).join(each.title.ljust(width) for each in maps).rstrip(), style="bold")
     numbers = (" " * GAP).join(_numbers(each, cell).ljust(width) for each in maps).rstrip()
@@ -200,7 +200,7 @@ def _band(maps: Sequence[Map], label: Callable[[int], str], cell: int, width: in
 
 
 def _numbers(drawn: Map, cell: int) -> str:
-    """The keys' indices over their columns, where there is room: of a pooled map its own first, then every fifth."""
+    """The keys' indices over a map's columns, where there is room: of a pooled one its own first, then every fifth."""
     pools = any(first != last for first, last in drawn.keys)
     own = [i for i, (first, last) in enumerate(drawn.keys) if pools and first == last and first in drawn.own]
     fifth = [i for i, (first, _) in enumerate(drawn.keys) if (i if pools else first) % 5 == 0]
@@ -217,7 +217,7 @@ def _numbers(drawn: Map, cell: int) -> str:
 
 
 def over_heads(maps: Sequence[Map], width: int, theme: Theme | None) -> RenderableType:
-    """One query's weights: a line per head, columns of keys."""
+    """The map of one query's weights: a line per head, columns of keys."""
     room = width - LABEL
     keys = len(maps[0].keys)
     cell = 2 if keys * 2 <= room else 1
@@ -237,7 +237,7 @@ def over_heads(maps: Sequence[Map], width: int, theme: Theme | None) -> Renderab
 
 
 def overview(maps: Sequence[Map], width: int, theme: Theme | None, lines: int) -> RenderableType:
-    """All maps, small: as large as lets them stand in so many lines, two queries in a line."""
+    """The overview of all maps, small: as large as lets them stand in so many lines, two queries in a line."""
     keys = max(len(each.keys) for each in maps)
     titles = max(cell_len(each.short_title) for each in maps)
     across, size = _arrangement(len(maps), min(keys, width), width, titles, lines)
@@ -251,7 +251,7 @@ def overview(maps: Sequence[Map], width: int, theme: Theme | None, lines: int) -
 
 
 def _arrangement(count: int, keys: int, width: int, titles: int, most: int) -> tuple[int, int]:
-    """How many maps stand in a band, and how many keys each has."""
+    """How many maps of the overview stand in a band, and how many keys each has."""
     best = (max(1, (width + GAP) // (max(titles, SMALLEST) + GAP)), SMALLEST)
     for across in range(best[0], 0, -1):
         size = min(keys, (width + GAP) // across - GAP)
@@ -262,7 +262,7 @@ def _arrangement(count: int, keys: int, width: int, titles: int, most: int) -> t
 
 
 def _small(maps: Sequence[Map], width: int, theme: Theme | None) -> Text:
-    """Small maps beside each other."""
+    """Small maps of the overview beside each other."""
     text = Text(no_wrap=True)
     text.append((" " * GAP).join(each.short_title.ljust(width) for each in maps).rstrip(), style="bold")
     text.overflow = "crop"

@@ -13,13 +13,13 @@ from txinspect.render.terminal.tones import text
 
 
 def input_lines(input: InputRecord) -> list[RenderableType]:
-    """The messages, or the text."""
+    """What the model reads, as drawn above the tables: the messages, or the text."""
     conversation = content.conversation(input)
     return [*([grid(conversation)] if conversation else []), *map(drawn, content.texts(input))]
 
 
 def grid(table: Table) -> Grid:
-    """Texts beside each other, which may be long and are wrapped as prose is."""
+    """Texts that the model reads, drawn beside each other; they may be long and are wrapped as prose is."""
     shown = Grid.grid(*("" for _ in table.columns), padding=(0, 2))
     for row in table.rows:
         if isinstance(row, Row):

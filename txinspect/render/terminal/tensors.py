@@ -28,7 +28,7 @@ def draw(report: TensorsReport, console: Console) -> RenderableType:
 
 
 def extras(report: TensorsReport, width: int) -> Iterator[RenderableType]:
-    """What some options add below: the corners of the tensors, and what was checked."""
+    """What options add below the tables of recorded tensors: their corners, and what was checked."""
     for tensor in report.tensors:
         if tensor.values is not None:
             yield from (Text(), Text(visible(tensor.name), "bold"), _corner(tensor, width))
@@ -36,24 +36,24 @@ def extras(report: TensorsReport, width: int) -> Iterator[RenderableType]:
 
 
 def checked(checks: Sequence[CheckRecord] | None) -> Iterator[RenderableType]:
-    """What was checked, if anything was."""
+    """The drawn table of what was checked of recorded tensors, if anything was."""
     if checks is not None:
         yield from (Text(), Frame(content.checks(checks)))
 
 
 def table(tensors: Sequence[TensorRecord], width: int, title: str = "stage") -> Frame:
-    """A line per tensor, with what fits."""
+    """The drawn table of recorded tensors, a line each, with what fits into the terminal."""
     giving_way = [name for name in content.GIVING_WAY if name != "digits" or width >= NARROW]
     return fitted_table(lambda left_out: content.table(tensors, title, left_out), width, giving_way)
 
 
 def _rows(tensor: TensorRecord, sentence: SentenceRecord, width: int) -> Frame:
-    """A line per token, with what fits."""
+    """The drawn table of tokens' vectors, a line each, with what fits into the terminal."""
     return fitted_table(lambda left_out: content.token_rows(tensor, sentence, left_out), width, content.ROWS_GIVING_WAY)
 
 
 def _corner(tensor: TensorRecord, width: int) -> Text:
-    """The first and last few numbers along each axis."""
+    """The corner of a recorded tensor's values: the first and last few numbers along each axis."""
     import numpy as np
 
     # A complex number is a pair here, as in the JSON.

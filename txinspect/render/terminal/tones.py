@@ -28,7 +28,7 @@ STYLES: dict[Tone, str] = {
 
 
 def text(words: Sequence[Words]) -> Text:
-    """Words in their styles."""
+    """Words in the styles of their tones, as a terminal shows them."""
     if len(words) == 1:
         return Text(words[0].text, style=STYLES[words[0].tone])
     return Text().join(Text(each.text, style=STYLES[each.tone]) for each in words)
