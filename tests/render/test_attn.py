@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from txinspect.commands.attn import AttnView
 from txinspect.commands.command import Theme
 from txinspect.records import InputRecord
 from txinspect.render.terminal import colours
-from txinspect.render.terminal.maps import Map, largest, pooled
+from txinspect.render.terminal.maps import Map, largest, looks_ahead, pooled
 
 WHOLE = AttnView(table=True)
 """Maps as large as the terminal lets them be, and the tensors."""
@@ -126,7 +127,7 @@ def test_many_heads_are_an_overview() -> None:
     shown = drawn(attention_report(words(10), heads=32), 80, view=WHOLE)
     maps = shown.split("queries ↓")[1].split("layers.0.attention")[0].splitlines()
     assert "32 heads" in shown
-    assert all(re.search(rf"(^|  ){index}( 0.4|  |$)", "\n".join(maps), re.MULTILINE) for index in range(32))
+    assert all(re.search(rf"(^|  ){index}( ×2.5|  |$)", "\n".join(maps), re.MULTILINE) for index in range(32))
     assert len(maps) <= 24
     coloured = ESCAPE.sub("", drawn(attention_report(words(10), heads=32), 80, colour=True, view=WHOLE))
     assert "▀" in coloured
@@ -149,6 +150,27 @@ def test_one_query_is_one_map_of_heads_and_keys() -> None:
     assert lines[1][14:].rstrip() == "··" * 9 + "██"
 
 
+@pytest.mark.parametrize("where", ["head 0", "head 1"])
+def test_of_one_query_the_largest_weight_is_brightest(where: str) -> None:
+    """The first key is a key like others there: a head that rests on it is not drawn as if it looked elsewhere."""
+    weights = {"head 0": [0.7, 0.2, 0.1], "head 1": [0.1, 0.2, 0.7]}
+    report = attention_report(
+        words(10), heads=2, queries=[9], weight=lambda head, _, key: [*weights[f"head {head}"], *[0.0] * 7][key]
+    )
+    (line,) = (each for each in drawn(report, 80).splitlines() if each.startswith(f"{where} ×1.4"))
+    assert line[14:].rstrip() == {"head 0": "██▒▒░░", "head 1": "░░▒▒██"}[where] + "··" * 7
+
+
+def test_zero_is_a_hole_only_where_keys_are_masked() -> None:
+    each = [(0, 0), (1, 1)]
+    ahead = Map("head 0", "0", each, each, [[0.5, 0.5], [0.0, 1.0]], [], 1.0)
+    causal = Map("head 0", "0", each, each, [[1.0, 0.0], [0.0, 1.0]], [], 1.0)
+    assert looks_ahead(ahead)
+    assert not looks_ahead(causal)
+    assert causal.part(0, 1) is None
+    assert replace(causal, is_causal=False).part(0, 1) == causal.part(1, 0) == 0.0
+
+
 # Scales
 
 
@@ -166,7 +188,7 @@ def test_a_scale_leaves_out_the_first_key_and_the_first_queries() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scale", "title", "line"), [("head", "head 0 0.4", "██"), ("0-1", "head 0", "▒▒"), ("row", "head 0", "██")]
+    ("scale", "title", "line"), [("head", "head 0 ×2.5", "██"), ("0-1", "head 0", "▒▒"), ("row", "head 0", "██")]
 )
 def test_scales(scale: str, title: str, line: str) -> None:
     report = attention_report(words(10), heads=1, weight=lambda _, query, key: 0.4 if key == 5 else 0.01)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -17,7 +17,7 @@ from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, cell
 from txinspect.render.terminal import colours, tensors
 from txinspect.render.terminal.frame import Frame, drawn
 from txinspect.render.terminal.glyphs import fitted
-from txinspect.render.terminal.maps import LINES, Map, largest, over_heads, overview, side_by_side
+from txinspect.render.terminal.maps import LINES, Map, largest, looks_ahead, over_heads, overview, side_by_side
 from txinspect.render.terminal.reading import input_lines
 from txinspect.stage_names import StageName
 
@@ -89,17 +89,22 @@ def _maps(
 ) -> Iterator[RenderableType]:
     """Draw the maps of heads in the way that fits: rows for one query, side by side, or an overview of all."""
     maps = [_map(head, scale) for head in heads]
+    if labels.crossed or any(map(looks_ahead, maps)):
+        maps = [replace(each, is_causal=False) for each in maps]
+    brightened = any(each.is_brightened for each in maps)
     if len(heads[0].queries) == 1 and len(heads) > 1:
-        yield _legend(f"query {labels.query(heads[0].queries[0].index).strip()}: heads ↓ keys →", scale, theme)
+        place = labels.query(heads[0].queries[0].index).strip()
+        yield _legend(f"query {place}: heads ↓ keys →", scale, theme, brightened=brightened)
         yield over_heads(maps, width, theme)
         return
     drawn = side_by_side(maps, labels.query, width, theme)
     lines = drawn.bands * drawn.rows
     if not chosen and (drawn.bands > 2 or (lines > FIRST and not everything)):
-        yield _legend(f"{len(maps)} heads, queries ↓ keys →", scale, theme)
+        yield _legend(f"{len(maps)} heads, queries ↓ keys →", scale, theme, brightened=brightened)
         yield overview(maps, width, theme, LINES if everything else FIRST)
         return
-    yield _legend("queries ↓ source →" if labels.crossed else "queries ↓ keys →", scale, theme)
+    axes = "queries ↓ source →" if labels.crossed else "queries ↓ keys →"
+    yield _legend(axes, scale, theme, brightened=brightened)
     if labels.crossed:
         yield Text("each query stands before the token that it predicts", style="dim")
         yield labels.columns()
@@ -108,10 +113,11 @@ def _maps(
     yield from drawn.parts
 
 
-def _legend(what: str, scale: Scale, theme: Theme | None) -> Text:
+def _legend(what: str, scale: Scale, theme: Theme | None, *, brightened: bool) -> Text:
+    """The line that says what stands on a map's axes, and what its colours mean."""
     line = Text(f"{what}  ", style="dim").append_text(colours.legend(theme))
-    also = {"head": " of the head's number (or 1)", "row": " of the row's largest", "0-1": ""}
-    return line.append(also[scale], style="dim")
+    of = " of the row's largest" if scale == "row" else " weight, times ×N" if brightened else " weight"
+    return line.append(of, style="dim")
 
 
 def _map(head: HeadRecord, scale: Scale) -> Map:

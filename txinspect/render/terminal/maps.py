@@ -47,26 +47,33 @@ class Map:
     """Keys that keep a column of their own, whatever else is pooled."""
     top: float | None
     """The weight that is drawn brightest, as larger ones are; None for each row's own largest."""
+    is_causal: bool = True
+    """Whether keys after their query are masked, and so have no weight rather than none to speak of."""
 
     @property
     def title(self) -> str:
-        """A map's title: the head's name, with the top of its scale where that is not 1."""
-        return self._with_top(self.name)
+        """A map's title: the head's name, and by how much its weights are brightened where they are."""
+        return self._with_factor(self.name)
 
     @property
     def short_title(self) -> str:
-        """A map's short title: the head's short name, with the top of its scale where that is not 1."""
-        return self._with_top(self.short)
+        """A map's short title: the head's short name, and by how much its weights are brightened where they are."""
+        return self._with_factor(self.short)
 
-    def _with_top(self, name: str) -> str:
-        return name if self.top is None or self.top >= 0.995 else f"{name} {self.top:.2g}"
+    @property
+    def is_brightened(self) -> bool:
+        """Whether a weight of a map is drawn as if it were larger."""
+        return self.top is not None and self.top < 0.995
+
+    def _with_factor(self, name: str) -> str:
+        return f"{name} ×{1 / self.top:.2g}" if self.top is not None and self.is_brightened else name
 
     def part(self, row: int, column: int) -> float | None:
         """A weight of a map as a part of the most that is drawn; None where it is masked, as keys after their query."""
         weight = self.weights[row][column]
         if weight is None or not isfinite(weight):
             return float("nan")
-        if weight == 0 and self.keys[column][0] > self.queries[row][1]:
+        if weight == 0 and self.is_causal and self.keys[column][0] > self.queries[row][1]:
             return None
         top = self.top or max((each for each in self.weights[row] if each is not None and isfinite(each)), default=1.0)
         return weight / top if top else 0.0
@@ -88,8 +95,10 @@ def largest(queries: Sequence[Block], keys: Sequence[Block], weights: Weights) -
     """The top of a map's own scale, for the weights of a head.
 
     The first key is left out, on which many heads rest, and so are the first queries, whose few keys get large weights
-    whatever the head does; a head that looks nowhere else is not drawn as if it did.
+    whatever the head does; a head that looks nowhere else is not drawn as if it did. Of one query nothing is left out.
     """
+    if len(queries) == 1:
+        return max((each for each in weights[0] if each is not None and isfinite(each)), default=0.0) or 1.0
     count = keys[-1][1] + 1
     late = [row for row, (first, _) in enumerate(queries) if first >= count // 4] or range(len(queries))
     seen = [
@@ -133,6 +142,15 @@ def _most(weights: Weights, rows: Block, keys: Block) -> float | None:
     if any(weight is None or isnan(weight) for weight in inside):
         return None
     return max(weight for weight in inside if weight is not None)
+
+
+def looks_ahead(drawn: Map) -> bool:
+    """Whether a map has a weight on a key after its query, so that nothing is masked there."""
+    return any(
+        weight and key[0] > query[1]
+        for query, row in zip(drawn.queries, drawn.weights, strict=True)
+        for key, weight in zip(drawn.keys, row, strict=True)
+    )
 
 
 # Side by side
