@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import floor, isfinite, log10
 from typing import Literal
 
 from txinspect.render.spelling import number
@@ -52,6 +53,8 @@ class Cell:
     """What the words show, where they are rounded, shortened or a bar."""
     fraction: float | None = None
     """Of a bar, how much of the longest it is."""
+    digits: int | None = None
+    """Of a number that is rounded: significant digits. Its column says how many decimals: see `in_decimals`."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Column:
     """Whether its cells end in line: numbers."""
     whole: bool = False
     """Whether its cells are kept in one line as long as others can be wrapped."""
+    spread: bool = False
+    """Whether its numbers are of many sizes, so that all have exponents where decimals would make a zero of one."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def cell(text: str, tone: Tone = "plain", value: float | str | None = None) -> C
 
 def numeric(value: float | None, digits: int = 4) -> Cell:
     """A Cell of a table with a number."""
-    return cell(number(value, digits), value=value)
+    return Cell([Words(number(value, digits))], value, digits=digits)
 
 
 def bar(value: float | None, top: float) -> Cell:
@@ -107,3 +112,42 @@ def bar(value: float | None, top: float) -> Cell:
 def numbers(*titles: str) -> list[Column]:
     """Columns of a table for numbers, by their titles."""
     return [Column(title, right=True, whole=True) for title in titles]
+
+
+_SMALLEST, _LARGEST = 1e-4, 1e6
+"""Of columns whose largest number is smaller or larger, each number keeps an exponent of its own."""
+
+
+def in_decimals(table: Table) -> Table:
+    """A table whose columns of numbers each have one number of decimals: that of the column's largest."""
+    rows = [row for row in table.rows if isinstance(row, Row)]
+    formats = [
+        _format([row.cells[index] for row in rows], spread=column.spread) for index, column in enumerate(table.columns)
+    ]
+    if not any(formats):
+        return table
+    return replace(table, rows=[_aligned(row, formats) if isinstance(row, Row) else row for row in table.rows])
+
+
+def _format(cells: Sequence[Cell], *, spread: bool) -> str | None:
+    """How the numbers of a table's column are spelled; None where its cells are no numbers, or each as it is."""
+    known = [each for each in cells if each.digits and isinstance(each.value, float) and isfinite(each.value)]
+    sizes = [abs(each.value) for each in known if isinstance(each.value, float) and each.value]
+    if not sizes or not _SMALLEST <= max(sizes) < _LARGEST:
+        return None
+    digits = max(each.digits or 0 for each in known)
+    needed = [each.words[0].text.partition(".")[2] for each in known if "e" not in each.words[0].text]
+    decimals = min(max(0, digits - 1 - floor(log10(max(sizes)))), max(map(len, needed), default=0))
+    return f".{digits - 1}e" if spread and min(sizes) < 0.5 * 10**-decimals else f".{decimals}f"
+
+
+def _aligned(row: Row, formats: Sequence[str | None]) -> Row:
+    """A row of a table with each number as its column spells it."""
+    return replace(row, cells=[_spelled(each, how) for each, how in zip(row.cells, formats, strict=True)])
+
+
+def _spelled(cell: Cell, how: str | None) -> Cell:
+    """A cell with its number as its column spells it."""
+    if how is None or not cell.digits or not isinstance(cell.value, float) or not isfinite(cell.value):
+        return cell
+    return replace(cell, words=[Words(format(cell.value, how), cell.words[0].tone)])

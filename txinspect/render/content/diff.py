@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import log10
+from math import isfinite, log10
 
 from txinspect.commands.diff import DiffReport, StageDiffRecord
 from txinspect.render.content import heading
 from txinspect.render.spelling import number, or_dash, token_text, visible
-from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, bar, cell, line, numbers, numeric
+from txinspect.render.tables import Cell, Column, Line, Row, Table, Tone, Words, bar, cell, line, numeric
 from txinspect.stage_names import StageName
 from txinspect.wording import predicted, some_of
 
@@ -19,7 +19,13 @@ CHANGED = 3
 """Predictions that are others, on the first screen."""
 
 FLOOR = 1e-8
-"""Where the bars begin: they are of the logarithm."""
+"""Where the bars begin, which are of the logarithm, if the tolerance is no more."""
+
+MUCH = 0.1
+"""A KL in nats, on average, from which predictions change much: each likely token's probability by a tenth of it."""
+
+MANY = 0.25
+"""Share of the predicted tokens from which predictions change much."""
 
 
 def against(report: DiffReport) -> Iterator[Line]:
@@ -43,12 +49,13 @@ def stages(report: DiffReport, *, everything: bool) -> Table:
     for each in shown:
         name = cell(visible(each.name), "bad" if each.name == report.first_divergence else "strong")
         alone = [numeric(each.isolated_rel_l2, 3)] if isolated else []
-        apart = [numeric(each.rel_l2, 3), *alone, numeric(each.cosine, 6), numeric(each.max_abs, 3)]
-        rows.append(Row([name, *apart, _bar(each)]))
+        apart = [numeric(each.rel_l2, 3), *alone, numeric(each.cosine, 7), numeric(each.max_abs, 3)]
+        rows.append(Row([name, *apart, _bar(each, max(report.tolerance, FLOOR))]))
         if each.nan:
             rows.append(line(f"  {each.nan:,} numbers that are not finite", "bad"))
     titles = ["relative L2", *(["isolated"] if isolated else []), "cosine", "largest"]
-    return Table([Column("stage"), *numbers(*titles), Column("", whole=True)], rows, title)
+    columns = [Column(each, right=True, whole=True, spread=each != "cosine") for each in titles]
+    return Table([Column("stage"), *columns, Column("", whole=True)], rows, title)
 
 
 def _spread(stages: list[StageDiffRecord], first: str | None) -> list[StageDiffRecord]:
@@ -64,17 +71,28 @@ def _is_listed(stage: StageDiffRecord) -> bool:
     return said.layer is None or said.part == "output"
 
 
-def _bar(stage: StageDiffRecord) -> Cell:
-    """The bar of how far a stage of `diff` is apart: the logarithm of the distance, from FLOOR to 1."""
-    if not stage.rel_l2 or stage.rel_l2 <= FLOOR:
+def _bar(stage: StageDiffRecord, tolerance: float) -> Cell:
+    """The bar of how far a stage of `diff` is apart: the logarithm of the distance, from the tolerance to 1."""
+    if not stage.rel_l2 or stage.rel_l2 <= tolerance or tolerance >= 1:
         return Cell()
-    return bar(min(0.0, log10(stage.rel_l2)) - log10(FLOOR), -log10(FLOOR))
+    return bar(min(0.0, log10(stage.rel_l2)) - log10(tolerance), -log10(tolerance))
+
+
+def tone(report: DiffReport) -> Tone:
+    """The tone of the verdict of `diff`: bad where predictions change much, good where nothing is apart."""
+    if report.first_divergence is None:
+        return "good"
+    logits = report.logits
+    if logits is None or logits.kl_mean is None or not isfinite(logits.kl_mean):
+        return "found" if logits is None else "bad"
+    return "bad" if logits.kl_mean > MUCH or 1 - logits.same_top1 > MANY else "found"
 
 
 def tolerance(report: DiffReport) -> Line:
     """The line about the tolerance of `diff`: how far apart is far."""
-    how = "as asked" if report.noise is None else "3 times the noise of this side against itself"
-    return line(f"tolerance {number(report.tolerance, 3)}, {how}", "dim")
+    how = "as asked" if report.noise is None else "3 × this side's own noise"
+    bars = "; bars from it to 1, logarithmic" if report.first_divergence is not None else ""
+    return line(f"tolerance {number(report.tolerance, 3)}, {how}{bars}", "dim")
 
 
 def predictions(report: DiffReport) -> Line | None:

@@ -73,8 +73,8 @@ def _row(row: LensRowRecord, followed: Sequence[VocabularyRecord]) -> Row:
             cell(layer_name(row.layer), value=row.layer),
             cell(visible(", ".join(map(word, layer.top))), "token"),
             cell(percent(layer.top[0].prob), value=layer.top[0].prob),
-            numeric(layer.entropy, 3),
-            numeric(layer.kl, 3),
+            numeric(layer.entropy),
+            numeric(layer.kl),
             *followers,
         ]
     )

@@ -211,7 +211,7 @@ def _text(report: LogitsReport) -> Table:
     for each in shown:
         assert each.next is not None
         further = [cell(rank(each.next.rank), value=each.next.rank)]
-        further += [numeric(each.surprisal, 3), numeric(each.entropy, 3)]
+        further += [numeric(each.surprisal), numeric(each.entropy)]
         rows.append(Row([*_token(report.input.main, each.position + 1), *_probability(each.next.prob, *further)]))
     return Table([*TOKEN, *numbers("probability", "rank", "surprisal", "entropy"), BAR], rows, title)
 

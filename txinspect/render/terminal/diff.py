@@ -19,8 +19,9 @@ def then(report: DiffReport, view: Detailed | None) -> Line | None:
     return None if view is not None and view.table else content.more(report)
 
 
-FINDINGS: Tone = "found"
-"""Tone of the line that says where the sides part, which may be what one hoped for."""
+def tone(report: DiffReport) -> Tone:
+    """The tone of the line that says where the sides part, which may be what one hoped for."""
+    return content.tone(report)
 
 
 def draw(report: DiffReport, console: Console, view: Detailed = Detailed()) -> RenderableType:

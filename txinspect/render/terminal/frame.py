@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from txinspect.render.tables import Cell, Line, Row, Table
+from txinspect.render.tables import Cell, Line, Row, Table, in_decimals
 from txinspect.render.terminal.glyphs import bar
 from txinspect.render.terminal.tones import STYLES, text
 
@@ -42,7 +42,7 @@ class Frame:
     """A table as a console draws it: as wide as it needs to be, and no wider than the console."""
 
     def __init__(self, table: Table, bars: int = BAR) -> None:
-        self.table = table
+        self.table = table = in_decimals(table)
         self.rows = [_shown(row, bars) for row in table.rows]
 
     @property

@@ -63,7 +63,7 @@ class Map:
     @property
     def is_brightened(self) -> bool:
         """Whether a weight of a map is drawn as if it were larger."""
-        return self.top is not None and self.top < 0.995
+        return self.top is not None and self.top < 0.95
 
     def _with_factor(self, name: str) -> str:
         return f"{name} ×{1 / self.top:.2g}" if self.top is not None and self.is_brightened else name
