@@ -245,7 +245,7 @@ class ModelReport(Report, frozen=True, kw_only=True):
 class TensorsReport(ModelReport, frozen=True, kw_only=True):
     """Report of `embed` and `run`."""
 
-    command: Annotated[Literal["embed", "run"], doc("The command that made the report.")]
+    command: Annotated[Literal["run"], doc("The command that made the report.")]
     input: InputRecord
     findings: Annotated[list[str], doc("The first of the notes: what is wrong with the numbers; drawn on top.")]
     tensors: Annotated[list[TensorRecord], doc("In the order of the pass.")]

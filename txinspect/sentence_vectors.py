@@ -18,6 +18,16 @@ WAYS: dict[Pooling, str] = {
 }
 """The ways of pooling that sentence-transformers knows, in words."""
 
+Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
+
+SIMILARITIES: dict[Similarity, str] = {
+    "cosine": "the cosine of the angle between two vectors",
+    "dot": "the product of two vectors",
+    "euclidean": "minus the distance between two vectors",
+    "manhattan": "minus the sum of the distances between two vectors, number by number",
+}
+"""The ways of comparing two vectors that sentence-transformers knows, in words; more is more alike."""
+
 Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "Sigmoid"]
 
 
@@ -82,6 +92,8 @@ class Recipe:
     """How many numbers of the vector are kept; None for all."""
     notes: tuple[str, ...] = ()
     """What to know of settings that are not followed."""
+    similarity: Similarity = "cosine"
+    """How two vectors are compared."""
 
     def sentence(self, left_out: int = 0) -> str:
         """How a sentence's vector is made, in words; `left_out` are the prompt's tokens that are not pooled."""

@@ -22,8 +22,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from tests.making.models import byte_tokenizer, spread_weights, tiny_config
 from txinspect import EmbedQuery, ModelChoice, PlanQuery, inspect
+from txinspect.commands.embed import EmbedReport
 from txinspect.errors import InspectError, SourceError, UsageError
-from txinspect.records import TensorsReport
 
 Array = NDArray[np.float64]
 
@@ -82,11 +82,11 @@ def change(path: Path, **content: Any) -> None:
     write(path, json.loads(path.read_text()) | content)
 
 
-def embed(folder: Path, text: str, **options: Any) -> TensorsReport:
+def embed(folder: Path, text: str, **options: Any) -> EmbedReport:
     return inspect(EmbedQuery(model=ModelChoice(name=str(folder)), text=text, pooled=True, values=True, **options))
 
 
-def vector(report: TensorsReport) -> Array:
+def vector(report: EmbedReport) -> Array:
     return np.array(report.tensors[0].values[0], dtype=np.float64)
 
 
@@ -403,11 +403,67 @@ def test_ids_are_read_as_they_are(make: Make) -> None:
         inspect(EmbedQuery(model=ModelChoice(name=str(folder)), ids=(*ids, 40, 41), pooled=True))
 
 
-def test_a_pair_is_read_as_it_is(make: Make) -> None:
-    folder = make(MEAN, sentence_bert_config={"max_seq_length": 6})
-    report = embed(folder, "one", pair="two")
-    close(vector(report), hidden(folder, "one", text_pair="two").mean(0))
-    assert report.notes[-1].endswith("The pair was read as given: not cut after 6 tokens (max_seq_length 6).")
+def test_of_a_pair_no_vector_is_made(make: Make) -> None:
+    with pytest.raises(UsageError, match=r"pair and pooled=True cannot be combined: .* give the other by similar"):
+        embed(make(MEAN), "one", pair="two")
+
+
+# Several texts
+
+ALIKE: dict[str, Callable[[Array, Array], float]] = {
+    "cosine": lambda one, other: float(one @ other / np.sqrt(one @ one) / np.sqrt(other @ other)),
+    "dot": lambda one, other: float((one * other).sum()),
+    "euclidean": lambda one, other: -float(np.sqrt(((one - other) ** 2).sum())),
+    "manhattan": lambda one, other: -float(np.abs(one - other).sum()),
+}
+
+
+@pytest.mark.parametrize("function", [*ALIKE, None])
+def test_texts_are_compared_as_the_model_says(function: str | None, make: Make) -> None:
+    own = {} if function is None else {"similarity_fn_name": function}
+    folder = make(MEAN, sentence_bert_config={"max_seq_length": 8}, config_sentence_transformers={**PROMPT, **own})
+    texts = ["a cat", "a dog, and more of it", "", "a cat"]
+    report = embed(folder, texts[0], similar=tuple(texts[1:]))
+    alone = [vector(embed(folder, text)) for text in texts]
+    assert [each.name for each in report.tensors] == ["pooled#1", "pooled#2", "pooled#3", "pooled#4"]
+    for tensor, by_itself in zip(report.tensors, alone, strict=True):
+        close(np.array(tensor.values[0], dtype=np.float64), by_itself)
+    assert [each.text for each in report.similar] == texts[1:]
+    assert [each.tensor for each in report.similar] == ["pooled#2", "pooled#3", "pooled#4"]
+    for each, other in zip(report.similar, alone[1:], strict=True):
+        assert each.function == (function or "cosine")
+        assert each.cosine == pytest.approx(ALIKE["cosine"](alone[0], other), abs=1e-6)
+        assert each.score == pytest.approx(ALIKE[each.function](alone[0], other), rel=1e-5, abs=1e-6)
+    assert [each.tokens for each in report.similar] == [8, 8, 8]
+    assert embed(folder, "a cat").similar == []
+
+
+def test_all_vectors_are_saved(make: Make, tmp_path: Path) -> None:
+    folder, file = make(MEAN), tmp_path / "vectors.npz"
+    report = embed(folder, "one", similar=("two", "three"), save=file)
+    held = np.load(file)
+    for tensor in report.tensors:
+        close(held[tensor.name], np.array(tensor.values))
+
+
+def test_a_text_beside_a_masked_one_is_read_whole(make: Make) -> None:
+    folder = make(MEAN)
+    report = embed(folder, "one two", masks=("two",), similar=("one two",))
+    close(np.array(report.tensors[1].values[0]), hidden(folder, "one two").mean(0))
+    assert report.similar[0].cosine is not None
+    assert report.similar[0].cosine < 0.9999
+
+
+def test_what_similar_texts_cannot_be_combined_with(make: Make) -> None:
+    folder = make(MEAN, config_sentence_transformers={"similarity_fn_name": "jaccard"})
+    with pytest.raises(SourceError, match=r"similarity_fn_name is 'jaccard'.*it is one of cosine, dot"):
+        embed(folder, "one", similar=("two",))
+    with pytest.raises(UsageError, match="similar compares the vectors of sentences: add pooled=True"):
+        EmbedQuery(similar=("two",))
+    with pytest.raises(UsageError, match="similar and check=True cannot be combined"):
+        EmbedQuery(similar=("two",), pooled=True, check=True)
+    with pytest.raises(UsageError, match=r"similar .* is not .*tuple"):
+        EmbedQuery(similar="two", pooled=True)  # type: ignore[arg-type]
 
 
 def test_masks_are_of_a_text_as_given(make: Make) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from txinspect.commands.attn import AttnReport, HeadRecord, KeyRecord, MapRecord, QueryRecord, WindowRecord
 from txinspect.commands.diff import ChangedRecord, DiffReport, LogitsDiffRecord, StageDiffRecord
+from txinspect.commands.embed import EmbedReport, SimilarRecord
 from txinspect.commands.heads import HeadsReport, KindRecord, SinkRecord
 from txinspect.commands.lens import CellRecord, DecidedRecord, FollowedRecord, LensReport, LensRowRecord, LikelyRecord
 from txinspect.commands.logits import (
@@ -246,7 +247,7 @@ def plan_of_a_diff() -> PlanReport:
     return structs.replace(plan_report(), against=plan_report())
 
 
-def embed_report() -> TensorsReport:
+def embed_report(similar: Sequence[SimilarRecord] = ()) -> EmbedReport:
     rows = [RowRecord(index=index, l2=1.5 * index, mean=-0.01 * index, std=0.5) for index in range(5)]
     rows[3] = RowRecord(index=3, l2=None, mean=None, std=None)
     embeddings = tensor(
@@ -257,7 +258,7 @@ def embed_report() -> TensorsReport:
         class_="Embedding",
         rows=rows,
     )
-    return TensorsReport(
+    return EmbedReport(
         **head("embed"),
         input=SENTENCE,
         findings=[],
@@ -265,7 +266,19 @@ def embed_report() -> TensorsReport:
         saved="out/embeddings.safetensors",
         replaced=True,
         checks=None,
+        similar=list(similar),
         **COSTS,
+    )
+
+
+def similar_report() -> EmbedReport:
+    """Other texts, compared by the product of vectors."""
+    texts = {"A dog naps": (0.75, 12.5), "It rains [in] May": (-0.05, -1.0), "nothing": (None, 0.0)}
+    return embed_report(
+        [
+            SimilarRecord(text=text, tokens=4, tensor=f"pooled#{run}", cosine=cosine, function="dot", score=score)
+            for run, (text, (cosine, score)) in enumerate(texts.items(), 2)
+        ]
     )
 
 
@@ -790,6 +803,7 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "params-many": lambda: (many_params(), None),
     "params-diff": lambda: (compared_params(), None),
     "embed": lambda: (embed_report(), None),
+    "embed-similar": lambda: (similar_report(), None),
     "pos": lambda: (
         PosReport(
             **{

@@ -180,6 +180,10 @@ def test_a_local_model_is_called_by_its_folder() -> None:
         ("/home/me/models/smollm2/", None, "smollm2 ·"),
         ("facebook/opt-1.3b", "0" * 40, "facebook/opt-1.3b ·"),
         (".", None, ". ·"),
+        ("model", None, "model ·"),
+        ("/data/smollm2/model", None, "smollm2 ·"),
+        (f"/c/hub/models--org--my-name/snapshots/{'0a' * 20}", None, "org/my-name ·"),
+        (f"/runs/{'f' * 64}/model/", None, "runs ·"),
     ):
         changed = structs.replace(report, model=model(name=name, revision=revision))
         assert drawn(changed, 80).startswith(shown)

@@ -30,7 +30,7 @@ class Preparation:
     plan: Plan
     text: InputRecord
     windows: list[Window]
-    """The text itself, or its parts where it is beyond the model's positions."""
+    """The text itself, or its parts where it is beyond the model's positions; then the question's other texts."""
     uses: uses.Uses
     generates: bool
     """Whether the model has yet to generate its decoder's text: until then as many start tokens stand for it."""
@@ -71,6 +71,7 @@ def prepare(question: Question[Any], session: Session) -> Preparation:
         used = uses.of_all_modules(subject)
     if device.device_for(query.model) == "cpu":
         bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
+    parts += [Window(each, 0, 0) for each in question.others(opened)]
     return Preparation(subject, plan, text, parts, used, generates, destination)
 
 

@@ -40,6 +40,10 @@ class Question(Generic[QueryType]):
         """The tokens that the model runs on for a question."""
         return encode(self.query, opened)
 
+    def others(self, opened: Opened) -> list[InputRecord]:
+        """More texts that a question is about, each of which runs by itself, as the second run and so on."""
+        return []
+
     def meet(self, subject: Subject, text: InputRecord) -> None:
         """Learn which model and text the question is about; once more where the decoder's text was generated since.
 

@@ -38,7 +38,7 @@ def read(query: EmbedQuery, opened: Opened, recipe: Recipe) -> Read:
     Raises InspectError for what yields no token, for more ids than it reads, and for what cannot be combined.
     """
     given, wanted = _Settings(query, opened, recipe.reading), recipe.reading
-    as_is = next((name for name in ("ids", "chat", "pair") if getattr(query, name) not in (None, False)), None)
+    as_is = next((name for name in ("ids", "chat") if getattr(query, name) not in (None, False)), None)
     if as_is is not None:
         return _as_it_is(given, as_is)
     whole = wanted.prompt + query.text
@@ -68,22 +68,20 @@ def read(query: EmbedQuery, opened: Opened, recipe: Recipe) -> Read:
 
 
 def _as_it_is(given: _Settings, name: str) -> Read:
-    """Ids, a conversation or a pair for a sentence encoder: neither behind a prompt nor lowercased nor cut.
+    """Ids or a conversation for a sentence encoder: neither behind a prompt nor lowercased nor cut.
 
     Raises InspectError for more ids, or more of a conversation, than the encoder reads.
     """
     text, wanted = encode(given.query, given.opened), given.reading
     most = given.most
-    if most is not None and len(text.tokens) > most and name != "pair":
+    if most is not None and len(text.tokens) > most:
         raise InspectError(
             f"{spelled(name)} gives {counted(len(text.tokens), 'token')}, more than {given.opened.source.name!r} reads "
             f"with {spelled('pooled', True)} ({given.most_said}): give at most {most:,}"
         )
     missing = [f"without {_prompt(wanted)}"] if wanted.prompt else []
     missing += ["not lowercased (do_lower_case)"] if wanted.lower else []
-    if most is not None and len(text.tokens) > most:
-        missing.append(f"not cut after {counted(most, 'token')} ({given.most_said})")
-    what = {"ids": "The ids were", "chat": "The conversation was", "pair": "The pair was"}[name]
+    what = {"ids": "The ids were", "chat": "The conversation was"}[name]
     return Read(text, notes=(f"{what} read as given: {', '.join(missing)}.",) if missing else ())
 
 

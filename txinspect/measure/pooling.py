@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from txinspect.errors import InspectError
-from txinspect.sentence_vectors import Dense, LayerNorm, Normalize, Pooling, Recipe
+from txinspect.sentence_vectors import Dense, LayerNorm, Normalize, Pooling, Recipe, Similarity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,26 @@ def pooled(hidden: Tensor, recipe: Recipe, layers: Sequence[Numbers], left_out: 
         else:
             vector = _through(vector, step, next(numbers))
     return vector[:, : recipe.first]
+
+
+def similarity(one: Tensor, other: Tensor, how: Similarity) -> float | None:
+    """How alike two vectors (hidden,) are, in float64: more is more alike; None where that is no number.
+
+    Distances are negative (util/similarity.py of sentence-transformers).
+    """
+    from math import isfinite
+
+    import torch
+
+    first, second = one.double(), other.double()
+    if how == "cosine":
+        found = torch.dot(first, second) / (first.norm() * second.norm())
+    elif how == "dot":
+        found = torch.dot(first, second)
+    else:
+        found = -torch.dist(first, second, p=2 if how == "euclidean" else 1)
+    value = float(found)
+    return value if isfinite(value) else None
 
 
 def _through(vector: Tensor, step: Dense | LayerNorm, numbers: Numbers) -> Tensor:

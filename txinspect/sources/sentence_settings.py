@@ -8,7 +8,7 @@ from typing import Any
 
 from txinspect import opening
 from txinspect.errors import SourceError, spelled
-from txinspect.sentence_vectors import Reading
+from txinspect.sentence_vectors import SIMILARITIES, Reading, Similarity
 from txinspect.wording import shown
 
 _MODEL_FILE = "config_sentence_transformers.json"
@@ -57,11 +57,13 @@ class Settings:
     first: int | None
     """How many numbers of the vector are kept; None for all."""
     notes: tuple[str, ...]
+    similarity: Similarity
+    """How two vectors are compared."""
 
 
 def settings(name: str, folder: Path, encoder: Path) -> Settings:
     """The sentence-transformers settings of a model and its encoder, by folder. Raises SourceError for others."""
-    prompt_name, prompt, first = _of_model(name, folder)
+    prompt_name, prompt, first, similarity = _of_model(name, folder)
     file, config = _of_encoder(name, encoder)
     what = f"{file} of {name!r}"
     _check_task(config, what)
@@ -93,13 +95,13 @@ def settings(name: str, folder: Path, encoder: Path) -> Settings:
     if lower not in (None, False, True):
         raise _unknown(what, "do_lower_case", lower, "it is true or false")
     notes = (f"{what} asks for {shown(rounding)}, {_BUT}: it changes how numbers are rounded.",) if rounding else ()
-    return Settings(Reading(prompt, prompt_name, bool(lower), most, most_by, side), first, notes)
+    return Settings(Reading(prompt, prompt_name, bool(lower), most, most_by, side), first, notes, similarity)
 
 
-def _of_model(name: str, folder: Path) -> tuple[str, str, int | None]:
-    """The settings of a sentence-transformers model: the prompt's name, the prompt, how many numbers a vector keeps."""
+def _of_model(name: str, folder: Path) -> tuple[str, str, int | None, Similarity]:
+    """Settings of a sentence-transformers model: prompt's name, prompt, numbers kept of a vector, similarity."""
     if not opening.is_there(folder / _MODEL_FILE):
-        return "", "", None
+        return "", "", None, "cosine"
     what = f"{_MODEL_FILE} of {name!r}"
     config = opening.read_object(folder / _MODEL_FILE, opening.SMALL, what)
     kind = config.get("model_type", "SentenceTransformer")
@@ -110,18 +112,21 @@ def _of_model(name: str, folder: Path) -> tuple[str, str, int | None]:
         )
     first = config.get("truncate_dim")
     first = None if first is None else _positive(first, "truncate_dim", what)
+    similarity = config.get("similarity_fn_name") or "cosine"
+    if similarity not in SIMILARITIES:
+        raise _unknown(what, "similarity_fn_name", similarity, f"it is one of {', '.join(SIMILARITIES)}")
     prompts, chosen = config.get("prompts") or {}, config.get("default_prompt_name")
     if not isinstance(prompts, dict):
         raise _unknown(what, "prompts", prompts, "it is an object of names and texts")
     known = {"query": "", "document": "", **prompts}  # these two are there without a text, too
     if chosen is None:
-        return "", "", first
+        return "", "", first, similarity
     if not isinstance(chosen, str) or chosen not in known:
         raise _unknown(what, "default_prompt_name", chosen, f"the prompts are {', '.join(map(shown, known))}")
     prompt = known[chosen]
     if not isinstance(prompt, str | None):
         raise _unknown(what, f"the prompt {chosen}", prompt, "it is a text")
-    return chosen, prompt or "", first
+    return chosen, prompt or "", first, similarity
 
 
 def _of_encoder(name: str, folder: Path) -> tuple[str, dict[str, Any]]:

@@ -63,7 +63,9 @@ def recipe(source: Source) -> Recipe:
         elif kind in _STEPS:
             steps.append(_STEPS[kind](source, own))
     settings = sentence_settings.settings(source.name, folder, folder / place)
-    return Recipe(settings.reading, ways, tuple(steps), with_prompt, settings.first, settings.notes)
+    return Recipe(
+        settings.reading, ways, tuple(steps), with_prompt, settings.first, settings.notes, settings.similarity
+    )
 
 
 def _check_kinds(source: Source, kinds: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -12,6 +13,9 @@ from txinspect.wording import counted, short_bytes, short_count
 
 TURNS = 3
 """Messages of each end of a conversation that are shown above numbers."""
+
+_NAMELESS = re.compile(r"/|model|snapshots|[0-9a-f]{40}|[0-9a-f]{64}")
+"""Parts of a path that say nothing of the model in it: a root, a folder for any model, a commit."""
 
 LONGEST = 200
 """Characters of a text that are shown above numbers."""
@@ -32,9 +36,17 @@ def model(record: ModelRecord) -> Line:
         " ".join(part for part in (record.quantization, record.dtype, place) if part),
         record.attn_implementation if place else None,
     ]
-    # A model on the Hub has a commit; the path of any other says no more than its last part.
-    name = record.name if record.revision else PurePath(record.name).name or record.name
+    name = record.name if record.revision else folder_name(record.name)  # a model on the Hub has a commit
     return Line([Words(visible(name), "strong"), *(Words(f" · {visible(fact)}", "dim") for fact in facts if fact)])
+
+
+def folder_name(path: str) -> str:
+    """A local model as the heading calls it: the last part of its path that says something."""
+    for part in reversed(PurePath(path).parts):
+        if not _NAMELESS.fullmatch(part):
+            cached = part.removeprefix("models--")  # the Hub's cache
+            return part if cached == part else cached.replace("--", "/")
+    return PurePath(path).name or path
 
 
 def against(record: ModelRecord) -> Line:

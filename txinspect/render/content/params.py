@@ -111,16 +111,29 @@ def _titles(report: ParamsReport) -> list[str]:
     return titles if report.base is not None else [name for name in titles if name != "same sign"]
 
 
+def _shown(report: ParamsReport) -> Sequence[MeasuredTensorRecord]:
+    """The parameters that the table lists: of two models those that differ, where none were asked for."""
+    if report.other is None or _is_asked(report):
+        return report.tensors
+    return [each for each in report.tensors if each.diff is None or not each.diff.equal]
+
+
+def _is_asked(report: ParamsReport) -> bool:
+    """Whether parameters were asked for by name or order, so that each has a line of the table."""
+    return bool(report.params) or report.sort is not None
+
+
 def _is_folded(report: ParamsReport) -> bool:
     """Whether parameters of several layers stand in one line of the table."""
-    return len(report.tensors) > MOST and not report.params and report.sort is None
+    return len(_shown(report)) > MOST and not _is_asked(report)
 
 
 def _lines(report: ParamsReport) -> list[_Line]:
+    shown = _shown(report)
     common = _common([each.name for each in report.tensors])
     if _is_folded(report):
-        return list(_folded(report.tensors, common))
-    return list(_one_each(report.tensors, common, by_name=report.sort in (None, "name")))
+        return list(_folded(shown, common))
+    return list(_one_each(shown, common, by_name=report.sort in (None, "name")))
 
 
 def _common(names: Sequence[str]) -> str:
@@ -271,7 +284,9 @@ def totals(report: ParamsReport) -> list[Line]:
         ),
         line(" · ".join(counts)),
     ]
+    left_out = []
+    if equal := len(report.tensors) - len(_shown(report)):
+        left_out.append(f"{counted(equal, 'tensor')} equal in both")
     if _is_folded(report):
-        said = f"{len(_lines(report))} lines for {len(report.tensors)} tensors: --param '**' lists each"
-        lines.append(line(said, "dim"))
-    return lines
+        left_out.append(f"{len(_lines(report))} lines for {len(_shown(report))} tensors")
+    return [*lines, *([line(f"{', '.join(left_out)}: --param '**' lists each", "dim")] if left_out else [])]

@@ -1,5 +1,20 @@
-"""The drawing of `embed`: its tensors, and what was read for them."""
+"""The drawing of `embed`: other texts by how alike they are, then the tensors."""
 
-from txinspect.render.terminal.tensors import draw
+from __future__ import annotations
 
-__all__ = ["draw"]
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from txinspect.commands.embed import EmbedReport
+from txinspect.render.content import embed as content
+from txinspect.render.terminal import tensors
+from txinspect.render.terminal.frame import Frame
+from txinspect.render.terminal.reading import input_lines
+
+
+def draw(report: EmbedReport, console: Console) -> RenderableType:
+    """The other texts, the most alike first; then the tensors."""
+    if not report.similar:
+        return tensors.draw(report, console)
+    parts = [*input_lines(report.input), Text(), Frame(content.similar(report)), Text()]
+    return Group(*parts, tensors.table(report.tensors, console.width), *tensors.extras(report, console.width))

@@ -15,4 +15,5 @@ def draw(report: ParamsReport, console: Console) -> RenderableType:
     """The tensors, what was measured in all, checks."""
     way = content.giving_way(report)
     table = fitted_table(lambda left_out: content.table(report, left_out), console.width, way)
-    return Group(table, Text(), *map(drawn, content.totals(report)), *checked(report.checks))
+    parts: list[RenderableType] = [table, Text()] if table.rows else []  # of two models all tensors may be equal
+    return Group(*parts, *map(drawn, content.totals(report)), *checked(report.checks))
