@@ -10,9 +10,10 @@ import typer
 from typer.core import TyperGroup
 
 from txinspect import commands
-from txinspect.cli import completing, environment, shells, streams
+from txinspect.cli import appearance, before, completing, environment, help_pages, shells, streams
 from txinspect.cli.command_line import CommandLine, help_of, long_of, without_types
 from txinspect.cli.greeting import greeting
+from txinspect.cli.options import Color, Json, NoPager, Quiet, Verbose
 from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.version import __version__, untested
 from txinspect.wording import some_of
@@ -27,7 +28,12 @@ class ErrorBoundary(TyperGroup):
 
     def built(self, name: str) -> Any:
         """A command with its options, where `self.commands` has what the list says of it; None for an unknown name."""
-        return self._build(name) if name in commands.LISTED else self.commands.get(name)
+        if name in commands.LISTED:
+            return self._build(name)
+        listed = self.commands.get(name)
+        if listed is not None:
+            without_types(listed.params)
+        return listed
 
     @staticmethod
     def _build(name: str) -> Any:
@@ -36,9 +42,11 @@ class ErrorBoundary(TyperGroup):
         return built(name, _answer)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is asked for, which is built now."""
+        """The command that is asked for, which is built now, and told of the options before it."""
         name, listed, rest = super().resolve_command(ctx, args)
-        return name, listed if name is None else self.built(name), rest
+        command = listed if name is None else self.built(name)
+        told = [] if ctx.resilient_parsing else before.words_for(command, ctx.params)
+        return name, command, [*told, *rest]
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, --help among them."""
@@ -47,13 +55,25 @@ class ErrorBoundary(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Parse; an option that names a shell means the running one where it stands last."""
         running = args[-1:] in (["--install-completion"], ["--show-completion"])
-        return super().parse_args(ctx, [*args, shells.RUNNING] if running else args)
+        rest = super().parse_args(ctx, [*args, shells.RUNNING] if running else args)
+        if ctx.params.get("version") and not ctx.resilient_parsing:
+            _version()
+            raise typer.Exit
+        return rest
 
-    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the list of commands."""
+        help_pages.show(lambda: super(ErrorBoundary, self).format_help(ctx, formatter))
+
+    def make_context(self, info_name: str | None, args: list[str], *parent: Any, **settings: Any) -> Any:
         """Parse what stands before the command."""
         streams.forget_impossible_sizes()
         try:
-            return super().make_context(*arguments, **settings)
+            appearance.read(args)
+            return super().make_context(info_name, args, *parent, **settings)
+        except InspectError as error:
+            streams.complain(str(error.as_spelled_by(lambda name, _: "--" + name.replace("_", "-"))))
+            raise typer.Exit(error.exit_code) from None
         except typer.TyperException as error:
             streams.complain(self._parse_error(error, None))
             raise typer.Exit(error.exit_code) from None
@@ -189,12 +209,16 @@ def root(
     ctx: typer.Context,
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", "-V", help="Show the version.", is_eager=True, callback=lambda value: _version(value)
-        ),
+        typer.Option("--version", "-V", help="Show the version."),
     ] = False,
     install_completion: Annotated[str | None, _of_a_shell("--install-completion", "Make a shell complete")] = None,
     show_completion: Annotated[str | None, _of_a_shell("--show-completion", "Print what makes it complete")] = None,
+    json: Annotated[bool, before.as_before(Json)] = False,
+    quiet: Annotated[bool, before.as_before(Quiet)] = False,
+    verbose: Annotated[bool, before.as_before(Verbose)] = False,
+    color: Annotated[str, before.as_before(Color)] = "auto",
+    no_pager: Annotated[bool, before.as_before(NoPager)] = False,
+    offline: Annotated[bool, before.as_before(before.Offline)] = False,
 ) -> None:
     """Say where to begin when no command is given."""
     if install_completion is not None:
@@ -204,6 +228,7 @@ def root(
         streams.say(f"{shells.script(show_completion)}\n")
         raise typer.Exit
     if ctx.invoked_subcommand is None:
+        before.check_is_for_nothing(ctx.params)
         streams.say(greeting(_groups()))
 
 
@@ -215,10 +240,8 @@ def _groups() -> dict[str, list[str]]:
     return groups
 
 
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(f"txinspect {__version__}")
-        raise typer.Exit()
+def _version() -> None:
+    streams.say(f"txinspect {__version__}\n")
 
 
 def _answer(query: Query[Any], output: Output, view: object | None) -> None:
@@ -244,6 +267,7 @@ def schema(
             metavar="COMMAND", help="The command; all of them if not given.", autocompletion=lambda: _reporting()
         ),
     ] = None,
+    color: Color = "auto",
 ) -> None:
     """Print the JSON Schema of a command's report."""
     if command is not None and command not in commands.NAMES:
@@ -261,9 +285,12 @@ def help(
             metavar="COMMAND", help="The command; all of them if not given.", autocompletion=lambda: _commands()
         ),
     ] = None,
+    color: Color = "auto",
+    no_pager: NoPager = False,
 ) -> None:
     """Show what a command does and takes."""
-    app([*([] if command is None else [command]), "--help"], prog_name=ctx.find_root().info_name)
+    named = [] if command is None else [command]
+    app([*appearance.asked().words, *named, "--help"], prog_name=ctx.find_root().info_name)
 
 
 def _commands() -> list[str]:

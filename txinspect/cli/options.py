@@ -8,11 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from txinspect.cli import completing
+from txinspect.cli.appearance import WHEN
 from txinspect.cli.streams import Output
 from txinspect.cli.text import read_text
 from txinspect.errors import UsageError, spelled
 from txinspect.model_choice import ModelChoice, Quantization
 from txinspect.option import LOADING, OUTPUT
+from txinspect.value_checks import check_one_of
 from txinspect.wording import shown
 
 MOST = 1_000_000
@@ -21,6 +24,11 @@ MOST = 1_000_000
 
 def _verbose(ctx: typer.Context, value: bool) -> bool:
     ctx.find_root().ensure_object(dict)["verbose"] = value
+    return value
+
+
+def _when(value: str) -> str:
+    check_one_of("color", value, WHEN)
     return value
 
 
@@ -45,6 +53,21 @@ Verbose = Annotated[
     bool,
     typer.Option("-v", "--verbose", help="Show a traceback on errors.", callback=_verbose, rich_help_panel=OUTPUT),
 ]
+Color = Annotated[
+    str,
+    typer.Option(
+        "--color",
+        help="Colours: auto (on a terminal, unless NO_COLOR is set), always or never.",
+        metavar="WHEN",
+        callback=_when,
+        autocompletion=completing.choices(WHEN),
+        rich_help_panel=OUTPUT,
+    ),
+]
+NoPager = Annotated[
+    bool,
+    typer.Option("--no-pager", help="Show what is longer than the terminal without a pager.", rich_help_panel=OUTPUT),
+]
 
 
 def choose_model(*, eight_bit: EightBit = False, four_bit: FourBit = False, **fields: Any) -> ModelChoice:
@@ -55,8 +78,14 @@ def choose_model(*, eight_bit: EightBit = False, four_bit: FourBit = False, **fi
     return ModelChoice(quantization=quantization, **fields)
 
 
-def choose_output(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> Output:
-    """How to show the report."""
+def choose_output(
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: Color = "auto",
+    no_pager: NoPager = False,
+) -> Output:
+    """How to show the report; its appearance was read before all options."""
     return Output(json=json, quiet=quiet, verbose=verbose)
 
 
