@@ -47,7 +47,7 @@ def test_what_a_command_is_told(before: bool, run_cli: Run, monkeypatch: pytest.
     assert (output.quiet, output.verbose, output.json, query.model.offline) == (False, False, False, False)
 
 
-@pytest.mark.parametrize("command", ["schema", "help", *NAMES])
+@pytest.mark.parametrize("command", ["env", "schema", "help", *NAMES])
 def test_what_rules_no_report_stands_before_every_command(command: str, run_cli: Run) -> None:
     for options in (["-q"], ["-v"], ["--color", "never"], ["--color=auto"], ["--no-pager"]):
         result = run_cli(*options, command, "--help")
@@ -56,7 +56,8 @@ def test_what_rules_no_report_stands_before_every_command(command: str, run_cli:
 
 
 @pytest.mark.parametrize(
-    ("option", "command"), [("--json", "schema"), ("--json", "help"), ("--offline", "schema"), ("--offline", "models")]
+    ("option", "command"),
+    [("--json", "schema"), ("--json", "help"), ("--offline", "schema"), ("--offline", "models"), ("--offline", "env")],
 )
 def test_what_a_command_would_drop_is_refused(option: str, command: str, run_cli: Run) -> None:
     said = f"{command} has no {option}, which stands before it; see 'txinspect {command} --help'"

@@ -91,6 +91,7 @@ EXPECTED = {
     },
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage"},
+    "env": OUTPUT,
     "schema": {"--color"},
     "help": {"--color", "--no-pager"},
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,13 +13,13 @@ from txinspect import commands
 from txinspect.cli import appearance, before, completing, environment, help_pages, shells, streams
 from txinspect.cli.command_line import CommandLine, help_of, long_of, without_types
 from txinspect.cli.greeting import greeting
-from txinspect.cli.options import Color, Json, NoPager, Quiet, Verbose
+from txinspect.cli.options import Color, Json, NoPager, Quiet, Verbose, choose_output
+from txinspect.cli.streams import Output
 from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.version import __version__, untested
 from txinspect.wording import some_of
 
 if TYPE_CHECKING:
-    from txinspect.cli.streams import Output
     from txinspect.queries import Query
 
 
@@ -57,7 +57,7 @@ class ErrorBoundary(TyperGroup):
         running = args[-1:] in (["--install-completion"], ["--show-completion"])
         rest = super().parse_args(ctx, [*args, shells.RUNNING] if running else args)
         if ctx.params.get("version") and not ctx.resilient_parsing:
-            _version()
+            _version(ctx.params)
             raise typer.Exit
         return rest
 
@@ -189,8 +189,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="See what happens inside a Hugging Face transformer: tokens, embeddings, attention, MLPs, logits. "
-    "tokenize, models, schema and help answer at once, and params reads files without torch; the others import torch "
-    "and transformers first, for some seconds.",
+    "tokenize, models, env, schema and help answer at once, and params reads files without torch; the others import "
+    "torch and transformers first, for some seconds.",
 )
 
 
@@ -209,7 +209,7 @@ def root(
     ctx: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", "-V", help="Show the version."),
+        typer.Option("--version", "-V", help="Show the version; with -v, what 'txinspect env' does."),
     ] = False,
     install_completion: Annotated[str | None, _of_a_shell("--install-completion", "Make a shell complete")] = None,
     show_completion: Annotated[str | None, _of_a_shell("--show-completion", "Print what makes it complete")] = None,
@@ -240,8 +240,22 @@ def _groups() -> dict[str, list[str]]:
     return groups
 
 
-def _version() -> None:
-    streams.say(f"txinspect {__version__}\n")
+def _version(given: Mapping[str, Any]) -> None:
+    """The version; with -v, what surrounds it."""
+    before.check_is_for_nothing({**given, "json": False})
+    if given["json"] and not given["verbose"]:
+        raise UsageError("--json and --version cannot be combined: give -v, too, or txinspect env --json")
+    if given["verbose"]:
+        _show_surroundings(Output(json=given["json"], quiet=given["quiet"], verbose=True))
+    else:
+        streams.say(f"txinspect {__version__}\n")
+
+
+def _show_surroundings(output: Output) -> None:
+    from txinspect.cli.env import drawn, surroundings
+
+    seen = surroundings()
+    streams.show_plain(seen, output, lambda: drawn(seen))
 
 
 def _answer(query: Query[Any], output: Output, view: object | None) -> None:
@@ -258,6 +272,17 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
 
 def _reporting() -> list[str]:
     return list(commands.NAMES)
+
+
+def env(
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: Color = "auto",
+    no_pager: NoPager = False,
+) -> None:
+    """Show what a bug report needs: versions, the machine, the terminal, and the variables that change what is done."""
+    _show_surroundings(choose_output(json, quiet, verbose, color, no_pager))
 
 
 def schema(
@@ -308,6 +333,7 @@ def _list(name: str, group: commands.Group, function: Callable[..., None], help:
 
 for _name, _listed in commands.LISTED.items():
     _list(_name, _listed.group, _by_itself, _listed.sentence)
+_list("env", "Machines", env, help_of(env.__doc__ or "", ("txinspect env", "txinspect env --json | jq .packages")))
 _list(
     "schema",
     "Machines",

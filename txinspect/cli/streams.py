@@ -59,6 +59,14 @@ def show(report: Report, output: Output, view: object | None) -> None:
     draw(drawn.getvalue(), quiet=output.quiet)
 
 
+def show_plain(record: Any, output: Output, drawn: Callable[[], str]) -> None:
+    """A record on stdout that is no report of a query: as JSON, or as it is drawn."""
+    if output.json:
+        write(_json(record) + b"\n")
+    else:
+        draw(drawn(), quiet=output.quiet)
+
+
 def draw(drawing: str, *, quiet: bool = False) -> None:
     """A drawing on stdout, in a pager where it is longer than the terminal."""
     content = drawing.encode(encoding(current().stdout), ERRORS)
