@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typer.testing import Result
 
 from tests.cli.test_app import on_terminal, shown_on_terminal
 from txinspect.cli import appearance
-from txinspect.cli.appearance import Appearance
+from txinspect.cli.appearance import WHEN, Appearance
 from txinspect.errors import UsageError
 
 Run = Callable[..., Result]
@@ -26,6 +27,7 @@ ASKED: list[tuple[dict[str, str], tuple[str, ...], bool]] = [
     ({}, ("--color=always",), True),
     ({"TERM": "dumb"}, ("--color=always",), True),
     ({"CLICOLOR_FORCE": "1"}, (), True),
+    ({"CLICOLOR_FORCE": "1", "TERM": "dumb"}, (), True),
     ({"CLICOLOR_FORCE": "0"}, (), False),
     ({"CLICOLOR_FORCE": ""}, (), False),
     ({"FORCE_COLOR": "1"}, (), True),
@@ -118,6 +120,16 @@ def test_help_has_the_colours_that_are_asked_for(run_process: Process) -> None:
         assert is_coloured(always.decode())
         assert b"\x1b" not in run_process("--color=never", *arguments, FORCE_COLOR="1").stdout
         assert run_process(*arguments, CLICOLOR_FORCE="1", TERM="xterm").stdout == always
+
+
+def test_variables_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch, run_cli: Run) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    before = dict(os.environ)
+    for when in WHEN:
+        for arguments in (["--help"], ["tree", "--help"], ["help"]):
+            assert run_cli("--color", when, *arguments).exit_code == 0
+            assert dict(os.environ) == before
 
 
 def test_never_on_a_terminal() -> None:

@@ -97,7 +97,7 @@ def test_what_is_in_no_tested_range_is_said(run_cli: Run, monkeypatch: pytest.Mo
     ]
     shown = run_cli("env").stdout.splitlines()
     assert shown[-3:] == report["notes"]
-    rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in shown if line}
+    rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in shown[:-4]}
     assert rows["PAGER"] == "(empty)"
     assert (rows["numpy"], rows["gguf"]) == ("not installed", "0.1 · not in >=0.17")
 

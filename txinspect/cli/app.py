@@ -69,7 +69,8 @@ class ErrorBoundary(TyperGroup):
         """Parse what stands before the command."""
         streams.forget_impossible_sizes()
         try:
-            appearance.read(args)
+            if not settings.get("resilient_parsing"):  # where a line is completed nobody is told what is wrong with it
+                appearance.read(args)
             return super().make_context(info_name, args, *parent, **settings)
         except InspectError as error:
             streams.complain(str(error.as_spelled_by(lambda name, _: "--" + name.replace("_", "-"))))

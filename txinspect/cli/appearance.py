@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import pairwise
@@ -56,42 +57,54 @@ def asked() -> Appearance:
 
 def is_coloured(stream: TextIO | None) -> bool:
     """Whether what is said on a stream has colours."""
-    if asked().color != "auto":
-        return asked().color == "always"
-    variables = current().variables
-    if variables.get("NO_COLOR"):
+    if _is_forced():
+        return True
+    if asked().color == "never" or _forbids():
         return False
-    return _is_forced() or (is_terminal(stream) and not _is_dumb())
+    return is_terminal(stream) and not _is_dumb()
 
 
 def settings() -> dict[str, Any]:
-    """What a Rich console is told of its colours; on a terminal that was not asked for any, it finds out itself."""
-    color = asked().color
-    if color == "never":
+    """What a Rich console is told of its colours; what nothing is said of it finds out itself."""
+    if asked().color == "never":
         return {"color_system": None, "no_color": True}
-    if color == "always":
+    if _is_forced():
         # Rich gives none to a terminal that calls itself dumb.
         return {"force_terminal": True, "no_color": False, "color_system": "standard" if _is_dumb() else "auto"}
-    if current().variables.get("NO_COLOR"):
-        return {"no_color": True}
-    return {"force_terminal": True} if _is_forced() else {}
+    return {"no_color": True} if _forbids() else {}
 
 
-def variables() -> dict[str, str]:
-    """The variables of the environment, without those that tell Rich otherwise than the command line does."""
-    known = dict(current().variables)
-    if asked().color == "never":
-        known.pop("FORCE_COLOR", None)
-    if asked().color == "always":
-        known.pop("NO_COLOR", None)
-        known |= {"TERM": "xterm"} if _is_dumb() else {}
-    return known
+@contextmanager
+def told_by_variables() -> Iterator[None]:
+    """While open, the variables of the environment say the same, for who asks them and not us."""
+    known = current().variables
+    before = dict(known)
+    try:
+        if asked().color == "never":
+            known.pop("FORCE_COLOR", None)
+        if _is_forced():
+            known.pop("NO_COLOR", None)
+            known.update({"TERM": "xterm"} if _is_dumb() else {})
+        yield
+    finally:
+        for name in ("FORCE_COLOR", "NO_COLOR", "TERM"):
+            known.pop(name, None)
+            if name in before:
+                known[name] = before[name]
 
 
 def _is_forced() -> bool:
-    """Whether variables ask for colours in a pipe, too."""
+    """Whether there are colours in a pipe, too."""
+    if asked().color != "auto":
+        return asked().color == "always"
     known = current().variables
-    return bool(known.get("FORCE_COLOR")) or known.get("CLICOLOR_FORCE", "0") not in ("", "0")
+    forces = bool(known.get("FORCE_COLOR")) or known.get("CLICOLOR_FORCE", "0") not in ("", "0")
+    return forces and not _forbids()
+
+
+def _forbids() -> bool:
+    """Whether a variable wants none."""
+    return bool(current().variables.get("NO_COLOR"))
 
 
 def _is_dumb() -> bool:

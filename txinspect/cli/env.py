@@ -36,7 +36,7 @@ class Processor:
     name: str | None
     architecture: str
     cores: int | None
-    """That this process may use: torch starts as many threads, or half of them, where OMP_NUM_THREADS is not set."""
+    """That this process may use; torch takes as many threads as OMP_NUM_THREADS says where that is set."""
     avx512: bool | None
     """Whether it has AVX-512; None where the system does not tell."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from io import StringIO
-from typing import Any, cast
+from typing import Any
 
 from txinspect.cli import appearance, environment, streams
 
@@ -27,9 +28,8 @@ class _Page(StringIO):
 
 def show(draw: Callable[[], object]) -> None:
     """What Typer writes to stdout while it draws a help page, with colours and in a pager as other drawings are."""
-    here = environment.current()
-    page = _Page(here.stdout)
-    with environment.replaced(here._replace(stdout=cast(Any, page), variables=appearance.variables())):
+    page = _Page(environment.current().stdout)
+    with redirect_stdout(page), appearance.told_by_variables():
         draw()
     drawn = page.getvalue()
     # Typer asks the environment once, when it is imported.
