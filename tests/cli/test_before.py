@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from typer.testing import Result
 
 from txinspect import inspecting
-from txinspect.cli import streams
+from txinspect.cli import before, streams
 from txinspect.commands import NAMES
+from txinspect.model_choice import ModelChoice
+from txinspect.option import option_of
 
 Run = Callable[..., Result]
 
@@ -25,21 +27,21 @@ def refused(result: Result) -> str:
 
 @pytest.mark.parametrize("options", [("--json",), ("--json", "-q"), ("-v", "--json", "--color", "never", "--no-pager")])
 def test_before_is_as_after(options: tuple[str, ...], run_cli: Run) -> None:
-    before, after = run_cli(*options, "tokenize", "hi"), run_cli("tokenize", "hi", *options)
-    assert (before.exit_code, before.stderr, after.exit_code) == (0, "", 0)
-    assert json.loads(before.stdout)["input"]["text"] == "hi"
-    assert before.stdout == after.stdout
+    first, after = run_cli(*options, "tokenize", "hi"), run_cli("tokenize", "hi", *options)
+    assert (first.exit_code, first.stderr, after.exit_code) == (0, "", 0)
+    assert json.loads(first.stdout)["input"]["text"] == "hi"
+    assert first.stdout == after.stdout
     both = run_cli(*options, "tokenize", "hi", *options)
     assert (both.exit_code, both.stdout) == (0, after.stdout)
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_what_a_command_is_told(before: bool, run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_before", [True, False])
+def test_what_a_command_is_told(is_before: bool, run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr(streams, "show", lambda report, output, view: told.append(output))
     monkeypatch.setattr(inspecting, "inspect", lambda query, _: told.append(query))
     options = ("-q", "-v", "--json", "--offline")
-    assert run_cli(*(options if before else ()), "embed", "hi", *(() if before else options)).exit_code == 0
+    assert run_cli(*(options if is_before else ()), "embed", "hi", *(() if is_before else options)).exit_code == 0
     query, output = told
     assert (output.quiet, output.verbose, output.json, query.model.offline) == (True, True, True, True)
     assert run_cli("embed", "hi").exit_code == 0
@@ -91,3 +93,6 @@ def test_they_stand_in_the_list_of_commands(run_cli: Run) -> None:
     assert all(
         option in panel for option in ("--json", "--quiet", "--verbose", "--color", "--no-pager", "--offline")
     ), panel
+    offline, declared = get_args(before.Offline)[1], option_of(ModelChoice, "offline")
+    assert declared is not None
+    assert offline.help == declared.help

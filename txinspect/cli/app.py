@@ -13,7 +13,7 @@ from txinspect import commands
 from txinspect.cli import appearance, before, completing, environment, help_pages, shells, streams
 from txinspect.cli.command_line import CommandLine, help_of, long_of, without_types
 from txinspect.cli.greeting import greeting
-from txinspect.cli.options import Color, Json, NoPager, Quiet, Verbose, choose_output
+from txinspect.cli.output_options import Color, Json, NoPager, Quiet, Verbose, choose_output
 from txinspect.cli.streams import Output
 from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.version import __version__, untested

@@ -10,8 +10,6 @@ import typer
 
 from txinspect.cli.command_line import long_of
 from txinspect.errors import UsageError
-from txinspect.model_choice import ModelChoice
-from txinspect.option import option_of
 
 BEFORE = "Before or after the command"
 """The heading that they stand under in the help."""
@@ -22,8 +20,8 @@ _TOLD = {"quiet": "--quiet", "verbose": "--verbose", "json": "--json", "offline"
 _DOING = ("json", "offline")
 """Those that would change what a command does, were it to have them: they are not dropped in silence."""
 
-_declared = option_of(ModelChoice, "offline")
-Offline = Annotated[bool, typer.Option("--offline", help=_declared.help if _declared else "")]
+# As ModelChoice declares it, which the list of commands is not to wait for.
+Offline = Annotated[bool, typer.Option("--offline", help="Never ask the Hub: use its local cache.")]
 
 
 def as_before(declared: Any) -> Any:

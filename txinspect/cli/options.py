@@ -1,4 +1,4 @@
-"""The options that are not fields of a query by themselves: quantization, output; and numbers as they are typed."""
+"""The options that are not fields of a query by themselves: quantization, a plan; and numbers as they are typed."""
 
 from __future__ import annotations
 
@@ -8,28 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from txinspect.cli import completing
-from txinspect.cli.appearance import WHEN
-from txinspect.cli.streams import Output
 from txinspect.cli.text import read_text
 from txinspect.errors import UsageError, spelled
 from txinspect.model_choice import ModelChoice, Quantization
 from txinspect.option import LOADING, OUTPUT
-from txinspect.value_checks import check_one_of
 from txinspect.wording import shown
 
 MOST = 1_000_000
 """The largest index that is taken for one: a range up to it is written out."""
-
-
-def _verbose(ctx: typer.Context, value: bool) -> bool:
-    ctx.find_root().ensure_object(dict)["verbose"] = value
-    return value
-
-
-def _when(value: str) -> str:
-    check_one_of("color", value, WHEN)
-    return value
 
 
 NoSpecial = Annotated[bool, typer.Option("--no-special", help="Omit the tokenizer's special tokens.")]
@@ -39,7 +25,6 @@ EightBit = Annotated[
 FourBit = Annotated[
     bool, typer.Option("--4bit", help="Quantize linear layers to 4 bits (bitsandbytes).", rich_help_panel=LOADING)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.", rich_help_panel=OUTPUT)]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -47,26 +32,6 @@ DryRun = Annotated[
         help="Load nothing: say what would be read, from where, and what it would cost.",
         rich_help_panel=OUTPUT,
     ),
-]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing on stderr but errors.", rich_help_panel=OUTPUT)]
-Verbose = Annotated[
-    bool,
-    typer.Option("-v", "--verbose", help="Show a traceback on errors.", callback=_verbose, rich_help_panel=OUTPUT),
-]
-Color = Annotated[
-    str,
-    typer.Option(
-        "--color",
-        help="Colours: auto (on a terminal, unless NO_COLOR is set), always or never.",
-        metavar="WHEN",
-        callback=_when,
-        autocompletion=completing.choices(WHEN),
-        rich_help_panel=OUTPUT,
-    ),
-]
-NoPager = Annotated[
-    bool,
-    typer.Option("--no-pager", help="Show what is longer than the terminal without a pager.", rich_help_panel=OUTPUT),
 ]
 
 
@@ -76,17 +41,6 @@ def choose_model(*, eight_bit: EightBit = False, four_bit: FourBit = False, **fi
         raise UsageError("--8bit and --4bit cannot be combined: give one of them")
     quantization: Quantization | None = "8bit" if eight_bit else "4bit" if four_bit else None
     return ModelChoice(quantization=quantization, **fields)
-
-
-def choose_output(
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    color: Color = "auto",
-    no_pager: NoPager = False,
-) -> Output:
-    """How to show the report; its appearance was read before all options."""
-    return Output(json=json, quiet=quiet, verbose=verbose)
 
 
 LONGEST = 40
