@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.cli.test_app import strict
 
+pytestmark = pytest.mark.processes
+
 WORDS = "one two three four five six seven eight nine ten"
 LONG = ("tokenize", " ".join([WORDS] * 3))
 """Of more than 24 lines."""
@@ -48,10 +50,20 @@ print("QUIT")
 """
 
 KILLED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 sys.stdin.buffer.read()
 print("READY", flush=True)
 open("/dev/tty").readline()
+"""
+
+
+ENDING = """
+import os, signal, sys, time
+sys.stdin.buffer.read()
+os.kill(os.getppid(), signal.SIGTERM)
+time.sleep(60)
+print("STAYED")
 """
 
 
@@ -214,9 +226,24 @@ def test_ctrl_c_is_the_pager_s(pager: Pager) -> None:
 
 
 def test_a_pager_that_dies_of_ctrl_c(pager: Pager) -> None:
-    seen = typed_at({"READY": "\x03"}, *LONG, PAGER=pager("import signal; signal.signal(2, signal.SIG_DFL)" + KILLED))
+    seen = typed_at({"READY": "\x03"}, *LONG, PAGER=pager(KILLED))
     assert seen.code == 0
     assert seen.shown.replace("^C", "").split() == ["READY"]
+
+
+def test_a_request_to_end_ends_the_pager_too(pager: Pager) -> None:
+    seen = at_terminal(*LONG, PAGER=pager(ENDING))
+    assert (seen.code, seen.shown) == (143, "")
+
+
+def test_less_is_the_pager_where_none_is_named(plain: str, tmp_path: Path) -> None:
+    less = tmp_path / "bin" / "less"
+    less.parent.mkdir()
+    less.write_text(f"#!{sys.executable}\n" + RECORDING.format(record=str(tmp_path / "record")))
+    less.chmod(0o755)
+    seen = at_terminal(*LONG, PAGER=None, PATH=str(less.parent))
+    assert (seen.code, seen.shown) == (0, "PAGED\n")
+    assert recorded(tmp_path) == [plain, "FRX", []]
 
 
 @pytest.mark.parametrize(
