@@ -73,7 +73,7 @@ class ErrorBoundary(TyperGroup):
                 appearance.read(args)
             return super().make_context(info_name, args, *parent, **settings)
         except InspectError as error:
-            streams.complain(str(error.as_spelled_by(lambda name, _: "--" + name.replace("_", "-"))))
+            streams.complain(error.as_spelled_by(lambda name, _: "--" + name.replace("_", "-")))
             raise typer.Exit(error.exit_code) from None
         except typer.TyperException as error:
             streams.complain(self._parse_error(error, None))
