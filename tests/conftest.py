@@ -66,11 +66,12 @@ def _names(function: object) -> set[str]:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No Hub, no model from the environment, a cache of the test session's own, plain output of 80 columns."""
+    """No Hub, no model from the environment, a cache of the session's own, plain output of 80 columns, no pager."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TXINSPECT_CACHE", str(tmp_path_factory.getbasetemp() / "txinspect-cache"))
     monkeypatch.setenv("COLUMNS", "80")
-    for name in ("TXINSPECT_MODEL", "NO_COLOR", "FORCE_COLOR"):
+    monkeypatch.setenv("PAGER", "")
+    for name in ("TXINSPECT_MODEL", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "LESS"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -284,7 +284,7 @@ def modules_after(arguments: list[str] | None) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [None, ["--help"], ["--version"], ["attn", "--help"], ["schema"], ["schema", "attn"]], ids=str
+    "arguments", [None, ["--help"], ["--version"], ["attn", "--help"], ["env"], ["schema"], ["schema", "attn"]], ids=str
 )
 def test_quick_commands_import_nothing_heavy(arguments: list[str] | None) -> None:
     assert not modules_after(arguments) & (COMPUTE | {"huggingface_hub"})

@@ -24,7 +24,7 @@ from typer.testing import Result
 import txinspect
 from txinspect.commands import NAMES as REPORTS
 
-COMMANDS = (*REPORTS, "schema", "help")
+COMMANDS = (*REPORTS, "env", "schema", "help")
 ASKED: dict[str, tuple[str, ...]] = {
     "tokenize": ("naïve 😀 [/INST]", "-m", "{model}"),
     "tree": ("{model}",),
@@ -114,7 +114,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Text": ["tokenize"],
         "Model": ["tree", "stages", "models", "params"],
         "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run"],
-        "Machines": ["plan", "schema", "help"],
+        "Machines": ["plan", "env", "schema", "help"],
     }
 
 
@@ -313,6 +313,9 @@ print(code, slow, file=sys.stderr)
         ["attn", "--help"],
         ["tokenize", "hi"],
         ["models"],
+        ["env"],
+        ["env", "--json"],
+        ["-V", "-v"],
         ["none"],
     ],
     ids=" ".join,

@@ -183,6 +183,12 @@ def test_commands_of_help_through_the_protocol(complete: Complete) -> None:
         ("txinspect embed --device c", ["cpu", "cuda"]),
         ("txinspect embed --device-map bal", ["balanced", "balanced_low_0"]),
         ("txinspect stages --dtype float3", ["float32"]),
+        ("txinspect stages --color ", ["auto", "always", "never"]),
+        ("txinspect schema --color n", ["never"]),
+        ("txinspect --color a", ["auto", "always"]),
+        ("txinspect --color never -q --json stages --dtype float3", ["float32"]),
+        ("txinspect --json schema at", ["attn"]),
+        ("txinspect --color never stages --color always --dtype float3", ["float32"]),
     ],
 )
 def test_values_that_are_a_choice(line: str, found: list[str], complete: Complete) -> None:

@@ -43,7 +43,7 @@ PRECISION_OPTIONS = {
     "--skip-module",
 }
 LOADING = WHERE | PRECISION_OPTIONS | {"--as", "--device", "--device-map"}
-OUTPUT = {"--json", "-q", "--quiet", "-v", "--verbose"}
+OUTPUT = {"--json", "-q", "--quiet", "-v", "--verbose", "--color", "--no-pager"}
 MODEL = {"-m", "--model"}
 INPUT = {"--pair", "--mask", "--ids", "--chat", "--system", "--user", "--assistant", "--src-lang"}
 TEXT = MODEL | INPUT | {"--file", "--no-special"}
@@ -92,8 +92,9 @@ EXPECTED = {
     },
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage"},
-    "schema": set(),
-    "help": set(),
+    "env": OUTPUT,
+    "schema": {"--color"},
+    "help": {"--color", "--no-pager"},
 }
 """The options of each command, as the contract spells them."""
 
@@ -399,7 +400,7 @@ def test_fields_become_options() -> None:
     assert names[:3] == ["text", "file", "no_special"]
     assert names[3:6] == ["times", "only", "to"]
     inherited = {"pair", "masks", "ids", "chat", "system", "user", "assistant", "src_lang", "task"}
-    others = {"model", "revision", "offline", "trust_remote_code", "json", "quiet", "verbose"}
+    others = {"model", "revision", "offline", "trust_remote_code", "json", "quiet", "verbose", "color", "no_pager"}
     assert set(names[6:]) == inherited | others
     default = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     assert (default["times"], default["only"], default["to"]) == ("2", [], ["all"])

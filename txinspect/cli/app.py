@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from txinspect import commands
-from txinspect.cli import completing, environment, shells, streams
+from txinspect.cli import appearance, before, completing, environment, help_pages, shells, streams
 from txinspect.cli.command_line import CommandLine, help_of, long_of, without_types
 from txinspect.cli.greeting import greeting
+from txinspect.cli.output_options import Color, Json, NoPager, Quiet, Verbose, choose_output
+from txinspect.cli.streams import Output
 from txinspect.errors import CheckError, InspectError, UsageError
 from txinspect.version import __version__, untested
 from txinspect.wording import some_of
 
 if TYPE_CHECKING:
-    from txinspect.cli.streams import Output
     from txinspect.queries import Query
 
 
@@ -27,7 +28,12 @@ class ErrorBoundary(TyperGroup):
 
     def built(self, name: str) -> Any:
         """A command of the app with its options, or what the list of commands has of it; None for an unknown name."""
-        return self._build(name) if name in commands.LISTED else self.commands.get(name)
+        if name in commands.LISTED:
+            return self._build(name)
+        listed = self.commands.get(name)
+        if listed is not None:
+            without_types(listed.params)
+        return listed
 
     @staticmethod
     def _build(name: str) -> Any:
@@ -36,9 +42,11 @@ class ErrorBoundary(TyperGroup):
         return built(name, _answer)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the command line asks the app for, which is built now."""
+        """The command that the app is asked for, which is built now, and told of the options before it."""
         name, listed, rest = super().resolve_command(ctx, args)
-        return name, listed if name is None else self.built(name), rest
+        command = listed if name is None else self.built(name)
+        told = [] if ctx.resilient_parsing else before.words_for(command, ctx.params)
+        return name, command, [*told, *rest]
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The app's own parameters before any command, --help among them."""
@@ -47,13 +55,26 @@ class ErrorBoundary(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Parse the app's own options; one that names a shell means the running one where it stands last."""
         running = args[-1:] in (["--install-completion"], ["--show-completion"])
-        return super().parse_args(ctx, [*args, shells.RUNNING] if running else args)
+        rest = super().parse_args(ctx, [*args, shells.RUNNING] if running else args)
+        if ctx.params.get("version") and not ctx.resilient_parsing:
+            _version(ctx.params)
+            raise typer.Exit
+        return rest
 
-    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the list of commands."""
+        help_pages.show(lambda: super(ErrorBoundary, self).format_help(ctx, formatter))
+
+    def make_context(self, info_name: str | None, args: list[str], *parent: Any, **settings: Any) -> Any:
         """Parse what stands before the command, inside the error boundary."""
         streams.forget_impossible_sizes()
         try:
-            return super().make_context(*arguments, **settings)
+            if not settings.get("resilient_parsing"):  # where a line is completed nobody is told what is wrong with it
+                appearance.read(args)
+            return super().make_context(info_name, args, *parent, **settings)
+        except InspectError as error:
+            streams.complain(error.as_spelled_by(lambda name, _: "--" + name.replace("_", "-")))
+            raise typer.Exit(error.exit_code) from None
         except typer.TyperException as error:
             streams.complain(self._parse_error(error, None))
             raise typer.Exit(error.exit_code) from None
@@ -169,8 +190,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="See what happens inside a Hugging Face transformer: tokens, embeddings, attention, MLPs, logits. "
-    "tokenize, models, schema and help answer at once, and params reads files without torch; the others import torch "
-    "and transformers first, for some seconds.",
+    "tokenize, models, env, schema and help answer at once, and params reads files without torch; the others import "
+    "torch and transformers first, for some seconds.",
 )
 
 
@@ -189,12 +210,16 @@ def root(
     ctx: typer.Context,
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", "-V", help="Show the version.", is_eager=True, callback=lambda value: _version(value)
-        ),
+        typer.Option("--version", "-V", help="Show the version; with -v, what 'txinspect env' does."),
     ] = False,
     install_completion: Annotated[str | None, _of_a_shell("--install-completion", "Make a shell complete")] = None,
     show_completion: Annotated[str | None, _of_a_shell("--show-completion", "Print what makes it complete")] = None,
+    json: Annotated[bool, before.as_before(Json)] = False,
+    quiet: Annotated[bool, before.as_before(Quiet)] = False,
+    verbose: Annotated[bool, before.as_before(Verbose)] = False,
+    color: Annotated[str, before.as_before(Color)] = "auto",
+    no_pager: Annotated[bool, before.as_before(NoPager)] = False,
+    offline: Annotated[bool, before.as_before(before.Offline)] = False,
 ) -> None:
     """Say where to begin when no command is given."""
     if install_completion is not None:
@@ -204,6 +229,7 @@ def root(
         streams.say(f"{shells.script(show_completion)}\n")
         raise typer.Exit
     if ctx.invoked_subcommand is None:
+        before.check_is_for_nothing(ctx.params)
         streams.say(greeting(_groups()))
 
 
@@ -215,10 +241,22 @@ def _groups() -> dict[str, list[str]]:
     return groups
 
 
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(f"txinspect {__version__}")
-        raise typer.Exit()
+def _version(given: Mapping[str, Any]) -> None:
+    """The version; with -v, what surrounds it."""
+    before.check_is_for_nothing({**given, "json": False})
+    if given["json"] and not given["verbose"]:
+        raise UsageError("--json and --version cannot be combined: give -v, too, or txinspect env --json")
+    if given["verbose"]:
+        _show_surroundings(Output(json=given["json"], quiet=given["quiet"], verbose=True))
+    else:
+        streams.say(f"txinspect {__version__}\n")
+
+
+def _show_surroundings(output: Output) -> None:
+    from txinspect.cli.env import drawn, surroundings
+
+    seen = surroundings()
+    streams.show_plain(seen, output, lambda: drawn(seen))
 
 
 def _answer(query: Query[Any], output: Output, view: object | None) -> None:
@@ -237,6 +275,17 @@ def _reporting() -> list[str]:
     return list(commands.NAMES)
 
 
+def env(
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: Color = "auto",
+    no_pager: NoPager = False,
+) -> None:
+    """Show what a bug report needs: versions, the machine, the terminal, and the variables that change what is done."""
+    _show_surroundings(choose_output(json, quiet, verbose, color, no_pager))
+
+
 def schema(
     command: Annotated[
         str | None,
@@ -244,6 +293,7 @@ def schema(
             metavar="COMMAND", help="The command; all of them if not given.", autocompletion=lambda: _reporting()
         ),
     ] = None,
+    color: Color = "auto",
 ) -> None:
     """Print the JSON Schema of a command's report."""
     if command is not None and command not in commands.NAMES:
@@ -261,9 +311,12 @@ def help(
             metavar="COMMAND", help="The command; all of them if not given.", autocompletion=lambda: _commands()
         ),
     ] = None,
+    color: Color = "auto",
+    no_pager: NoPager = False,
 ) -> None:
     """Show what a command does and takes."""
-    app([*([] if command is None else [command]), "--help"], prog_name=ctx.find_root().info_name)
+    named = [] if command is None else [command]
+    app([*appearance.asked().words, *named, "--help"], prog_name=ctx.find_root().info_name)
 
 
 def _commands() -> list[str]:
@@ -281,6 +334,7 @@ def _list(name: str, group: commands.Group, function: Callable[..., None], help:
 
 for _name, _listed in commands.LISTED.items():
     _list(_name, _listed.group, _by_itself, _listed.sentence)
+_list("env", "Machines", env, help_of(env.__doc__ or "", ("txinspect env", "txinspect env --json | jq .packages")))
 _list(
     "schema",
     "Machines",

@@ -16,7 +16,8 @@ import typer
 from txinspect import commands
 from txinspect.cli import completing, environment, streams
 from txinspect.cli.command_line import CommandLine, help_of, without_types
-from txinspect.cli.options import DryRun, NoSpecial, choose_model, choose_output, ids, indices, number
+from txinspect.cli.options import DryRun, NoSpecial, choose_model, ids, indices, number
+from txinspect.cli.output_options import choose_output
 from txinspect.cli.streams import Output
 from txinspect.cli.text import Given, read_text
 from txinspect.commands.command import Command, Detailed

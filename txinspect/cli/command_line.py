@@ -7,6 +7,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from txinspect.cli import help_pages
 from txinspect.errors import UsageError
 
 
@@ -24,6 +25,10 @@ class CommandLine(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """The command's parameters as its help shows them, --help among them."""
         return without_types(super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show its help."""
+        help_pages.show(lambda: super(CommandLine, self).format_help(ctx, formatter))
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Parse the command line. Raises UsageError for an option given twice that holds one value."""

@@ -41,9 +41,15 @@ def encoding(stream: TextIO | None) -> str:
 
 def width() -> int:
     """Columns of the environment's terminal, or of what stands in its place."""
+    return size()[0]
+
+
+def size() -> tuple[int, int]:
+    """Columns and lines of the environment's terminal, or of what stands in its place."""
     from rich.console import Console
 
-    return Console().width
+    columns, lines = Console().size
+    return columns, lines
 
 
 def current() -> Environment:

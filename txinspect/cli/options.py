@@ -1,4 +1,4 @@
-"""The options that are not fields of a query by themselves: quantization, output; and numbers as they are typed."""
+"""The options that are not fields of a query by themselves: quantization, a plan; and numbers as they are typed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from txinspect.cli.streams import Output
 from txinspect.cli.text import read_text
 from txinspect.errors import UsageError, spelled
 from txinspect.model_choice import ModelChoice, Quantization
@@ -19,11 +18,6 @@ MOST = 1_000_000
 """The largest index that is taken for one: a range up to it is written out."""
 
 
-def _verbose(ctx: typer.Context, value: bool) -> bool:
-    ctx.find_root().ensure_object(dict)["verbose"] = value
-    return value
-
-
 NoSpecial = Annotated[bool, typer.Option("--no-special", help="Omit the tokenizer's special tokens.")]
 EightBit = Annotated[
     bool, typer.Option("--8bit", help="Quantize linear layers to 8 bits (bitsandbytes).", rich_help_panel=LOADING)
@@ -31,7 +25,6 @@ EightBit = Annotated[
 FourBit = Annotated[
     bool, typer.Option("--4bit", help="Quantize linear layers to 4 bits (bitsandbytes).", rich_help_panel=LOADING)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.", rich_help_panel=OUTPUT)]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -39,11 +32,6 @@ DryRun = Annotated[
         help="Load nothing: say what would be read, from where, and what it would cost.",
         rich_help_panel=OUTPUT,
     ),
-]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing on stderr but errors.", rich_help_panel=OUTPUT)]
-Verbose = Annotated[
-    bool,
-    typer.Option("-v", "--verbose", help="Show a traceback on errors.", callback=_verbose, rich_help_panel=OUTPUT),
 ]
 
 
@@ -53,11 +41,6 @@ def choose_model(*, eight_bit: EightBit = False, four_bit: FourBit = False, **fi
         raise UsageError("--8bit and --4bit cannot be combined: give one of them")
     quantization: Quantization | None = "8bit" if eight_bit else "4bit" if four_bit else None
     return ModelChoice(quantization=quantization, **fields)
-
-
-def choose_output(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> Output:
-    """The options of the output: how to show the report."""
-    return Output(json=json, quiet=quiet, verbose=verbose)
 
 
 LONGEST = 40

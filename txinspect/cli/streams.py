@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from txinspect.cli.environment import current, encoding, is_terminal
+from txinspect.cli import appearance, paging
+from txinspect.cli.environment import current, encoding, is_terminal, size
 from txinspect.cli.lookalikes import ERRORS
 from txinspect.errors import InspectError
 
@@ -41,10 +42,12 @@ def show(report: Report, output: Output, view: object | None) -> None:
     from txinspect.render.terminal.glyphs import Seen
 
     drawn = StringIO()
-    terminal = Console()
+    terminal = Console(**appearance.settings())
+    columns, lines = size()
     console = Console(
         file=drawn,
-        width=terminal.width,
+        width=columns,
+        height=lines,
         color_system=cast(Any, terminal.color_system),
         force_terminal=terminal.is_terminal,
         no_color=terminal.no_color,
@@ -53,7 +56,27 @@ def show(report: Report, output: Output, view: object | None) -> None:
     )
     console.push_render_hook(Seen(console))
     render(report, console, _coloured(view, console))
-    write(drawn.getvalue().encode(terminal.encoding, ERRORS))
+    draw(drawn.getvalue(), quiet=output.quiet)
+
+
+def show_plain(record: Any, output: Output, drawn: Callable[[], str]) -> None:
+    """A record on stdout that is no report of a query: as JSON, or as it is drawn."""
+    if output.json:
+        write(_json(record) + b"\n")
+    else:
+        draw(drawn(), quiet=output.quiet)
+
+
+def draw(drawing: str, *, quiet: bool = False) -> None:
+    """A drawing on stdout, in a pager where it is longer than the terminal."""
+    content = drawing.encode(encoding(current().stdout), ERRORS)
+    try:
+        if paging.show(drawing, content):
+            return
+    except paging.PagerError as error:
+        if not quiet:
+            complain(str(error), style="yellow")
+    write(content)
 
 
 def say(text: str) -> None:
@@ -139,7 +162,7 @@ def progress(output: Output) -> Iterator[Callable[[str], None]]:
 
     # The stream itself: loading turns stderr away from what transformers says. Nothing is drawn, and no thread
     # draws, before there is something to tell: a tokenizer is tried in a process that is forked before.
-    status = Console(file=stderr).status("")
+    status = Console(file=stderr, **appearance.settings()).status("")
 
     def notify(message: str) -> None:
         # Naming the spinner anew draws at once: a short step is seen, too.
@@ -159,7 +182,7 @@ def complain(sentence: str, style: str = "red") -> None:
     sentence = visible(" ".join(sentence.split()))
     said = f"txinspect: {sentence}"
     # Typer's own way to stderr would write UTF-8 where the terminal is set to ASCII.
-    _to_stderr(typer.style(said, fg=style) if is_terminal(current().stderr) else said)
+    _to_stderr(typer.style(said, fg=style) if appearance.is_coloured(current().stderr) else said)
 
 
 def trace(error: BaseException) -> None:

@@ -1,0 +1,57 @@
+"""The options of how a report is shown, which stand before the command, too."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from txinspect.cli import completing
+from txinspect.cli.appearance import WHEN
+from txinspect.cli.streams import Output
+from txinspect.option import OUTPUT
+from txinspect.value_checks import check_one_of
+
+
+def _verbose(ctx: typer.Context, value: bool) -> bool:
+    ctx.find_root().ensure_object(dict)["verbose"] = value
+    return value
+
+
+def _when(value: str) -> str:
+    check_one_of("color", value, WHEN)
+    return value
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing on stderr but errors.", rich_help_panel=OUTPUT)]
+Verbose = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="Show a traceback on errors.", callback=_verbose, rich_help_panel=OUTPUT),
+]
+Color = Annotated[
+    str,
+    typer.Option(
+        "--color",
+        help="Colours: auto (on a terminal, unless NO_COLOR is set), always or never.",
+        metavar="WHEN",
+        callback=_when,
+        autocompletion=completing.choices(WHEN),
+        rich_help_panel=OUTPUT,
+    ),
+]
+NoPager = Annotated[
+    bool,
+    typer.Option("--no-pager", help="Show what is longer than the terminal without a pager.", rich_help_panel=OUTPUT),
+]
+
+
+def choose_output(
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: Color = "auto",
+    no_pager: NoPager = False,
+) -> Output:
+    """How to show the report; its appearance was read before all options."""
+    return Output(json=json, quiet=quiet, verbose=verbose)
