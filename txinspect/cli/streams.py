@@ -38,7 +38,8 @@ def show(report: Report, output: Output, view: object | None) -> None:
         return
     from rich.console import Console
 
-    from txinspect.render.terminal import render
+    from txinspect.render.terminal import finding, render
+    from txinspect.render.terminal.frame import drawn as drawn_line
     from txinspect.render.terminal.glyphs import Seen
 
     drawn = StringIO()
@@ -56,7 +57,10 @@ def show(report: Report, output: Output, view: object | None) -> None:
     )
     console.push_render_hook(Seen(console))
     render(report, console, _coloured(view, console))
-    draw(drawn.getvalue(), quiet=output.quiet)
+    drawing = drawn.getvalue()
+    for each in finding(report):
+        console.print(drawn_line(each))
+    draw(drawing, quiet=output.quiet, again=drawn.getvalue()[len(drawing) :])
 
 
 def show_plain(record: Any, output: Output, drawn: Callable[[], str]) -> None:
@@ -67,8 +71,11 @@ def show_plain(record: Any, output: Output, drawn: Callable[[], str]) -> None:
         draw(drawn(), quiet=output.quiet)
 
 
-def draw(drawing: str, *, quiet: bool = False) -> None:
-    """A drawing on stdout, in a pager where it is longer than the terminal."""
+def draw(drawing: str, *, quiet: bool = False, again: str = "") -> None:
+    """A drawing on stdout, in a pager where it is longer than the terminal.
+
+    Without a pager the end of a longer one is what is seen: there stands `again` what was found.
+    """
     content = drawing.encode(encoding(current().stdout), ERRORS)
     try:
         if paging.show(drawing, content):
@@ -76,6 +83,8 @@ def draw(drawing: str, *, quiet: bool = False) -> None:
     except paging.PagerError as error:
         if not quiet:
             complain(str(error), style="yellow")
+    if paging.is_too_long(drawing):
+        content += again.encode(encoding(current().stdout), ERRORS)
     write(content)
 
 

@@ -39,6 +39,11 @@ def draw(report: LogitsReport, console: Console, view: Detailed = Detailed()) ->
     return Group(*parts, *tensors.extras(report, console.width))
 
 
+def found(report: LogitsReport) -> Iterator[Line]:
+    """What `logits` found, in lines."""
+    return content.findings(report)
+
+
 def then(report: LogitsReport, view: Detailed | None) -> Line | None:
     """What is drawn last under the tables of `logits`: what was left out."""
     view = view or Detailed()
