@@ -350,6 +350,7 @@ def attention_report(
 
     records = [
         HeadRecord(
+            labels=None,
             layer=0,
             head=head,
             run=1,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from msgspec import structs
-
 from txinspect.anatomy.architecture import Stack
 from txinspect.answers import stacks
 from txinspect.answers.observing import observe
@@ -18,8 +16,7 @@ from txinspect.forward.edits import SkipNorm
 from txinspect.forward.wants import Plan, Selection, Want, check_layers, plan_of
 from txinspect.indices import from_start
 from txinspect.loading.subject import Subject
-from txinspect.measure import kinds
-from txinspect.measure.heads import head_records
+from txinspect.measure.heads import head_records, labelled
 from txinspect.records import InputRecord, SentenceRecord
 from txinspect.stages import ATTENTION_PARTS, POSITION_PARTS
 from txinspect.wording import ranges
@@ -80,9 +77,7 @@ class _Attention(Question[AttnQuery]):
         count = len(self.text.tokens)
         if self.query.cross or self.query.queries is not None or weights.shape[2:] != (count, count) or count < 2:
             return records
-        special = [token.index for token in self.text.tokens if token.special]
-        measured = kinds.measure(weights.blocks, layer, run, special=special).heads
-        return [structs.replace(each, labels=own.labels) for each, own in zip(records, measured, strict=True)]
+        return labelled(records, weights.blocks, layer, run)
 
 
 def _plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:

@@ -141,7 +141,7 @@ class HeadRecord(Record, frozen=True, kw_only=True):
     labels: Annotated[
         list[Kind] | None,
         doc("What kinds of head it is, as 'heads' says; null for cross-attention, and where queries were chosen."),
-    ] = None
+    ]
 
 
 class AttnReport(TensorsReport, frozen=True, kw_only=True):
