@@ -43,7 +43,8 @@ PRECISION_OPTIONS = {
     "--skip-module",
 }
 LOADING = WHERE | PRECISION_OPTIONS | {"--as", "--device", "--device-map"}
-OUTPUT = {"--json", "-q", "--quiet", "-v", "--verbose", "--color", "--no-pager"}
+SHOWN = {"--json", "-q", "--quiet", "-v", "--verbose", "--color", "--no-pager"}
+OUTPUT = SHOWN | {"--legend"}
 MODEL = {"-m", "--model"}
 INPUT = {"--pair", "--mask", "--ids", "--chat", "--system", "--user", "--assistant", "--src-lang", "--max-tokens"}
 TEXT = MODEL | INPUT | {"--file", "--no-special"}
@@ -92,7 +93,7 @@ EXPECTED = {
     },
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage"},
-    "env": OUTPUT,
+    "env": SHOWN,
     "schema": {"--color"},
     "help": {"--color", "--no-pager"},
 }

@@ -29,6 +29,8 @@ class Output:
     json: bool
     quiet: bool
     verbose: bool
+    legend: bool = False
+    """Whether the words of the drawing are explained below it."""
 
 
 def show(report: Report, output: Output, view: object | None) -> None:
@@ -38,8 +40,9 @@ def show(report: Report, output: Output, view: object | None) -> None:
         return
     from rich.console import Console
 
+    from txinspect.render.content.terms import terms
     from txinspect.render.terminal import finding, render
-    from txinspect.render.terminal.frame import drawn as drawn_line
+    from txinspect.render.terminal.frame import drawn as drawn_part
     from txinspect.render.terminal.glyphs import Seen
 
     drawn = StringIO()
@@ -57,9 +60,12 @@ def show(report: Report, output: Output, view: object | None) -> None:
     )
     console.push_render_hook(Seen(console))
     render(report, console, _coloured(view, console))
+    if output.legend:
+        console.print()
+        console.print(drawn_part(terms(report.command)))
     drawing = drawn.getvalue()
     for each in finding(report):
-        console.print(drawn_line(each))
+        console.print(drawn_part(each))
     draw(drawing, quiet=output.quiet, again=drawn.getvalue()[len(drawing) :])
 
 
