@@ -760,6 +760,7 @@ def diff_report() -> DiffReport:
             max_abs=0.5 * index,
             mean_abs=0.1 * index,
             at=[0, index, 1],
+            other_at=None,
             nan=3 if index == 3 else 0,
             total_variation=None,
             changed_share=None,
@@ -774,6 +775,9 @@ def diff_report() -> DiffReport:
         way="against_8bit",
         given=None,
         input=SENTENCE,
+        other_input=None,
+        aligned=None,
+        decoder_aligned=None,
         findings=[found],
         stages=stages,
         first_divergence="layers.1.output",
@@ -782,7 +786,7 @@ def diff_report() -> DiffReport:
         logits=LogitsDiffRecord(
             kl_mean=0.02, kl_median=0.01, kl_p99=0.3, kl_max=0.31, same_top1=0.8, ln_perplexity_ratio=-0.01
         ),
-        changed=[ChangedRecord(position=3, token=" brown", from_=" fox", to=" [bold]")],
+        changed=[ChangedRecord(position=3, other_position=None, token=" brown", from_=" fox", to=" [bold]")],
         only_this=["layers.2.mlp.output"],
         only_other=[],
         saved="out/both.npz",
