@@ -249,8 +249,8 @@ class DiffReport(ModelReport, frozen=True, kw_only=True):
     only_this: Annotated[
         list[str],
         doc(
-            "Stages that the other side does not have, or in another shape, or where tokens cannot be aligned; of logits "
-            "what both have is compared."
+            "Stages that the other side does not have, or in another shape, or whose tokens cannot be aligned; of "
+            "logits what both have is compared."
         ),
     ]
     only_other: Annotated[list[str], doc("Stages that only the other side has.")]

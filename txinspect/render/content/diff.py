@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isfinite, log10
 
-from txinspect.commands.diff import DiffReport, StageDiffRecord
+from txinspect.commands.diff import ChangedRecord, DiffReport, StageDiffRecord
 from txinspect.render.content import heading
 from txinspect.render.spelling import number, or_dash, token_text, visible
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Tone, Words, bar, cell, line, numeric
@@ -29,7 +29,9 @@ MANY = 0.25
 
 
 def against(report: DiffReport) -> Iterator[Line]:
-    """The lines that say what is on the other side of `diff`."""
+    """The lines that say what is on the other side of `diff`; another text is drawn under this side's."""
+    if report.other_input is not None:
+        return
     if report.against is not None:
         yield heading.against(report.against)
     if report.given is not None and report.way != "against":
@@ -122,13 +124,25 @@ def first_changed(report: DiffReport) -> Line | None:
         return None
     said = []
     for each in report.changed[:CHANGED]:
-        place = token_text(report.input.main.tokens[each.position])
         this, other = (or_dash(None if word is None else visible(word, spaces=True)) for word in (each.from_, each.to))
-        said.append(f"{_at(report)} {each.position} {place} {this} → {other}")
+        said.append(f"{_at(report)} {_place(report, each)} {this} → {other}")
     more = len(report.changed) - len(said)
     return line(
         f"{predicted(report.model.task)} tokens that change: {', '.join(said)}{f', and {more} more' if more else ''}"
     )
+
+
+def _place(report: DiffReport, changed: ChangedRecord) -> str:
+    """The token after which the sides of `diff` predict others, and the other side's where it is another."""
+    token = token_text(report.input.main.tokens[changed.position])
+    place = f"{changed.position} {token}"
+    if report.other_input is None:
+        return place
+    where = changed.position if changed.other_position is None else changed.other_position
+    other = token_text(report.other_input.main.tokens[where])
+    parts = [str(where)] if where != changed.position else []
+    parts += [other] if other != token else []
+    return f"{place} (there {' '.join(parts)})" if parts else place
 
 
 def _at(report: DiffReport) -> str:
@@ -139,9 +153,8 @@ def changed(report: DiffReport) -> Table | None:
     """The table of the predictions that differ between the two sides."""
     rows = []
     for each in report.changed:
-        place = token_text(report.input.main.tokens[each.position])
         words = [None if word is None else visible(word, spaces=True) for word in (each.from_, each.to)]
-        rows.append(Row([cell(f"{each.position} {place}"), *(cell(or_dash(word), "token") for word in words)]))
+        rows.append(Row([cell(_place(report, each)), *(cell(or_dash(word), "token") for word in words)]))
     title = f"{predicted(report.model.task)} tokens that change"
     return Table([Column(_at(report)), Column("this side"), Column("other side")], rows, title) if rows else None
 
