@@ -213,8 +213,11 @@ def test_an_encoder_and_a_decoder(case: str) -> None:
 
 # What holds for any model
 
+READ_ONWARDS = {"xlnet", "cpmant", "prophetnet"}
+"""Causal language models whose own forward, without any mask given, has a token's logits depend on later ones."""
 
-@pytest.mark.parametrize("model_type", by_type(buildable_types(), [each for each in FEW if each != "xlnet"]))
+
+@pytest.mark.parametrize("model_type", by_type([each for each in buildable_types() if each not in READ_ONWARDS], FEW))
 def test_what_comes_later_changes_nothing_before_it(model_type: str, tmp_path: Path) -> None:
     """In a causal model, wherever positions are aligned rightly, in every stage that is compared."""
     model = ModelChoice(name=str(save_tiny(model_type, tmp_path / "m")), dtype="float32")

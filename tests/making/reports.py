@@ -55,6 +55,7 @@ from txinspect.records import (
     TokenRecord,
 )
 from txinspect.render.terminal import render
+from txinspect.texts.aligning import aligned
 
 
 def model(**changes: Any) -> ModelRecord:
@@ -795,6 +796,41 @@ def diff_report() -> DiffReport:
     )
 
 
+def two_texts_report(this: Sequence[str], other: Sequence[str]) -> DiffReport:
+    """Of `diff --against-text`: two texts, a token per word."""
+    ids: dict[str, int] = {}
+
+    def read(words: Sequence[str]) -> InputRecord:
+        record = text_input(words)
+        tokens = [structs.replace(each, id=ids.setdefault(each.text or "", 2 + len(ids))) for each in record.tokens]
+        return structs.replace(record, tokens=tokens, input_ids=[[each.id for each in tokens]])
+
+    sides = read(this), read(other)
+    pairs = aligned(sides[0].input_ids[0], sides[1].input_ids[0])
+    report = diff_report()
+    return structs.replace(
+        report,
+        notes=report.findings,
+        against=model(),
+        way="against_text",
+        given=sides[1].text,
+        input=sides[0],
+        other_input=sides[1],
+        aligned=[list(pair) for pair in pairs],
+        stages=[structs.replace(each, isolated_rel_l2=None) for each in report.stages],
+        changed=[
+            ChangedRecord(
+                position=left,
+                other_position=right if right != left else None,
+                token=sides[0].tokens[left].text,
+                from_=" fox",
+                to=" dog",
+            )
+            for left, right in pairs[-2:]
+        ],
+    )
+
+
 REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "tokenize": lambda: (TokenizeReport(**head("tokenize", device=None), input=broken_characters()), None),
     "tree": lambda: (tree_report(device="meta"), None),
@@ -833,6 +869,10 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "lens": lambda: (lens_report(), None),
     "heads": lambda: (heads_report(), None),
     "diff": lambda: (diff_report(), None),
+    "diff-texts": lambda: (
+        two_texts_report(("The", " quick", " brown", " fox"), ("The", " very", " slow", " brown", " fox")),
+        None,
+    ),
     "plan": lambda: (plan_report(), None),
     "plan-diff": lambda: (plan_of_a_diff(), None),
 }

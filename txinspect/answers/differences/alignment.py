@@ -19,8 +19,16 @@ Axes = Sequence[str] | None
 _OF_TOKENS = ("seq", "query", "key")
 """Axes along the tokens that a stack reads."""
 
-_OF_OTHER_POSITIONS = ("position", "block", "row")
-"""Axes that depend on a text and are not along its tokens: patches, padding, blocks."""
+_OF_SOURCE = "source"
+"""The axis along the encoder's tokens, in a decoder."""
+
+_OF_ANY_TEXT = frozenset(
+    (
+        *("batch", "hidden", "feature", "stream", "stream_hidden", "codebook", "layer", "bucket", "rotary_dim"),
+        *("head", "kv_head", "head_dim", "expert", "choice", "vocab", "label", "start_end"),
+    )
+)
+"""Axes that are the same for any text. Others, such as patches, padding and blocks, have positions of their own."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +87,12 @@ class Alignment:
         """
         if self._is_whole_for(stack):
             return Cut(this, other)
-        if axes[0] is None or axes[0] != axes[1] or any(each in _OF_OTHER_POSITIONS for each in axes[0]):
+        if axes[0] is None or axes[0] != axes[1] or set(axes[0]) - _OF_ANY_TEXT - {*_OF_TOKENS, _OF_SOURCE}:
             return None
         places: list[Pairs | None] = []
         for index, axis in enumerate(axes[0]):
             found = None
-            if axis in (*_OF_TOKENS, "source"):
+            if axis not in _OF_ANY_TEXT:
                 found = self._along(axis, stack, (this.shape[index], other.shape[index]))
                 if not found:
                     return None
@@ -102,7 +110,7 @@ class Alignment:
     def _along(self, axis: str, stack: str, sizes: tuple[int, int]) -> Pairs | None:
         """The aligned positions along an axis; None where its sizes are not those of a text, or of which is unknown."""
         of_text = self.text if sizes == (len(self.this.tokens), len(self.other.tokens)) else None
-        if axis == "source" or stack == ENCODER or self.decoder is None:
+        if axis == _OF_SOURCE or stack == ENCODER or self.decoder is None:
             return of_text
         of_decoder = self.decoder if sizes == (len(self.this.main.tokens), len(self.other.main.tokens)) else None
         if stack == DECODER:

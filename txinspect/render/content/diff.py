@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import isfinite, log10
 
 from txinspect.commands.diff import ChangedRecord, DiffReport, StageDiffRecord
-from txinspect.render.content import heading
+from txinspect.render.content import heading, two_texts
 from txinspect.render.spelling import number, or_dash, token_text, visible
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Tone, Words, bar, cell, line, numeric
 from txinspect.stage_names import StageName
@@ -42,9 +42,10 @@ def against(report: DiffReport) -> Iterator[Line]:
 def stages(report: DiffReport, *, everything: bool) -> Table:
     """The table of how far the two sides are apart at each stage; `everything`, or what stands on the first screen."""
     shown, title = report.stages, None
-    if len(shown) > FEW and not everything:
+    few = FEW - 2 if two_texts.has_decoders(report) else FEW  # whose two texts take as many lines
+    if len(shown) > few and not everything:
         shown = [each for each in shown if _is_listed(each) or each.name == report.first_divergence]
-        shown = _spread(shown, report.first_divergence) if len(shown) > FEW else shown
+        shown = _spread(shown, report.first_divergence, few) if len(shown) > few else shown
         title = f"{len(shown)} of {len(report.stages)} stages; --stage chooses others, --table has all"
     isolated = any(each.isolated_rel_l2 is not None for each in shown)
     rows: list[Row | Line] = []
@@ -60,9 +61,9 @@ def stages(report: DiffReport, *, everything: bool) -> Table:
     return Table([Column("stage"), *columns, Column("", whole=True)], rows, title)
 
 
-def _spread(stages: list[StageDiffRecord], first: str | None) -> list[StageDiffRecord]:
+def _spread(stages: list[StageDiffRecord], first: str | None, few: int) -> list[StageDiffRecord]:
     """Some of many stages for the table of `diff`: the last ones, where the sides part, others evenly between."""
-    step = -(-len(stages) // (FEW - 1))
+    step = -(-len(stages) // (few - 1))
     kept = {each.name for each in stages[(len(stages) - 1) % step :: step]}
     return [each for each in stages if each.name in kept or each.name == first]
 

@@ -29,7 +29,7 @@ def marked(report: DiffReport) -> Iterator[tuple[MarkedText, MarkedText]]:
     if other is None:
         return
     yield _both(this, other, report.aligned or [], "")
-    if this.decoder and other.decoder and max(len(this.decoder.tokens), len(other.decoder.tokens)) > 1:
+    if has_decoders(report) and this.decoder and other.decoder:
         yield _both(this.decoder, other.decoder, report.decoder_aligned or [], "→ ")
 
 
@@ -39,21 +39,22 @@ def aligned(report: DiffReport) -> Line | None:
     if other is None:
         return None
     said = _counts(this, other, report.aligned or [])
-    if this.decoder and other.decoder and report.decoder_aligned and len(report.decoder_aligned) > 1:
-        said += f"; the decoders' texts: {_counts(this.decoder, other.decoder, report.decoder_aligned)}"
+    if has_decoders(report) and this.decoder and other.decoder:
+        said += f" · decoders: {_counts(this.decoder, other.decoder, report.decoder_aligned or [])}"
     return line(said, "dim")
+
+
+def has_decoders(report: DiffReport) -> bool:
+    """Whether decoders read texts of their own on the sides of `diff`: more than a start token."""
+    inputs = (report.input, report.other_input)
+    return any(len(each.decoder.tokens) > 1 for each in inputs if each is not None and each.decoder is not None)
 
 
 def _counts(this: SentenceRecord, other: SentenceRecord, pairs: Sequence[Sequence[int]]) -> str:
     sides, same = (len(this.tokens), len(other.tokens)), len(_same(this, other, pairs))
     if sides[0] == sides[1]:
-        return f"{counted(len(pairs), 'token')} each, compared one to one, {same} the same"
-    alone = " and ".join(
-        f"{count - len(pairs)} {where}"
-        for count, where in zip(sides, ("here", "there"), strict=True)
-        if count > len(pairs)
-    )
-    return f"{len(pairs)} of {sides[0]} and {sides[1]} tokens aligned, {same} the same; {alone} left out"
+        return f"{counted(len(pairs), 'token')} each, {same} the same"
+    return f"{len(pairs)} of {sides[0]} and {sides[1]} tokens aligned"
 
 
 def _same(this: SentenceRecord, other: SentenceRecord, pairs: Sequence[Sequence[int]]) -> list[Sequence[int]]:

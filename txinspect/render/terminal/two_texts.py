@@ -17,7 +17,7 @@ from txinspect.render.tables import Words
 from txinspect.render.terminal.tones import text
 
 LEAD = 24
-"""Characters before the first word that differs, in texts that do not fit."""
+"""Characters before the first word that differs, in texts that do not fit; a quarter of a narrow line."""
 
 WRAPPED = 10
 """Lines of a text where everything is drawn; else one."""
@@ -25,21 +25,21 @@ WRAPPED = 10
 
 def two_texts(report: DiffReport, console: Console, *, everything: bool) -> list[Text]:
     """The texts of both sides of `diff`, and how many of their tokens are aligned; nothing where there is one text."""
-    in_brackets = console.color_system is None or console.no_color
     columns = console.width * (WRAPPED if everything else 1)
-    lines = [each for both in content.marked(report) for each in _drawn(both, columns, in_brackets=in_brackets)]
+    lines = [each for both in content.marked(report) for each in _drawn(both, columns)]
     said = content.aligned(report)
     return [*lines, text(said.words)] if said else lines
 
 
-def _drawn(both: tuple[MarkedText, MarkedText], columns: int, *, in_brackets: bool) -> Iterator[Text]:
+def _drawn(both: tuple[MarkedText, MarkedText], columns: int) -> Iterator[Text]:
     """Two texts under each other, both from the same place on where they do not fit."""
     begin = 0
     if any(_width(each, columns) > columns for each in both):
-        begin = min((_before_first(each) for each in both if each.marks), default=0)
+        lead = min(LEAD, (columns - cell_len(both[0].label)) // 4)
+        begin = min((_before_first(each, lead) for each in both if each.marks), default=0)
     for each in both:
         room = columns - cell_len(each.label)
-        shown = text(_words(each, begin, begin + columns, in_brackets=in_brackets))
+        shown = text(_words(each, begin, begin + columns))
         shown.truncate(max(room, 1), overflow="ellipsis")
         yield Text(each.label, style="dim") + shown
 
@@ -51,15 +51,15 @@ def _width(marked: MarkedText, limit: int) -> int:
     return cell_len(marked.label) + cell_len(visible(marked.text)) + 2 * len(marked.marks)
 
 
-def _before_first(marked: MarkedText) -> int:
+def _before_first(marked: MarkedText, lead: int) -> int:
     """Where one of two texts that do not fit begins: at a word some characters before the first that differs."""
     first = marked.marks[0][0]
-    begin = max(0, first - LEAD)
+    begin = max(0, first - lead)
     word = re.compile(r"\s\b").search(marked.text, begin, first) if begin else None
     return word.end() if word else begin
 
 
-def _words(marked: MarkedText, begin: int, end: int, *, in_brackets: bool) -> list[Words]:
+def _words(marked: MarkedText, begin: int, end: int) -> list[Words]:
     """One of two texts from one character to another, in words that are marked and words that are not."""
     words = [Words("…", "dim")] if begin else []
     reached = begin
@@ -69,7 +69,7 @@ def _words(marked: MarkedText, begin: int, end: int, *, in_brackets: bool) -> li
         if stop > begin:
             differing = visible(marked.text[max(start, begin) : min(stop, end)])
             words.append(Words(visible(marked.text[reached : max(start, begin)]), "text"))
-            words.append(Words(f"[{differing}]" if in_brackets else differing, "marked"))
+            words.append(Words(f"[{differing}]", "marked"))
             reached = min(stop, end)
     words.append(Words(visible(marked.text[reached:end]), "text"))
     return [*words, Words("…", "dim")] if end < len(marked.text) else words
