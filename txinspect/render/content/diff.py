@@ -42,7 +42,7 @@ def against(report: DiffReport) -> Iterator[Line]:
 def stages(report: DiffReport, *, everything: bool) -> Table:
     """The table of how far the two sides are apart at each stage; `everything`, or what stands on the first screen."""
     shown, title = report.stages, None
-    few = FEW - 2 if two_texts.has_decoders(report) else FEW  # whose two texts take as many lines
+    few = _few(report)
     if len(shown) > few and not everything:
         shown = [each for each in shown if _is_listed(each) or each.name == report.first_divergence]
         shown = _spread(shown, report.first_divergence, few) if len(shown) > few else shown
@@ -59,6 +59,11 @@ def stages(report: DiffReport, *, everything: bool) -> Table:
     titles = ["relative L2", *(["isolated"] if isolated else []), "cosine", "largest"]
     columns = [Column(each, right=True, whole=True, spread=each != "cosine") for each in titles]
     return Table([Column("stage"), *columns, Column("", whole=True)], rows, title)
+
+
+def _few(report: DiffReport) -> int:
+    """How many stages of `diff` the first screen has room for: the texts of two decoders take two lines."""
+    return FEW - 2 if two_texts.has_decoders(report) else FEW
 
 
 def _spread(stages: list[StageDiffRecord], first: str | None, few: int) -> list[StageDiffRecord]:
@@ -114,7 +119,7 @@ def predictions(report: DiffReport) -> Line | None:
 
 def more(report: DiffReport) -> Line | None:
     """The line that says what the first screen of `diff` leaves out."""
-    left_out = ["all stages"] if len(report.stages) > FEW else []
+    left_out = ["all stages"] if len(report.stages) > _few(report) else []
     left_out += ["all predictions that change"] if len(report.changed) > CHANGED else []
     return line(f"--table has {' and '.join(left_out)}", "dim") if left_out else None
 

@@ -46,8 +46,10 @@ def aligned(report: DiffReport) -> Line | None:
 
 def has_decoders(report: DiffReport) -> bool:
     """Whether decoders read texts of their own on the sides of `diff`: more than a start token."""
-    inputs = (report.input, report.other_input)
-    return any(len(each.decoder.tokens) > 1 for each in inputs if each is not None and each.decoder is not None)
+    if report.other_input is None:
+        return False
+    decoders = (report.input.decoder, report.other_input.decoder)
+    return any(len(each.tokens) > 1 for each in decoders if each is not None)
 
 
 def _counts(this: SentenceRecord, other: SentenceRecord, pairs: Sequence[Sequence[int]]) -> str:

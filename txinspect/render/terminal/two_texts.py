@@ -41,7 +41,7 @@ def _drawn(both: tuple[MarkedText, MarkedText], columns: int) -> Iterator[Text]:
         room = columns - cell_len(each.label)
         shown = text(_words(each, begin, begin + columns))
         shown.truncate(max(room, 1), overflow="ellipsis")
-        yield Text(each.label, style="dim") + shown
+        yield Text.assemble((each.label, "dim"), shown)
 
 
 def _width(marked: MarkedText, limit: int) -> int:
