@@ -228,7 +228,7 @@ class PassQuery(TextQuery[ReportType]):
 
     def too_long_unread(self, most: int) -> str:
         """What to do about it where a model reads no text onwards, and so none in windows."""
-        return PassQuery.too_long(self, most)
+        return self.too_long(most)
 
     @property
     def layers_asked(self) -> Layers:

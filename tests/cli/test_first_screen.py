@@ -121,6 +121,19 @@ def test_a_long_text_has_few_rows(run_cli: Run, monkeypatch: pytest.MonkeyPatch)
             assert any(each.split()[0] == str(count - 1) for each in whole if each)
 
 
+@pytest.mark.parametrize("other", ["the slow brown fox", "oh the quick fox jumps high"])
+@pytest.mark.parametrize("model", ["opt-mini", "transformer-mini", "deep"])
+def test_two_texts(
+    model: str, other: str, request: pytest.FixtureRequest, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = str(request.getfixturevalue("deep")) if model == "deep" else model
+    first = lines(run_cli("diff", "the quick brown fox", "--against-text", other, "-m", name))
+    assert len(first) <= LINES, "\n".join(first)
+    assert any(each.startswith("this side   ") and "[" in each for each in first)
+    assert any(each.startswith("other side  ") and "[" in each for each in first)
+
+
 def test_attention_to_another_text(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     first = lines(run_cli("attn", "-m", "transformer-mini", "--cross", "--layer", "1"))

@@ -55,6 +55,7 @@ from txinspect.records import (
     TokenRecord,
 )
 from txinspect.render.terminal import render
+from txinspect.texts.aligning import aligned
 
 
 def model(**changes: Any) -> ModelRecord:
@@ -763,6 +764,7 @@ def diff_report() -> DiffReport:
             max_abs=0.5 * index,
             mean_abs=0.1 * index,
             at=[0, index, 1],
+            other_at=None,
             nan=3 if index == 3 else 0,
             total_variation=None,
             changed_share=None,
@@ -777,6 +779,9 @@ def diff_report() -> DiffReport:
         way="against_8bit",
         given=None,
         input=SENTENCE,
+        other_input=None,
+        aligned=None,
+        decoder_aligned=None,
         findings=[found],
         stages=stages,
         first_divergence="layers.1.output",
@@ -785,12 +790,47 @@ def diff_report() -> DiffReport:
         logits=LogitsDiffRecord(
             kl_mean=0.02, kl_median=0.01, kl_p99=0.3, kl_max=0.31, same_top1=0.8, ln_perplexity_ratio=-0.01
         ),
-        changed=[ChangedRecord(position=3, token=" brown", from_=" fox", to=" [bold]")],
+        changed=[ChangedRecord(position=3, other_position=None, token=" brown", from_=" fox", to=" [bold]")],
         only_this=["layers.2.mlp.output"],
         only_other=[],
         saved="out/both.npz",
         replaced=False,
         checks=None,
+    )
+
+
+def two_texts_report(this: Sequence[str], other: Sequence[str]) -> DiffReport:
+    """Of `diff --against-text`: two texts, a token per word."""
+    ids: dict[str, int] = {}
+
+    def read(words: Sequence[str]) -> InputRecord:
+        record = text_input(words)
+        tokens = [structs.replace(each, id=ids.setdefault(each.text or "", 2 + len(ids))) for each in record.tokens]
+        return structs.replace(record, tokens=tokens, input_ids=[[each.id for each in tokens]])
+
+    sides = read(this), read(other)
+    pairs = aligned(sides[0].input_ids[0], sides[1].input_ids[0])
+    report = diff_report()
+    return structs.replace(
+        report,
+        notes=report.findings,
+        against=model(),
+        way="against_text",
+        given=sides[1].text,
+        input=sides[0],
+        other_input=sides[1],
+        aligned=[list(pair) for pair in pairs],
+        stages=[structs.replace(each, isolated_rel_l2=None) for each in report.stages],
+        changed=[
+            ChangedRecord(
+                position=left,
+                other_position=right if right != left else None,
+                token=sides[0].tokens[left].text,
+                from_=" fox",
+                to=" dog",
+            )
+            for left, right in pairs[-2:]
+        ],
     )
 
 
@@ -832,6 +872,10 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "lens": lambda: (lens_report(), None),
     "heads": lambda: (heads_report(), None),
     "diff": lambda: (diff_report(), None),
+    "diff-texts": lambda: (
+        two_texts_report(("The", " quick", " brown", " fox"), ("The", " very", " slow", " brown", " fox")),
+        None,
+    ),
     "plan": lambda: (plan_report(), None),
     "plan-diff": lambda: (plan_of_a_diff(), None),
 }

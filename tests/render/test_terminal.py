@@ -59,6 +59,7 @@ EVERYTHING: dict[str, object] = {
     "logits": Themed(table=True),
     "logits-masked": Themed(table=True),
     "diff": Detailed(table=True),
+    "diff-texts": Detailed(table=True),
 }
 """Commands whose first screen leaves something out, and what shows it."""
 

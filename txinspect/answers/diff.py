@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from txinspect.answers import dumps, saving
 from txinspect.answers.differences import against_file, reruns, verdict
+from txinspect.answers.differences.alignment import Alignment
 from txinspect.answers.differences.comparison import Comparison
-from txinspect.answers.differences.sides import Side, other_side, side
+from txinspect.answers.differences.sides import OtherSide, Side, side
 from txinspect.answers.observing import Observation, observe
 from txinspect.answers.reporting import head
 from txinspect.answers.running import Running
@@ -17,6 +18,7 @@ from txinspect.errors import StageError
 from txinspect.loading.subject import Subject
 from txinspect.records import InputRecord
 from txinspect.sources.resolving import resolve
+from txinspect.texts.aligning import Pairs
 
 if TYPE_CHECKING:
     from txinspect.forward.capture import CaughtTensor
@@ -42,7 +44,7 @@ def questions(query: DiffQuery) -> list[Side]:
     this = Side(query, side(query, query.model))
     if query.against_file is not None or query.against_attn is not None:
         return [this]
-    return [this, Side(query, other_side(query))]
+    return [this, OtherSide(query)]
 
 
 class _This(Side):
@@ -65,16 +67,16 @@ class _This(Side):
         reruns.run_again(self.comparison, running)
 
 
-class _Other(Side):
+class _Other(OtherSide):
     """The side that is compared with it as it comes."""
 
     def __init__(self, comparison: Comparison) -> None:
-        super().__init__(comparison.query, other_side(comparison.query))
+        super().__init__(comparison.query)
         self.comparison = comparison
         self.decoder = comparison.text.decoder if comparison.query.against_text is None else None
 
     def meet(self, subject: Subject, text: InputRecord) -> None:
-        """Refuse a text that is other tokens on the other side of `diff`."""
+        """Align the texts of both sides of `diff`; refuse tokens that have nothing to do with this side's."""
         self.comparison.check_other(subject, text)
 
     def look(self, caught: CaughtTensor) -> None:
@@ -91,7 +93,9 @@ def _report(comparison: Comparison, this: Observation, other: Observation | None
     from msgspec import structs
 
     if not comparison.apart:
-        raise StageError("the two sides have no stage of the same name and shape: there is nothing to compare")
+        what = "name and shape" if comparison.alignment is None else "name whose axes tell where the texts' tokens are"
+        raise StageError(f"the two sides have no stage of the same {what}: there is nothing to compare")
+    alignment = Alignment.of(this.input, other.input) if other and comparison.alignment else None
     stages = [
         structs.replace(comparison.apart[name], isolated_rel_l2=comparison.isolated.get(name))
         for name in comparison.this
@@ -109,6 +113,9 @@ def _report(comparison: Comparison, this: Observation, other: Observation | None
         way=comparison.query.way,
         given=comparison.query.given,
         input=this.input,
+        other_input=other.input if other and alignment else None,
+        aligned=_as_lists(alignment.text if alignment else None),
+        decoder_aligned=_as_lists(alignment.decoder if alignment else None),
         findings=findings,
         stages=stages,
         first_divergence=first,
@@ -122,3 +129,7 @@ def _report(comparison: Comparison, this: Observation, other: Observation | None
         replaced=to is not None and to.replaces,
         checks=verdict.checks(comparison, stages, this, other),
     )
+
+
+def _as_lists(pairs: Pairs | None) -> list[list[int]] | None:
+    return None if pairs is None else [list(pair) for pair in pairs]

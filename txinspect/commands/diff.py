@@ -61,7 +61,8 @@ class DiffQuery(PassQuery["DiffReport"]):
         str | None, Option("--against-revision", "Another revision of the model on the Hub.", "REV", AGAINST)
     ] = None
     against_text: Annotated[
-        str | None, Option("--against-text", "The model on another text of as many tokens.", "TEXT", AGAINST)
+        str | None,
+        Option("--against-text", "The model on another text; tokens that only one has are left out.", "TEXT", AGAINST),
     ] = None
     against_no_adapter: Annotated[
         bool, Option("--against-no-adapter", "The base model, without the adapter that -m names.", None, AGAINST)
@@ -135,6 +136,11 @@ class DiffQuery(PassQuery["DiffReport"]):
             )
         if self.isolated and self.against_file is not None:
             raise UsageError(f"{spelled('isolated')} runs the other side, and a file cannot run: omit it")
+        if self.isolated and self.against_text is not None:
+            raise UsageError(
+                f"{spelled('isolated', True)} and {spelled('against_text')} cannot be combined: what differs is the "
+                f"text, and a layer that reads the same gives the same; omit {spelled('isolated', True)}"
+            )
         if self.tolerance is not None and not 0 <= self.tolerance < float("inf"):
             raise UsageError(f"{spelled('tolerance')} {self.tolerance} is no distance: give 0 or more")
         for pair in self.names:
@@ -166,13 +172,16 @@ class StageDiffRecord(Record, frozen=True, kw_only=True):
     """How far one stage of the two sides is apart, in float64 over the numbers that are finite on both."""
 
     name: Annotated[str, doc("Stage name or dotted module path.")]
-    shape: Annotated[list[int], doc("The size of each axis.")]
+    shape: Annotated[list[int], doc("The size of each axis, as far as it is compared.")]
     rel_l2: Annotated[float | None, doc("‖other - this‖ / ‖this‖.")]
     cosine: Annotated[float | None, doc("Cosine of the angle between the two.")]
     snr_db: Annotated[float | None, doc("Signal-to-noise ratio in dB: -20 log10(rel_l2); null where they are equal.")]
     max_abs: Annotated[float | None, doc("Largest difference.")]
     mean_abs: Annotated[float | None, doc("Mean difference.")]
-    at: Annotated[list[int] | None, doc("Where the largest difference is: an index per axis.")]
+    at: Annotated[list[int] | None, doc("Where the largest difference is on this side: an index per axis.")]
+    other_at: Annotated[
+        list[int] | None, doc("Where it is on the other side, if tokens are aligned with others there; else null.")
+    ]
     nan: Annotated[int, doc("Numbers that are NaN or infinite on a side, and not the same on both.")]
     total_variation: Annotated[
         list[float | None] | None, doc("Of attention weights: by head, half the mean sum of differences; else null.")
@@ -199,6 +208,7 @@ class ChangedRecord(Record, frozen=True, kw_only=True, rename={"from_": "from"})
     """A token after which the two sides predict different ones."""
 
     position: Annotated[int, doc("Index of the token.")]
+    other_position: Annotated[int | None, doc("Its index on the other side, where that is another one; else null.")]
     token: Annotated[str | None, doc("The token decoded.")]
     from_: Annotated[str | None, doc("What this side predicts.")]
     to: Annotated[str | None, doc("What the other side predicts.")]
@@ -212,6 +222,17 @@ class DiffReport(ModelReport, frozen=True, kw_only=True):
     way: Annotated[str, doc("What is different: against, against_8bit, against_dtype, …")]
     given: Annotated[str | None, doc("What was given for it, such as a model or a type; null for a switch.")]
     input: InputRecord
+    other_input: Annotated[InputRecord | None, doc("What the other side reads, with --against-text; else null.")]
+    aligned: Annotated[
+        list[list[int]] | None,
+        doc(
+            "With --against-text: the index of each token of the text that is compared, and its index in the other "
+            "text; else null."
+        ),
+    ]
+    decoder_aligned: Annotated[
+        list[list[int]] | None, doc("The same of what the decoder reads; null where there is no such text.")
+    ]
     findings: Annotated[list[str], doc("The first of the notes: where the sides part, and what it changes.")]
     stages: Annotated[list[StageDiffRecord], doc("What both sides have, in the order of the pass.")]
     first_divergence: Annotated[str | None, doc("The first stage that is farther apart than the tolerance.")]
@@ -227,7 +248,10 @@ class DiffReport(ModelReport, frozen=True, kw_only=True):
     changed: Annotated[list[ChangedRecord], doc("Tokens after which the predictions differ.")]
     only_this: Annotated[
         list[str],
-        doc("Stages that the other side does not have, or in another shape; of logits what both have is compared."),
+        doc(
+            "Stages that the other side does not have, or in another shape, or whose tokens cannot be aligned; of "
+            "logits what both have is compared."
+        ),
     ]
     only_other: Annotated[list[str], doc("Stages that only the other side has.")]
     saved: Annotated[str | None, doc("The file that --save wrote, the other side's tensors with other. in front.")]
@@ -247,6 +271,7 @@ COMMAND = Command(
         "txinspect diff --dtype float32 --against-dtype bfloat16 --isolated",
         "txinspect diff -m facebook/opt-125m --against facebook/opt-350m --fail-on 'kl_mean>0.1'",
         "txinspect diff --against-attn eager --stage 'layers.*.output'",
+        "txinspect diff 'The quick brown fox' --against-text 'The slow brown fox'",
     ),
     view=Detailed,
 )

@@ -54,6 +54,10 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
         cut = super().too_long(most)
         return cut if self.pll else f"{cut}, or score it in windows by {spelled('stride')}"
 
+    def too_long_unread(self, most: int) -> str:
+        """See TensorQuery."""
+        return super().too_long(most)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.top_k < 1:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from txinspect.answers import tensors
 from txinspect.answers.differences import predicting
+from txinspect.answers.differences.alignment import Alignment, Axes, Cut
 from txinspect.answers.differences.shelf import Shelf
 from txinspect.answers.saving import Destination, KeptTensor
 from txinspect.commands.diff import ChangedRecord, DiffQuery, LogitsDiffRecord, StageDiffRecord
-from txinspect.errors import InspectError
+from txinspect.errors import InspectError, spelled
 from txinspect.loading.subject import Subject
 from txinspect.measure import difference
 from txinspect.records import InputRecord
 from txinspect.stage_names import StageName
+from txinspect.texts.aligning import Pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +34,13 @@ class Comparison:
     query: DiffQuery
     subject: Subject = field(init=False)
     text: InputRecord = field(init=False)
+    other: InputRecord = field(init=False)
+    """What the other side reads."""
+    alignment: Alignment | None = None
+    """Where the other side reads another text."""
     this: Shelf = field(default_factory=Shelf)
+    axes: dict[str, Axes] = field(default_factory=dict)
+    """Of this side's tensors, where texts are aligned."""
     saved: dict[str, KeptTensor] = field(default_factory=dict)
     """What --save writes."""
     destination: Destination | None = None
@@ -50,14 +58,16 @@ class Comparison:
     """How wide each side's logits are, where that differs; in words."""
 
     def check_other(self, subject: Subject, text: InputRecord) -> None:
-        """Raise InspectError for a text that is other tokens on the comparison's other side."""
-        count = len(text.tokens)
-        if count != len(self.text.tokens) and self.query.against_text is not None:
-            raise InspectError(
-                f"the texts are {len(self.text.tokens)} and {count} tokens long: give two of as many, so that their "
-                f"positions can be compared"
-            )
-        if text.input_ids != self.text.input_ids and self.query.against_text is None:
+        """Raise InspectError for tokens on the comparison's other side that have nothing to do with this side's."""
+        self.other = text
+        if self.query.against_text is not None:
+            self.alignment = Alignment.of(self.text, text)
+            if not self.alignment.is_whole and not self.alignment.has_words:
+                raise InspectError(
+                    f"the text and that of {spelled('against_text')}, {len(self.text.tokens)} and {len(text.tokens)} "
+                    f"tokens, have none in common but special ones: give two that share some words"
+                )
+        elif text.input_ids != self.text.input_ids:
             raise InspectError(
                 f"the text is {len(self.text.tokens)} tokens for {self.subject.source.name!r} and other ones, "
                 f"{len(text.tokens)}, for {subject.source.name!r}: there are no positions to compare"
@@ -67,12 +77,14 @@ class Comparison:
         """Keep a tensor that this side of the comparison gives."""
         name = self.name_of(caught)
         self.this[name] = caught.tensor.whole()
-        self._describe(name, caught)
+        if self.query.against_text is not None:
+            self.axes[name] = tensors.axes_of(caught, self.subject, self.text)
+        self._describe(name, caught, self.text)
 
-    def _describe(self, name: str, caught: CaughtTensor) -> None:
+    def _describe(self, name: str, caught: CaughtTensor, text: InputRecord) -> None:
         """Keep a tensor of either side of the comparison for --save, with its axes."""
         if self.query.save:
-            axes = tensors.axes_of(caught, self.subject, self.text)
+            axes = tensors.axes_of(caught, self.subject, text)
             self.saved[name] = KeptTensor(caught.copied(), axes, caught.coordinates)
 
     def name_of(self, caught: CaughtTensor) -> str:
@@ -83,32 +95,47 @@ class Comparison:
     def compare(self, caught: CaughtTensor) -> None:
         """Compare a tensor that the other side gives with the one kept of this side."""
         name = self.name_of(caught)
-        self._describe(OTHER + name, caught)
-        self.compare_named(name, caught.tensor.whole().cpu())
+        text = self.text if self.alignment is None else self.other
+        self._describe(OTHER + name, caught, text)
+        this, other = self.this.get(name), caught.tensor.whole().cpu()
+        if self.alignment is None or this is None:
+            self.compare_named(name, other)
+            return
+        axes = self.axes.get(name), tensors.axes_of(caught, self.subject, text)
+        self._compare_cut(name, self.alignment.cut(this, other, axes, caught.want.supply.stack))
 
     def compare_named(self, name: str, other: Tensor) -> None:
         """Compare a tensor that the other side gives under a name with the one kept of this side."""
         this = self.this.get(name)
-        whole = this, other
-        if this is not None and name == "logits" and this.shape[:-1] == other.shape[:-1]:
+        self._compare_cut(name, None if this is None else Cut(this, other))
+
+    def _compare_cut(self, name: str, both: Cut | None) -> None:
+        """Compare the tensors of a name on both sides; where there are not two, the other side alone has one."""
+        if both is None:
+            self.only_other.append(name)
+            return
+        this, other = both.this, both.other
+        if name == "logits" and this.shape[:-1] == other.shape[:-1]:
             this, other = self._in_common(this, other)
-        if this is None or this.shape != other.shape:
+        if this.shape != other.shape:
             self.only_other.append(name)
             return
         part = StageName.of(name).part
         is_weights = part in ("attention.weights", "cross_attention.weights") and this.ndim == 4
         apart = difference.difference(this, other)
+        at, other_at = (both.at(apart.at, side) for side in (0, 1))
         self.apart[name] = StageDiffRecord(
             name=name,
             shape=list(this.shape),
-            **vars(apart),
+            **(vars(apart) | {"at": at}),
+            other_at=other_at if other_at != at else None,
             snr_db=apart.snr_db,
             total_variation=difference.total_variation(this, other) if is_weights else None,
             changed_share=difference.changed_share(this, other) if part == "mlp.router.experts" else None,
             isolated_rel_l2=None,
         )
-        if name == "logits" and whole[0] is not None:
-            self._compare_predictions(whole[0], whole[1])
+        if name == "logits":
+            self._compare_predictions(both.this, both.other)
 
     def _in_common(self, this: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of the tokens that both sides of a comparison have, where a vocabulary grew, and a note of it."""
@@ -123,19 +150,29 @@ class Comparison:
         return this[..., :common], other[..., :common]
 
     def _compare_predictions(self, this: Tensor, other: Tensor) -> None:
-        """Compare what both sides' logits predict, where they are a prediction after each token."""
-        why = predicting.no_prediction(this, other, self.text)
+        """Compare what both sides' logits predict, where they are a prediction after each token that is compared."""
+        places = self.compared_positions
+        why = predicting.no_prediction(this, other, self.text, len(places))
         if why is not None:
             self.notes.append(why)
             return
         tops = predicting.likeliest(this[0], other[0])
         # Another text has another perplexity.
         has_perplexity = self.subject.task.name != "masked-lm" and self.query.against_text is None
-        self.logits = predicting.compared(this[0], other[0], tops, self.text, has_perplexity=has_perplexity)
-        self.changed = predicting.changed(tops, self.subject, self.text)
+        ids = [token.id for token in self.text.main.tokens] if has_perplexity else None
+        self.logits = predicting.compared(this[0], other[0], tops, ids)
+        self.changed = predicting.changed(tops, places, self.subject, self.text)
+
+    @property
+    def compared_positions(self) -> Pairs:
+        """The positions of the text that the model's output is about, on either side of the comparison."""
+        if self.alignment is not None:
+            return self.alignment.main
+        return [(position, position) for position in range(len(self.text.main.tokens))]
 
     def number_runs(self) -> None:
         """Number the first run of a compared stage among several, as others are, once this side has given all."""
         self.first = tensors.first_runs(self.this)
         self.this.rename(self.first)
         self.saved = {self.first.get(name, name): each for name, each in self.saved.items()}
+        self.axes = {self.first.get(name, name): each for name, each in self.axes.items()}

@@ -8,13 +8,14 @@ from dataclasses import replace
 from txinspect.answers.run import Stages
 from txinspect.commands.diff import DiffQuery
 from txinspect.commands.run import RunQuery
-from txinspect.errors import UsageError, spelled
+from txinspect.errors import InspectError, UsageError, spelled
 from txinspect.forward.wants import Plan, Want, plan_of, plan_of_names
 from txinspect.loading.subject import Subject
 from txinspect.model_choice import ModelChoice
 from txinspect.queries import read_by
 from txinspect.records import InputRecord
 from txinspect.sources.resolving import resolve
+from txinspect.texts.opened import Opened
 
 COMPARED = (
     *(
@@ -44,7 +45,8 @@ def side(query: DiffQuery, model: ModelChoice) -> RunQuery:
 def other_side(query: DiffQuery) -> RunQuery:
     """The query that the other side of a comparison is asked. Raises UsageError for no adapter to leave out."""
     if query.against_text is not None:
-        return replace(side(query, query.model), text=query.against_text)
+        # It stands in the place of whatever this side reads: a text, ids, a message.
+        return replace(side(query, query.model), text=query.against_text, ids=None, user=None)
     if not query.against_no_adapter:
         return side(query, query.other())
     source = resolve(query.model)
@@ -73,3 +75,19 @@ class Side(Stages):
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
         """What is recorded of a side: the stages that are compared, each received and not reported."""
         return plan_of(subject.architecture, chosen(subject, self.whole))
+
+
+class OtherSide(Side):
+    """What the other side is asked, which may be about another text."""
+
+    def __init__(self, whole: DiffQuery) -> None:
+        super().__init__(whole, other_side(whole))
+
+    def read(self, opened: Opened) -> InputRecord:
+        """The tokens of the other side; an error is about the text that it was given."""
+        try:
+            return super().read(opened)
+        except InspectError as error:
+            if self.whole.against_text is None:
+                raise
+            raise type(error)(f"{spelled('against_text')}: {error}") from error

@@ -31,6 +31,8 @@ def first_apart(stages: Sequence[StageDiffRecord], tolerance: float) -> str | No
 def finding(comparison: Comparison, stages: Sequence[StageDiffRecord], first: str | None, tolerance: float) -> str:
     """The verdict on two sides in a sentence: where they part, and what it changes."""
     if all(not each.max_abs and not each.nan for each in stages):
+        if comparison.alignment is not None and not comparison.alignment.is_whole:
+            return "The two sides are equal to the last bit where their tokens are aligned."
         if comparison.widths is None:
             return "The two sides are equal to the last bit."
         return f"The two sides are equal to the last bit where both are: {comparison.widths}; {_changes(comparison)}."
@@ -48,7 +50,7 @@ def finding(comparison: Comparison, stages: Sequence[StageDiffRecord], first: st
 
 def _changes(comparison: Comparison) -> str:
     """How many predictions change between the two sides, in words for the verdict."""
-    count, what = len(comparison.text.main.tokens), predicted(comparison.subject.task.name)
+    count, what = len(comparison.compared_positions), predicted(comparison.subject.task.name)
     if not comparison.changed:
         return f"no {what} token changes"
     return f"{len(comparison.changed)} of {count} {what} tokens change"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isfinite, log10
 
-from txinspect.commands.diff import DiffReport, StageDiffRecord
-from txinspect.render.content import heading
+from txinspect.commands.diff import ChangedRecord, DiffReport, StageDiffRecord
+from txinspect.render.content import heading, two_texts
 from txinspect.render.spelling import number, or_dash, token_text, visible
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Tone, Words, bar, cell, line, numeric
 from txinspect.stage_names import StageName
@@ -29,7 +29,9 @@ MANY = 0.25
 
 
 def against(report: DiffReport) -> Iterator[Line]:
-    """The lines that say what is on the other side of `diff`."""
+    """The lines that say what is on the other side of `diff`; another text is drawn under this side's."""
+    if report.other_input is not None:
+        return
     if report.against is not None:
         yield heading.against(report.against)
     if report.given is not None and report.way != "against":
@@ -40,9 +42,10 @@ def against(report: DiffReport) -> Iterator[Line]:
 def stages(report: DiffReport, *, everything: bool) -> Table:
     """The table of how far the two sides are apart at each stage; `everything`, or what stands on the first screen."""
     shown, title = report.stages, None
-    if len(shown) > FEW and not everything:
+    few = _few(report)
+    if len(shown) > few and not everything:
         shown = [each for each in shown if _is_listed(each) or each.name == report.first_divergence]
-        shown = _spread(shown, report.first_divergence) if len(shown) > FEW else shown
+        shown = _spread(shown, report.first_divergence, few) if len(shown) > few else shown
         title = f"{len(shown)} of {len(report.stages)} stages; --stage chooses others, --table has all"
     isolated = any(each.isolated_rel_l2 is not None for each in shown)
     rows: list[Row | Line] = []
@@ -58,9 +61,14 @@ def stages(report: DiffReport, *, everything: bool) -> Table:
     return Table([Column("stage"), *columns, Column("", whole=True)], rows, title)
 
 
-def _spread(stages: list[StageDiffRecord], first: str | None) -> list[StageDiffRecord]:
+def _few(report: DiffReport) -> int:
+    """How many stages of `diff` the first screen has room for: the texts of two decoders take two lines."""
+    return FEW - 2 if two_texts.has_decoders(report) else FEW
+
+
+def _spread(stages: list[StageDiffRecord], first: str | None, few: int) -> list[StageDiffRecord]:
     """Some of many stages for the table of `diff`: the last ones, where the sides part, others evenly between."""
-    step = -(-len(stages) // (FEW - 1))
+    step = -(-len(stages) // (few - 1))
     kept = {each.name for each in stages[(len(stages) - 1) % step :: step]}
     return [each for each in stages if each.name in kept or each.name == first]
 
@@ -111,7 +119,7 @@ def predictions(report: DiffReport) -> Line | None:
 
 def more(report: DiffReport) -> Line | None:
     """The line that says what the first screen of `diff` leaves out."""
-    left_out = ["all stages"] if len(report.stages) > FEW else []
+    left_out = ["all stages"] if len(report.stages) > _few(report) else []
     left_out += ["all predictions that change"] if len(report.changed) > CHANGED else []
     return line(f"--table has {' and '.join(left_out)}", "dim") if left_out else None
 
@@ -122,13 +130,25 @@ def first_changed(report: DiffReport) -> Line | None:
         return None
     said = []
     for each in report.changed[:CHANGED]:
-        place = token_text(report.input.main.tokens[each.position])
         this, other = (or_dash(None if word is None else visible(word, spaces=True)) for word in (each.from_, each.to))
-        said.append(f"{_at(report)} {each.position} {place} {this} → {other}")
+        said.append(f"{_at(report)} {_place(report, each)} {this} → {other}")
     more = len(report.changed) - len(said)
     return line(
         f"{predicted(report.model.task)} tokens that change: {', '.join(said)}{f', and {more} more' if more else ''}"
     )
+
+
+def _place(report: DiffReport, changed: ChangedRecord) -> str:
+    """The token after which the sides of `diff` predict others, and the other side's where it is another."""
+    token = token_text(report.input.main.tokens[changed.position])
+    place = f"{changed.position} {token}"
+    if report.other_input is None:
+        return place
+    where = changed.position if changed.other_position is None else changed.other_position
+    other = token_text(report.other_input.main.tokens[where])
+    parts = [str(where)] if where != changed.position else []
+    parts += [other] if other != token else []
+    return f"{place} (there {' '.join(parts)})" if parts else place
 
 
 def _at(report: DiffReport) -> str:
@@ -139,9 +159,8 @@ def changed(report: DiffReport) -> Table | None:
     """The table of the predictions that differ between the two sides."""
     rows = []
     for each in report.changed:
-        place = token_text(report.input.main.tokens[each.position])
         words = [None if word is None else visible(word, spaces=True) for word in (each.from_, each.to)]
-        rows.append(Row([cell(f"{each.position} {place}"), *(cell(or_dash(word), "token") for word in words)]))
+        rows.append(Row([cell(_place(report, each)), *(cell(or_dash(word), "token") for word in words)]))
     title = f"{predicted(report.model.task)} tokens that change"
     return Table([Column(_at(report)), Column("this side"), Column("other side")], rows, title) if rows else None
 

@@ -12,6 +12,7 @@ from txinspect.render.tables import Line, Tone
 from txinspect.render.terminal import tensors
 from txinspect.render.terminal.frame import Frame, drawn
 from txinspect.render.terminal.reading import input_lines
+from txinspect.render.terminal.two_texts import two_texts
 
 
 def then(report: DiffReport, view: Detailed | None) -> Line | None:
@@ -27,7 +28,9 @@ def tone(report: DiffReport) -> Tone:
 def draw(report: DiffReport, console: Console, view: Detailed = Detailed()) -> RenderableType:
     """The finding, the stages, the predictions."""
     gap = [Text()] if view.table else []
-    parts: list[RenderableType] = [*map(drawn, content.against(report)), *input_lines(report.input), *gap]
+    parts: list[RenderableType] = [*map(drawn, content.against(report))]
+    both = two_texts(report, console, everything=view.table)
+    parts += [*(both or input_lines(report.input)), *gap]
     parts += [Frame(content.stages(report, everything=view.table)), drawn(content.tolerance(report))]
     changed = content.changed(report) if view.table else content.first_changed(report)
     for part in (content.predictions(report), changed):
