@@ -30,7 +30,7 @@ class AttnQuery(TensorQuery["AttnReport"]):
         tuple[int, ...] | None, Option("--head", "Heads to look at, such as 0,2-3 or -1; all if not given.", "H")
     ] = None
     queries: Annotated[
-        tuple[int, ...] | None, Option("--query", "Query tokens to look at, such as 9 or -1; all if not given.", "N")
+        tuple[int, ...] | None, Option("--query/--position", "Query tokens to look at, such as 9 or -1; all if not given.", "N")
     ] = None
     encoder: Annotated[
         bool, Option("--encoder", "Of an encoder–decoder: the encoder's self-attention, not the decoder's.")

@@ -33,7 +33,7 @@ class LensQuery(TensorQuery["LensReport"]):
     position: Annotated[
         Layers,
         Option(
-            "--position",
+            "--position/--query",
             "Tokens to read after, such as 0,4-5, -1 or all; if not given the masks, else the last nine.",
             "N",
         ),

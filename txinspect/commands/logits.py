@@ -21,7 +21,7 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
     position: Annotated[
         Layers,
         Option(
-            "--position",
+            "--position/--query",
             "Tokens after which to list them, such as 0,4-5, -1 for the last, or all; of a model that fills masks, at "
             "which, and its masks if not given.",
             "N",
