@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ORDER = (INPUT, WHERE, LOADING, OUTPUT)
 """Headings of options that come last, in this order; those of one command, or of the app, come before."""
 
-_WIDEST, _GAP = 30, 2
+_WIDEST, _GAP = 34, 2
 """Columns that the names of options may take, and that stand between them and what is said of them."""
 
 _ROOM = 6

@@ -126,12 +126,7 @@ def write(content: bytes) -> None:
         raise typer.Exit(0) from None
     except OSError as error:
         _close_stdout()
-        FAILED.append(error)
         raise InspectError(f"standard output could not be written: {error.strerror}") from error
-
-
-FAILED: list[OSError] = []
-"""Why standard output could not be written, other than that nobody reads it."""
 
 
 @contextmanager
@@ -251,11 +246,3 @@ def _close_stdout() -> None:
     stdout = current().stdout
     if stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
-
-
-def leads_nowhere() -> bool:
-    """Whether stdout leads nowhere, to the null device."""
-    try:
-        return os.path.samestat(os.fstat(1), os.stat(os.devnull))  # noqa: PTH116
-    except OSError:
-        return False
