@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import Result
 
 from tests.making.models import save_tiny
+from txinspect.commands import LISTED
 
 Run = Callable[..., Result]
 
@@ -24,8 +25,22 @@ COMMANDS = {
     "heads": ("look at",),
     "lens": ("decided at",),
     "diff": ("The sides",),
+    "embed": ("norm",),
+    "pos": ("position_embeddings",),
+    "plan": ("to read",),
+    "models": ("your own",),
 }
-"""Each with what it found."""
+"""Each with what it found, on a screen of LINES lines."""
+
+ROWS = {
+    "tokenize": "tokens of text",
+    "tree": "as stored",
+    "stages": "stages in all",
+    "run": "stages in all",
+    "params": "beyond 6σ",
+    "env": "a terminal",
+}
+"""Commands that list all there is: what they come to stands at the end."""
 
 MORE = {
     "logits": "index  token",
@@ -50,7 +65,8 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def asked(command: str, model: str) -> list[str]:
     """The command with its defaults; a comparison is with another backend."""
-    return [command, "-m", model, *(["--against-attn", "eager"] if command == "diff" else [])]
+    named = [] if command in ("models", "env") else ["-m", model]
+    return [command, *named, *(["--against-attn", "eager"] if command == "diff" else [])]
 
 
 def lines(result: Result) -> list[str]:
@@ -74,6 +90,35 @@ def test_the_first_screen(
         assert len(whole) > len(first)
         assert "--table" not in "\n".join(whole)
         assert MORE[command] in "\n".join(whole)
+
+
+@pytest.mark.parametrize("model", ["opt-mini", "transformer-mini", "deep"])
+@pytest.mark.parametrize("command", ROWS)
+def test_what_rows_come_to_is_on_the_screen(
+    command: str, model: str, request: pytest.FixtureRequest, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = str(request.getfixturevalue("deep")) if model == "deep" else model
+    assert ROWS[command] in "\n".join(lines(run_cli(*asked(command, name)))[-23:])
+
+
+def test_every_command_is_looked_at() -> None:
+    assert {*COMMANDS, *ROWS} == {*LISTED, "env"}
+
+
+def test_a_long_text_has_few_rows(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several tensors none; the last line says how all are shown, and then they are."""
+    monkeypatch.setenv("COLUMNS", "80")
+    text = "the quick dog " * 10
+    for command in ("embed", "pos"):
+        for model in ("opt-mini", "transformer-mini"):
+            first = lines(run_cli(command, text, "-m", model))
+            assert len(first) <= LINES, "\n".join(first)
+            assert first[-1].startswith("--table has all ")
+            assert any("norms from " in each for each in first)
+            whole = lines(run_cli(command, text, "-m", model, "--table"))
+            count = int(first[-1].split()[3])
+            assert any(each.split()[0] == str(count - 1) for each in whole if each)
 
 
 def test_attention_to_another_text(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:

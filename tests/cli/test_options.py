@@ -57,8 +57,8 @@ EXPECTED = {
     "params": OUTPUT
     | MODEL
     | {"--revision", "--offline", "--param", "--sort", "--spectral", "--diff", "--base", "--fail-on"},
-    "embed": LOADING | OUTPUT | TEXT | TENSORS | {"--pooled"},
-    "pos": LOADING | OUTPUT | TEXT | TENSORS,
+    "embed": LOADING | OUTPUT | TEXT | TENSORS | {"--pooled", "--similar", "--table"},
+    "pos": LOADING | OUTPUT | TEXT | TENSORS | {"--table"},
     "attn": LOADING
     | OUTPUT
     | TEXT
@@ -69,7 +69,7 @@ EXPECTED = {
     | OUTPUT
     | TEXT
     | TENSORS
-    | {"-k", "--top-k", "--position", "--target", "--continuation", "--stride", "--pll", "--table"},
+    | {"-k", "--top-k", "--position", "--target", "--continuation", "--stride", "--pll", "--table", "--theme"},
     "lens": LOADING
     | OUTPUT
     | TEXT

@@ -56,8 +56,8 @@ EVERYTHING: dict[str, object] = {
     "attn-cross": AttnView(table=True),
     "heads": Themed(table=True),
     "lens": Themed(table=True),
-    "logits": Detailed(table=True),
-    "logits-masked": Detailed(table=True),
+    "logits": Themed(table=True),
+    "logits-masked": Themed(table=True),
     "diff": Detailed(table=True),
 }
 """Commands whose first screen leaves something out, and what shows it."""
@@ -72,11 +72,16 @@ def test_golden_of_everything(name: str, width: int) -> None:
 
 THEMES: tuple[Theme, ...] = ("dark", "light")
 
+MAPS = ("attn", "attn-cross", "heads", "lens", "logits")
+"""Drawings with colours of their own."""
+
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("theme", THEMES)
-def test_golden_in_colour(theme: Theme, width: int) -> None:
-    compare(f"attn-{width}-{theme}.txt", drawn(attention_report(), width, colour=True, view=AttnView(theme=theme)))
+@pytest.mark.parametrize("name", MAPS)
+def test_golden_in_colour(name: str, theme: Theme, width: int) -> None:
+    view = AttnView(theme=theme) if name.startswith("attn") else Themed(theme=theme)
+    compare(f"{name}-{width}-{theme}.txt", drawn(REPORTS[name]()[0], width, colour=True, view=view))
 
 
 def compare(name: str, shown: str) -> None:
@@ -91,7 +96,7 @@ def compare(name: str, shown: str) -> None:
 def test_no_golden_file_is_left_over() -> None:
     used = {f"{name}-{width}.txt" for name in REPORTS for width in WIDTHS}
     used |= {f"{name}-table-{width}.txt" for name in EVERYTHING for width in WIDTHS}
-    used |= {f"attn-{width}-{theme}.txt" for width in WIDTHS for theme in THEMES}
+    used |= {f"{name}-{width}-{theme}.txt" for name in MAPS for width in WIDTHS for theme in THEMES}
     assert {path.name for path in GOLDEN.glob("*.txt")} == used
 
 
@@ -103,7 +108,7 @@ def test_colour_changes_no_character(name: str) -> None:
     coloured = drawn(name, 100, colour=True)
     assert ESCAPE.search(coloured)
     assert "\x1b" not in ESCAPE.sub("", coloured)
-    if name not in ("attn", "attn-cross", "lens"):  # a map has shades where it has no colour
+    if name not in MAPS or name == "heads":  # a map has shades or bars where it has no colour
         assert ESCAPE.sub("", coloured) == drawn(name, 100)
 
 

@@ -29,15 +29,17 @@ def show(drawing: str, content: bytes) -> bool:
     Raises PagerError.
     """
     stdout = current().stdout
-    if not is_terminal(stdout) or not appearance.asked().pager or current().term == "dumb":
-        return False
-    # The last line of a terminal is the prompt's.
-    if drawing.count("\n") < size()[1]:
+    if not is_terminal(stdout) or not appearance.asked().pager or current().term == "dumb" or not is_too_long(drawing):
         return False
     pager = _pager()
     if pager:
         _run(pager, content, stdout)
     return bool(pager)
+
+
+def is_too_long(drawing: str) -> bool:
+    """Whether the top of a drawing would be gone from the terminal without a pager."""
+    return is_terminal(current().stdout) and drawing.count("\n") >= size()[1]  # the last line is the prompt's
 
 
 def _pager() -> list[str]:

@@ -36,14 +36,18 @@ def show(report: Report, output: Output, view: object | None) -> None:
     if output.json:
         write(_json(report) + b"\n")
         return
-    from txinspect.render.terminal import render
+    from txinspect.render.terminal import finding, render
+    from txinspect.render.terminal.frame import drawn as drawn_line
     from txinspect.render.terminal.glyphs import Seen
 
     drawn = StringIO()
     painted = console(drawn)
     painted.push_render_hook(Seen(painted))
     render(report, painted, _coloured(view, painted))
-    draw(drawn.getvalue(), quiet=output.quiet)
+    drawing = drawn.getvalue()
+    for each in finding(report):
+        painted.print(drawn_line(each))
+    draw(drawing, quiet=output.quiet, again=drawn.getvalue()[len(drawing) :])
 
 
 def console(drawn: StringIO) -> Any:
@@ -72,8 +76,11 @@ def show_plain(record: Any, output: Output, drawn: Callable[[], str]) -> None:
         draw(drawn(), quiet=output.quiet)
 
 
-def draw(drawing: str, *, quiet: bool = False) -> None:
-    """A drawing on stdout, in a pager where it is longer than the terminal."""
+def draw(drawing: str, *, quiet: bool = False, again: str = "") -> None:
+    """A drawing on stdout, in a pager where it is longer than the terminal.
+
+    Without a pager the end of a longer one is what is seen: there stands `again` what was found.
+    """
     content = drawing.encode(encoding(current().stdout), ERRORS)
     try:
         if paging.show(drawing, content):
@@ -81,6 +88,8 @@ def draw(drawing: str, *, quiet: bool = False) -> None:
     except paging.PagerError as error:
         if not quiet:
             complain(error.said(), "note")
+    if paging.is_too_long(drawing):
+        content += again.encode(encoding(current().stdout), ERRORS)
     write(content)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from txinspect.commands.command import Command
+from txinspect.commands.command import Command, Detailed
 from txinspect.errors import UsageError, spelled
 from txinspect.option import Option
 from txinspect.queries import TensorQuery
@@ -92,4 +92,5 @@ COMMAND = Command(
         "txinspect embed 'That is a happy person' -m sentence-transformers/all-MiniLM-L6-v2 --pooled",
         "txinspect embed 'A cat sleeps' --pooled --similar 'A dog naps' --similar 'It rains' -m BAAI/bge-small-en",
     ),
+    view=Detailed,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from txinspect.commands.command import Command, Detailed
+from txinspect.commands.command import Command, Themed
 from txinspect.errors import UsageError, spelled
 from txinspect.indices import Layers
 from txinspect.option import Option
@@ -179,5 +179,5 @@ COMMAND = Command(
         "txinspect logits 'The dog' --continuation ' ran home' --continuation ' sat'",
         "txinspect logits 'A long story' --stride 128 --json | jq .text_score",
     ),
-    view=Detailed,
+    view=Themed,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from txinspect.commands.command import Command
+from txinspect.commands.command import Command, Detailed
 from txinspect.queries import TensorQuery
 from txinspect.records import Record, TensorsReport, doc
 
@@ -49,4 +49,5 @@ COMMAND = Command(
         "txinspect pos -m transformer-mini",
         "txinspect pos 'Hello world' --json --values | jq '.tensors[0].values[0][0][:4]'",
     ),
+    view=Detailed,
 )

@@ -8,6 +8,7 @@ from txinspect.commands.heads import NUMBERS, HeadsReport, Kind, KindRecord
 from txinspect.records import SentenceRecord
 from txinspect.render.spelling import token_text
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, cell, line, numbers, numeric
+from txinspect.wording import counted
 
 WHERE: dict[Kind, str] = {
     "induction": "the token after the same one earlier",
@@ -45,6 +46,15 @@ COLUMNS = {
 
 GIVING_WAY = ("special", "even", "distance", "self", "dupl", "entropy", "first", "next", "prev", "induct")
 """What is left out of the numbers, in this order, where the terminal is too narrow."""
+
+
+def finding(report: HeadsReport) -> Line:
+    """The line about what `heads` found: how many heads are of each kind, by the first of several."""
+    first = [head.labels[0] for head in report.heads if head.labels]
+    counts = sorted(((first.count(kind), kind) for kind in WHERE if kind in first), reverse=True)
+    said = ", ".join(f"{count} {kind}" for count, kind in counts)
+    of = f"{len(first)} of {counted(len(report.heads), 'head')} {'is' if len(first) == 1 else 'are'} of a kind"
+    return line(f"{of}: {said}" if said else f"none of {counted(len(report.heads), 'head')} is of a kind", "found")
 
 
 def _name(head: KindRecord) -> str:

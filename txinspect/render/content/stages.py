@@ -7,9 +7,9 @@ from collections.abc import Set
 
 from txinspect.commands.stages import StageRecord, StagesReport
 from txinspect.render.spelling import or_dash, visible
-from txinspect.render.tables import Column, Row, Table, cell
+from txinspect.render.tables import Column, Line, Row, Table, cell, line
 from txinspect.stage_names import StageName
-from txinspect.wording import ranges
+from txinspect.wording import counted, ranges
 
 GIVING_WAY = ("class", "axes")
 """Columns that are left out, the first first, until the others fit."""
@@ -61,6 +61,13 @@ def notes(report: StagesReport) -> Table | None:
         for note, names in by_note.items()
     ]
     return Table([Column("about"), Column("note")], rows) if rows else None
+
+
+def total(report: StagesReport) -> Line:
+    """The line about how many stages a model has in all, and how many it does not have."""
+    having = sum(stage.available for stage in report.stages)
+    absent = len(report.stages) - having
+    return line(f"{counted(having, 'stage')} in all{f', {absent} absent' if absent else ''}; --json has each")
 
 
 def _axes(stage: StageRecord) -> str:

@@ -132,8 +132,10 @@ def _not_finite(tensor: TensorRecord) -> Line:
     return line("  " + ", ".join(f"{count:,} {what}" for count, what in counts if count), "bad")
 
 
-def token_rows(tensor: TensorRecord, sentence: SentenceRecord, left_out: Set[str] = frozenset()) -> Table:
-    """The table of tokens' vectors, a line each; bars begin where the norms do, so that differences show."""
+def token_rows(
+    tensor: TensorRecord, sentence: SentenceRecord, most: int | None = None, left_out: Set[str] = frozenset()
+) -> Table:
+    """The table of tokens' vectors, a line each, of the first `most`; bars begin where the norms of all do."""
     rows = tensor.rows or []
     norms = [row.l2 for row in rows if row.l2 is not None]
     low, high = min(norms, default=0.0), max(norms, default=0.0)
@@ -141,13 +143,31 @@ def token_rows(tensor: TensorRecord, sentence: SentenceRecord, left_out: Set[str
     is_token = len(rows) == len(sentence.tokens)
     titles = [name for name in _ROW if name not in left_out]
     shown = []
-    for row in rows:
+    for row in rows[:most]:
         token = cell(token_text(sentence.tokens[row.index])) if is_token else cell("–", "dim")
         cells = _row_cells(row, low, high)
         shown.append(Row([cell(str(row.index), value=row.index), token, *(cells[name] for name in titles)]))
     columns = [*numbers("index"), Column("token"), *numbers(*(name for name in titles if name != "bar"))]
     columns += [Column(f"norm {number(low)} … {number(high)}", whole=True)] if "bar" in titles else []
     return Table(columns, shown, f"{visible(tensor.name)}, token by token")
+
+
+def norms(tensor: TensorRecord, sentence: SentenceRecord) -> Line:
+    """The line about tokens' vectors: the shortest and the longest."""
+    known = sorted((row.l2, row.index) for row in tensor.rows or () if row.l2 is not None)
+    if not known:
+        return line(f"{visible(tensor.name)}: no vector has a norm", "bad")
+    is_token = len(tensor.rows or ()) == len(sentence.tokens)
+    ends = [
+        f"{number(norm)} ({index} {token_text(sentence.tokens[index])})" if is_token else f"{number(norm)} ({index})"
+        for norm, index in (known[0], known[-1])
+    ]
+    return line(f"{visible(tensor.name)}: norms from {ends[0]} to {ends[1]}", "strong")
+
+
+def more_rows(count: int) -> Line:
+    """The line that says what the first screen leaves out of tokens' vectors."""
+    return line(f"--table has all {count:,} tokens", "dim")
 
 
 def _row_cells(row: RowRecord, low: float, high: float) -> dict[str, Cell]:

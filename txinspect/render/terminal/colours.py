@@ -81,11 +81,11 @@ def halves(upper: float | None, lower: float | None, theme: Theme) -> Text:
     return Text("▀", style=Style(color=colour(upper, theme), bgcolor=below))
 
 
-def legend(theme: Theme | None) -> Text:
-    """The legend of the colours: the scale from nothing to the most."""
+def legend(theme: Theme | None, most: str = "1") -> Text:
+    """The legend of the colours: the scale from nothing to the most, of which the shades' signs are parts."""
     if theme is None:
         return Text("  ".join(f"{sign} {least}" for sign, least in zip(_SHADES, _LEAST, strict=True)))
     text = Text("0 ")
     for step in range(11):
         text.append_text(cell(step / 10, 1, theme))
-    return text.append(" 1")
+    return text.append(f" {most}")

@@ -26,7 +26,7 @@ LAYER = 6
 def draw(report: HeadsReport, console: Console, view: Themed = Themed()) -> RenderableType:
     """The finding, the grid, a line per head where they are few."""
     theme = view.theme if colours.has_colours(console) else None
-    parts: list[RenderableType] = [*input_lines(report.input)]
+    parts: list[RenderableType] = [*input_lines(report.input), *map(drawn, found(report))]
     if report.heads:
         short = not view.table and len(content.layers(report)) > content.LINES
         most = content.FIRST if short else content.SHOWN
@@ -38,6 +38,11 @@ def draw(report: HeadsReport, console: Console, view: Themed = Themed()) -> Rend
             every = fitted_table(lambda left_out: content.every(report, left_out), console.width, content.GIVING_WAY)
             parts += [Text(), every]
     return Group(*parts, *tensors.extras(report, console.width))
+
+
+def found(report: HeadsReport) -> list[Line]:
+    """What `heads` found, in a line; nothing where no head was measured."""
+    return [content.finding(report)] if report.heads else []
 
 
 def then(report: HeadsReport, view: Themed | None) -> Line | None:

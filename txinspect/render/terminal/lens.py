@@ -36,6 +36,11 @@ def draw(report: LensReport, console: Console, view: Themed = Themed()) -> Rende
     return Group(*parts, *tensors.extras(report, console.width))
 
 
+def found(report: LensReport) -> list[Line]:
+    """What `lens` found, in a line."""
+    return [content.finding(report)]
+
+
 def then(report: LensReport, view: Themed | None) -> Line | None:
     """What is drawn last under the grid of `lens`: what was left out."""
     table = (view is not None and view.table) or len(report.positions) == 1
