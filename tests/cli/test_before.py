@@ -89,7 +89,7 @@ def test_a_traceback_is_asked_for_before(run_cli: Run) -> None:
 
 def test_they_stand_in_the_list_of_commands(run_cli: Run) -> None:
     shown = run_cli("--help").stdout
-    panel = shown.partition("Before or after the command")[2].partition("╰")[0]
+    panel = shown.partition("Before or after the command\n")[2].partition("\n\n")[0]
     assert all(
         option in panel for option in ("--json", "--quiet", "--verbose", "--color", "--no-pager", "--offline")
     ), panel

@@ -114,22 +114,22 @@ class ErrorBoundary(TyperGroup):
         return spell
 
     @staticmethod
-    def _complain(ctx: typer.Context, error: Exception, said: Said | str) -> None:
+    def _complain(ctx: typer.Context, error: Exception, said: Said) -> None:
         """Complain of an error on stderr, after the traceback where -v asked for it."""
         if _is_verbose(ctx):
             streams.trace(error)
         streams.complain(said)
 
 
-def _foreseen(error: Exception) -> str | None:
-    """The sentence for an exception whose cause is the program's place or missing packages; None for any other."""
+def _foreseen(error: Exception) -> Said | None:
+    """What is said of an exception whose cause is the program's place or missing packages; None for any other."""
     if isinstance(error, FileNotFoundError) and _is_adrift():
-        return "the working directory is gone: change to one that is there"
+        return InspectError("the working directory is gone", "change to one that is there").said()
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _needed():
-        return (
-            f"the package {error.name!r} is not installed: 'pip install txinspect' brings all that it needs, about 1.3 "
-            f"GB with the CPU build of torch"
-        )
+        return InspectError(
+            f"the package {error.name!r} is not installed",
+            "'pip install txinspect' brings all that it needs, about 1.3 GB with the CPU build of torch",
+        ).said()
     return None
 
 
@@ -141,11 +141,12 @@ def _needed() -> set[str]:
     return {re.split(r"[^\w-]", each, maxsplit=1)[0].replace("-", "_") for each in plain}
 
 
-def _unforeseen(error: Exception, *, verbose: bool) -> str:
+def _unforeseen(error: Exception, *, verbose: bool) -> Said:
     newer = untested()
-    advice = f"; {newer}: an older one may work" if newer else ""
-    advice += "; run it again with -v for the traceback" if not verbose else ""
-    return f"unexpected {type(error).__name__}: {error}{advice}"
+    advice = [f"{newer}: an older one may work"] if newer else []
+    advice += ["run it again with -v for the traceback"] if not verbose else []
+    wrong, hint = f"unexpected {type(error).__name__}: {error}", "; ".join(advice) or None
+    return Said(wrong if hint is None else f"{wrong}; {hint}", wrong, hint)
 
 
 def _is_adrift() -> bool:

@@ -40,7 +40,7 @@ def _no_such_option(
     others = {each: part.opts for each in commands for part in parameters(each) if typed in part.opts}
     if others and name is None:
         return f"{wrong}, which belongs after the command", None
-    own = [spelling for part in parameters(name) for spelling in _spellings(part)]
+    own = ["--help", *(spelling for part in parameters(name) for spelling in _spellings(part))]
     meant = suggestion(typed, own, list(others.values()))
     if others and meant is None:
         wrong += f", which {some_of(list(others))} {'has' if len(others) == 1 else 'have'}"

@@ -245,7 +245,7 @@ def hint(sentence: str | None, output: Output) -> None:
 def forget_impossible_sizes() -> None:
     """Take a width or height that no terminal has, such as COLUMNS=0, out of the environment: Rich would believe it."""
     variables = current().variables
-    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+    for name in ("COLUMNS", "LINES"):
         if not re.fullmatch("0*[1-9][0-9]*", variables.get(name, "1")):
             del variables[name]
 

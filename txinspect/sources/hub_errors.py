@@ -19,7 +19,7 @@ class Asked:
     id: str
     """Of the repository."""
     revision: str | None = None
-    offline_because: str | None = None
+    offline_because: tuple[str, str] | None = None
     """Why the Hub is not asked, and what to do about that; None where it is."""
     adapter: str | None = None
     """The adapter whose base model it is; None if the model was asked for itself."""
@@ -89,7 +89,8 @@ def _not_here(asked: Asked, cause: BaseException | None) -> SourceError:
     if isinstance(cause, errors.HfHubHTTPError):
         return SourceError(f"{lacks}, and the Hub answered with status {cause.response.status_code}", "try again later")
     if asked.offline_because is not None:
-        return SourceError(f"{lacks}, and {asked.offline_because}, or {asked.otherwise}")
+        why, next_step = asked.offline_because
+        return SourceError(f"{lacks}, and {why}", f"{next_step}, or {asked.otherwise}")
     if isinstance(cause, (errors.FileMetadataError, ValueError)):
         return SourceError(unclear(asked.id, cause))
     return SourceError(f"{lacks} and the Hub cannot be reached", f"check the network, or {asked.otherwise}")
