@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Callable
+from io import StringIO
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +20,6 @@ from txinspect.cli.app import app
 from txinspect.cli.streams import console
 
 Run = Callable[..., Result]
-Process = Callable[..., subprocess.CompletedProcess[bytes]]
 GROUP: Any = typer.main.get_command(app)
 
 
@@ -152,7 +153,7 @@ def test_the_short_list_fits_on_a_terminal(run_cli: Run, columns: Callable[[int]
 def test_however_many_commands_there_are(columns: Callable[[int], None]) -> None:
     columns(80)
     many = {group: [f"command{number}" for number in range(40)] for group in ("Text", "Model", "Run", "Machines")}
-    lines = [line.plain for line in help_pages._named(many, console(help_pages.StringIO()))]
+    lines = [line.plain for line in help_pages._named(many, console(StringIO()))]
     assert len(lines) == 4
     assert all(len(line) <= 80 for line in lines)
     assert lines[2] == "  Run       command0, command1, command2, command3, command4 and 35 more"
@@ -172,7 +173,7 @@ def test_the_full_list_has_every_sentence(run_cli: Run, columns: Callable[[int],
     columns(80)
     page = shown(run_cli, "--help")
     words = " ".join(page.split())
-    assert all(f" {command.name} {command.help.partition(chr(10))[0]}" in words for command in app.registered_commands)
+    assert all(f" {command.name} {str(command.help).splitlines()[0]}" in words for command in app.registered_commands)
     assert headings(page) == [
         *("Options", "Completion", "Before or after the command"),
         *("Text", "Model", "Run", "Machines"),
@@ -195,17 +196,13 @@ def test_on_a_terminal_headings_are_bold_and_names_have_a_colour() -> None:
 @pytest.mark.processes
 @pytest.mark.parametrize("arguments", ["--help", "-h", "attn --help", "help attn"])
 def test_a_closed_stdout_is_one_sentence(arguments: str) -> None:
-    import sys
-
     command = f"{sys.executable} -m txinspect {arguments} >&-"
     done = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stderr == b"txinspect: standard output is closed: there is nowhere to write the report\n"
 
 
-def test_no_page_needs_what_draws_typer_s(run_process: Process) -> None:
-    import sys
-
+def test_no_page_needs_what_draws_typer_s() -> None:
     code = "import sys\nfrom txinspect.cli.app import app\ntry:\n    app(['attn', '--help'])\nfinally:\n"
     code += "    print('typer.rich_utils' in sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from typer.testing import Result
 
 from tests.cli.test_app import on_terminal
 from txinspect import AttnQuery, ModelChoice
+from txinspect.commands.attn import AttnView
 from txinspect.errors import InspectError, Said, SourceError, UsageError, spelled
 
 Run = Callable[..., Result]
@@ -44,7 +46,7 @@ def test_an_error_survives_pickling() -> None:
     ("made", "wrong", "hint"),
     [
         (lambda: AttnQuery(layer=()), "layer chooses none", "name at least one, or omit it for all"),
-        (lambda: ModelChoice(dtype="int8"), "dtype 'int8' is unknown", "give auto, float32, float16 or bfloat16"),
+        (lambda: AttnView(theme=cast(Any, "pink")), "theme 'pink' is unknown", "give auto, dark or light"),
         (lambda: ModelChoice(device="tpu"), "device 'tpu' is not a device", "give auto, cpu, cuda, cuda:N or mps"),
         (lambda: AttnQuery(new=0), "new 0 generates nothing", "give 1 or more"),
         (lambda: AttnQuery(system="x"), "system is a message", "add chat=True, or omit it"),
