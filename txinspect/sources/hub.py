@@ -198,7 +198,8 @@ def _cached_weights(repository: Repository, folder: Path, named: Sequence[str]) 
     wanted = named or _taken([path.name for path in folder.iterdir()])
     here = [folder / name for name in wanted if opening.is_there(folder / name)]
     if not here:
-        raise SourceError(f"the weights of {repository.id!r} are not in the local cache, and {repository.to_go_online}")
+        why, next_step = repository.to_go_online
+        raise SourceError(f"the weights of {repository.id!r} are not in the local cache, and {why}", next_step)
     return [HubFile(str(path.relative_to(folder)), opening.check(path, None), path, None) for path in here]
 
 
