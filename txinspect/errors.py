@@ -48,8 +48,7 @@ class InspectError(Exception):
 
     def __init__(self, message: str = "", hint: str | None = None, *, by: str = ": ") -> None:
         super().__init__(message if hint is None else f"{message}{by}{hint}")
-        self.message = message
-        self.hint = hint
+        self._parts = message, hint
 
     def __str__(self) -> str:
         return self.said().sentence
@@ -68,7 +67,13 @@ class InspectError(Exception):
         def shown(text: str) -> str:
             return _shortened(_FIELD.sub(one, text))
 
-        return Said(shown(super().__str__()), shown(self.message), None if self.hint is None else shown(self.hint))
+        message, hint = self._parts
+        return Said(shown(super().__str__()), shown(message), None if hint is None else shown(hint))
+
+    @property
+    def hint(self) -> str | None:
+        """What to do next, as its sentence says; None where that says nothing."""
+        return self.said().hint
 
 
 def _shortened(sentence: str) -> str:

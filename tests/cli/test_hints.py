@@ -28,6 +28,7 @@ def test_the_sentence_is_both_parts() -> None:
 def test_fields_are_spelled_in_both() -> None:
     error = UsageError(f"{spelled('top_k')} 0 lists no token", f"omit {spelled('dtype', 'float32')}")
     assert str(error) == "top_k 0 lists no token: omit dtype='float32'"
+    assert error.hint == "omit dtype='float32'"
     spoken = error.said(lambda name, value: f"<{name} {value}>")
     assert spoken == Said("<top_k None> 0 lists no token: omit <dtype float32>", *re.split(": ", spoken.sentence))
 
