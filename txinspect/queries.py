@@ -95,6 +95,15 @@ class TextQuery(ModelQuery[ReportType]):
             in_order=True,
         ),
     ] = None
+    max_tokens: Annotated[
+        int | None,
+        Option(
+            "--max-tokens",
+            "Read so many tokens of the text at most, special ones counted: its beginning; below zero its end.",
+            "N",
+            INPUT,
+        ),
+    ] = None
     chat: Annotated[
         bool, Option("--chat", "Take the text for a user's message, or piped JSON for all messages.", None, INPUT)
     ] = False
@@ -127,6 +136,15 @@ class TextQuery(ModelQuery[ReportType]):
             raise UsageError(f"{spelled('ids')} {below[0]} is no token id", "give 0 or more")
         if "" in self.masks:
             raise UsageError(f"{spelled('masks')} '' is empty", "give a word of the text, or the index of a token")
+        if self.max_tokens == 0:
+            raise UsageError(f"{spelled('max_tokens', 0)} reads nothing", "give 1 or more, or below zero for the end")
+        for name in ("masks", "pair", "chat"):
+            if self.max_tokens is not None and getattr(self, name):
+                raise UsageError(
+                    f"{spelled('max_tokens')} and {spelled(name)} cannot be combined: what is cut is one text alone",
+                    "omit one",
+                    by="; ",
+                )
         for name, other in (
             ("ids", "pair"),
             ("ids", "chat"),
@@ -197,20 +215,18 @@ class PassQuery(TextQuery[ReportType]):
         """Tokens by which windows of a query's text beyond the model's positions are apart; None to refuse it."""
         return None
 
-    @property
-    def too_long(self) -> str:
-        """What a query advises about a text beyond the model's positions."""
-        return "shorten the text"
+    def too_long(self, most: int) -> str:
+        """What to do about a text of more tokens than `most`."""
+        return f"shorten the text, or give {spelled('max_tokens', most)} for its beginning"
 
     @property
     def fits(self) -> bool:
         """Whether the model has to have positions for all of the query's text."""
         return True
 
-    @property
-    def too_long_unread(self) -> str:
-        """What a query advises about too long a text where a model reads none onwards, and so none in windows."""
-        return self.too_long
+    def too_long_unread(self, most: int) -> str:
+        """What to do about it where a model reads no text onwards, and so none in windows."""
+        return PassQuery.too_long(self, most)
 
     @property
     def layers_asked(self) -> Layers:

@@ -103,6 +103,7 @@ class InputRecord(SentenceRecord, frozen=True, kw_only=True):
     segments: Annotated[
         list[list[int]] | None, doc("Which segment each token is in; axes: batch, seq; null if the tokenizer has none.")
     ]
+    uncut: Annotated[int | None, doc("How many tokens there are, of which --max-tokens kept some; null where all are.")]
     roles: Annotated[list[RoleRecord] | None, doc("Whose tokens are whose, with --chat; else null.")]
     decoder: Annotated[
         SentenceRecord | None, doc("What the decoder reads; null for a model without an encoder of its own.")

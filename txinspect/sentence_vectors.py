@@ -20,14 +20,6 @@ WAYS: dict[Pooling, str] = {
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 
-SIMILARITIES: dict[Similarity, str] = {
-    "cosine": "the cosine of the angle between two vectors",
-    "dot": "the product of two vectors",
-    "euclidean": "minus the distance between two vectors",
-    "manhattan": "minus the sum of the distances between two vectors, number by number",
-}
-"""The ways of comparing two vectors that sentence-transformers knows, in words; more is more alike."""
-
 Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "Sigmoid"]
 
 

@@ -39,6 +39,21 @@ def test_the_tokens_are_drawn_with_a_seed() -> None:
     assert ids[0] == ids[1] != ids[2]
 
 
+@pytest.mark.parametrize("model", ["opt-mini", "transformer-mini"])
+def test_attn_labels_its_heads_as_heads_does(model: str) -> None:
+    text = "the quick brown fox jumps"
+    choice = ModelChoice(name=model)
+    kinds = {(each.layer, each.head): each.labels for each in inspect(HeadsQuery(model=choice, text=text)).heads}
+    layers = tuple(sorted({layer for layer, _ in kinds}))
+    whole = inspect(AttnQuery(model=choice, text=text, layer=layers)).heads
+    assert {(each.layer, each.head): each.labels for each in whole} == kinds
+    some = inspect(AttnQuery(model=choice, text=text, layer=1, heads=(1, 3))).heads
+    assert [each.labels for each in some] == [kinds[1, each.head] for each in some]
+    assert all(each.labels is None for each in inspect(AttnQuery(model=choice, text=text, queries=(-1,))).heads)
+    if model == "transformer-mini":
+        assert all(each.labels is None for each in inspect(AttnQuery(model=choice, text=text, cross=True)).heads)
+
+
 def test_a_text_has_no_copies() -> None:
     report = inspect(HeadsQuery())
     assert {(head.induction, head.duplicate) for head in report.heads} == {(None, None)}

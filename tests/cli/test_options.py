@@ -43,9 +43,10 @@ PRECISION_OPTIONS = {
     "--skip-module",
 }
 LOADING = WHERE | PRECISION_OPTIONS | {"--as", "--device", "--device-map"}
-OUTPUT = {"--json", "-q", "--quiet", "-v", "--verbose", "--color", "--no-pager"}
+SHOWN = {"--json", "-q", "--quiet", "-v", "--verbose", "--color", "--no-pager"}
+OUTPUT = SHOWN | {"--legend"}
 MODEL = {"-m", "--model"}
-INPUT = {"--pair", "--mask", "--ids", "--chat", "--system", "--user", "--assistant", "--src-lang"}
+INPUT = {"--pair", "--mask", "--ids", "--chat", "--system", "--user", "--assistant", "--src-lang", "--max-tokens"}
 TEXT = MODEL | INPUT | {"--file", "--no-special"}
 DECODER = {"--decoder", "-n", "--new", "--tgt-lang"}
 TENSORS = DECODER | {"--values", "--save", "--overwrite", "--check", "--fail-on", "--dry-run"}
@@ -92,7 +93,7 @@ EXPECTED = {
     },
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage"},
-    "env": OUTPUT,
+    "env": SHOWN,
     "schema": {"--color"},
     "help": {"--color", "--no-pager"},
 }
@@ -399,7 +400,7 @@ def test_fields_become_options() -> None:
     names = list(inspect.signature(function).parameters)
     assert names[:3] == ["text", "file", "no_special"]
     assert names[3:6] == ["times", "only", "to"]
-    inherited = {"pair", "masks", "ids", "chat", "system", "user", "assistant", "src_lang", "task"}
+    inherited = {"pair", "masks", "ids", "chat", "system", "user", "assistant", "src_lang", "max_tokens", "task"}
     others = {"model", "revision", "offline", "trust_remote_code", "json", "quiet", "verbose", "color", "no_pager"}
     assert set(names[6:]) == inherited | others
     default = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}

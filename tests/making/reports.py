@@ -104,6 +104,7 @@ def text_input(words: Sequence[str], text: str | None = None) -> InputRecord:
         tokens=tokens,
         pair=None,
         segments=None,
+        uncut=None,
         roles=None,
         decoder=None,
     )
@@ -146,6 +147,7 @@ def broken_characters() -> InputRecord:
         tokens=tokens,
         pair=None,
         segments=None,
+        uncut=None,
         roles=None,
         decoder=None,
     )
@@ -350,6 +352,7 @@ def attention_report(
 
     records = [
         HeadRecord(
+            labels=None,
             layer=0,
             head=head,
             run=1,

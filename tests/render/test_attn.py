@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from tests.making.reports import ESCAPE, attention_report, drawn, heat_lines, text_input
-from txinspect.commands.attn import AttnView
+from txinspect.commands.attn import AttnReport, AttnView
 from txinspect.commands.command import Theme
 from txinspect.records import InputRecord
 from txinspect.render.terminal import colours
@@ -224,3 +224,55 @@ def test_letters_on_colours_are_black_or_white(theme: Theme) -> None:
     """Not what a terminal calls so: white is grey in many palettes."""
     letters = {colours.on_colour("a", step / 20, theme).style.color for step in range(21)}  # type: ignore[union-attr]
     assert {each.name for each in letters if each is not None} == {"#000000", "#ffffff"}
+
+
+# All layers
+
+
+def several(layers: int, heads: int) -> AttnReport:
+    """A report of several layers, whose heads rest on the first token in layer 0, and in others on their own."""
+    one = attention_report(words(10), heads=heads, weight=lambda _, query, key: float(query == key))
+    first = attention_report(words(10), heads=heads, weight=lambda _, query, key: float(key == 0))
+    records = [
+        structs.replace(head, layer=layer, labels=["first"] if layer == 0 else ["self"] if layer == 1 else [])
+        for layer in range(layers)
+        for head in (first if layer == 0 else one).heads
+    ]
+    tensors = [
+        structs.replace(each, name=each.name.replace("layers.0", f"layers.{layer}"))
+        for layer in range(layers)
+        for each in one.tensors
+    ]
+    return structs.replace(one, layers=list(range(layers)), heads=records, tensors=tensors)
+
+
+@pytest.mark.parametrize(("layers", "heads", "width", "most"), [(3, 4, 80, 22), (30, 9, 120, 80), (12, 12, 80, 40)])
+def test_all_layers_are_one_overview(layers: int, heads: int, width: int, most: int) -> None:
+    for colour in (False, True):
+        shown = ESCAPE.sub("", drawn(several(layers, heads), width, colour=colour))
+        assert len(shown.splitlines()) <= most
+        assert "f first, s self; · none" in shown
+        named = [line for line in shown.splitlines() if re.match(r" *\d+ [fs·]", line)]
+        assert [int(line.split()[0]) for line in named] == list(range(layers))
+        assert [line[4] for line in named] == ["f", "s", *"·" * (layers - 2)]
+
+
+def test_the_maps_of_an_overview_are_the_weights() -> None:
+    lines = drawn(several(2, 2), 80).splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("  0 f"))
+    first, second = lines[start : start + 5], lines[start + 5 : start + 10]
+    assert [line[5:15].rstrip() for line in first] == ["█·", "█···", "█·····", "█·······", "█·········"]
+    assert [line[5:15].rstrip() for line in second] == [
+        "██",
+        "··██",
+        "····██",
+        "······██",
+        "········██",
+    ]
+    assert [line[17:27].rstrip() for line in first] == [line[5:15].rstrip() for line in first]
+
+
+def test_what_was_chosen_is_no_overview() -> None:
+    report = several(3, 4)
+    assert "layer 2" in drawn(report, 80, view=AttnView(table=True))
+    assert "layer 2" in drawn(report, 80, view=AttnView(keys=True))

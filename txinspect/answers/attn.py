@@ -16,13 +16,14 @@ from txinspect.forward.edits import SkipNorm
 from txinspect.forward.wants import Plan, Selection, Want, check_layers, plan_of
 from txinspect.indices import from_start
 from txinspect.loading.subject import Subject
-from txinspect.measure.heads import head_records
+from txinspect.measure.heads import head_records, labelled
 from txinspect.records import InputRecord, SentenceRecord
 from txinspect.stages import ATTENTION_PARTS, POSITION_PARTS
 from txinspect.wording import ranges
 
 if TYPE_CHECKING:
     from txinspect.forward.capture import CaughtTensor
+    from txinspect.forward.recorded import TensorBlocks
 
 SKIPPED = "--skip-norm: the attention was fed the layer's input, which it reads anyway where no norm stands in between."
 
@@ -55,6 +56,10 @@ class _Attention(Question[AttnQuery]):
         """What `attn` records: every part of the layers' attention."""
         return _plan(subject, self.query, text)
 
+    def meet(self, subject: Subject, text: InputRecord) -> None:
+        """Find the tokens that the attention's stack reads."""
+        self.text = text.read_by(_stack(subject, self.query).prefix)
+
     def look(self, caught: CaughtTensor) -> None:
         """Note which layer's attention passed something on, and make the records of its heads for `attn`."""
         supply = caught.want.supply
@@ -64,7 +69,15 @@ class _Attention(Question[AttnQuery]):
             self.layers.append(layer)
         if supply.part == "weights" and len(caught.tensor.shape) == 4:
             tensor, kept = caught.tensor, caught.coordinates or {}
-            self.heads += head_records(tensor.blocks, tensor.shape, kept, layer, caught.run, self.query.map_size)
+            records = head_records(tensor.blocks, tensor.shape, kept, layer, caught.run, self.query.map_size)
+            self.heads += self._labelled(records, tensor, layer, caught.run)
+
+    def _labelled(self, records: list[HeadRecord], weights: TensorBlocks, layer: int, run: int) -> list[HeadRecord]:
+        """The records of an attention's heads with their kinds, where `attn` recorded all queries of one text."""
+        count = len(self.text.tokens)
+        if self.query.cross or self.query.queries is not None or weights.shape[2:] != (count, count) or count < 2:
+            return records
+        return labelled(records, weights.blocks, layer, run)
 
 
 def _plan(subject: Subject, query: AttnQuery, text: InputRecord) -> Plan:

@@ -37,31 +37,32 @@ def check_size(query: PassQuery[Any], source: Source) -> None:
     """Raise InspectError for a text that is far too long for the model, before it is even tokenized."""
     positions = number(source.config, "max_position_embeddings")
     most = (positions or UNSTATED) * LONGEST_TOKENS
-    if query.fits and query.window_step is None and len(query.text) > most:
+    if query.fits and query.window_step is None and query.max_tokens is None and len(query.text) > most:
         raise InspectError(
             f"the text has {len(query.text):,} characters, far more than {source.name!r} has positions"
-            f"{f', {positions:,}' if positions else ''}: {query.too_long}"
+            f"{f', {positions:,}' if positions else ''}: {query.too_long(positions or UNSTATED)}"
         )
 
 
-def check_text(subject: Subject, text: InputRecord, too_long: str, *, given: bool) -> None:
-    """Raise InspectError for a text with more tokens, or other ones, than the model has rows for; `given` are ids."""
+def check_text(subject: Subject, text: InputRecord, query: PassQuery[Any]) -> None:
+    """Raise InspectError for a text with more tokens, or other ones, than the model has rows for."""
+    too_long, given = query.too_long if subject.task.name == "causal-lm" else query.too_long_unread, query.ids
     count, limit = len(text.tokens), subject.architecture.max_positions
     if limit is not None and count > limit:
         raise InspectError(
-            f"the text is {count} tokens long, but {subject.source.name!r} has {limit} positions: {too_long}"
+            f"the text is {count} tokens long, but {subject.source.name!r} has {limit} positions: {too_long(limit)}"
         )
     stated = context(subject) or UNSTATED
     if count > BEYOND * stated:
         raise InspectError(
             f"the text is {count:,} tokens long, more than {BEYOND} times the {stated:,} that "
-            f"{subject.source.name!r} was made for: {too_long}"
+            f"{subject.source.name!r} was made for: {too_long(stated)}"
         )
     if text.decoder is not None:
         _check_decoder(subject, text.decoder)
     rows = getattr(subject.as_configured.get_input_embeddings(), "num_embeddings", None)
     largest = max(text.tokens, key=lambda token: token.id)
-    if rows is not None and largest.id >= rows and given:
+    if rows is not None and largest.id >= rows and given is not None:
         raise InspectError(
             f"{spelled('ids')} {largest.id} is beyond the vocabulary of {subject.source.name!r}: give ids from 0 to "
             f"{rows - 1}"

@@ -58,8 +58,7 @@ def prepare(question: Question[Any], session: Session) -> Preparation:
     plan = question.plan(subject, text)
     limits.check_step(subject, query)
     parts = _parts(subject, query, text)
-    advice = query.too_long if subject.task.name == "causal-lm" else query.too_long_unread
-    limits.check_text(subject, parts[0].text, advice, given=query.ids is not None)
+    limits.check_text(subject, parts[0].text, query)
     with quiet():
         plan, used = _rehearsed(subject, parts[0].text, plan)
     made_here = question.decoder is None and decoder_text.is_generated(subject, query)

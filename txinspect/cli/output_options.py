@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from txinspect.cli import completing
 from txinspect.cli.appearance import WHEN
 from txinspect.cli.streams import Output
+from txinspect.errors import UsageError
 from txinspect.option import OUTPUT
 from txinspect.value_checks import check_one_of
 
@@ -40,6 +42,10 @@ Color = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Legend = Annotated[
+    bool,
+    typer.Option("--legend", help="Say below the drawing what the words on it mean.", rich_help_panel=OUTPUT),
+]
 NoPager = Annotated[
     bool,
     typer.Option("--no-pager", help="Show what is longer than the terminal without a pager.", rich_help_panel=OUTPUT),
@@ -55,3 +61,12 @@ def choose_output(
 ) -> Output:
     """How to show the report; its appearance was read before all options."""
     return Output(json=json, quiet=quiet, verbose=verbose)
+
+
+def with_legend(output: Output, legend: bool) -> Output:
+    """How to show a report that is drawn, with a legend below or without. Raises UsageError beside JSON."""
+    if legend and output.json:
+        raise UsageError(
+            "--legend and --json cannot be combined: the JSON has no drawing; 'txinspect schema' explains it"
+        )
+    return replace(output, legend=legend)

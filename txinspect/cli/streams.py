@@ -29,6 +29,8 @@ class Output:
     json: bool
     quiet: bool
     verbose: bool
+    legend: bool = False
+    """Whether the words of the drawing are explained below it."""
 
 
 def show(report: Report, output: Output, view: object | None) -> None:
@@ -36,17 +38,21 @@ def show(report: Report, output: Output, view: object | None) -> None:
     if output.json:
         write(_json(report) + b"\n")
         return
+    from txinspect.render.content.terms import terms
     from txinspect.render.terminal import finding, render
-    from txinspect.render.terminal.frame import drawn as drawn_line
+    from txinspect.render.terminal.frame import drawn as drawn_part
     from txinspect.render.terminal.glyphs import Seen
 
     drawn = StringIO()
     painted = console(drawn)
     painted.push_render_hook(Seen(painted))
     render(report, painted, _coloured(view, painted))
+    if output.legend:
+        painted.print()
+        painted.print(drawn_part(terms(report.command)))
     drawing = drawn.getvalue()
     for each in finding(report):
-        painted.print(drawn_line(each))
+        painted.print(drawn_part(each))
     draw(drawing, quiet=output.quiet, again=drawn.getvalue()[len(drawing) :])
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from txinspect.blocks import Block
 from txinspect.commands.command import Command, Themed
+from txinspect.commands.heads import Kind
 from txinspect.errors import UsageError, spelled
 from txinspect.indices import Layers
 from txinspect.option import FROM_WIDTH, Option
@@ -139,6 +140,10 @@ class HeadRecord(Record, frozen=True, kw_only=True):
     ]
     window: Annotated[WindowRecord, doc("At most 64 queries and keys; --values gives all weights.")]
     map: Annotated[MapRecord, doc("All queries and keys.")]
+    labels: Annotated[
+        list[Kind] | None,
+        doc("What kinds of head it is, as 'heads' says; null for cross-attention, and where queries were chosen."),
+    ]
 
 
 class AttnReport(TensorsReport, frozen=True, kw_only=True):

@@ -64,6 +64,15 @@ class EmbedQuery(TensorQuery["EmbedReport"]):
             )
 
 
+COMPARED: dict[Similarity, str] = {
+    "cosine": "the cosine of the angle between two vectors",
+    "dot": "the product of two vectors",
+    "euclidean": "minus the distance between two vectors",
+    "manhattan": "minus the sum of the distances between two vectors, number by number",
+}
+"""The ways of comparing two vectors that sentence-transformers knows, in words; more is more alike."""
+
+
 class SimilarRecord(Record, frozen=True, kw_only=True):
     """Another text, and how alike its vector is to that of the text."""
 

@@ -61,10 +61,9 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
         """See TensorQuery."""
         return () if self.encoder else self.layers
 
-    @property
-    def too_long(self) -> str:
+    def too_long(self, most: int) -> str:
         """See TensorQuery."""
-        return f"lower {spelled('length')} or {spelled('repeats')}" if self.random else super().too_long
+        return f"lower {spelled('length')} or {spelled('repeats')}" if self.random else super().too_long(most)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +73,7 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
         if self.length < 2 or self.repeats < 2:
             name, value = ("length", self.length) if self.length < 2 else ("repeats", self.repeats)
             raise UsageError(f"{spelled(name)} {value} repeats nothing", "give 2 or more")
-        read = ("ids", "pair", "masks", "chat", "src_lang")
+        read = ("ids", "pair", "masks", "chat", "src_lang", "max_tokens")
         others = [name for name in read if getattr(self, name) != getattr(HeadsQuery, name)]
         if self.random and others:
             raise UsageError(

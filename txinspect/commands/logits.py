@@ -49,15 +49,10 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
         """See TensorQuery."""
         return self.stride
 
-    @property
-    def too_long(self) -> str:
+    def too_long(self, most: int) -> str:
         """See TensorQuery."""
-        return super().too_long if self.pll else f"shorten the text, or score it in windows by {spelled('stride')}"
-
-    @property
-    def too_long_unread(self) -> str:
-        """See TensorQuery."""
-        return "shorten the text"
+        cut = super().too_long(most)
+        return cut if self.pll else f"{cut}, or score it in windows by {spelled('stride')}"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,6 +60,13 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
             raise UsageError(f"{spelled('top_k')} {self.top_k} lists no token", "give 1 or more")
         if self.position == ():
             raise UsageError(f"{spelled('position')} chooses none", "name at least one, or omit it for the last")
+        if self.max_tokens is not None and self.continuations:
+            raise UsageError(
+                f"{spelled('max_tokens')} and {spelled('continuations')} cannot be combined: what follows a text would "
+                f"follow a part of it",
+                "omit one",
+                by="; ",
+            )
         if self.pll and (self.continuations or self.stride):
             other = spelled("continuations" if self.continuations else "stride")
             raise UsageError(f"{spelled('pll', True)} and {other} cannot be combined: each token is masked by itself")

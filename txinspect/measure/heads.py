@@ -8,9 +8,12 @@ from itertools import zip_longest
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from txinspect.blocks import Block
 from txinspect.blocks import blocks as pooled
 from txinspect.commands.attn import HeadRecord, KeyRecord, MapRecord, QueryRecord, WindowRecord
+from txinspect.measure import kinds
 from txinspect.measure.stats import Blocks
 
 if TYPE_CHECKING:
@@ -24,6 +27,12 @@ STRONGEST = 5
 
 RECEIVERS = 4
 """Keys listed for a head."""
+
+
+def labelled(records: Sequence[HeadRecord], blocks: Blocks, layer: int, run: int) -> list[HeadRecord]:
+    """The records of all heads of an attention whose weights, in blocks, are of a whole text; with their kinds."""
+    measured = kinds.measure(blocks, layer, run).heads
+    return [structs.replace(each, labels=own.labels) for each, own in zip(records, measured, strict=True)]
 
 
 def head_records(
@@ -65,6 +74,7 @@ def head_records(
                 keys=columns,
                 weights=maps[position],
             ),
+            labels=None,
         )
         for position, head in enumerate(coordinates.get("head", list(range(count))))
     ]

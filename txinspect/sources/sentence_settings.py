@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from txinspect import opening
 from txinspect.errors import SourceError, spelled
-from txinspect.sentence_vectors import SIMILARITIES, Reading, Similarity
+from txinspect.sentence_vectors import Reading, Similarity
 from txinspect.wording import shown
 
 _MODEL_FILE = "config_sentence_transformers.json"
@@ -112,9 +112,9 @@ def _of_model(name: str, folder: Path) -> tuple[str, str, int | None, Similarity
         )
     first = config.get("truncate_dim")
     first = None if first is None else _positive(first, "truncate_dim", what)
-    similarity = config.get("similarity_fn_name") or "cosine"
-    if similarity not in SIMILARITIES:
-        raise _unknown(what, "similarity_fn_name", similarity, f"it is one of {', '.join(SIMILARITIES)}")
+    similarity: Any = config.get("similarity_fn_name") or "cosine"
+    if similarity not in get_args(Similarity):
+        raise _unknown(what, "similarity_fn_name", similarity, f"it is one of {', '.join(get_args(Similarity))}")
     prompts, chosen = config.get("prompts") or {}, config.get("default_prompt_name")
     if not isinstance(prompts, dict):
         raise _unknown(what, "prompts", prompts, "it is an object of names and texts")

@@ -13,6 +13,7 @@ from txinspect.queries import LESSON, TextQuery
 from txinspect.records import InputRecord
 from txinspect.sources.source import Source
 from txinspect.texts import chat, languages
+from txinspect.texts.cutting import cut
 from txinspect.texts.masking import masked
 from txinspect.texts.opened import Opened
 from txinspect.texts.tokens import Text, Tokens, as_input, quoted_texts
@@ -29,12 +30,12 @@ def encode(query: TextQuery[Any], opened: Opened) -> InputRecord:
         return masked(query, source, text, opened.tokens(*texts), said)
     tokens = languages.tokens_for(opened, texts, query.src_lang)
     if query.ids is not None:
-        return masked(query, source, _of_ids(query.ids, tokens), tokens)
+        return masked(query, source, cut(_of_ids(query.ids, tokens), tokens, query.max_tokens), tokens)
     with as_source_error(f"the tokenizer of {source.name!r} could not tokenize {quoted_texts(query.text, query.pair)}"):
         text = as_input(query.text, tokens.encode(query.text, query.special, query.pair), query.pair)
         if query.pair is not None:
             text = structs.replace(text, segments=_segments(query, source, tokens, text, query.pair))
-    return masked(query, source, text, tokens)
+    return masked(query, source, cut(text, tokens, query.max_tokens), tokens)
 
 
 def texts_of(query: TextQuery[Any]) -> list[Text]:
@@ -51,6 +52,8 @@ def notes(text: InputRecord) -> list[str]:
     found = []
     if text.pair is not None and text.segments is None:
         found.append("The tokenizer has no segments: it only joins the two texts.")
+    if text.uncut is not None:
+        found.append(f"Of the text's {text.uncut:,} tokens {len(text.tokens):,} are read (--max-tokens).")
     first, second = text.tokens[0], text.tokens[min(1, len(text.tokens) - 1)]
     if first.special and len(text.tokens) > 1 and first.id == second.id:
         found.append(f"The text begins with {first.token} twice: one of them is likely too many.")

@@ -101,6 +101,7 @@ def as_input(text: str, tokens: list[TokenRecord], pair: str | None = None) -> I
         tokens=tokens,
         pair=pair,
         segments=None,
+        uncut=None,
         roles=None,
         decoder=None,
     )

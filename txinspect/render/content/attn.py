@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from txinspect.commands.attn import AttnReport
+from txinspect.commands.attn import AttnReport, HeadRecord
 from txinspect.records import TensorRecord
 from txinspect.render.spelling import visible
 from txinspect.render.tables import Line, Words, line
@@ -42,3 +42,15 @@ def tries(report: AttnReport, *, everything: bool) -> Line:
     if report.heads and not everything and not is_chosen(report.tensors, "head"):
         options.append("--table (q, k, v, …)")
     return line(f"try {', '.join(options or ['txinspect run --stage logits'])}", "dim")
+
+
+def letter(head: HeadRecord) -> str:
+    """The letter of a head's kind in the overview of `attn`; a dot where it is of none."""
+    return head.labels[0][0] if head.labels else "·"
+
+
+def letters(report: AttnReport) -> Line | None:
+    """The line about the letters in the overview of `attn`; None where no head has a kind."""
+    kinds = dict.fromkeys(head.labels[0] for head in report.heads if head.labels)
+    said = ", ".join(f"{kind[0]} {kind}" for kind in kinds)
+    return line(f"before each the kind of head: {said}; · none", "dim") if said else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from txinspect.commands.embed import EmbedReport
+from txinspect.commands.embed import COMPARED, EmbedReport
 from txinspect.render.spelling import visible
 from txinspect.render.tables import Column, Row, Table, bar, cell, numbers, numeric
-from txinspect.sentence_vectors import SIMILARITIES
 
 
 def similar(report: EmbedReport) -> Table:
@@ -18,5 +17,5 @@ def similar(report: EmbedReport) -> Table:
         alike = bar(None if each.cosine is None else max(0.0, each.cosine), 1.0)
         rows.append(Row([cell(visible(each.text), "text"), *own, numeric(each.cosine), alike]))
     titles = [*([] if how == "cosine" else [how]), "cosine"]
-    title = f"the most alike first, by {SIMILARITIES[how]}"
+    title = f"the most alike first, by {COMPARED[how]}"
     return Table([Column("text"), *numbers(*titles), Column("", whole=True)], rows, title)

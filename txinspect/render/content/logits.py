@@ -219,7 +219,7 @@ def _text(report: LogitsReport) -> Table:
 def _score(score: TextScoreRecord) -> str:
     bits = "" if score.bits_per_byte is None else f" · {number(score.bits_per_byte, 3)} bits per byte"
     return (
-        f"{counted(score.tokens, 'token')} predicted · log-probability {number(score.logprob)} · "
+        f"{counted(score.tokens, 'token')} predicted · log-prob {number(score.logprob)} · "
         f"perplexity {number(score.perplexity)}{bits}"
     )
 

@@ -14,7 +14,7 @@ from txinspect.records import SentenceRecord, TensorRecord
 from txinspect.render.content import attn as content
 from txinspect.render.spelling import token_text
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, cell
-from txinspect.render.terminal import colours, tensors
+from txinspect.render.terminal import colours, layer_maps, tensors
 from txinspect.render.terminal.frame import Frame, drawn
 from txinspect.render.terminal.glyphs import fitted
 from txinspect.render.terminal.maps import LINES, Map, largest, looks_ahead, over_heads, overview, side_by_side
@@ -41,8 +41,11 @@ def draw(report: AttnReport, console: Console, view: AttnView = AttnView()) -> R
     """The text, then a section per layer, then what options add."""
     theme = view.theme if colours.has_colours(console) else None
     parts: list[RenderableType] = [*input_lines(report.input)]
-    for layer in report.layers:
-        parts += _layer(report, layer, console.width, view, theme)
+    if _is_overview(report, view):
+        parts += _all_layers(report, console.width, view.scale, theme)
+    else:
+        for layer in report.layers:
+            parts += _layer(report, layer, console.width, view, theme)
     return Group(*parts, *tensors.extras(report, console.width))
 
 
@@ -68,6 +71,34 @@ def _layer(report: AttnReport, layer: int, width: int, view: AttnView, theme: Th
         yield from _strongest(heads, labels, width, most=len(heads[0].queries) if view.keys else UNASKED)
 
 
+def _is_overview(report: AttnReport, view: AttnView) -> bool:
+    """Whether `attn` draws all heads of several layers in one map each, with nothing beside."""
+    chosen = any(content.is_chosen(report.tensors, axis) for axis in ("head", "query"))
+    return len(report.layers) > 1 and bool(report.heads) and not (view.table or view.keys or chosen)
+
+
+def _all_layers(report: AttnReport, width: int, scale: Scale, theme: Theme | None) -> Iterator[RenderableType]:
+    """Draw the overview of several layers of `attn`, and say what its letters mean."""
+    maps = _with_holes([_map(head, scale) for head in report.heads], crossed=report.attention == "cross")
+    labelled = [
+        (head.layer, layer_maps.Labelled(each, content.letter(head)))
+        for head, each in zip(report.heads, maps, strict=True)
+    ]
+    layers = [(layer, [each for of, each in labelled if of == layer]) for layer in report.layers]
+    brightened = ", brightened" if any(each.is_brightened for each in maps) else ""
+    yield _legend("each: queries ↓ keys →", scale, theme, f" weight{brightened}")
+    if letters := content.letters(report):
+        yield drawn(letters)
+    yield from layer_maps.grid([each for each in layers if each[1]], width, theme)
+
+
+def _with_holes(maps: list[Map], *, crossed: bool) -> list[Map]:
+    """The maps of `attn`, which have holes where a causal mask hides keys, and where nothing is hidden none."""
+    if crossed or any(map(looks_ahead, maps)):
+        return [replace(each, is_causal=False) for each in maps]
+    return maps
+
+
 def _sentences(report: AttnReport) -> tuple[SentenceRecord, SentenceRecord]:
     """The texts that queries and keys of an attention's maps are of."""
     queries = report.input if report.stack == "encoder" else report.input.main
@@ -88,23 +119,21 @@ def _maps(
     everything: bool,
 ) -> Iterator[RenderableType]:
     """Draw the maps of heads in the way that fits: rows for one query, side by side, or an overview of all."""
-    maps = [_map(head, scale) for head in heads]
-    if labels.crossed or any(map(looks_ahead, maps)):
-        maps = [replace(each, is_causal=False) for each in maps]
-    brightened = any(each.is_brightened for each in maps)
+    maps = _with_holes([_map(head, scale) for head in heads], crossed=labels.crossed)
+    weight = " weight, times ×N" if any(each.is_brightened for each in maps) else " weight"
     if len(heads[0].queries) == 1 and len(heads) > 1:
         place = labels.query(heads[0].queries[0].index).strip()
-        yield _legend(f"query {place}: heads ↓ keys →", scale, theme, brightened=brightened)
+        yield _legend(f"query {place}: heads ↓ keys →", scale, theme, weight)
         yield over_heads(maps, width, theme)
         return
     drawn = side_by_side(maps, labels.query, width, theme)
     lines = drawn.bands * drawn.rows
     if not chosen and (drawn.bands > 2 or (lines > FIRST and not everything)):
-        yield _legend(f"{len(maps)} heads, queries ↓ keys →", scale, theme, brightened=brightened)
+        yield _legend(f"{len(maps)} heads, queries ↓ keys →", scale, theme, weight)
         yield overview(maps, width, theme, LINES if everything else FIRST)
         return
     axes = "queries ↓ source →" if labels.crossed else "queries ↓ keys →"
-    yield _legend(axes, scale, theme, brightened=brightened)
+    yield _legend(axes, scale, theme, weight)
     if labels.crossed:
         yield Text("each query stands before the token that it predicts", style="dim")
         yield labels.columns()
@@ -113,11 +142,10 @@ def _maps(
     yield from drawn.parts
 
 
-def _legend(what: str, scale: Scale, theme: Theme | None, *, brightened: bool) -> Text:
+def _legend(what: str, scale: Scale, theme: Theme | None, weight: str) -> Text:
     """The line that says what stands on a map's axes, and what its colours mean."""
     line = Text(f"{what}  ", style="dim").append_text(colours.legend(theme))
-    of = " of the row's largest" if scale == "row" else " weight, times ×N" if brightened else " weight"
-    return line.append(of, style="dim")
+    return line.append(" of the row's largest" if scale == "row" else weight, style="dim")
 
 
 def _map(head: HeadRecord, scale: Scale) -> Map:
