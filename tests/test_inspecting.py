@@ -365,7 +365,8 @@ def test_a_text_as_long_as_the_positions(opt: Path) -> None:
 @pytest.mark.parametrize("query", [EmbedQuery, PosQuery, AttnQuery])
 def test_a_text_longer_than_the_positions(query: Any, opt: Path) -> None:
     with pytest.raises(
-        InspectError, match=r"^the text is 129 tokens long, but '.*' has 128 positions: shorten the text$"
+        InspectError,
+        match=r"^the text is 129 tokens long, but '.*' has 128 positions: shorten the text, or give max_tokens=128 ",
     ):
         inspect(query(model=choice(opt), text="x" * 128))
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from txinspect import answers
 from txinspect.answers.session import Session
 from txinspect.errors import InspectError, first_line
-from txinspect.queries import Notify, Query, ReportType
+from txinspect.queries import Notify, Progress, Query, ReportType
 
 
-def inspect(query: Query[ReportType], notify: Notify = lambda _: None) -> ReportType:
+def inspect(query: Query[ReportType], notify: Notify = lambda _: None, progress: Progress | None = None) -> ReportType:
     """Inspect a model by a query: answer it with its report.
 
-    `notify` is told what is going on, such as 'loading opt-mini'. Raises InspectError, with one sentence, for what
-    cannot be done, and TypeError for what is not a query.
+    `notify` is told what is going on, such as 'loading opt-mini', and `progress` how far it is. Raises InspectError,
+    with one sentence, for what cannot be done, and TypeError for what is not a query.
     """
     try:
-        report: ReportType = answers.module_of(query).answer(query, Session(notify))
+        report: ReportType = answers.module_of(query).answer(query, Session(notify, progress))
     except Exception:
         raise
     except BaseException as error:  # what pyo3 makes of a panic in Rust is no Exception

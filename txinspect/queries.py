@@ -34,6 +34,9 @@ Unsound = Literal["nan", "inf"]
 Notify = Callable[[str], None]
 """Told, in a few words, what is going on: loading, running."""
 
+Progress = Callable[[str, int, int], None]
+"""Told, as work goes on, what it is, and how much of how much is done: layers, tokens, rows."""
+
 ReportType = TypeVar("ReportType", bound="Report", covariant=True)
 
 

@@ -21,9 +21,10 @@ Run = Callable[..., Result]
 
 TEXT, SECOND, AFTER, WORD = "a bad cab bad", "bad big face", " big cab", "bad"
 IDS = [7, 9, 8, 10, 9]
+MOST = 4
 OPTIONS = (
     *("pair", "mask", "decoder", "new", "chat", "system", "ids", "file", "continuation", "target", "stride"),
-    *("position", "pll", "no-special", "src-lang", "tgt-lang", "pooled", "random"),
+    *("position", "pll", "no-special", "src-lang", "tgt-lang", "pooled", "random", "max-tokens"),
 )
 
 KINDS = ("decoder", "encoder", "both")
@@ -37,11 +38,11 @@ ALONE = {
 
 REFUSED = {
     "decoder": "ids+pair ids+chat ids+file chat+pair no-special+pair random+pair random+mask random+chat "
-    "random+ids random+file",
+    "random+ids random+file max-tokens+pair max-tokens+mask max-tokens+chat max-tokens+continuation random+max-tokens",
     "encoder": "ids+pair ids+chat ids+file chat+pair no-special+pair pll+target random+pair random+mask random+chat "
-    "random+ids random+file",
+    "random+ids random+file pooled+pair max-tokens+pair max-tokens+mask max-tokens+chat random+max-tokens",
     "both": "ids+chat ids+file ids+src-lang chat+src-lang no-special+src-lang decoder+new random+mask random+chat "
-    "random+ids random+file random+src-lang",
+    "random+ids random+file random+src-lang max-tokens+mask max-tokens+chat random+max-tokens",
 }
 """What cannot be told together, by kind; each refusal names both."""
 
@@ -122,17 +123,29 @@ class Case:
             "tgt-lang": ["deu_Latn"],
             "pooled": [],
             "random": [],
+            "max-tokens": [str(MOST)],
         }
         named = [each for name in sorted(self.options) for each in (f"--{name}", *values[name])]
         text = [] if self.options & {"ids", "file", "random"} else [self.text]
         random = ["--length", "4", "--encoder" if self.kind == "both" else "--repeats=2"] if "random" in self else []
         # What fills masks answers at one.
         masked = ["--mask", "1"] if self.kind == "encoder" and self.needs_mask else []
+        masked += ["--position", "1"] if self.at_one and "position" not in self else []
         return [self.command, *text, *named, *random, *masked, "-m", str(folder), "--json"]
 
     @property
     def needs_mask(self) -> bool:
-        return self.command == "logits" and not self.options & {"mask", "position", "pll"}
+        return self.command == "logits" and not self.options & {"mask", "position", "pll", "max-tokens"}
+
+    @property
+    def at_one(self) -> bool:
+        """Whether a position is asked about: what is cut has no mask, and all else but a mask's place is known."""
+        return "position" in self or (
+            self.kind == "encoder"
+            and self.command == "logits"
+            and "max-tokens" in self
+            and not self.options & {"pll", "mask"}
+        )
 
 
 def wanted_ids(case: Case, plain: Plain) -> tuple[list[int], list[int] | None]:
@@ -155,7 +168,14 @@ def wanted_ids(case: Case, plain: Plain) -> tuple[list[int], list[int] | None]:
     places = spans if "mask" in case and "ids" not in case else [2] if "mask" in case else []
     if case.kind == "encoder" and case.needs_mask:
         places = [1]
-    return [tok.mask_token_id if index in places else each for index, each in enumerate(ids)], segments
+    masked = [tok.mask_token_id if index in places else each for index, each in enumerate(ids)]
+    return cut(masked, tok.all_special_ids) if "max-tokens" in case else masked, segments
+
+
+def cut(ids: list[int], special: list[int]) -> list[int]:
+    """The first MOST tokens, those that end every text among them."""
+    ending = 1 if ids[-1] in special else 0
+    return ids if len(ids) <= MOST else [*ids[: MOST - ending], *ids[len(ids) - ending :]]
 
 
 def offsets(found: Any, texts: list[str]) -> tuple[list[int], list[int]]:
@@ -256,7 +276,7 @@ def compare(case: Case, plain: Plain, report: dict[str, Any]) -> None:
     if rows is None:
         return
     masks = [index for index, each in enumerate(ids) if each == plain.tokenizer.mask_token_id]
-    asked = [1] if "position" in case else masks if case.kind == "encoder" else [len(main) - 1]
+    asked = [1] if case.at_one else masks if case.kind == "encoder" else [len(main) - 1]
     listed = [each for each in report["predictions"] if each["top"]]
     assert [each["position"] for each in listed] == ([] if "pll" in case and "position" not in case else asked)
     for each in listed:

@@ -402,6 +402,7 @@ def test_fields_become_options() -> None:
     assert names[3:6] == ["times", "only", "to"]
     inherited = {"pair", "masks", "ids", "chat", "system", "user", "assistant", "src_lang", "max_tokens", "task"}
     others = {"model", "revision", "offline", "trust_remote_code", "json", "quiet", "verbose", "color", "no_pager"}
+    others |= {"legend"}
     assert set(names[6:]) == inherited | others
     default = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     assert (default["times"], default["only"], default["to"]) == ("2", [], ["all"])

@@ -129,7 +129,7 @@ class _Reading(Question[LensQuery]):
         self.running, self.inputs = running, running.inputs(self.text)
         with quiet():
             self._check_last()
-            rows = [self._row(layer, hidden) for layer, hidden in self._hidden()]
+            rows = [self._row(*each) for each in running.counted("reading layers", list(self._hidden()))]
             final = [predictions.likeliest(row, 1)[0] for row in self._own()]
             self.decided = [self._decided(place, final[place], rows) for place in range(len(self.positions))]
             self._note_nan(rows)

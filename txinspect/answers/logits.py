@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from math import log
 from typing import TYPE_CHECKING
 
@@ -185,7 +186,9 @@ class _Reading(Question[LogitsQuery]):
     def then(self, running: Running) -> None:
         """Score the continuations that `logits` is asked for, or each token under a mask, each in a pass of its own."""
         if self.query.pll:
-            self.pseudo_score = pseudo_score.pseudo_score(self.whole, self.tokens, self.mask, self._scorer(running))
+            counted = partial(running.counted, "masking tokens")
+            scorer = self._scorer(running)
+            self.pseudo_score = pseudo_score.pseudo_score(self.whole, self.tokens, self.mask, scorer, counted)
             return
         if self.query.continuations and self.both_ways:
             raise InspectError(BOTH_WAYS.format(name=running.subject.source.name) + " Leave the continuations out.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from txinspect.answers.session import Session
 from txinspect.errors import StageError
 from txinspect.forward import checking
 from txinspect.forward.capture import CaughtTensor
+from txinspect.forward.layers_done import LayersDone
 from txinspect.guards.quiet import quiet
 from txinspect.loading import cost, describing
 from txinspect.records import (
@@ -74,13 +76,14 @@ def observe(question: Question[Any], session: Session) -> Observation:
     _, size = cost.in_memory(subject, prepared.uses.modules)
     session.notify(f"loading {short_bytes(size)} of weights of {name}")
     loaded = session.model(query.model).loaded(subject, prepared.uses)
-    running = Running(subject, loaded.model)
+    running = Running(subject, loaded.model, session.progress)
     if prepared.generates:
         session.notify(f"generating up to {query.new} tokens with {name}")
         prepared = _generated(prepared, question, running)
     recorder = _Recorder(question, prepared)
-    session.notify(f"running {name} on {len(prepared.text.tokens)} tokens")
-    idle = recorder.run(running)
+    doing = f"running {name} on {len(prepared.text.tokens)} tokens"
+    session.notify(doing)
+    idle = recorder.run(running, doing)
     checks = _checks(question, prepared, running)
     question.then(running)
     if not recorder.records and any(want.reported for want in prepared.plan.wants):
@@ -115,9 +118,13 @@ class _Recorder:
         self.records: list[TensorRecord] = []
         self.kept: dict[str, saving.KeptTensor] = {}
 
-    def run(self, running: Running) -> list[str]:
+    def run(self, running: Running, doing: str) -> list[str]:
         """Run the model on each window to record it; returns the stages that passed nothing on in the first."""
         plan, (first, *others) = self.prepared.plan, self.prepared.windows
+        if running.progress is not None:
+            layers = [layer.first for stack in running.subject.architecture.stacks for layer in stack.layers]
+            counting = LayersDone(doing, layers, len(self.prepared.windows), running.progress)
+            plan = replace(plan, watches=(*plan.watches, counting))
         idle = running.run(first.text, plan, self.receive)
         for run, window in enumerate(others, 2):
             running.run(window.text, plan, lambda caught, run=run: self.receive(replace(caught, run=run)))  # type: ignore[misc]
@@ -139,8 +146,12 @@ class _Recorder:
 
 def _generated(prepared: Preparation, question: Question[Any], running: Running) -> Preparation:
     """The preparation of an observed pass, with what the model generates for its decoder."""
-    with quiet():
-        inputs = running.inputs(prepared.text)
+    inputs = running.inputs(prepared.text)
+    first, most = prepared.subject.architecture.main.layers[:1], question.query.new
+    made = (
+        LayersDone("generating", [layer.first for layer in first], most, running.progress) if running.progress else None
+    )
+    with quiet(), made.watching(running.model) if made else nullcontext():
         text, notes = decoder_text.generated(prepared.subject, question.query, prepared.text, running.model, inputs)
     return with_generated(prepared, question, text, notes)
 

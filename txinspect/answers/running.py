@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from txinspect.anatomy import locating
 from txinspect.errors import InspectError, PassError
@@ -14,7 +14,10 @@ from txinspect.forward.inputs import model_inputs
 from txinspect.forward.wants import Plan
 from txinspect.guards.quiet import quiet
 from txinspect.loading.subject import Subject
+from txinspect.queries import Progress
 from txinspect.records import InputRecord
+
+Item = TypeVar("Item")
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +30,15 @@ class Running:
 
     subject: Subject
     model: PreTrainedModel
+    progress: Progress | None = None
+    """Told how far what takes several passes is."""
+
+    def counted(self, doing: str, items: Sequence[Item]) -> Iterator[Item]:
+        """The items of a loop that runs the model for each, with a word of how many are done."""
+        for number, item in enumerate(items):
+            if self.progress is not None:
+                self.progress(doing, number, len(items))
+            yield item
 
     def run(self, text: InputRecord, plan: Plan, receive: Callable[[CaughtTensor], None]) -> list[str]:
         """Run the loaded model on a text and receive what the plan wants. See capture.run."""

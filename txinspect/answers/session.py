@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from txinspect.model_choice import ModelChoice
-from txinspect.queries import Notify
+from txinspect.queries import Notify, Progress
 from txinspect.texts.opened import Opened
 from txinspect.texts.trying import Tried
 
@@ -61,8 +61,11 @@ class AtHand:
 class Session:
     """The models that a process has at hand. Nothing that a question does to one outlives the question."""
 
-    def __init__(self, notify: Notify = lambda _: None, *, keeps_weights: bool = False) -> None:
+    def __init__(
+        self, notify: Notify = lambda _: None, progress: Progress | None = None, *, keeps_weights: bool = False
+    ) -> None:
         self.notify = notify
+        self.progress = progress
         self.keeps_weights = keeps_weights
         """Whether weights stay in memory for the next question."""
         self.tried: Tried = {}

@@ -239,8 +239,8 @@ def _answer(query: Query[Any], output: Output, view: object | None) -> None:
     """Answer a command's query with its report on stdout."""
     from txinspect.inspecting import inspect
 
-    with streams.reserved(), streams.progress(output) as notify:
-        report = inspect(query, notify)
+    with streams.reserved(), streams.progress(output) as told:
+        report = inspect(query, told.notify, told.progress)
     streams.show(report, output, view)
     failed = [check.detail for check in getattr(report, "checks", None) or () if check.passed is False]
     if failed:

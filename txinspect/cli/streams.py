@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import typer
 
@@ -31,6 +31,13 @@ class Output:
     verbose: bool
     legend: bool = False
     """Whether the words of the drawing are explained below it."""
+
+
+class Told(NamedTuple):
+    """Who is told what goes on, and how far it is."""
+
+    notify: Callable[[str], None] = lambda _: None
+    progress: Callable[[str, int, int], None] | None = None
 
 
 def show(report: Report, output: Output, view: object | None) -> None:
@@ -166,28 +173,19 @@ def reserved() -> Iterator[None]:
 
 
 @contextmanager
-def progress(output: Output) -> Iterator[Callable[[str], None]]:
+def progress(output: Output) -> Iterator[Told]:
     """Show progress on stderr while something goes on; only on a terminal."""
     stderr = current().stderr
     if output.quiet or not is_terminal(stderr):
-        yield lambda _: None
+        yield Told()
         return
-    from rich.console import Console
-    from rich.text import Text
+    from txinspect.cli.progress import Shown
 
-    # The stream itself: loading turns stderr away from what transformers says. Nothing is drawn, and no thread
-    # draws, before there is something to tell: a tokenizer is tried in a process that is forked before.
-    status = Console(file=stderr, **appearance.settings()).status("")
-
-    def notify(message: str) -> None:
-        # Naming the spinner anew draws at once: a short step is seen, too.
-        status.update(Text(message + " …"), spinner="dots")
-        status.start()
-
+    shown = Shown(stderr)
     try:
-        yield notify
+        yield Told(shown.notify, shown.progress)
     finally:
-        status.stop()
+        shown.stop()
 
 
 def complain(said: Said | str, tone: Tone = "error") -> None:
