@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from txinspect import commands
-from txinspect.cli import appearance, before, completing, environment, help_pages, parse_errors, shells, streams
+from txinspect.cli import appearance, before, completing, environment, help_pages, manual, parse_errors, shells, streams
 from txinspect.cli.command_line import CommandLine, help_of, long_of
 from txinspect.cli.greeting import EXAMPLES, greeting
 from txinspect.cli.output_options import Color, Json, NoPager, Quiet, Verbose, choose_output
@@ -281,17 +281,27 @@ def schema(
 
 def help(
     ctx: typer.Context,
-    command: Annotated[
+    about: Annotated[
         str | None,
         typer.Argument(
-            metavar="COMMAND", help="The command; all of them if not given.", autocompletion=lambda: _commands()
+            metavar="[COMMAND|TOPIC]",
+            help=f"A command, or a page of the manual ({', '.join(manual.TOPICS)}); all commands if not given.",
+            autocompletion=lambda: [*_commands(), *manual.TOPICS],
         ),
     ] = None,
     color: Color = "auto",
     no_pager: NoPager = False,
 ) -> None:
-    """Show what a command does and takes."""
-    named = [] if command is None else [command]
+    """Show what a command does and takes, or a page of the manual."""
+    if about in manual.TOPICS:
+        manual.show(about)
+        return
+    if about is not None and about not in _commands():
+        raise UsageError(
+            f"{about!r} is neither a command nor a page of the manual",
+            f"give one of {', '.join(manual.TOPICS)}, or a command ('txinspect --help' lists them)",
+        )
+    named = [] if about is None else [about]
     app([*appearance.asked().words, *named, "--help"], prog_name=ctx.find_root().info_name)
 
 
@@ -317,4 +327,9 @@ _list(
     schema,
     help_of(schema.__doc__ or "", ("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'")),
 )
-_list("help", "Machines", help, help_of(help.__doc__ or "", ("txinspect help", "txinspect help attn")))
+_list(
+    "help",
+    "Machines",
+    help,
+    help_of(help.__doc__ or "", ("txinspect help", "txinspect help attn", "txinspect help tutorial")),
+)
