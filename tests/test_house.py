@@ -58,7 +58,7 @@ WINGS: dict[str, set[str]] = {
         *("ground", "guards", "commands", "anatomy", "sources", "texts", "measure", "loading", "forward", "answers"),
     },
     "inspecting": {"ground", "commands", "answers"},
-    "answer": {"ground", "commands", "render"},
+    "answer": {"ground", "commands", "answers", "render"},
     "model": {"ground", "commands", "answers", "inspecting", "answer"},
     "render": {"records", "wording", "stages", "stage_names", "blocks", "commands", "render"},
     "cli": {"ground", "commands", "inspecting", "render", "cli"},
@@ -299,7 +299,8 @@ def test_the_list_of_commands_imports_none_of_them(arguments: list[str] | None) 
 
 def test_a_command_imports_no_other() -> None:
     found = {name for name in commands.NAMES if f"txinspect.commands.{name}" in rooms_after(["tree", "--help"])}
-    assert found == {"tree", "plan", "run"}  # a plan is of a run, and --dry-run makes one of any query
+    # A plan is of a run, and --dry-run makes one of any query; a run without a stage lists them.
+    assert found == {"tree", "plan", "run", "stages"}
 
 
 @pytest.mark.parametrize("shown", [[], ["--json"]], ids=str)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from io import StringIO
 from typing import TYPE_CHECKING, Any, Generic
 
 from txinspect.as_json import to_json
@@ -14,12 +12,12 @@ from txinspect.errors import InspectError
 from txinspect.nearest import nearest
 from txinspect.queries import ReportType
 from txinspect.records import SentenceRecord, TensorRecord
-from txinspect.stage_names import StageName
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from rich.console import Console
     from torch import Tensor
+
+    from txinspect.answers.saving import KeptTensor
 
 OF_TOKENS = ("seq", "query", "key", "source")
 """Axes whose positions are tokens."""
@@ -31,8 +29,8 @@ class Answer(Generic[ReportType]):
 
     report: ReportType
     command: Command
-    kept: Mapping[str, Tensor]
-    """By name, on the CPU, in their own types."""
+    kept: Mapping[str, KeptTensor]
+    """The tensors by name, on the CPU, in their own types."""
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """A tensor as a numpy array; of bfloat16, which numpy does not have, as float32. Raises InspectError."""
@@ -48,7 +46,7 @@ class Answer(Generic[ReportType]):
             near = nearest(name, list(self.kept))
             meant = f"did you mean {' or '.join(near)}?" if near else f"it has {len(self.kept)}, listed by keys()"
             raise InspectError(f"this answer has no tensor {name!r}", meant)
-        return self.kept[name]
+        return self.kept[name].tensor
 
     def keys(self) -> list[str]:
         """The names of the tensors, in the order of the pass."""
@@ -68,9 +66,11 @@ class Answer(Generic[ReportType]):
 
         Raises UsageError, or TypeError for an option that the command does not have.
         """
-        from rich.console import Console
+        from txinspect.render.terminal import apart
 
-        self._draw(Console(width=width, highlight=False), **view)
+        if view and self.command.view is None:
+            raise TypeError(f"{self.command.name} has no options of drawing: omit {', '.join(view)}")
+        apart.show(self.report, self.command.view(**view) if self.command.view and view else None, width)
 
     def to_json(self) -> bytes:
         """The report as strict JSON in UTF-8."""
@@ -84,26 +84,10 @@ class Answer(Generic[ReportType]):
         return f"<txinspect {self.command.name}: {len(self.kept)} tensors>"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        """What a notebook shows: the drawing, as text, and in colours in a frame that runs nothing."""
-        from rich.console import Console
+        """What a notebook shows of an answer."""
+        from txinspect.render.terminal import apart
 
-        plain = Console(file=StringIO(), width=100, highlight=False, no_color=True)
-        with plain.capture() as drawn:
-            self._draw(plain)
-        coloured = Console(file=StringIO(), width=100, record=True, highlight=False, color_system="truecolor")
-        self._draw(coloured)
-        page = coloured.export_html(inline_styles=True)
-        lines = drawn.get().count("\n") + 2
-        style = f"width:100%;border:0;height:{lines * 1.3:.0f}em"
-        frame = f'<iframe sandbox srcdoc="{escape(page)}" style="{style}"></iframe>'
-        return {"text/plain": drawn.get(), "text/html": frame}
-
-    def _draw(self, console: Console, **view: Any) -> None:
-        from txinspect.render.terminal import render
-        from txinspect.render.terminal.glyphs import Seen
-
-        console.push_render_hook(Seen(console))
-        render(self.report, console, self.command.view(**view) if self.command.view and view else None)
+        return apart.in_notebook(self.report)
 
     def _record(self, name: str) -> TensorRecord:
         self.tensor(name)
@@ -115,7 +99,7 @@ class Answer(Generic[ReportType]):
         if axis not in OF_TOKENS:
             return None if chosen is None else list(map(str, chosen))
         texts = [self.report.input, getattr(self.report.input, "decoder", None)]  # type: ignore[attr-defined]
-        own = texts[0] if axis == "source" else texts[0].read_by(StageName.of(record.name).stack)
+        own = texts[0] if axis == "source" else texts[0].read_by(self.kept[record.name].stack)
         return _tokens(own, chosen, size)
 
 

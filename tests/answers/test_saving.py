@@ -233,6 +233,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 import torch
 from pathlib import Path
 from tests.making.checkpoints import to_torch
+from tests.making.reports import text_input
 from txinspect.answers import saving
 from txinspect.answers.saving import KeptTensor
 from txinspect.errors import InspectError

@@ -90,7 +90,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = tensors.numbered(recorder.records, recorder.kept)
     if session.attached is not None:
-        session.attached |= {name: each.tensor for name, each in kept.items()}
+        session.attached |= kept
     findings = soundness.findings(records)
     cautions = [*reading.notes(prepared.text), *prepared.plan.notes, *surplus_notes(subject, loaded.names)]
     if idle:
@@ -143,7 +143,9 @@ class _Recorder:
         record = tensors.tensor_record(caught, subject, text, values=query.values, token_rows=question.token_rows)
         self.records.append(record)
         if self.keeps:
-            self.kept[record.name] = saving.KeptTensor(caught.copied(), record.axes, record.coordinates)
+            self.kept[record.name] = saving.KeptTensor(
+                caught.copied(), record.axes, record.coordinates, caught.want.supply.stack
+            )
 
 
 def _generated(prepared: Preparation, question: Question[Any], running: Running) -> Preparation:

@@ -30,6 +30,8 @@ class KeptTensor:
     axes: list[str] | None = None
     coordinates: dict[str, list[int]] | None = None
     """The positions kept of an axis that was cut."""
+    stack: str = ""
+    """The stack that it is of, as its stage's name begins."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from txinspect.texts.trying import Tried
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor
-
+    from txinspect.answers.saving import KeptTensor
     from txinspect.loading.subject import Subject
     from txinspect.loading.uses import Uses
     from txinspect.loading.weights import partial
@@ -70,7 +69,7 @@ class Session:
         self.progress = progress
         self.keeps_weights = keeps_weights
         """Whether weights stay in memory for the next question."""
-        self.attached: dict[str, Tensor] | None = None
+        self.attached: dict[str, KeptTensor] | None = None
         """Where the tensors that reports are about are put, whole, by their names; None keeps none."""
         self.tried: Tried = {}
         self._models: dict[ModelChoice, AtHand] = {}
