@@ -6,7 +6,6 @@ UPDATE_GOLDEN=1 writes outputs and pictures anew.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -17,7 +16,6 @@ from typing import Any
 import jq
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 from typer.testing import Result
 
 import txinspect
@@ -26,7 +24,7 @@ from txinspect import AttnQuery
 from txinspect.cli.manual import TOPICS
 from txinspect.commands import LISTED
 from txinspect.render.content.terms import TERMS
-from txinspect.render.terminal import render
+from txinspect.render.terminal import pictures
 from txinspect.stages import STAGES
 
 pytestmark = pytest.mark.half
@@ -246,9 +244,7 @@ PICTURES = {"attn": AttnQuery(heads=(0, 1, 3)), "attn-induction": AttnQuery(text
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_are_what_is_drawn(name: str) -> None:
     report = txinspect.inspect(PICTURES[name])
-    console = Console(width=92, file=open(os.devnull, "w"), record=True, force_terminal=True, color_system="truecolor")  # noqa: SIM115, PTH123
-    render(report, console)
-    picture = console.export_svg(title="txinspect attn", unique_id=name)
+    picture = pictures.svg(report, None, width=92, name=name)
     path = ROOT / "tests" / "golden" / f"{name}.svg"
     if UPDATE_GOLDEN:
         path.write_text(picture)

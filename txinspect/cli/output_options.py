@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,6 +47,12 @@ Legend = Annotated[
     bool,
     typer.Option("--legend", help="Say below the drawing what the words on it mean.", rich_help_panel=OUTPUT),
 ]
+Picture = Annotated[
+    Path | None,
+    typer.Option(
+        "--picture", help="Write the drawing to FILE.svg or FILE.png.", metavar="FILE", rich_help_panel=OUTPUT
+    ),
+]
 NoPager = Annotated[
     bool,
     typer.Option("--no-pager", help="Show what is longer than the terminal without a pager.", rich_help_panel=OUTPUT),
@@ -63,10 +70,17 @@ def choose_output(
     return Output(json=json, quiet=quiet, verbose=verbose)
 
 
-def with_legend(output: Output, legend: bool) -> Output:
-    """How to show a report that is drawn, with a legend below or without. Raises UsageError beside JSON."""
+def of_a_drawing(output: Output, legend: bool, picture: Path | None) -> Output:
+    """How to show a report that is drawn: with a legend below, as a picture, too. Raises UsageError beside JSON.
+
+    Raises InspectError for a picture that cannot be written.
+    """
     if legend and output.json:
         raise UsageError(
             "--legend and --json cannot be combined: the JSON has no drawing; 'txinspect schema' explains it"
         )
-    return replace(output, legend=legend)
+    if picture is not None:
+        from txinspect.cli.picture import check
+
+        check(picture)
+    return replace(output, legend=legend, picture=picture)

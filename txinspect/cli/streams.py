@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import typer
@@ -31,6 +32,8 @@ class Output:
     verbose: bool
     legend: bool = False
     """Whether the words of the drawing are explained below it."""
+    picture: Path | None = None
+    """Where the drawing is written as a picture, too."""
 
 
 class Told(NamedTuple):
@@ -42,9 +45,14 @@ class Told(NamedTuple):
 
 def show(report: Report, output: Output, view: object | None) -> None:
     """Write a report to stdout: as JSON, or as tables in the shape that `view` asks for."""
+    if output.picture is not None:
+        from txinspect.cli import picture
+
+        picture.write(output.picture, report, view)
     if output.json:
         write(_json(report) + b"\n")
         return
+    from txinspect.render.content import heading
     from txinspect.render.content.terms import terms
     from txinspect.render.terminal import finding, render
     from txinspect.render.terminal.frame import drawn as drawn_part
@@ -57,6 +65,8 @@ def show(report: Report, output: Output, view: object | None) -> None:
     if output.legend:
         painted.print()
         painted.print(drawn_part(terms(report.command)))
+    if output.picture is not None:
+        painted.print(drawn_part(heading.picture(str(output.picture))))
     drawing = drawn.getvalue()
     for each in finding(report):
         painted.print(drawn_part(each))

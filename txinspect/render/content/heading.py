@@ -111,3 +111,8 @@ def saved(file: str, *, replaced: bool) -> Line:
     """The line under a report about the file that was saved to."""
     over = ", over the file that was there" if replaced else ""
     return line(f"saved to {visible(file)}{over}", "good")
+
+
+def picture(file: str) -> Line:
+    """The file that the drawing was written to as a picture, said below it."""
+    return line(f"picture in {visible(file)}", "good")
