@@ -273,7 +273,7 @@ print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 def rooms_after(arguments: list[str] | None) -> set[str]:
     """The modules in memory after a command, or after importing the command line alone."""
     command = [sys.executable, "-c", _RUN, json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=os.environ)
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr.decode()
     return set(json.loads(done.stderr.decode().splitlines()[-1]))
 
@@ -310,7 +310,7 @@ def test_tokenize_imports_only_tokenizers(shown: list[str], opt: Path) -> None:
 
 def test_importing_the_package_imports_nothing_of_it() -> None:
     code = "import sys, txinspect; print(sorted(name for name in sys.modules if name.startswith('txinspect.')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
 
 
