@@ -190,7 +190,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_its_help(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: Result = run("loud", "--help")
     assert shown.exit_code == 0
-    words = " ".join(shown.stdout.replace("│", " ").split())
+    words = " ".join(shown.stdout.split())
     for said in ("Show a text louder.", "-t", "--times", "How much louder.", "--frame", "Draw a frame", "--model"):
         assert said in words
     assert "$ txinspect loud 'Hello' --times 2" in words

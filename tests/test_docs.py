@@ -1,4 +1,4 @@
-"""The README is true: its commands run and print what it shows, its Python runs, its pictures are what is drawn.
+"""README and manual are true: commands run and print what they show, Python runs, tables and pictures are generated.
 
 UPDATE_GOLDEN=1 writes outputs and pictures anew.
 """
@@ -16,18 +16,24 @@ from typing import Any
 
 import jq
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import Result
 
 import txinspect
 from tests.conftest import UPDATE_GOLDEN
 from txinspect import AttnQuery
+from txinspect.cli.manual import TOPICS
+from txinspect.commands import LISTED
+from txinspect.render.content.terms import TERMS
 from txinspect.render.terminal import render
+from txinspect.stages import STAGES
 
 pytestmark = pytest.mark.half
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+PAGES_OF_THE_MANUAL = ROOT / "txinspect" / "manual"
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BARS = set("▁▂▃▄▅▆▇█▏▎▍▌▋▊▉░▒▓")
 
@@ -36,19 +42,22 @@ RunCli = Callable[..., Result]
 
 @dataclass(frozen=True)
 class Example:
-    """A command of the README and the output under it."""
+    """A command of a page and the output under it."""
 
+    page: Path
     command: str
     output: str
 
 
-def examples(block: str) -> Iterator[Example]:
-    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-        command, _, output = part.partition("\n")
-        yield Example(command, output)
+def examples(page: Path) -> Iterator[Example]:
+    for block in BLOCK.findall(page.read_text()):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            yield Example(page, command, output)
 
 
-EXAMPLES = [example for block in BLOCK.findall(README.read_text()) for example in examples(block)]
+PAGES = [README, *sorted(PAGES_OF_THE_MANUAL.glob("*.md"))]
+EXAMPLES = [example for page in PAGES for example in examples(page)]
 
 
 def run(command: str, run_cli: RunCli) -> str:
@@ -93,8 +102,8 @@ def _same_word(left: str, right: str) -> bool:
     return all(abs(float(a) - float(b)) <= 0.02 * abs(float(a)) + 0.01 for a, b in pairs)
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.command)
-def test_examples_print_what_the_readme_shows(example: Example, run_cli: RunCli) -> None:
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.page.stem}: {example.command}")
+def test_examples_print_what_is_shown(example: Example, run_cli: RunCli) -> None:
     printed = run(example.command, run_cli)
     if UPDATE_GOLDEN:
         _rewrite(example, printed)
@@ -103,16 +112,97 @@ def test_examples_print_what_the_readme_shows(example: Example, run_cli: RunCli)
 
 
 def _rewrite(example: Example, printed: str) -> None:
-    text = README.read_text()
+    text = example.page.read_text()
     clean = "".join(line.rstrip() + "\n" for line in printed.splitlines())
     assert f"$ {example.command}\n{example.output}" in text
-    README.write_text(text.replace(f"$ {example.command}\n{example.output}", f"$ {example.command}\n{clean}", 1))
+    example.page.write_text(text.replace(f"$ {example.command}\n{example.output}", f"$ {example.command}\n{clean}", 1))
 
 
-def test_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (source,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-    exec(compile(source, "README.md", "exec"), {})
-    assert "layers.1.attention.weights [1, 1, 5, 5]" in capsys.readouterr().out
+PYTHON = {
+    "README": ["layers.1.attention.weights [1, 1, 5, 5]"],
+    "python": ["layers.1.attention.weights [1, 1, 5, 5]", "(5, 128)", "16 0 0 "],
+}
+"""What each page's Python prints, among other things."""
+
+
+def test_python_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for page in PAGES:
+        sources = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+        assert len(sources) == len(PYTHON.get(page.stem, []))
+        for source, printed in zip(sources, PYTHON.get(page.stem, []), strict=True):
+            exec(compile(source, page.name, "exec"), {})
+            assert printed in capsys.readouterr().out
+
+
+def test_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 200
+    assert max(map(len, re.sub(r"^\|.*", "", README.read_text(), flags=re.MULTILINE).splitlines())) <= 130
+
+
+def test_pages_link_to_what_is_there() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+# Tables of the manual
+
+
+def of_stages() -> str:
+    """The table of stages by what the program knows of them."""
+    rows = ["| stage | axes | what it is | Hugging Face | TransformerLens |", "|---|---|---|---|---|"]
+    for stage in STAGES:
+        theirs = [", ".join(f"`{name}`" for name in names) for names in (stage.hugging_face, stage.transformer_lens)]
+        rows.append(f"| `{stage.template}` | {' '.join(stage.axes)} | {stage.meaning} | {' | '.join(theirs)} |")
+    return "\n".join(rows) + "\n"
+
+
+def of_terms() -> str:
+    """The glossary, of what is seen on a screen."""
+    rows = ["| on the screen | what it says | of |", "|---|---|---|"]
+    for term in TERMS:
+        of = "all that read a text" if len(term.commands) > 7 else ", ".join(dict.fromkeys(term.commands))
+        rows.append(f"| {term.word.replace('|', chr(92) + '|')} | {term.meaning.replace('|', chr(92) + '|')} | {of} |")
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize(("topic", "table"), [("names", of_stages), ("terms", of_terms)])
+def test_tables_of_the_manual_are_generated(topic: str, table: Callable[[], str]) -> None:
+    page = PAGES_OF_THE_MANUAL / f"{topic}.md"
+    above, _, below = page.read_text().partition("## Table\n\n")
+    if UPDATE_GOLDEN:
+        page.write_text(f"{above}## Table\n\n{table()}")
+        return
+    assert below == table()
+
+
+# The manual in a terminal
+
+
+def test_every_topic_is_a_page_and_no_command() -> None:
+    assert {*TOPICS} == {page.stem for page in PAGES_OF_THE_MANUAL.glob("*.md")}
+    assert not {*TOPICS} & {*LISTED, "schema", "help", "env"}
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_page_is_drawn(topic: str, width: int, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    result = run_cli("help", topic)
+    assert result.exit_code == 0, result.stderr
+    assert max(map(cell_len, result.stdout.splitlines())) <= width
+    text = (PAGES_OF_THE_MANUAL / f"{topic}.md").read_text()
+    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
+        assert heading in " ".join(result.stdout.split())
+    assert "##" not in result.stdout
+    assert "```" not in result.stdout
+
+
+def test_an_unknown_topic(run_cli: RunCli) -> None:
+    refused = run_cli("help", "nothing")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "neither a command nor a page of the manual" in refused.stderr
+    assert "tutorial" in refused.stderr
 
 
 def test_set_up_commands_are_the_two_that_ci_runs() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -200,51 +199,6 @@ def test_nothing_is_near_a_name_of_another_world() -> None:
 
 
 # --- names of other tools ---
-
-
-README = Path(__file__).parent.parent / "README.md"
-ELSEWHERE = re.compile(
-    r"^\| stage \| axes \| Hugging Face \| TransformerLens \|\n\|[-|]+\|\n((?:\|.*\n)+)", re.MULTILINE
-)
-
-NOT_QUITE = {
-    "embed_positions": "the name of a module in some families, which anatomy knows; no output of transformers",
-}
-"""Names in the README's table that are not the stage's own, each with the reason."""
-
-
-def readme_rows() -> list[tuple[list[stages.Stage], list[str], list[str]]]:
-    """Of each row of the README's table: its stages, and its names in Hugging Face and in TransformerLens."""
-    (table,) = ELSEWHERE.findall(README.read_text(encoding="utf-8"))
-    rows = []
-    for line in table.splitlines():
-        names, _, hugging_face, lens = (cell.strip() for cell in line.strip("|").split("|"))
-        first, *others = re.findall(r"`([^`]+)`", names)
-        full = [first, *(f"{first.rpartition('.')[0]}{other}" for other in others)]
-        found = [stage for name in full for stage in stages.STAGES if stage.template == name]
-        assert len(found) == len(full), line
-        hooks = [hook.removesuffix(" out") for hook in lens.split(", ") if hook]
-        outputs = [name.removeprefix("outputs.") for name in re.findall(r"`([^`]+)`", hugging_face)]
-        rows.append((found, outputs, hooks))
-    return rows
-
-
-def test_the_readmes_table_has_every_stage() -> None:
-    shown = [stage.template for row, _, _ in readme_rows() for stage in row]
-    assert sorted(shown) == sorted(stage.template for stage in stages.STAGES)
-
-
-@pytest.mark.parametrize("column", ["hugging_face", "transformer_lens"])
-def test_the_readmes_names_elsewhere_are_the_datas(column: str) -> None:
-    """Every name of the README is its row's, and a stage that has names in the data has one there."""
-    for row, outputs, hooks in readme_rows():
-        shown = outputs if column == "hugging_face" else hooks
-        known = [getattr(stage, column) for stage in row]
-        assert set(shown) - NOT_QUITE.keys() <= {name for names in known for name in names}, row
-        if shown:
-            assert all(names for names in known) or set(shown) & NOT_QUITE.keys()
-        elif column == "transformer_lens":
-            assert not any(known), row
 
 
 @pytest.mark.parametrize(

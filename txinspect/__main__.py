@@ -22,21 +22,12 @@ def main() -> None:
 
         use_lookalikes()
         from txinspect.cli.app import app
-        from txinspect.cli.streams import FAILED, leads_nowhere
 
-        nowhere = leads_nowhere()
-        try:
-            app(prog_name="txinspect")
-        except SystemExit:
-            # Of a stream that nobody reads any more, as after `| head -1`, Typer puts another in its place, and Rich
-            # points it nowhere; both end as if something had failed.
-            replaced = type(environment.current().stdout).__name__ == "PacifyFlushWrapper"
-            if FAILED or not (replaced or (leads_nowhere() and not nowhere)):
-                raise
+        app(prog_name="txinspect")
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
-        # Help and version are written before a command begins, outside of its error boundary.
+        # What a shell is told to complete is written by Typer, outside of the error boundary.
         print(f"txinspect: standard output could not be written: {error.strerror}", file=environment.current().stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from ast import literal_eval
 from collections.abc import Callable
+from typing import NamedTuple
 
 Spell = Callable[[str, object], str]
 """A field of a query, and the value meant or None, as one face spells them: `dtype='float32'`, `--dtype float32`."""
@@ -26,30 +27,53 @@ _LONGEST_SENTENCE, _LONGEST_WORD, _TAIL = 550, 260, 130
 """Characters: a path may be long, and the end of a sentence says what to do."""
 
 
+class Said(NamedTuple):
+    """What is said of an error: in one sentence, and in its two parts where there is room for them."""
+
+    sentence: str
+    wrong: str
+    """The sentence without the hint."""
+    hint: str | None
+    """What to do next."""
+
+
 class InspectError(Exception):
     """Something that was asked for could not be done.
 
-    The message is one clear sentence: what was wrong with the value given, what is allowed, what to do next. It names
-    what the person gave by `spelled`.
+    The message says what was wrong with the value given, and what is allowed; the hint, what to do next. Together they
+    are one clear sentence, with `by` in between, which `str(error)` is. Both name what the person gave by `spelled`.
     """
 
     exit_code = 1
 
+    def __init__(self, message: str = "", hint: str | None = None, *, by: str = ": ") -> None:
+        super().__init__(message if hint is None else f"{message}{by}{hint}")
+        self._parts = message, hint
+
     def __str__(self) -> str:
-        return self.as_spelled_by(_as_python)
+        return self.said().sentence
 
     def __format__(self, spec: str) -> str:
         """The error's message as it is: in that of another error, a field waits for the face that shows it."""
         return format(super().__str__(), spec)
 
-    def as_spelled_by(self, spell: Spell) -> str:
-        """The error's sentence, with each field as a face spells it."""
+    def said(self, spell: Spell = _as_python) -> Said:
+        """The error's sentence and its parts, with each field as a face spells it."""
 
         def one(match: re.Match[str]) -> str:
             name, _, value = match[1].partition("=")
             return spell(name, literal_eval(value) if value else None)
 
-        return _shortened(_FIELD.sub(one, super().__str__()))
+        def shown(text: str) -> str:
+            return _shortened(_FIELD.sub(one, text))
+
+        message, hint = self._parts
+        return Said(shown(super().__str__()), shown(message), None if hint is None else shown(hint))
+
+    @property
+    def hint(self) -> str | None:
+        """What to do next, as its sentence says; None where that says nothing."""
+        return self.said().hint
 
 
 def _shortened(sentence: str) -> str:

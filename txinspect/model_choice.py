@@ -139,21 +139,23 @@ class ModelChoice:
         check_one_of("four_bit_type", self.four_bit_type, (*get_args(FourBitType), None))
         _check_device("device", self.device)
         if self.device_map not in (*DEVICE_MAPS, None):
-            _check_device("device_map", self.device_map, f"a placement: give {', '.join(DEVICE_MAPS)} or a device")
+            _check_device("device_map", self.device_map, "placement", f"{', '.join(DEVICE_MAPS)} or a device")
         if self.int8_threshold is not None and not 0 <= self.int8_threshold < float("inf"):
             raise UsageError(
-                f"{spelled('int8_threshold')} {self.int8_threshold} is not a threshold: give 0 (none) or more"
+                f"{spelled('int8_threshold')} {self.int8_threshold} is not a threshold", "give 0 (none) or more"
             )
         if self.device != "auto" and self.device_map is not None:
             raise UsageError(
                 f"{spelled('device', self.device)} and {spelled('device_map', self.device_map)} cannot be "
-                f"combined: a map chooses devices itself; give one of them"
+                f"combined: a map chooses devices itself",
+                "give one of them",
+                by="; ",
             )
         if self.quantization == "8bit" and self.dtype == "float32":
             # LLM.int8 multiplies in half precision: float32 would be rounded without a word.
             raise UsageError(
-                f"{spelled('quantization', '8bit')} computes in half precision: omit "
-                f"{spelled('dtype', 'float32')}, or give float16 or bfloat16"
+                f"{spelled('quantization', '8bit')} computes in half precision",
+                f"omit {spelled('dtype', 'float32')}, or give float16 or bfloat16",
             )
         belongs: tuple[tuple[str, bool, tuple[Quantization, ...]], ...] = (
             ("int8_threshold", self.int8_threshold is not None, ("8bit",)),
@@ -164,11 +166,13 @@ class ModelChoice:
         for name, given, kinds in belongs:
             if given and self.quantization not in kinds:
                 add = " or ".join(spelled("quantization", kind) for kind in kinds)
-                raise UsageError(f"{spelled(name)} says how to quantize: add {add}, or omit it")
+                raise UsageError(f"{spelled(name)} says how to quantize", f"add {add}, or omit it")
 
 
-def _check_device(name: str, device: object, what: str = "a device: give auto, cpu, cuda, cuda:N or mps") -> None:
+def _check_device(
+    name: str, device: object, what: str = "device", allowed: str = "auto, cpu, cuda, cuda:N or mps"
+) -> None:
     kind, _, number = str(device).partition(":")
     named = kind in DEVICES and ":" not in str(device)
     if not named and not (kind == "cuda" and number.isdecimal() and number.isascii()):
-        raise UsageError(f"{spelled(name)} {device!r} is not {what}")
+        raise UsageError(f"{spelled(name)} {device!r} is not a {what}", f"give {allowed}")

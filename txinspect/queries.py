@@ -124,7 +124,7 @@ class TextQuery(ModelQuery[ReportType]):
         self._check_input()
         if len(self.text) > MOST_CHARACTERS:
             raise UsageError(
-                f"the text has {len(self.text):,} characters: give at most {MOST_CHARACTERS:,}, such as a part of it"
+                f"the text has {len(self.text):,} characters", f"give at most {MOST_CHARACTERS:,}, such as a part of it"
             )
 
     def _check_input(self) -> None:
@@ -133,19 +133,20 @@ class TextQuery(ModelQuery[ReportType]):
         for each in fields(self):
             check_encodable(each.name, getattr(self, each.name))
         if self.ids == ():
-            raise UsageError(f"{spelled('ids')} names none: give token ids such as 2,301,17")
+            raise UsageError(f"{spelled('ids')} names none", "give token ids such as 2,301,17")
         below = [each for each in self.ids or () if each < 0]
         if below:
-            raise UsageError(f"{spelled('ids')} {below[0]} is no token id: give 0 or more")
+            raise UsageError(f"{spelled('ids')} {below[0]} is no token id", "give 0 or more")
         if "" in self.masks:
-            raise UsageError(f"{spelled('masks')} '' is empty: give a word of the text, or the index of a token")
+            raise UsageError(f"{spelled('masks')} '' is empty", "give a word of the text, or the index of a token")
         if self.max_tokens == 0:
-            raise UsageError(f"{spelled('max_tokens', 0)} reads nothing: give 1 or more, or below zero for the end")
+            raise UsageError(f"{spelled('max_tokens', 0)} reads nothing", "give 1 or more, or below zero for the end")
         for name in ("masks", "pair", "chat"):
             if self.max_tokens is not None and getattr(self, name):
                 raise UsageError(
-                    f"{spelled('max_tokens')} and {spelled(name)} cannot be combined: what is cut is one text alone; "
-                    f"omit one"
+                    f"{spelled('max_tokens')} and {spelled(name)} cannot be combined: what is cut is one text alone",
+                    "omit one",
+                    by="; ",
                 )
         for name, other in (
             ("ids", "pair"),
@@ -166,7 +167,7 @@ class TextQuery(ModelQuery[ReportType]):
             raise UsageError(f"a text and {instead} cannot be combined: it stands in the text's place")
         for name in ("system", "user", "assistant"):
             if getattr(self, name) is not None and not self.chat:
-                raise UsageError(f"{spelled(name)} is a message: add {spelled('chat', True)}, or omit it")
+                raise UsageError(f"{spelled(name)} is a message", f"add {spelled('chat', True)}, or omit it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,9 +239,9 @@ class PassQuery(TextQuery[ReportType]):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.new < 1:
-            raise UsageError(f"{spelled('new')} {self.new} generates nothing: give 1 or more")
+            raise UsageError(f"{spelled('new')} {self.new} generates nothing", "give 1 or more")
         if self.new > MOST_NEW:
-            raise UsageError(f"{spelled('new')} {shown(self.new)} is more than can be: give at most {MOST_NEW:,}")
+            raise UsageError(f"{spelled('new')} {shown(self.new)} is more than can be", f"give at most {MOST_NEW:,}")
         if self.decoder is not None and self.new != PassQuery.new:
             raise UsageError(
                 f"{spelled('decoder')} and {spelled('new')} cannot be combined: what the decoder reads is given, and "
@@ -248,15 +249,15 @@ class PassQuery(TextQuery[ReportType]):
             )
         if self.save is not None and not isinstance(self.save, Path):
             given = shown(self.save)
-            advice = f": give Path({given})" if isinstance(self.save, str) else ""
-            raise UsageError(f"save {given} is not a pathlib.Path{advice}")
+            hint = f"give Path({given})" if isinstance(self.save, str) else None
+            raise UsageError(f"save {given} is not a pathlib.Path", hint)
         if self.save is not None and self.save.suffix not in (".safetensors", ".npz"):
             raise UsageError(
                 f"{spelled('save')} {str(self.save)!r} is not a name that ends in .safetensors or .npz, which decides "
                 f"the format"
             )
         if self.overwrite and self.save is None:
-            raise UsageError(f"{spelled('overwrite')} is about a file: add {spelled('save', 'FILE')}, or omit it")
+            raise UsageError(f"{spelled('overwrite')} is about a file", f"add {spelled('save', 'FILE')}, or omit it")
 
 
 def read_by(query: PassQuery[Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def check_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Raise UsageError for a field's value that is none of the choices."""
     if not isinstance(value, (str, type(None))) or value not in allowed:
         *others, last = [str(each) for each in allowed if each is not None]
-        raise UsageError(f"{spelled(name)} {shown(value)} is unknown: give {', '.join(others)} or {last}")
+        raise UsageError(f"{spelled(name)} {shown(value)} is unknown", f"give {', '.join(others)} or {last}")
 
 
 def check_strings(name: str, value: object) -> None:
@@ -92,4 +92,6 @@ def check_encodable(name: str, value: object) -> None:
             try:
                 text.encode()
             except UnicodeEncodeError:
-                raise UsageError(f"{spelled(name)} {shown(text)} is no text in UTF-8: write it as characters") from None
+                raise UsageError(
+                    f"{spelled(name)} {shown(text)} is no text in UTF-8", "write it as characters"
+                ) from None

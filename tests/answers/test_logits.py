@@ -186,11 +186,11 @@ BOTH_WAYS = {"xlnet", "cpmant"}
 """Types in which a token sees those after it."""
 
 
-def test_the_readme_s_counts() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    said = re.sub(r"\s+", " ", readme)
+def test_the_manual_s_counts() -> None:
+    page = (Path(__file__).parents[2] / "txinspect" / "manual" / "loading.md").read_text()
+    said = re.sub(r"\s+", " ", page)
     assert f"`logits` and `lens` work on {len(buildable_types()) - len(NO_NEXT)} types" in said
-    assert f"two types, {' and '.join(sorted(BOTH_WAYS, reverse=True))}, see both ways" in said
+    assert f"Two types, {' and '.join(sorted(BOTH_WAYS, reverse=True))}, see both ways" in said
 
 
 @pytest.mark.parametrize("model_type", by_type(buildable_types()))

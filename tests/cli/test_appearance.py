@@ -18,7 +18,7 @@ from txinspect.errors import UsageError
 Run = Callable[..., Result]
 Process = Callable[..., subprocess.CompletedProcess[bytes]]
 
-RED = "\x1b[31mtxinspect: no such command 'foo'; see 'txinspect --help'\x1b[0m\n"
+RED = "\x1b[31merror:\x1b[0m no such command 'foo'\n\x1b[36mhint:\x1b[0m see 'txinspect --help'\n"
 
 ASKED: list[tuple[dict[str, str], tuple[str, ...], bool]] = [
     ({}, (), False),

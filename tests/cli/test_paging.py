@@ -218,7 +218,7 @@ def test_a_check_that_failed_is_said_after_the_pager(pager: Pager, model: Path) 
     seen = at_terminal("params", model, "--fail-on", "zero", "-q", PAGER=pager(LEFT_AT_ONCE), LINES="5")
     paged, _, said = seen.shown.partition("\n")
     assert (seen.code, paged) == (3, "LEFT")
-    assert "txinspect: a check did not hold" in said
+    assert said.startswith("\x1b[31merror:\x1b[0m a check did not hold")
 
 
 def test_ctrl_c_is_the_pager_s(pager: Pager) -> None:
@@ -259,11 +259,11 @@ def test_less_is_the_pager_where_none_is_named(plain: str, tmp_path: Path) -> No
 )
 def test_a_pager_that_cannot_be_started(named: str, why: str, plain: str) -> None:
     seen = at_terminal(*LONG, "--color=always", PAGER=named)
-    hint, _, rest = seen.shown.partition("\n")
-    assert seen.code == 0
-    assert named in hint
-    assert f"could not be started ({why}): set PAGER to another, or give --no-pager" in hint
-    assert hint.startswith("\x1b[33mtxinspect: ")
+    note, end, rest = seen.shown.partition("\x1b[36mhint:\x1b[0m set PAGER to another, or give --no-pager\n")
+    assert (seen.code, bool(end)) == (0, True)
+    assert note.startswith("\x1b[33mnote:\x1b[0m the pager ")
+    assert named in note
+    assert f"could not be started ({why})" in note.replace("\n      ", " ")
     assert rest == plain
     assert at_terminal(*LONG, "-q", PAGER=named).shown == plain
 
@@ -271,9 +271,9 @@ def test_a_pager_that_cannot_be_started(named: str, why: str, plain: str) -> Non
 @pytest.mark.parametrize("arguments", [("attn", "--help"), ("help", "attn"), ("--help",), ("help",)], ids=str)
 def test_help_is_paged_too(arguments: tuple[str, ...], pager: Pager, tmp_path: Path) -> None:
     seen = at_terminal(*arguments, PAGER=pager(RECORDING))
-    assert (seen.code, seen.shown.strip()) == (0, "PAGED")
+    assert (seen.code, seen.shown) == (0, "PAGED\n")
     plain = at_terminal(*arguments, PAGER="")
-    assert recorded(tmp_path)[0] == plain.shown.removesuffix("\n")
+    assert recorded(tmp_path)[0] == plain.shown
     for line in ((*arguments, "--no-pager"), ("--no-pager", *arguments)):
         assert at_terminal(*line, PAGER=pager(RECORDING)).shown == plain.shown
 

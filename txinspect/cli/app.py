@@ -10,12 +10,12 @@ import typer
 from typer.core import TyperGroup
 
 from txinspect import commands
-from txinspect.cli import appearance, before, completing, environment, help_pages, shells, streams
-from txinspect.cli.command_line import CommandLine, help_of, long_of, without_types
-from txinspect.cli.greeting import greeting
+from txinspect.cli import appearance, before, completing, environment, help_pages, manual, parse_errors, shells, streams
+from txinspect.cli.command_line import CommandLine, help_of, long_of
+from txinspect.cli.greeting import EXAMPLES, greeting
 from txinspect.cli.output_options import Color, Json, NoPager, Quiet, Verbose, choose_output
 from txinspect.cli.streams import Output
-from txinspect.errors import CheckError, InspectError, UsageError
+from txinspect.errors import CheckError, InspectError, Said, UsageError
 from txinspect.version import __version__, untested
 from txinspect.wording import some_of
 
@@ -30,10 +30,7 @@ class ErrorBoundary(TyperGroup):
         """A command of the app with its options, or what the list of commands has of it; None for an unknown name."""
         if name in commands.LISTED:
             return self._build(name)
-        listed = self.commands.get(name)
-        if listed is not None:
-            without_types(listed.params)
-        return listed
+        return self.commands.get(name)
 
     @staticmethod
     def _build(name: str) -> Any:
@@ -48,10 +45,6 @@ class ErrorBoundary(TyperGroup):
         told = [] if ctx.resilient_parsing else before.words_for(command, ctx.params)
         return name, command, [*told, *rest]
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """The app's own parameters before any command, --help among them."""
-        return without_types(super().get_params(ctx))
-
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Parse the app's own options; one that names a shell means the running one where it stands last."""
         running = args[-1:] in (["--install-completion"], ["--show-completion"])
@@ -61,9 +54,10 @@ class ErrorBoundary(TyperGroup):
             raise typer.Exit
         return rest
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Show the list of commands."""
-        help_pages.show(lambda: super(ErrorBoundary, self).format_help(ctx, formatter))
+    def get_help(self, ctx: Any) -> str:
+        """Show the list of commands, which is all that is done."""
+        help_pages.show(help_pages.of_app(self, ctx, _groups(), EXAMPLES))
+        raise typer.Exit
 
     def make_context(self, info_name: str | None, args: list[str], *parent: Any, **settings: Any) -> Any:
         """Parse what stands before the command, inside the error boundary."""
@@ -73,7 +67,7 @@ class ErrorBoundary(TyperGroup):
                 appearance.read(args)
             return super().make_context(info_name, args, *parent, **settings)
         except InspectError as error:
-            streams.complain(error.as_spelled_by(lambda name, _: "--" + name.replace("_", "-")))
+            streams.complain(error.said(lambda name, _: "--" + name.replace("_", "-")))
             raise typer.Exit(error.exit_code) from None
         except typer.TyperException as error:
             streams.complain(self._parse_error(error, None))
@@ -89,34 +83,14 @@ class ErrorBoundary(TyperGroup):
             self._complain(ctx, error, self._parse_error(error, ctx.invoked_subcommand))
             raise typer.Exit(error.exit_code) from None
         except InspectError as error:
-            self._complain(ctx, error, error.as_spelled_by(self._spelling(ctx)))
+            self._complain(ctx, error, error.said(self._spelling(ctx)))
             raise typer.Exit(error.exit_code) from None
         except Exception as error:
             self._complain(ctx, error, _foreseen(error) or _unforeseen(error, verbose=_is_verbose(ctx)))
             raise typer.Exit(1) from None
 
-    def _parse_error(self, error: typer.TyperException, name: str | None) -> str:
-        """What Typer says of a command line that it cannot parse, in our voice."""
-        option = getattr(error, "option_name", "")
-        said = error.format_message().strip().rstrip(".")
-        if extra := re.match(r"Got unexpected extra argument\S* \((.*)\)", said):
-            said = f"{extra[1]!r} is one argument too many: a text with blanks stands in quotes"
-        said = said.replace("'. Did you mean", "' (did you mean").replace("'?", "'?)")
-        if said.startswith("No such option"):
-            said = f"no such option: {option}"
-            own = [each for part in self._options(name) for each in part.opts if each.startswith("--")]
-            having = [other for other in self.commands if option in {o for p in self._options(other) for o in p.opts}]
-            if having and name is None:
-                said += ", which belongs after the command"
-            elif having:
-                said += f", which {some_of(having)} {'has' if len(having) == 1 else 'have'}"
-            else:
-                from txinspect.nearest import nearest
-
-                near = nearest(option, own, limit=1)
-                said += f" (did you mean {near[0]}?)" if near else ""
-        help_of = f"txinspect {name}" if name else "txinspect"
-        return f"{said[:1].lower()}{said[1:]}; see '{help_of} --help'"
+    def _parse_error(self, error: typer.TyperException, name: str | None) -> Said:
+        return parse_errors.said_of(error, name, self._options, list(self.commands))
 
     def _options(self, name: str | None) -> list[Any]:
         command = self if name is None else self.built(name)
@@ -140,22 +114,22 @@ class ErrorBoundary(TyperGroup):
         return spell
 
     @staticmethod
-    def _complain(ctx: typer.Context, error: Exception, sentence: str) -> None:
-        """Complain of an error in one sentence on stderr, after the traceback where -v asked for it."""
+    def _complain(ctx: typer.Context, error: Exception, said: Said) -> None:
+        """Complain of an error on stderr, after the traceback where -v asked for it."""
         if _is_verbose(ctx):
             streams.trace(error)
-        streams.complain(sentence)
+        streams.complain(said)
 
 
-def _foreseen(error: Exception) -> str | None:
-    """The sentence for an exception whose cause is the program's place or missing packages; None for any other."""
+def _foreseen(error: Exception) -> Said | None:
+    """What is said of an exception whose cause is the program's place or missing packages; None for any other."""
     if isinstance(error, FileNotFoundError) and _is_adrift():
-        return "the working directory is gone: change to one that is there"
+        return InspectError("the working directory is gone", "change to one that is there").said()
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _needed():
-        return (
-            f"the package {error.name!r} is not installed: 'pip install txinspect' brings all that it needs, about 1.3 "
-            f"GB with the CPU build of torch"
-        )
+        return InspectError(
+            f"the package {error.name!r} is not installed",
+            "'pip install txinspect' brings all that it needs, about 1.3 GB with the CPU build of torch",
+        ).said()
     return None
 
 
@@ -167,11 +141,12 @@ def _needed() -> set[str]:
     return {re.split(r"[^\w-]", each, maxsplit=1)[0].replace("-", "_") for each in plain}
 
 
-def _unforeseen(error: Exception, *, verbose: bool) -> str:
+def _unforeseen(error: Exception, *, verbose: bool) -> Said:
     newer = untested()
-    advice = f"; {newer}: an older one may work" if newer else ""
-    advice += "; run it again with -v for the traceback" if not verbose else ""
-    return f"unexpected {type(error).__name__}: {error}{advice}"
+    advice = [f"{newer}: an older one may work"] if newer else []
+    advice += ["run it again with -v for the traceback"] if not verbose else []
+    wrong, hint = f"unexpected {type(error).__name__}: {error}", "; ".join(advice) or None
+    return Said(wrong if hint is None else f"{wrong}; {hint}", wrong, hint)
 
 
 def _is_adrift() -> bool:
@@ -187,7 +162,7 @@ app = typer.Typer(
     cls=ErrorBoundary,
     add_completion=False,  # its options take no shell's name: see shells
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="See what happens inside a Hugging Face transformer: tokens, embeddings, attention, MLPs, logits. "
     "tokenize, models, env, schema and help answer at once, and params reads files without torch; the others import "
@@ -199,6 +174,7 @@ def _of_a_shell(spelling: str, sentence: str) -> Any:
     """An option of the app that names a shell, such as --install-completion."""
     return typer.Option(
         spelling,
+        rich_help_panel="Completion",
         help=f"{sentence}: {some_of(shells.SHELLS, len(shells.SHELLS))}; the running one if not named.",
         metavar="[SHELL]",
         autocompletion=completing.choices(shells.SHELLS),
@@ -230,14 +206,14 @@ def root(
         raise typer.Exit
     if ctx.invoked_subcommand is None:
         before.check_is_for_nothing(ctx.params)
-        streams.say(greeting(_groups()))
+        streams.say(greeting({title: [str(each.name) for each in of] for title, of in _groups().items()}))
 
 
-def _groups() -> dict[str, list[str]]:
+def _groups() -> dict[str, list[Any]]:
     """The app's commands by group, in the order of the help."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[Any]] = {}
     for each in app.registered_commands:
-        groups.setdefault(str(each.rich_help_panel), []).append(str(each.name))
+        groups.setdefault(str(each.rich_help_panel), []).append(each)
     return groups
 
 
@@ -245,7 +221,7 @@ def _version(given: Mapping[str, Any]) -> None:
     """The version; with -v, what surrounds it."""
     before.check_is_for_nothing({**given, "json": False})
     if given["json"] and not given["verbose"]:
-        raise UsageError("--json and --version cannot be combined: give -v, too, or txinspect env --json")
+        raise UsageError("--json and --version cannot be combined", "give -v, too, or txinspect env --json")
     if given["verbose"]:
         _show_surroundings(Output(json=given["json"], quiet=given["quiet"], verbose=True))
     else:
@@ -297,7 +273,7 @@ def schema(
 ) -> None:
     """Print the JSON Schema of a command's report."""
     if command is not None and command not in commands.NAMES:
-        raise UsageError(f"{command!r} has no report: give one of {', '.join(commands.NAMES)}")
+        raise UsageError(f"{command!r} has no report", f"give one of {', '.join(commands.NAMES)}")
     from txinspect.commands.schema import schema_json
 
     streams.write(schema_json(command))
@@ -305,17 +281,27 @@ def schema(
 
 def help(
     ctx: typer.Context,
-    command: Annotated[
+    about: Annotated[
         str | None,
         typer.Argument(
-            metavar="COMMAND", help="The command; all of them if not given.", autocompletion=lambda: _commands()
+            metavar="[COMMAND|TOPIC]",
+            help=f"A command, or a page of the manual ({', '.join(manual.TOPICS)}); all commands if not given.",
+            autocompletion=lambda: [*_commands(), *manual.TOPICS],
         ),
     ] = None,
     color: Color = "auto",
     no_pager: NoPager = False,
 ) -> None:
-    """Show what a command does and takes."""
-    named = [] if command is None else [command]
+    """Show what a command does and takes, or a page of the manual."""
+    if about in manual.TOPICS:
+        manual.show(about)
+        return
+    if about is not None and about not in _commands():
+        raise UsageError(
+            f"{about!r} is neither a command nor a page of the manual",
+            f"give one of {', '.join(manual.TOPICS)}, or a command ('txinspect --help' lists them)",
+        )
+    named = [] if about is None else [about]
     app([*appearance.asked().words, *named, "--help"], prog_name=ctx.find_root().info_name)
 
 
@@ -341,4 +327,9 @@ _list(
     schema,
     help_of(schema.__doc__ or "", ("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'")),
 )
-_list("help", "Machines", help, help_of(help.__doc__ or "", ("txinspect help", "txinspect help attn")))
+_list(
+    "help",
+    "Machines",
+    help,
+    help_of(help.__doc__ or "", ("txinspect help", "txinspect help attn", "txinspect help tutorial")),
+)

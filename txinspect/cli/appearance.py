@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +24,8 @@ class Appearance:
     color: When = "auto"
     pager: bool = True
     """Whether a long drawing may be shown in one."""
+    in_full: bool = False
+    """Whether help is asked for by --help, which says all, and not by -h."""
 
     @property
     def words(self) -> list[str]:
@@ -45,9 +46,9 @@ def read(line: Sequence[str]) -> None:
     named = [word.partition("=")[2] for word in words if word.startswith("--color=")]
     named += [after for word, after in pairwise(words) if word == "--color"]
     given = [when for when in WHEN if when in named]
-    _ASKED.set(Appearance(given[0] if len(given) == 1 else "auto", "--no-pager" not in words))
+    _ASKED.set(Appearance(given[0] if len(given) == 1 else "auto", "--no-pager" not in words, "--help" in words))
     if len(given) > 1:
-        raise UsageError(f"--color is given as {' and as '.join(given)}: give one of them")
+        raise UsageError(f"--color is given as {' and as '.join(given)}", "give one of them")
 
 
 def asked() -> Appearance:
@@ -72,25 +73,6 @@ def settings() -> dict[str, Any]:
         # Rich gives none to a terminal that calls itself dumb.
         return {"force_terminal": True, "no_color": False, "color_system": "standard" if _is_dumb() else "auto"}
     return {"no_color": True} if _forbids() else {}
-
-
-@contextmanager
-def told_by_variables() -> Iterator[None]:
-    """While open, the variables of the environment say the same, for who asks them and not us."""
-    known = current().variables
-    before = dict(known)
-    try:
-        if asked().color == "never":
-            known.pop("FORCE_COLOR", None)
-        if _is_forced():
-            known.pop("NO_COLOR", None)
-            known.update({"TERM": "xterm"} if _is_dumb() else {})
-        yield
-    finally:
-        for name in ("FORCE_COLOR", "NO_COLOR", "TERM"):
-            known.pop(name, None)
-            if name in before:
-                known[name] = before[name]
 
 
 def _is_forced() -> bool:

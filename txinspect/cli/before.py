@@ -40,7 +40,9 @@ def words_for(command: Any, given: Mapping[str, Any]) -> list[str]:
     for name in _DOING:
         if given.get(name) and _TOLD[name] not in has:
             raise UsageError(
-                f"{command.name} has no {_TOLD[name]}, which stands before it; see 'txinspect {command.name} --help'"
+                f"{command.name} has no {_TOLD[name]}, which stands before it",
+                f"see 'txinspect {command.name} --help'",
+                by="; ",
             )
     return [option for name, option in _TOLD.items() if given.get(name) and option in has]
 
@@ -49,4 +51,4 @@ def check_is_for_nothing(given: Mapping[str, Any]) -> None:
     """Raise UsageError for an option that asks for something of a command where there is none."""
     for name in _DOING:
         if given.get(name):
-            raise UsageError(f"{_TOLD[name]} is about a command: give one, such as txinspect {_TOLD[name]} tree")
+            raise UsageError(f"{_TOLD[name]} is about a command", f"give one, such as txinspect {_TOLD[name]} tree")

@@ -15,7 +15,7 @@ import typer
 
 from txinspect import commands
 from txinspect.cli import completing, environment, streams
-from txinspect.cli.command_line import CommandLine, help_of, without_types
+from txinspect.cli.command_line import CommandLine, help_of
 from txinspect.cli.options import DryRun, NoSpecial, choose_model, ids, indices, number
 from txinspect.cli.output_options import Legend, choose_output, with_legend
 from txinspect.cli.streams import Output
@@ -45,12 +45,10 @@ def built(name: str, answer: Answer) -> Any:
     """Build a command with its options: it is imported, and its query's fields are read, when it is asked for."""
     asked = commands.named(name)
     function = command_function(asked, answer)
-    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     said = help_of(function.__doc__ or "", asked.examples)
     alone.command(name, cls=CommandLine, help=said, epilog=asked.more or None)(function)
-    made = typer.main.get_command(alone)
-    without_types(made.params)
-    return made
+    return typer.main.get_command(alone)
 
 
 def command_function(command: Command, answer: Answer) -> Callable[..., None]:
@@ -95,7 +93,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
 def _one_model(ctx: typer.Context, argument: str, option: str | None) -> str:
     """The command's model, which an argument or -m may name. Raises UsageError where they name two."""
     if option is not None and argument != option and _is_given(ctx, "model"):
-        raise UsageError(f"MODEL {argument!r} and -m {option} name two models: give one of them")
+        raise UsageError(f"MODEL {argument!r} and -m {option} name two models", "give one of them")
     return argument if option is None else option
 
 
@@ -114,7 +112,9 @@ def _view(command: Command, values: Values, given: frozenset[str], instead: str 
     view: object = command.view(**own)
     for field in _fields(command.view) if instead else ():
         if getattr(view, field.name) != field.default and field.option.envvar is None:
-            raise UsageError(f"{spelled(field.name)} and {instead} cannot be combined: it shapes the drawing; omit one")
+            raise UsageError(
+                f"{spelled(field.name)} and {instead} cannot be combined: it shapes the drawing", "omit one", by="; "
+            )
     return view
 
 
@@ -131,7 +131,9 @@ def _planned(query: Any) -> PlanQuery:
     """The plan of a command's query. Raises UsageError for options that do nothing, since nothing is computed."""
     for name in _OF_TENSORS:
         if getattr(query, name, None):
-            raise UsageError(f"{spelled(name)} and --dry-run cannot be combined: a plan computes no tensors; omit one")
+            raise UsageError(
+                f"{spelled(name)} and --dry-run cannot be combined: a plan computes no tensors", "omit one", by="; "
+            )
     return PlanQuery(model=query.model, of=query)
 
 

@@ -17,6 +17,14 @@ Your own model: add -m DIR or a Hub id, as in
   txinspect attn --layer 0 -m facebook/opt-125m
 """
 
+EXAMPLES = (
+    "txinspect attn --layer 0",
+    "txinspect attn -m transformer-mini --cross --layer 1",
+    'txinspect tokenize "your own text"',
+    "txinspect tree facebook/opt-125m",
+)
+"""What stands in the short list of commands."""
+
 _END = "txinspect help COMMAND says more about each."
 
 

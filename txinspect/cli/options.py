@@ -38,7 +38,7 @@ DryRun = Annotated[
 def choose_model(*, eight_bit: EightBit = False, four_bit: FourBit = False, **fields: Any) -> ModelChoice:
     """The options of the model: its name and how to load it, with two flags for one field."""
     if eight_bit and four_bit:
-        raise UsageError("--8bit and --4bit cannot be combined: give one of them")
+        raise UsageError("--8bit and --4bit cannot be combined", "give one of them")
     quantization: Quantization | None = "8bit" if eight_bit else "4bit" if four_bit else None
     return ModelChoice(quantization=quantization, **fields)
 
@@ -65,11 +65,11 @@ def ids(typed: str, field: str) -> tuple[int, ...]:
     piped = typed.strip() == "-"
     listed = read_text("-").text if piped else typed
     if piped and not listed.strip():
-        raise UsageError(f"{spelled(field)} - reads ids from a pipe, which holds none: give some such as 2,301,17")
+        raise UsageError(f"{spelled(field)} - reads ids from a pipe, which holds none", "give some such as 2,301,17")
     found = listed.strip().strip("[]").replace(",", " ").split()
     wrong = next((each for each in found if not re.fullmatch(r"[0-9]{1,9}", each)), None)
     if wrong is not None:
-        raise UsageError(f"{spelled(field)} {wrong!r} is not a token id: give some such as 2,301,17")
+        raise UsageError(f"{spelled(field)} {wrong!r} is not a token id", "give some such as 2,301,17")
     return tuple(map(int, found))
 
 
@@ -89,16 +89,17 @@ def indices(values: Sequence[str], field: str) -> tuple[int, ...] | None:
             raise UsageError(f"{spelled(field)} {shown(part.strip())} is out of range: no model has so many")
         if match is None:
             raise UsageError(
-                f"{spelled(field)} {typed!r} is not a list of indices: give some such as 0,2-3, -1 for the last, or all"
+                f"{spelled(field)} {typed!r} is not a list of indices",
+                "give some such as 0,2-3, -1 for the last, or all",
             )
         low, high = int(match[1]), int(match[2] or match[1])
         if max(abs(low), abs(high)) > MOST:
             raise UsageError(f"{spelled(field)} {part.strip()} is out of range: no model has so many")
         if (low < 0) != (high < 0):
-            raise UsageError(f"{spelled(field)} {part.strip()} counts from both ends: give both from the same one")
+            raise UsageError(f"{spelled(field)} {part.strip()} counts from both ends", "give both from the same one")
         if high < low:
             raise UsageError(
-                f"{spelled(field)} {part.strip()} runs backwards: write the smaller index first, as in {high}-{low}"
+                f"{spelled(field)} {part.strip()} runs backwards", f"write the smaller index first, as in {high}-{low}"
             )
         found |= set(range(low, high + 1))
     return tuple(sorted(found))

@@ -73,7 +73,7 @@ def _run(pager: list[str], content: bytes, stdout: TextIO) -> None:
 
 
 def _not_started(pager: str, why: str) -> PagerError:
-    return PagerError(f"the pager {pager!r} could not be started ({why}): set PAGER to another, or give --no-pager")
+    return PagerError(f"the pager {pager!r} could not be started ({why})", "set PAGER to another, or give --no-pager")
 
 
 @contextmanager

@@ -44,7 +44,9 @@ def _known(option: str, shell: str) -> str:
     name = shell if shell != RUNNING else _running(option)
     if name not in SHELLS:
         *others, last = SHELLS
-        raise UsageError(f"{spelled(option)} {name!r} is no shell that completes: give {', '.join(others)} or {last}")
+        raise UsageError(
+            f"{spelled(option)} {name!r} is no shell that completes", f"give {', '.join(others)} or {last}"
+        )
     return name
 
 
@@ -54,4 +56,4 @@ def _running(option: str) -> str:
     try:
         return str(shellingham.detect_shell(os.getpid())[0])
     except shellingham.ShellDetectionFailure:
-        raise UsageError(f"{spelled(option)} cannot tell which shell is running: name it, such as bash") from None
+        raise UsageError(f"{spelled(option)} cannot tell which shell is running", "name it, such as bash") from None

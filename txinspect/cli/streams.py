@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import typer
 
 from txinspect.cli import appearance, paging
 from txinspect.cli.environment import current, encoding, is_terminal, size
 from txinspect.cli.lookalikes import ERRORS
-from txinspect.errors import InspectError
+from txinspect.errors import InspectError, Said
 
 if TYPE_CHECKING:
     from txinspect.records import Report
@@ -45,17 +45,31 @@ def show(report: Report, output: Output, view: object | None) -> None:
     if output.json:
         write(_json(report) + b"\n")
         return
-    from rich.console import Console
-
     from txinspect.render.content.terms import terms
     from txinspect.render.terminal import finding, render
     from txinspect.render.terminal.frame import drawn as drawn_part
     from txinspect.render.terminal.glyphs import Seen
 
     drawn = StringIO()
+    painted = console(drawn)
+    painted.push_render_hook(Seen(painted))
+    render(report, painted, _coloured(view, painted))
+    if output.legend:
+        painted.print()
+        painted.print(drawn_part(terms(report.command)))
+    drawing = drawn.getvalue()
+    for each in finding(report):
+        painted.print(drawn_part(each))
+    draw(drawing, quiet=output.quiet, again=drawn.getvalue()[len(drawing) :])
+
+
+def console(drawn: StringIO) -> Any:
+    """A console that draws into a text what stdout can show: as wide, and in its colours."""
+    from rich.console import Console
+
     terminal = Console(**appearance.settings())
     columns, lines = size()
-    console = Console(
+    return Console(
         file=drawn,
         width=columns,
         height=lines,
@@ -65,15 +79,6 @@ def show(report: Report, output: Output, view: object | None) -> None:
         legacy_windows=terminal.legacy_windows,
         highlight=False,
     )
-    console.push_render_hook(Seen(console))
-    render(report, console, _coloured(view, console))
-    if output.legend:
-        console.print()
-        console.print(drawn_part(terms(report.command)))
-    drawing = drawn.getvalue()
-    for each in finding(report):
-        console.print(drawn_part(each))
-    draw(drawing, quiet=output.quiet, again=drawn.getvalue()[len(drawing) :])
 
 
 def show_plain(record: Any, output: Output, drawn: Callable[[], str]) -> None:
@@ -95,7 +100,7 @@ def draw(drawing: str, *, quiet: bool = False, again: str = "") -> None:
             return
     except paging.PagerError as error:
         if not quiet:
-            complain(str(error), style="yellow")
+            complain(error.said(), "note")
     if paging.is_too_long(drawing):
         content += again.encode(encoding(current().stdout), ERRORS)
     write(content)
@@ -143,12 +148,7 @@ def write(content: bytes) -> None:
         raise typer.Exit(0) from None
     except OSError as error:
         _close_stdout()
-        FAILED.append(error)
         raise InspectError(f"standard output could not be written: {error.strerror}") from error
-
-
-FAILED: list[OSError] = []
-"""Why standard output could not be written, other than that nobody reads it."""
 
 
 @contextmanager
@@ -188,14 +188,40 @@ def progress(output: Output) -> Iterator[Told]:
         shown.stop()
 
 
-def complain(sentence: str, style: str = "red") -> None:
-    """Complain in one sentence on stderr."""
+def complain(said: Said | str, tone: Tone = "error") -> None:
+    """Complain on stderr: in one sentence, or in its parts where a person reads them on a terminal."""
+    said = Said(said, said, None) if isinstance(said, str) else said
+    coloured = appearance.is_coloured(current().stderr)
+    # Typer's own way to stderr would write UTF-8 where the terminal is set to ASCII.
+    if not is_terminal(current().stderr):
+        sentence = f"txinspect: {_on_one_line(said.sentence)}"
+        _to_stderr(typer.style(sentence, fg=_COLOURS[tone]) if coloured else sentence)
+        return
+    for label, text in ((tone, said.wrong), ("hint", said.hint)):
+        if text is not None:
+            lines = _wrapped(f"{label}: {_on_one_line(text)}").removeprefix(f"{label}:")
+            _to_stderr((typer.style(f"{label}:", fg=_COLOURS[label]) if coloured else f"{label}:") + lines)
+
+
+Tone = Literal["error", "note"]
+"""What a complaint is about: something that could not be done, or something to know."""
+
+_COLOURS = {"error": "red", "note": "yellow", "hint": "cyan"}
+
+
+def _on_one_line(text: str) -> str:
+    """A complaint on one line, without anything that a terminal would obey."""
     from txinspect.render.spelling import visible
 
-    sentence = visible(" ".join(sentence.split()))
-    said = f"txinspect: {sentence}"
-    # Typer's own way to stderr would write UTF-8 where the terminal is set to ASCII.
-    _to_stderr(typer.style(said, fg=style) if appearance.is_coloured(current().stderr) else said)
+    return visible(" ".join(text.split()))
+
+
+def _wrapped(complaint: str) -> str:
+    """A complaint in lines of the terminal's width; a word that is longer, such as a path, is left whole."""
+    import textwrap
+
+    indent = " " * (complaint.index(":") + 2)
+    return textwrap.fill(complaint, size()[0], subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def trace(error: BaseException) -> None:
@@ -217,13 +243,13 @@ def _to_stderr(text: str, end: str = "\n") -> None:
 def hint(sentence: str | None, output: Output) -> None:
     """Write a hint to stderr, which a person may want to know of the command line."""
     if sentence and not output.quiet:
-        complain(sentence, style="yellow")
+        complain(sentence, "note")
 
 
 def forget_impossible_sizes() -> None:
     """Take a width or height that no terminal has, such as COLUMNS=0, out of the environment: Rich would believe it."""
     variables = current().variables
-    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+    for name in ("COLUMNS", "LINES"):
         if not re.fullmatch("0*[1-9][0-9]*", variables.get(name, "1")):
             del variables[name]
 
@@ -233,11 +259,3 @@ def _close_stdout() -> None:
     stdout = current().stdout
     if stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
-
-
-def leads_nowhere() -> bool:
-    """Whether stdout leads nowhere, to the null device."""
-    try:
-        return os.path.samestat(os.fstat(1), os.stat(os.devnull))  # noqa: PTH116
-    except OSError:
-        return False

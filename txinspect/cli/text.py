@@ -56,7 +56,7 @@ def read_text(text: Text = None, file: TextFile = None) -> Given:
     for a TEXT that is plainly a model, and InspectError for what cannot be read.
     """
     if text is not None and file is not None:
-        raise UsageError("TEXT and --file cannot be combined: give one of them")
+        raise UsageError("TEXT and --file cannot be combined", "give one of them")
     if file is not None:
         try:
             with file.open("rb") as stream:
@@ -81,7 +81,7 @@ def _all(stream: IO[bytes], where: str = "standard input") -> bytes:
     except OSError as error:
         raise InspectError(f"{where} cannot be read: {error.strerror}") from error
     if len(content) > MOST_BYTES:
-        raise InspectError(f"{where} holds more than {short_bytes(MOST_BYTES)}: give a part of it")
+        raise InspectError(f"{where} holds more than {short_bytes(MOST_BYTES)}", "give a part of it")
     return content
 
 
@@ -90,7 +90,7 @@ def _decoded(content: bytes, where: str, *, whole: bool = False) -> str:
         text = content.decode()
     except UnicodeDecodeError as error:
         raise InspectError(
-            f"{where} is not UTF-8 (byte 0x{content[error.start]:02x} at offset {error.start}): convert it first"
+            f"{where} is not UTF-8 (byte 0x{content[error.start]:02x} at offset {error.start})", "convert it first"
         ) from None
     return text if whole else text.removesuffix("\n").removesuffix("\r")
 
@@ -148,8 +148,8 @@ def _check_is_text(text: str) -> None:
         what = "a model in the Hub's local cache"
     if what is not None:
         raise UsageError(
-            f"TEXT {text!r} is {what}: to run that model, give -m {quote(text)}; to take it as the text, pipe it in or "
-            f"use --file"
+            f"TEXT {text!r} is {what}",
+            f"to run that model, give -m {quote(text)}; to take it as the text, pipe it in or use --file",
         )
 
 

@@ -30,7 +30,8 @@ class AttnQuery(TensorQuery["AttnReport"]):
         tuple[int, ...] | None, Option("--head", "Heads to look at, such as 0,2-3 or -1; all if not given.", "H")
     ] = None
     queries: Annotated[
-        tuple[int, ...] | None, Option("--query", "Query tokens to look at, such as 9 or -1; all if not given.", "N")
+        tuple[int, ...] | None,
+        Option("--query/--position", "Query tokens to look at, such as 9 or -1; all if not given.", "N"),
     ] = None
     encoder: Annotated[
         bool, Option("--encoder", "Of an encoder–decoder: the encoder's self-attention, not the decoder's.")
@@ -54,7 +55,9 @@ class AttnQuery(TensorQuery["AttnReport"]):
         if self.encoder and self.cross:
             raise UsageError(
                 f"{spelled('encoder', True)} and {spelled('cross', True)} cannot be combined: the encoder attends to "
-                f"its own text alone; give one of them"
+                f"its own text alone",
+                "give one of them",
+                by="; ",
             )
         if self.cross and self.skip_norm:
             raise UsageError(
@@ -67,13 +70,13 @@ class AttnQuery(TensorQuery["AttnReport"]):
                 f"is"
             )
         if self.map_size < 1:
-            raise UsageError(f"{spelled('map_size')} {self.map_size} is no size of a map: give 1 or more")
+            raise UsageError(f"{spelled('map_size')} {self.map_size} is no size of a map", "give 1 or more")
         for name, chosen in (("layer", self.layer), ("heads", self.heads), ("queries", self.queries)):
             if chosen == ():
-                raise UsageError(f"{spelled(name)} chooses none: name at least one, or omit it for all")
+                raise UsageError(f"{spelled(name)} chooses none", "name at least one, or omit it for all")
         if self.skip_norm and not (isinstance(self.layer, int) or len(self.layer or ()) == 1):
             raise UsageError(
-                f"{spelled('skip_norm')} changes what later layers are given: give it one {spelled('layer')}"
+                f"{spelled('skip_norm')} changes what later layers are given", f"give it one {spelled('layer')}"
             )
 
 

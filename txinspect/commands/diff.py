@@ -123,8 +123,9 @@ class DiffQuery(PassQuery["DiffReport"]):
         given = self._ways()
         if not given:
             raise UsageError(
-                f"there is nothing to compare with: give {spelled('against', 'MODEL')}, "
-                f"{spelled('against_8bit', True)}, {spelled('against_dtype', 'bfloat16')} or another"
+                "there is nothing to compare with",
+                f"give {spelled('against', 'MODEL')}, "
+                f"{spelled('against_8bit', True)}, {spelled('against_dtype', 'bfloat16')} or another",
             )
         if len(given) > 1:
             raise UsageError(
@@ -132,30 +133,32 @@ class DiffQuery(PassQuery["DiffReport"]):
             )
         if self.names and self.against_file is None:
             raise UsageError(
-                f"{spelled('names')} names tensors of a file: add {spelled('against_file', 'FILE')}, or omit it"
+                f"{spelled('names')} names tensors of a file", f"add {spelled('against_file', 'FILE')}, or omit it"
             )
         if self.isolated and self.against_file is not None:
-            raise UsageError(f"{spelled('isolated')} runs the other side, and a file cannot run: omit it")
+            raise UsageError(f"{spelled('isolated')} runs the other side, and a file cannot run", "omit it")
         if self.isolated and self.against_text is not None:
             raise UsageError(
                 f"{spelled('isolated', True)} and {spelled('against_text')} cannot be combined: what differs is the "
-                f"text, and a layer that reads the same gives the same; omit {spelled('isolated', True)}"
+                f"text, and a layer that reads the same gives the same",
+                f"omit {spelled('isolated', True)}",
+                by="; ",
             )
         if self.tolerance is not None and not 0 <= self.tolerance < float("inf"):
-            raise UsageError(f"{spelled('tolerance')} {self.tolerance} is no distance: give 0 or more")
+            raise UsageError(f"{spelled('tolerance')} {self.tolerance} is no distance", "give 0 or more")
         for pair in self.names:
             if not re.fullmatch(r"[^=]+=[^=]+", pair):
-                raise UsageError(f"{spelled('names')} {pair!r} is no pair of names: give theirs=ours")
+                raise UsageError(f"{spelled('names')} {pair!r} is no pair of names", "give theirs=ours")
         for side in (0, 2):
             named = [pair.partition("=")[side] for pair in self.names]
             if twice := next((each for each in named if named.count(each) > 1), None):
-                raise UsageError(f"{spelled('names')} names {twice!r} twice: give each name one partner")
+                raise UsageError(f"{spelled('names')} names {twice!r} twice", "give each name one partner")
         if self.against_dtype is not None:
             check_one_of("against_dtype", self.against_dtype, get_args(DType))
         for test in self.fail_on:
             if parsed(test)[0] == "isolated_rel_l2" and not self.isolated:
                 raise UsageError(
-                    f"{spelled('fail_on', test)} is about isolated layers: add {spelled('isolated', True)}"
+                    f"{spelled('fail_on', test)} is about isolated layers", f"add {spelled('isolated', True)}"
                 )
         self.other()
 
@@ -164,7 +167,9 @@ def parsed(test: str) -> tuple[str, str, float]:
     """A test of `diff --fail-on` such as rel_l2>1e-2: what is compared, how, with what. Raises UsageError else."""
     match = re.fullmatch(r"\s*(\w+)\s*(>=|>)\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*", test, re.IGNORECASE)
     if match is None or match[1] not in FAILING or match[3].count(".") > 1:
-        raise UsageError(f"{spelled('fail_on')} {test!r} is no test: give one of {', '.join(FAILING)}, > and a number")
+        raise UsageError(
+            f"{spelled('fail_on')} {test!r} is no test", f"give one of {', '.join(FAILING)}, > and a number"
+        )
     return match[1], match[2], float(match[3])
 
 

@@ -42,12 +42,14 @@ class EmbedQuery(TensorQuery["EmbedReport"]):
             check_encodable("similar", each)
         if self.similar and not self.pooled:
             raise UsageError(
-                f"{spelled('similar')} compares the vectors of sentences: add {spelled('pooled', True)}, or omit it"
+                f"{spelled('similar')} compares the vectors of sentences", f"add {spelled('pooled', True)}, or omit it"
             )
         if self.pooled and self.pair is not None:
             raise UsageError(
                 f"{spelled('pair')} and {spelled('pooled', True)} cannot be combined: one vector would be made of both "
-                f"texts; to compare them give the other by {spelled('similar')}"
+                f"texts",
+                f"to compare them give the other by {spelled('similar')}",
+                by="; ",
             )
         if self.similar and self.check:
             raise UsageError(
@@ -56,7 +58,9 @@ class EmbedQuery(TensorQuery["EmbedReport"]):
         if self.pooled and self.src_lang is not None:
             raise UsageError(
                 f"{spelled('pooled', True)} and {spelled('src_lang')} cannot be combined: a sentence encoder "
-                f"reads a text in the language that its tokenizer's files say; omit one of the two"
+                f"reads a text in the language that its tokenizer's files say",
+                "omit one of the two",
+                by="; ",
             )
 
 

@@ -69,10 +69,10 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
         super().__post_init__()
         check_one_of("weighted", self.weighted, (*get_args(Weighting), None))
         if self.layers == ():
-            raise UsageError(f"{spelled('layers')} chooses none: name at least one, or omit it for all")
+            raise UsageError(f"{spelled('layers')} chooses none", "name at least one, or omit it for all")
         if self.length < 2 or self.repeats < 2:
             name, value = ("length", self.length) if self.length < 2 else ("repeats", self.repeats)
-            raise UsageError(f"{spelled(name)} {value} repeats nothing: give 2 or more")
+            raise UsageError(f"{spelled(name)} {value} repeats nothing", "give 2 or more")
         read = ("ids", "pair", "masks", "chat", "src_lang", "max_tokens")
         others = [name for name in read if getattr(self, name) != getattr(HeadsQuery, name)]
         if self.random and others:
@@ -83,7 +83,9 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
             raise UsageError(f"a text and {spelled('random', True)} cannot be combined: it runs on random tokens")
         given = [name for name in _OF_RANDOM if getattr(self, name) != getattr(HeadsQuery, name)]
         if given and not self.random:
-            raise UsageError(f"{spelled(given[0])} is about random tokens: add {spelled('random', True)}, or omit it")
+            raise UsageError(
+                f"{spelled(given[0])} is about random tokens", f"add {spelled('random', True)}, or omit it"
+            )
 
 
 _OF_RANDOM = ("length", "repeats", "seed")

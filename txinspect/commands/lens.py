@@ -33,7 +33,7 @@ class LensQuery(TensorQuery["LensReport"]):
     position: Annotated[
         Layers,
         Option(
-            "--position",
+            "--position/--query",
             "Tokens to read after, such as 0,4-5, -1 or all; if not given the masks, else the last nine.",
             "N",
         ),
@@ -61,14 +61,14 @@ class LensQuery(TensorQuery["LensReport"]):
         super().__post_init__()
         check_one_of("at", self.at, get_args(At))
         if self.top_k < 1:
-            raise UsageError(f"{spelled('top_k')} {self.top_k} lists no token: give 1 or more")
+            raise UsageError(f"{spelled('top_k')} {self.top_k} lists no token", "give 1 or more")
         for name, chosen in (("layers", self.layers), ("position", self.position)):
             if chosen == ():
-                raise UsageError(f"{spelled(name)} chooses none: name at least one, or omit it for all")
+                raise UsageError(f"{spelled(name)} chooses none", "name at least one, or omit it for all")
         if self.lens is not None and self.at != "output":
             raise UsageError(f"{spelled('lens')} and {spelled('at', self.at)} cannot be combined: it reads outputs")
         if "" in self.targets:
-            raise UsageError(f"{spelled('targets')} '' is empty: give at least one character")
+            raise UsageError(f"{spelled('targets')} '' is empty", "give at least one character")
 
 
 class LikelyRecord(VocabularyRecord, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
     position: Annotated[
         Layers,
         Option(
-            "--position",
+            "--position/--query",
             "Tokens after which to list them, such as 0,4-5, -1 for the last, or all; of a model that fills masks, at "
             "which, and its masks if not given.",
             "N",
@@ -61,13 +61,15 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.top_k < 1:
-            raise UsageError(f"{spelled('top_k')} {self.top_k} lists no token: give 1 or more")
+            raise UsageError(f"{spelled('top_k')} {self.top_k} lists no token", "give 1 or more")
         if self.position == ():
-            raise UsageError(f"{spelled('position')} chooses none: name at least one, or omit it for the last")
+            raise UsageError(f"{spelled('position')} chooses none", "name at least one, or omit it for the last")
         if self.max_tokens is not None and self.continuations:
             raise UsageError(
                 f"{spelled('max_tokens')} and {spelled('continuations')} cannot be combined: what follows a text would "
-                f"follow a part of it; omit one"
+                f"follow a part of it",
+                "omit one",
+                by="; ",
             )
         if self.pll and (self.continuations or self.stride):
             other = spelled("continuations" if self.continuations else "stride")
@@ -75,14 +77,15 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
         listed = [each for each in ("targets", "top_k") if getattr(self, each) != getattr(LogitsQuery, each)]
         if self.pll and listed and self.position in (-1, (-1,)):
             raise UsageError(
-                f"{spelled('pll', True)} and {spelled(listed[0])} cannot be combined: it lists nothing at a position; "
-                f"add {spelled('position')} for one"
+                f"{spelled('pll', True)} and {spelled(listed[0])} cannot be combined: it lists nothing at a position",
+                f"add {spelled('position')} for one",
+                by="; ",
             )
         if self.stride is not None and self.stride < 1:
-            raise UsageError(f"{spelled('stride')} {self.stride} is no distance of windows: give 1 or more")
+            raise UsageError(f"{spelled('stride')} {self.stride} is no distance of windows", "give 1 or more")
         for name, texts in (("targets", self.targets), ("continuations", self.continuations)):
             if "" in texts:
-                raise UsageError(f"{spelled(name)} '' is empty: give at least one character")
+                raise UsageError(f"{spelled(name)} '' is empty", "give at least one character")
 
 
 class ScoredRecord(VocabularyRecord, frozen=True, kw_only=True):

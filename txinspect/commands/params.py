@@ -91,10 +91,10 @@ class ParamsQuery(ModelQuery["ParamsReport"]):
         named = [*(("params", each) for each in self.params), ("diff", self.diff), ("base", self.base)]
         for name, text in named:
             if text == "":
-                raise UsageError(f"{spelled(name)} {text!r} is empty: give a name, or omit it")
+                raise UsageError(f"{spelled(name)} {text!r} is empty", "give a name, or omit it")
         if self.base is not None and self.diff is None:
             raise UsageError(
-                f"{spelled('base')} is what two models were trained from: name the second with {spelled('diff')}"
+                f"{spelled('base')} is what two models were trained from", f"name the second with {spelled('diff')}"
             )
         needs: tuple[tuple[tuple[str, ...], str, bool], ...] = (
             (SPECTRAL_KEYS, "spectral", self.spectral),
@@ -103,7 +103,9 @@ class ParamsQuery(ModelQuery["ParamsReport"]):
         )
         for keys, name, given in needs:
             if self.sort in keys and not given:
-                raise UsageError(f"{spelled('sort', self.sort)} needs {spelled(name)}: add it, or sort by another key")
+                raise UsageError(
+                    f"{spelled('sort', self.sort)} needs {spelled(name)}", "add it, or sort by another key"
+                )
 
 
 class SpectralRecord(Record, frozen=True, kw_only=True):

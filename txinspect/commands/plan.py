@@ -24,11 +24,13 @@ class PlanQuery(ModelQuery["PlanReport"]):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.of, Query):
-            raise UsageError(f"of {shown(self.of)} is not a query: give one that runs the model, such as EmbedQuery()")
+            raise UsageError(
+                f"of {shown(self.of)} is not a query", "give one that runs the model, such as EmbedQuery()"
+            )
         if not isinstance(self.of, PassQuery):
-            raise UsageError(f"{type(self.of).__name__} loads no weights: plan a query that runs the model")
+            raise UsageError(f"{type(self.of).__name__} loads no weights", "plan a query that runs the model")
         if self.model not in (ModelChoice(), self.of.model):
-            raise UsageError("a plan is of the model of its query: give the model to that query alone")
+            raise UsageError("a plan is of the model of its query", "give the model to that query alone")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,8 +38,8 @@ class RunQuery(TensorQuery[TensorsReport]):
         super().__post_init__()
         if not self.stages:
             raise UsageError(
-                f"no stage was asked for: name one, such as {spelled('stages', ('logits',))} "
-                f"('txinspect stages' lists them)"
+                "no stage was asked for",
+                f"name one, such as {spelled('stages', ('logits',))} ('txinspect stages' lists them)",
             )
 
 

@@ -30,7 +30,7 @@ class TreeView:
 
     def __post_init__(self) -> None:
         if self.depth is not None and self.depth < 0:
-            raise UsageError(f"{spelled('depth')} {self.depth} is not a number of levels: give 0 or more")
+            raise UsageError(f"{spelled('depth')} {self.depth} is not a number of levels", "give 0 or more")
 
 
 class ParameterRecord(Record, frozen=True, kw_only=True):

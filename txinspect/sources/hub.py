@@ -68,11 +68,11 @@ class Repository:
         return self.id
 
     @property
-    def to_go_online(self) -> str:
-        """Why the Hub is not asked, and what to do about that, for a sentence about a repository not in the cache."""
+    def to_go_online(self) -> tuple[str, str]:
+        """Why the Hub is not asked, and what to do about that, of a repository that is not in the cache."""
         if self.offline_by:
-            return f"{self.offline_by} is set: unset it to ask the Hub"
-        return f"the Hub cannot be asked offline: run once without {spelled('offline')}"
+            return f"{self.offline_by} is set", "unset it to ask the Hub"
+        return "the Hub cannot be asked offline", f"run once without {spelled('offline')}"
 
     @property
     def asked(self) -> Asked:
@@ -115,7 +115,7 @@ class Repository:
         folder = self.folder(tuple(shards))
         missing = [shard for shard in shards if not opening.is_there(folder / shard)]
         if missing:
-            next_step = self.to_go_online if self.offline else "the Hub does not have it either"
+            next_step = ": ".join(self.to_go_online) if self.offline else "the Hub does not have it either"
             raise SourceError(
                 f"{wanted.model!r} is not fully in the local cache: it lacks {some_of(missing)}; {next_step}"
             )
@@ -198,7 +198,8 @@ def _cached_weights(repository: Repository, folder: Path, named: Sequence[str]) 
     wanted = named or _taken([path.name for path in folder.iterdir()])
     here = [folder / name for name in wanted if opening.is_there(folder / name)]
     if not here:
-        raise SourceError(f"the weights of {repository.id!r} are not in the local cache, and {repository.to_go_online}")
+        why, next_step = repository.to_go_online
+        raise SourceError(f"the weights of {repository.id!r} are not in the local cache, and {why}", next_step)
     return [HubFile(str(path.relative_to(folder)), opening.check(path, None), path, None) for path in here]
 
 

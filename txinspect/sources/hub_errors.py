@@ -19,7 +19,7 @@ class Asked:
     id: str
     """Of the repository."""
     revision: str | None = None
-    offline_because: str | None = None
+    offline_because: tuple[str, str] | None = None
     """Why the Hub is not asked, and what to do about that; None where it is."""
     adapter: str | None = None
     """The adapter whose base model it is; None if the model was asked for itself."""
@@ -50,43 +50,47 @@ def as_source_error(asked: Asked) -> Iterator[None]:
     except SourceError:
         raise
     except Exception as error:
-        raise SourceError(_sentence(asked, error)) from error
+        raise _translated(asked, error) from error
 
 
-def _sentence(asked: Asked, error: Exception) -> str:
-    """The sentence about an error of the Hub: what is wrong, and what to do."""
+def _translated(asked: Asked, error: Exception) -> SourceError:
+    """An error of the Hub as ours: what is wrong, and what to do."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return (
-            f"{asked.name} needs its owner's permission: ask for it on its Hub page, then log in with 'hf auth login'"
+        return SourceError(
+            f"{asked.name} needs its owner's permission",
+            "ask for it on its Hub page, then log in with 'hf auth login'",
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{asked.name} on the Hub has no revision {asked.revision!r}: check {spelled('revision')}"
+        return SourceError(
+            f"{asked.name} on the Hub has no revision {asked.revision!r}", f"check {spelled('revision')}"
+        )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"there is no model {asked.name} here or on the Hub (or it is private): {asked.otherwise}"
+        return SourceError(f"there is no model {asked.name} here or on the Hub (or it is private)", asked.otherwise)
     if isinstance(error, errors.LocalEntryNotFoundError):
         return _not_here(asked, error.__cause__)
     if isinstance(error, errors.HFValidationError):
-        return f"{asked.name} is neither a directory nor a Hub id: {asked.otherwise}"
+        return SourceError(f"{asked.name} is neither a directory nor a Hub id", asked.otherwise)
     failed: Any = (OSError, errors.HTTPError, errors.RevisionResolutionError)  # type: ignore[attr-defined]
     if isinstance(error, failed):
         said = str(error).splitlines()[0].strip().rstrip(":") if str(error).strip() else ""
-        return f"{asked.placed} could not be fetched from the Hub: {said or type(error).__name__}"
+        return SourceError(f"{asked.placed} could not be fetched from the Hub: {said or type(error).__name__}")
     if isinstance(error, UserWarning):  # of a disk that is too small
-        return f"{asked.placed} could not be fetched from the Hub: {first_line(error)}"
-    return unclear(asked.id, error)  # whatever an answer that is none leads to
+        return SourceError(f"{asked.placed} could not be fetched from the Hub: {first_line(error)}")
+    return SourceError(unclear(asked.id, error))  # whatever an answer that is none leads to
 
 
-def _not_here(asked: Asked, cause: BaseException | None) -> str:
-    """The sentence why what is not in the local cache could not be had from the Hub."""
+def _not_here(asked: Asked, cause: BaseException | None) -> SourceError:
+    """The error that says why what is not in the local cache could not be had from the Hub."""
     from huggingface_hub import errors
 
     lacks = f"{asked.placed} is not in the local cache"
     if isinstance(cause, errors.HfHubHTTPError):
-        return f"{lacks}, and the Hub answered with status {cause.response.status_code}: try again later"
+        return SourceError(f"{lacks}, and the Hub answered with status {cause.response.status_code}", "try again later")
     if asked.offline_because is not None:
-        return f"{lacks}, and {asked.offline_because}, or {asked.otherwise}"
+        why, next_step = asked.offline_because
+        return SourceError(f"{lacks}, and {why}", f"{next_step}, or {asked.otherwise}")
     if isinstance(cause, (errors.FileMetadataError, ValueError)):
-        return unclear(asked.id, cause)
-    return f"{lacks} and the Hub cannot be reached: check the network, or {asked.otherwise}"
+        return SourceError(unclear(asked.id, cause))
+    return SourceError(f"{lacks} and the Hub cannot be reached", f"check the network, or {asked.otherwise}")

@@ -29,11 +29,11 @@ def resolve(choice: ModelChoice) -> Source:
     """
     name = choice.name
     if not name:
-        raise SourceError(f"there is no file or directory '': {alternatives()}")
+        raise SourceError("there is no file or directory ''", alternatives())
     if name in bundled_models():
         if choice.revision is not None:
             raise UsageError(
-                f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} comes with the program: omit it"
+                f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} comes with the program", "omit it"
             )
         return Source(name, Folder(bundled_folder(name), "bundled"))
     try:
@@ -42,16 +42,16 @@ def resolve(choice: ModelChoice) -> Source:
     except (OSError, ValueError, RuntimeError) as error:
         # Too long for a path, a NUL in it, a folder that may not be entered, a user without a home.
         reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
-        raise SourceError(f"{shown(name)} cannot be looked up: {reason}; {alternatives()}") from error
+        raise SourceError(f"{shown(name)} cannot be looked up: {reason}", alternatives(), by="; ") from error
     if not here and path.is_symlink():
         opening.check(path, None, repr(name))
     if choice.revision is not None and here:
-        raise UsageError(f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} is a local path: omit it")
+        raise UsageError(f"{spelled('revision')} picks a snapshot on the Hub, and {name!r} is a local path", "omit it")
     if (path / ADAPTER_CONFIG).is_file() and (path / "config.json").is_file():
         # transformers would put the adapter on the model without a word.
         raise SourceError(
-            f"{name!r} holds a model and an adapter, config.json and {ADAPTER_CONFIG}: move the one you do not want "
-            f"into a folder of its own"
+            f"{name!r} holds a model and an adapter, config.json and {ADAPTER_CONFIG}",
+            "move the one you do not want into a folder of its own",
         )
     if path.is_dir():
         return _adapted(choice, path) if is_adapter(path) else _in_directory(name, path)
@@ -61,11 +61,11 @@ def resolve(choice: ModelChoice) -> Source:
             _check_gguf(path)
             return Source(name, GgufFile(path))
         raise SourceError(
-            f"{name!r} is a file, not a model: give the directory that holds its config.json, or a .gguf file"
+            f"{name!r} is a file, not a model", "give the directory that holds its config.json, or a .gguf file"
         )
     repository, _, file = name.rpartition("/") if is_gguf(path) else (name, "", "")
     if not looks_like_hub_id(repository) or (file and "/" not in repository):
-        raise SourceError(f"there is no file or directory {shown(name)}: {alternatives(name)}")
+        raise SourceError(f"there is no file or directory {shown(name)}", alternatives(name))
     return _on_hub(choice, repository, file)
 
 
@@ -87,20 +87,21 @@ def _on_hub(choice: ModelChoice, repository: str, file: str) -> Source:
         if inner := modules_json.encoder(folder, choice.name):
             raise SourceError(
                 f"{choice.name!r} on the Hub has its encoder in a folder of its own, {inner}, which is read from a "
-                f"local folder alone: fetch it with 'hf download {repository} --local-dir FOLDER', and give that folder"
+                f"local folder alone",
+                f"fetch it with 'hf download {repository} --local-dir FOLDER', and give that folder",
             )
         offered = [each for each in hub.names() if is_gguf(Path(each)) and "/" not in each]
         if not offered:
             return Source(choice.name, hub)  # whoever reads its config says that there is none
         if len(offered) > 1:
             raise SourceError(
-                f"{choice.name!r} holds {len(offered)} .gguf files, {some_of(offered)}: give one of them, such as "
-                f"{repository}/{offered[0]}"
+                f"{choice.name!r} holds {len(offered)} .gguf files, {some_of(offered)}",
+                f"give one of them, such as {repository}/{offered[0]}",
             )
         file = offered[0]
     path = hub.folder((file,)) / file
     if not opening.is_there(path):
-        raise SourceError(f"{repository!r} on the Hub has no file {file!r}: {alternatives()}")
+        raise SourceError(f"{repository!r} on the Hub has no file {file!r}", alternatives())
     _check_gguf(path)
     return Source(choice.name, GgufFile(path))
 
@@ -119,7 +120,7 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
     name = choice.name
     if find_spec("peft") is None:
         raise SourceError(
-            f"{name!r} is a PEFT adapter, which needs the package peft: install it with 'pip install peft'"
+            f"{name!r} is a PEFT adapter, which needs the package peft", "install it with 'pip install peft'"
         )
     if not Adapter(name, folder).files:
         raise SourceError(f"the adapter {name!r} has no weights: none of {', '.join(ADAPTER_FILES)} is in {folder}")
@@ -128,7 +129,7 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
     check_adapter(config, what)
     base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
-        raise SourceError(f"{what} names no base model: write a folder or a Hub id into its base_model_name_or_path")
+        raise SourceError(f"{what} names no base model", "write a folder or a Hub id into its base_model_name_or_path")
     try:
         if (folder / base).is_dir() and not Path(base).is_dir():
             base = str(folder / base)
@@ -137,8 +138,8 @@ def _adapted(choice: ModelChoice, folder: Path) -> Source:
         twice = False
     if twice:
         raise SourceError(
-            f"the base model of the adapter {name!r} is itself an adapter, {base!r}, and only one can be applied: "
-            f"merge that one into its own base first, with peft's merge_and_unload"
+            f"the base model of the adapter {name!r} is itself an adapter, {base!r}, and only one can be applied",
+            "merge that one into its own base first, with peft's merge_and_unload",
         )
     try:
         found = resolve(replace(choice, name=base, revision=None))
@@ -155,7 +156,7 @@ def _check_gguf(file: Path) -> None:
     """Raise SourceError for a name's file that is not a GGUF, or only a part of one, or damaged."""
     if part := re.search(r"-(\d{5})-of-(\d{5})\.gguf$", file.name, re.IGNORECASE):
         raise SourceError(
-            f"{file} is part {int(part[1])} of {int(part[2])} of a split .gguf, which transformers does not read: put "
-            f"the parts together with llama.cpp's 'llama-gguf-split --merge'"
+            f"{file} is part {int(part[1])} of {int(part[2])} of a split .gguf, which transformers does not read",
+            "put the parts together with llama.cpp's 'llama-gguf-split --merge'",
         )
     read_header(file)

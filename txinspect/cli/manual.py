@@ -1,0 +1,25 @@
+"""The manual in the terminal: its pages are Markdown files beside the program, which the web shows as they are."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+from txinspect.cli import streams
+
+PAGES = Path(__file__).parent.parent / "manual"
+
+TOPICS = ("tutorial", "paper", "questions", "loading", "texts", "names", "python", "safety", "terms")
+"""The manual's pages, in the order in which a person reads them; none has a command's name."""
+
+
+def show(topic: str) -> None:
+    """Show a page of the manual: in a pager, in colours and in an encoding as every drawing is."""
+    from rich.markdown import Markdown
+
+    drawn = StringIO()
+    console = streams.console(drawn)
+    page = (PAGES / f"{topic}.md").read_text(encoding="utf-8")
+    # A heading of the first order would stand in a box of its own.
+    console.print(Markdown(page.replace("# ", "## ", 1), code_theme="ansi_dark", hyperlinks=False))
+    streams.draw("".join(f"{line.rstrip()}\n" for line in drawn.getvalue().splitlines()))
