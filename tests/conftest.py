@@ -41,6 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("types")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of `-m smoke` only files with that mark are imported, which is most of the time that it would take."""
+    is_a_test = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    if is_a_test and config.getoption("markexpr") == "smoke":
+        return "mark.smoke" not in collection_path.read_text(encoding="utf-8") or None
+    return None
+
+
 @pytest.hookimpl(trylast=True)  # the terminal is there
 def pytest_configure(config: pytest.Config) -> None:
     """Say the name of what fails when it fails, where only dots are shown, and once: not in xdist's workers."""

@@ -60,7 +60,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "plan": (("-s", "none"), "'opt-mini' has no stage or module 'none'"),
     "env": (("--none",), "no such option: --none"),
     "schema": (("none",), "'none' has no report"),
-    "help": (("none",), "no such command 'none'"),
+    "help": (("none",), "'none' is neither a command nor a page of the manual"),
 }
 """An error of each command, and what its sentence holds."""
 
