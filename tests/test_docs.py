@@ -119,8 +119,13 @@ def _rewrite(example: Example, printed: str) -> None:
 
 
 PYTHON = {
-    "README": ["layers.1.attention.weights [1, 1, 5, 5]"],
-    "python": ["layers.1.attention.weights [1, 1, 5, 5]", "(5, 128)", "16 0 0 "],
+    "README": ["layers.1.attention.weights (1, 4, 5, 5)"],
+    "python": [
+        "(1, 4, 5, 5) ['batch', 'head', 'query', 'key']",
+        "layers.1.attention.weights [1, 1, 5, 5]",
+        "(5, 128)",
+        "16 0 0 ",
+    ],
 }
 """What each page's Python prints, among other things."""
 

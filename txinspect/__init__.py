@@ -1,10 +1,20 @@
 """See what happens inside a Hugging Face transformer.
 
-`inspect(query)` answers a query record with a report record; the command line is a thin layer over it:
+A model is loaded once, and has a method for each command:
 
     >>> import txinspect
-    >>> report = txinspect.inspect(txinspect.EmbedQuery(text="Hello"))
-    >>> report.tensors[0].shape
+    >>> model = txinspect.load("opt-mini")
+    >>> answer = model.attn("Hello world", layer=1)
+    >>> answer["layers.1.attention.weights"].shape
+    (1, 4, 6, 6)
+    >>> answer.show()
+
+What cannot be done raises InspectError, with one sentence. `load` takes the fields of ModelChoice: dtype="float32",
+quantization="8bit", offline=True and others.
+
+Underneath, `inspect(query)` answers a query record with a report record. Each command has its query: AttnQuery,
+DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LogitsQuery, ModelsQuery, ParamsQuery, PlanQuery, PosQuery, RunQuery,
+StagesQuery, TokenizeQuery, TreeQuery. `txinspect help python` says more.
 """
 
 from __future__ import annotations
@@ -30,11 +40,13 @@ if TYPE_CHECKING:
     from txinspect.commands.tree import TreeQuery
     from txinspect.errors import InspectError
     from txinspect.inspecting import inspect
+    from txinspect.model import load
     from txinspect.model_choice import ModelChoice
     from txinspect.version import __version__
 
 _HOMES = {
     "InspectError": "errors",
+    "load": "model",
     "ModelChoice": "model_choice",
     "__version__": "version",
     "inspect": "inspecting",
@@ -60,13 +72,14 @@ __all__ = [
     "TreeQuery",
     "__version__",
     "inspect",
+    "load",
     "to_json",
 ]
 
 
 def __dir__() -> list[str]:
-    """The package's public names, which are not here before they are used."""
-    return list(__all__)
+    """What help(txinspect) shows in full: the functions. It names the other public names, which are in __all__."""
+    return ["__version__", "inspect", "load", "to_json"]
 
 
 def __getattr__(name: str) -> Any:

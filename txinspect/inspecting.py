@@ -14,8 +14,13 @@ def inspect(query: Query[ReportType], notify: Notify = lambda _: None, progress:
     `notify` is told what is going on, such as 'loading opt-mini', and `progress` how far it is. Raises InspectError,
     with one sentence, for what cannot be done, and TypeError for what is not a query.
     """
+    return answered(query, Session(notify, progress))
+
+
+def answered(query: Query[ReportType], session: Session) -> ReportType:
+    """What inspecting a model by a query gives, in a session that may have the model at hand. See inspect."""
     try:
-        report: ReportType = answers.module_of(query).answer(query, Session(notify, progress))
+        report: ReportType = answers.module_of(query).answer(query, session)
     except Exception:
         raise
     except BaseException as error:  # what pyo3 makes of a panic in Rust is no Exception

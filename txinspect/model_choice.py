@@ -14,7 +14,7 @@ DEFAULT_MODEL = "opt-mini"
 """The bundled model."""
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-"""What `--device` takes; cuda may have a number behind it, as in cuda:1."""
+"""What `--device` takes; cuda may have a number after it, as in cuda:1."""
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 """accelerate's placements that need no names of modules."""

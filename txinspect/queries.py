@@ -116,7 +116,7 @@ class TextQuery(ModelQuery[ReportType]):
         str | None, Option("--assistant", "With --chat: what the assistant answered.", "TEXT", INPUT)
     ] = None
     src_lang: Annotated[
-        str | None, Option("--src-lang", "Of a translator of many languages: the text's language.", "LANG", INPUT)
+        str | None, Option("--src-lang", "For a multilingual translator: the language of the text.", "LANG", INPUT)
     ] = None
 
     def __post_init__(self) -> None:
@@ -178,13 +178,14 @@ class PassQuery(TextQuery[ReportType]):
         str | None,
         Option(
             "--decoder",
-            "For an encoder–decoder: the text that the decoder reads, behind its start token.",
+            "For an encoder–decoder: the text that the decoder reads, after its start token.",
             "TEXT",
             INPUT,
         ),
     ] = None
     tgt_lang: Annotated[
-        str | None, Option("--tgt-lang", "Of a translator of many languages: the translation's.", "LANG", INPUT)
+        str | None,
+        Option("--tgt-lang", "For a multilingual translator: the language of the translation.", "LANG", INPUT),
     ] = None
     new: Annotated[
         int,

@@ -25,7 +25,7 @@ Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "Sigmoid"]
 
 @dataclass(frozen=True)
 class Dense:
-    """A layer behind the pooling: its activation of weight·x + bias."""
+    """A layer after the pooling: its activation of weight·x + bias."""
 
     file: Path
     """Where its numbers are."""

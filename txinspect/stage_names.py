@@ -47,7 +47,7 @@ class StageName:
     part: str
     """The name within its layer, such as attention.q of layers.3.attention.q; else the name without its stack."""
     run: int | None
-    """The number behind #, such as 2 of layers.3.output#2; None where a module ran once in the pass."""
+    """The number after #, such as 2 of layers.3.output#2; None where a module ran once in the pass."""
 
     @classmethod
     def of(cls, name: str) -> StageName:

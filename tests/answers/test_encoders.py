@@ -424,7 +424,7 @@ def test_pooling(flags: dict[str, Any], by_hand: Callable[[Any], Any], sentences
         ("{", "modules.json of .* is not JSON"),
         ("{}", "is no list of modules"),
         ("[]", "names no pooling"),
-        ('[{"type": "sentence_transformers.models.WordWeights"}]', "has a module WordWeights behind its encoder"),
+        ('[{"type": "sentence_transformers.models.WordWeights"}]', "has a module WordWeights after its encoder"),
         (
             '[{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},'
             ' {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]',

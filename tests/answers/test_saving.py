@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from tests.making.checkpoints import to_torch
+from tests.making.reports import text_input
 from txinspect.answers import saving
 from txinspect.answers.saving import KeptTensor
 from txinspect.commands.attn import AttnQuery
@@ -74,6 +75,9 @@ def test_every_tensor_comes_back_exactly(suffix: str, dtype: DType, opt: Path, t
     assert json.loads(metadata["axes"]) == {record.name: record.axes for record in report.tensors}
     assert json.loads(metadata["coordinates"]) == {}
     assert (metadata["txinspect"], metadata["model"]) == (report.txinspect, str(opt))
+    words = [token.token if token.text is None else token.text for token in report.input.tokens]
+    assert json.loads(metadata["tokens"]) == words
+    assert "decoder_tokens" not in metadata
     assert report.saved == str(path)
     widened = [note for note in report.notes if "bfloat16" in note]
     assert len(widened) == (1 if stored != dtype else 0)
@@ -118,7 +122,7 @@ def test_views_and_odd_values_are_saved_as_they_are(suffix: str, tmp_path: Path)
     whole[0, 0] = torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0])
     tensors = {"a": whole, "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3), "whole": torch.tensor([1, 2])}
     path = tmp_path / f"out{suffix}"
-    saving.save(path, {name: KeptTensor(each) for name, each in tensors.items()}, "name", "text")
+    saving.save(path, {name: KeptTensor(each) for name, each in tensors.items()}, "name", text_input(["text"]))
     found, _ = opened(path)
     for name, wanted in tensors.items():
         torch.testing.assert_close(found[name], wanted, rtol=0, atol=0, equal_nan=True)
@@ -194,7 +198,7 @@ def test_a_saved_file_is_as_readable_as_others(suffix: str, opt: Path, tmp_path:
 def test_bfloat16_beyond_half_precisions_range_is_kept(suffix: str, tmp_path: Path) -> None:
     numbers = torch.tensor([3e38, -1e30, 1e-38, 0.0], dtype=torch.bfloat16)
     path = tmp_path / f"out{suffix}"
-    saving.save(path, {"a": KeptTensor(numbers)}, "name", "text")
+    saving.save(path, {"a": KeptTensor(numbers)}, "name", text_input(["text"]))
     assert torch.equal(opened(path)[0]["a"].double(), numbers.double())
 
 
@@ -235,7 +239,7 @@ from txinspect.errors import InspectError
 for name in sys.argv[3:]:
     path = Path(sys.argv[1]) / name
     try:
-        saving.save(path, {"a": saving.KeptTensor(torch.zeros(100_000))}, "name", "text")
+        saving.save(path, {"a": saving.KeptTensor(torch.zeros(100_000))}, "name", text_input(["text"]))
     except InspectError as error:
         print(error)
 """
@@ -328,7 +332,7 @@ def test_names_that_a_format_might_trip_over(suffix: str, tmp_path: Path) -> Non
     """A module may be called as a parameter of numpy's savez is."""
     tensors = {name: torch.ones(1) for name in ("file", "allow_pickle", "a.b.0", "layers.0.output#2")}
     path = tmp_path / f"out{suffix}"
-    saving.save(path, {name: KeptTensor(each) for name, each in tensors.items()}, "name", "text")
+    saving.save(path, {name: KeptTensor(each) for name, each in tensors.items()}, "name", text_input(["text"]))
     assert opened(path)[0].keys() == tensors.keys()
 
 
@@ -344,3 +348,15 @@ def test_every_variant_saves_all_it_has(suffix: str, opt_variant: Callable[[str]
     path = tmp_path / f"out{suffix}"
     report = saved(opt_variant("opt_350m"), path)
     assert len(opened(path)[0]) == len(report.tensors)
+
+
+def test_a_file_tells_the_tokens_of_both_texts(tmp_path: Path) -> None:
+    path = tmp_path / "both.npz"
+    query = RunQuery(
+        model=ModelChoice(name="transformer-mini"), text="the fox", decoder="la vulpo", stages=("logits",), save=path
+    )
+    report = inspect(query)
+    assert report.input.decoder
+    _, metadata = opened(path)
+    assert json.loads(metadata["tokens"]) == [token.text for token in report.input.tokens]
+    assert json.loads(metadata["decoder_tokens"]) == [token.text for token in report.input.decoder.tokens]

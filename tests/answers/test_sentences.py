@@ -343,8 +343,8 @@ def test_settings_of_other_modules(place: str, config: dict[str, Any], says: str
     ("kinds", "says"),
     [
         (("Transformer", "Normalize", "Pooling"), "a module Normalize before its pooling"),
-        (("Transformer", "Pooling", "Pooling"), "a module Pooling behind its pooling"),
-        (("Transformer", "WordWeights", "Pooling"), "a module WordWeights behind its encoder"),
+        (("Transformer", "Pooling", "Pooling"), "a module Pooling after its pooling"),
+        (("Transformer", "WordWeights", "Pooling"), "a module WordWeights after its encoder"),
     ],
 )
 def test_modules_in_another_order(kinds: tuple[str, ...], says: str, make: Make) -> None:

@@ -286,7 +286,7 @@ def test_heads_of_the_encoder_look_both_ways() -> None:
         (("logits", "-m", "transformer-mini", "--continuation", "x"), "give --decoder"),
         (
             ("logits", "-m", "transformer-mini", "--continuation", "x", "--decoder", "la"),
-            "write it behind --decoder's text",
+            "write it after --decoder's text",
         ),
         (("logits", "-m", "transformer-mini", "--pll"), "fills no masks: omit --pll"),
         (("logits", "-m", "transformer-mini", "--as", "causal-lm"), "MarianForCausalLM has: omit --as causal-lm"),

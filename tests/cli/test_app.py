@@ -175,10 +175,13 @@ def test_help_is_a_command_too(command: str, run_cli: Run) -> None:
     assert asked_so.stdout == asked_otherwise.stdout
 
 
-def test_help_for_an_unknown_command_says_so_as_the_command_does(run_cli: Run) -> None:
+def test_help_for_an_unknown_command_names_the_pages_of_the_manual(run_cli: Run) -> None:
     asked_so, asked_otherwise = run_cli("help", "foo"), run_cli("foo")
-    assert (asked_so.exit_code, asked_so.stdout, asked_so.stderr) == (2, "", asked_otherwise.stderr)
-    assert asked_so.stderr == "txinspect: no such command 'foo'; see 'txinspect --help'\n"
+    assert (asked_so.exit_code, asked_so.stdout) == (2, "")
+    assert asked_so.stderr.startswith(
+        "txinspect: 'foo' is neither a command nor a page of the manual: give one of tutorial"
+    )
+    assert asked_otherwise.stderr == "txinspect: no such command 'foo'; see 'txinspect --help'\n"
 
 
 @pytest.mark.parametrize("option", ["--version", "-V"])

@@ -65,17 +65,41 @@ EXPECTED = {
     | TEXT
     | TENSORS
     | {"--encoder", "--cross"}
-    | {"-l", "--layer", "--head", "--query", "--skip-norm", "--keys", "--scale", "--table", "--theme"},
+    | {"-l", "--layer", "--head", "--query", "--position", "--skip-norm", "--keys", "--scale", "--table", "--theme"},
     "logits": LOADING
     | OUTPUT
     | TEXT
     | TENSORS
-    | {"-k", "--top-k", "--position", "--target", "--continuation", "--stride", "--pll", "--table", "--theme"},
+    | {
+        "-k",
+        "--top-k",
+        "--position",
+        "--query",
+        "--target",
+        "--continuation",
+        "--stride",
+        "--pll",
+        "--table",
+        "--theme",
+    },
     "lens": LOADING
     | OUTPUT
     | TEXT
     | TENSORS
-    | {"-l", "--layer", "--layers", "--position", "-k", "--top-k", "--target", "--at", "--lens", "--table", "--theme"},
+    | {
+        "-l",
+        "--layer",
+        "--layers",
+        "--position",
+        "--query",
+        "-k",
+        "--top-k",
+        "--target",
+        "--at",
+        "--lens",
+        "--table",
+        "--theme",
+    },
     "heads": LOADING
     | OUTPUT
     | TEXT
@@ -127,7 +151,8 @@ SAID_OTHERWISE: dict[str, set[str]] = {
     "--fail-on": {"diff", "params"},
     "-s": {"diff"},
     "--stage": {"diff"},
-    "--position": {"lens"},
+    "--position": {"attn", "lens"},
+    "--query": {"attn", "lens"},
     "-k": {"lens"},
     "--top-k": {"lens"},
     "--target": {"lens"},
@@ -144,7 +169,7 @@ def test_an_option_is_the_same_wherever_it_is(option: str) -> None:
     # run must be told its stages; plan takes the whole pass where it is not.
     defaults = [None if option in ("-s", "--stage") else repr(each.default) for each in found]
     looks = {
-        (tuple(each.opts), each.help, each.metavar, default, str(each.envvar))
+        (frozenset(each.opts), each.help, each.metavar, default, str(each.envvar))
         for each, default in zip(found, defaults, strict=True)
     }
     assert len(looks) == 1

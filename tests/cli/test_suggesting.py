@@ -30,7 +30,7 @@ def said(result: Result) -> str:
         # Other tools' words
         ("attn --layers 0", "--layer"),
         ("attn --block 0", "--layer"),
-        ("attn --tokens 3", "--query"),
+        ("attn --tokens 3", "--position"),
         ("logits --tokens 3", "--position"),
         ("logits --topk 3", "--top-k"),
         ("lens --k 3", "--top-k"),
@@ -59,8 +59,6 @@ def said(result: Result) -> str:
         ("run --layer 0", "--stage"),
         ("run -l 0", "--stage"),
         ("attn --stage logits", "--layer"),
-        ("logits --query 1", "--position"),
-        ("attn --position 1", "--query"),
         ("params --against x", "--diff"),
         ("diff --diff x", "--against"),
         ("params --params x", "--param"),

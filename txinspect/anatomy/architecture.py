@@ -346,7 +346,7 @@ class Architecture:
         return next((each.prefix for each in self.stacks if f"{path}.".startswith(f"{each.root}.")), "")
 
     def _of_head(self, stage: Stage) -> Supply:
-        """The supply of a stage behind the last hidden states: logits, the pooler's or the head's transform."""
+        """The supply of a stage after the last hidden states: logits, the pooler's or the head's transform."""
         name = stage.template
         if name != "logits":
             module = self.pooler if name == "pooler.output" else self.head_transform

@@ -63,7 +63,7 @@ def with_start_alone(subject: Subject, query: PassQuery[Any], text: InputRecord)
 
 
 def reads_the_text(subject: Subject) -> bool:
-    """Whether the decoder is given the encoder's text, too, behind its start token, as a BART that fills masks or
+    """Whether the decoder is given the encoder's text, too, after its start token, as a BART that fills masks or
     classifies is (shift_tokens_right of modeling_bart.py)."""
     return subject.has_decoder and subject.task.name not in ("seq2seq-lm", "base")
 
@@ -76,7 +76,7 @@ def is_generated(subject: Subject, query: PassQuery[Any]) -> bool:
 def generated(
     subject: Subject, query: PassQuery[Any], text: InputRecord, model: PreTrainedModel, inputs: Mapping[str, Tensor]
 ) -> tuple[InputRecord, list[str]]:
-    """The text with what the model generates from it for its decoder, behind the start token; and notes of how.
+    """The text with what the model generates from it for its decoder, after the start token; and notes of how.
 
     Raises InspectError for settings that transformers cannot generate by.
     """

@@ -105,7 +105,7 @@ def _report(comparison: Comparison, this: Observation, other: Observation | None
     first = verdict.first_apart(stages, tolerance)
     findings = [verdict.finding(comparison, stages, first, tolerance)]
     save, to = comparison.query.save, comparison.destination
-    written = saving.save(to.path, comparison.saved, this.model.name, this.input.text, to) if to is not None else []
+    written = saving.save(to.path, comparison.saved, this.model.name, this.input, to) if to is not None else []
     return DiffReport(
         **head("diff", [*findings, *comparison.notes, *written, *this.notes, *(other.notes if other else [])]),
         model=this.model,

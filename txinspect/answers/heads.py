@@ -59,7 +59,7 @@ class _Reading(Question[HeadsQuery]):
         self.projections: Projections | None = None
 
     def read(self, opened: Opened) -> InputRecord:
-        """The text that `heads` reads; with `random`, repeated ordinary tokens behind the first special token.
+        """The text that `heads` reads; with `random`, repeated ordinary tokens after the first special token.
 
         Each is drawn for itself, by `choice` of Python's random.Random. Raises InspectError for a tokenizer without
         ordinary tokens.

@@ -154,7 +154,7 @@ class _Reading(Question[LogitsQuery]):
             instead = f"score a text by {spelled('pll', True)}"
             if subject.has_decoder:
                 known = query.decoder is not None
-                instead = f"write it behind {spelled('decoder')}'s text" if known else f"give {spelled('decoder')}"
+                instead = f"write it after {spelled('decoder')}'s text" if known else f"give {spelled('decoder')}"
             raise UsageError(f"{spelled('continuations')} is about a model that reads one text onwards: {instead}")
 
     def look(self, caught: CaughtTensor) -> None:
@@ -209,7 +209,7 @@ class _Reading(Question[LogitsQuery]):
         return score
 
     def _continuation(self, running: Running, continuation: str) -> ContinuationRecord:
-        """Score a continuation by teacher forcing, behind the tokens that `logits` read."""
+        """Score a continuation by teacher forcing, after the tokens that `logits` read."""
         subject, query = running.subject, self.query
         whole, start = reading.continued(query, subject.opened, self.tokens, self.whole, continuation)
         ids, limit = [token.id for token in whole.tokens], context(subject)

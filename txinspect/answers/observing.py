@@ -80,7 +80,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
     if prepared.generates:
         session.notify(f"generating up to {query.new} tokens with {name}")
         prepared = _generated(prepared, question, running)
-    recorder = _Recorder(question, prepared)
+    recorder = _Recorder(question, prepared, keeps=bool(query.save) or session.attached is not None)
     doing = f"running {name} on {len(prepared.text.tokens)} tokens"
     session.notify(doing)
     idle = recorder.run(running, doing)
@@ -89,13 +89,15 @@ def observe(question: Question[Any], session: Session) -> Observation:
     if not recorder.records and any(want.reported for want in prepared.plan.wants):
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
     records, kept = tensors.numbered(recorder.records, recorder.kept)
+    if session.attached is not None:
+        session.attached |= {name: each.tensor for name, each in kept.items()}
     findings = soundness.findings(records)
     cautions = [*reading.notes(prepared.text), *prepared.plan.notes, *surplus_notes(subject, loaded.names)]
     if idle:
         cautions.append(f"{some_of(idle)} passed no tensor on in this pass.")
     destination = prepared.destination
     if destination is not None:
-        cautions += saving.save(destination.path, kept, name, prepared.text.text, destination)
+        cautions += saving.save(destination.path, kept, name, prepared.text, destination)
     return Observation(
         model=describing.model_record(subject, loaded.model),
         cautions=[*cautions, *loading_notes(subject)],
@@ -113,8 +115,8 @@ def observe(question: Question[Any], session: Session) -> Observation:
 class _Recorder:
     """Turns the tensors of a pass into records as they come, and keeps what --save writes."""
 
-    def __init__(self, question: Question[Any], prepared: Preparation) -> None:
-        self.question, self.prepared = question, prepared
+    def __init__(self, question: Question[Any], prepared: Preparation, *, keeps: bool) -> None:
+        self.question, self.prepared, self.keeps = question, prepared, keeps
         self.records: list[TensorRecord] = []
         self.kept: dict[str, saving.KeptTensor] = {}
 
@@ -140,7 +142,7 @@ class _Recorder:
         subject, text = self.prepared.subject, self.prepared.text
         record = tensors.tensor_record(caught, subject, text, values=query.values, token_rows=question.token_rows)
         self.records.append(record)
-        if query.save:
+        if self.keeps:
             self.kept[record.name] = saving.KeptTensor(caught.copied(), record.axes, record.coordinates)
 
 

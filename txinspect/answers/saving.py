@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from txinspect import opening
 from txinspect.errors import InspectError, spelled
+from txinspect.records import InputRecord, SentenceRecord
 from txinspect.sources.bundled_models import hub_cache
 from txinspect.sources.source import Source
 from txinspect.version import __version__
@@ -68,11 +69,12 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 
 
 def save(
-    path: Path, kept: Mapping[str, KeptTensor], model: str, text: str, destination: Destination | None = None
+    path: Path, kept: Mapping[str, KeptTensor], model: str, text: InputRecord, destination: Destination | None = None
 ) -> list[str]:
     """Save tensors under their names, whole or not at all; returns what to know about the file, as sentences.
 
-    Model and text are told under their names, the names of the axes, and the positions kept of an axis that was cut,
+    Model and text are told under their names, the text's tokens as JSON under `tokens` (and `decoder_tokens` where a
+    decoder reads a text of its own), the names of the axes, and the positions kept of an axis that was cut,
     as JSON under `axes` and `coordinates`: in the metadata of a .safetensors file, in the array `__metadata__` of an
     .npz file. NumPy has no bfloat16: an .npz file holds float32 in its place, which keeps every value.
 
@@ -81,7 +83,9 @@ def save(
     metadata = {
         "txinspect": __version__,
         "model": model,
-        "text": text,
+        "text": text.text,
+        "tokens": json.dumps(_words(text)),
+        **({"decoder_tokens": json.dumps(_words(text.decoder))} if text.decoder else {}),
         "axes": json.dumps({name: each.axes for name, each in kept.items()}),
         "coordinates": json.dumps({name: each.coordinates for name, each in kept.items() if each.coordinates}),
     }
@@ -93,6 +97,11 @@ def save(
             return write(partial, {name: each.tensor for name, each in kept.items()}, metadata)
     except OSError as error:
         raise InspectError(f"{path} could not be written: {error.strerror or error}; nothing was saved") from error
+
+
+def _words(text: SentenceRecord) -> list[str | None]:
+    """The tokens of a text as a saved file tells them: decoded, or as they are stored where they are a part of one."""
+    return [token.token if token.text is None else token.text for token in text.tokens]
 
 
 def check_destination(path: Path, sources: Iterable[Source], *, overwrite: bool) -> Destination:

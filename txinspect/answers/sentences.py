@@ -1,4 +1,4 @@
-"""A text → the tokens that a sentence encoder reads of it: behind its prompt, lowercased, cut, as its settings say."""
+"""A text → the tokens that a sentence encoder reads of it: after its prompt, lowercased, cut, as its settings say."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read(query: EmbedQuery, opened: Opened, recipe: Recipe) -> Read:
 
 
 def _as_it_is(given: _Settings, name: str) -> Read:
-    """Ids or a conversation for a sentence encoder: neither behind a prompt nor lowercased nor cut.
+    """Ids or a conversation for a sentence encoder: neither after a prompt nor lowercased nor cut.
 
     Raises InspectError for more ids, or more of a conversation, than the encoder reads.
     """

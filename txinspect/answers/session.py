@@ -13,6 +13,8 @@ from txinspect.texts.trying import Tried
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch import Tensor
+
     from txinspect.loading.subject import Subject
     from txinspect.loading.uses import Uses
     from txinspect.loading.weights import partial
@@ -68,6 +70,8 @@ class Session:
         self.progress = progress
         self.keeps_weights = keeps_weights
         """Whether weights stay in memory for the next question."""
+        self.attached: dict[str, Tensor] | None = None
+        """Where the tensors that reports are about are put, whole, by their names; None keeps none."""
         self.tried: Tried = {}
         self._models: dict[ModelChoice, AtHand] = {}
 

@@ -113,7 +113,8 @@ def _entry(parameter: Any) -> Entry:
     shown = "" if is_switch else str(parameter.metavar or parameter.name.upper())
     if parameter.param_type_name == "argument":
         return Entry("", shown, said, aside.strip())
-    spellings = sorted(parameter.opts, key=lambda each: each.startswith("--"))
+    short = [each for each in parameter.opts if not each.startswith("--")]
+    spellings = [*short, *[each for each in parameter.opts if each.startswith("--")][:1]]  # others are taken, too
     under_long_ones = "    " if spellings[0].startswith("--") else ""
     return Entry(under_long_ones + ", ".join(spellings), shown, said, aside.strip())
 

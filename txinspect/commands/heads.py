@@ -42,7 +42,7 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
         False
     )
     random: Annotated[
-        bool, Option("--random", "In the place of a text: random tokens, repeated, behind the first special token.")
+        bool, Option("--random", "In the place of a text: random tokens, repeated, after the first special token.")
     ] = False
     length: Annotated[int, Option("--length", "With --random: tokens in a copy.", "N")] = 50
     repeats: Annotated[int, Option("--repeats", "With --random: copies.", "R")] = 2

@@ -37,7 +37,7 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
     ] = ()
     continuations: Annotated[
         tuple[str, ...],
-        Option("--continuation", "A text to give the probability of, behind the text; may be repeated.", "TEXT"),
+        Option("--continuation", "A text to give the probability of, after the text; may be repeated.", "TEXT"),
     ] = ()
     stride: Annotated[
         int | None,
@@ -152,12 +152,12 @@ class LabelRecord(Record, frozen=True, kw_only=True):
 
 
 class ContinuationRecord(Record, frozen=True, kw_only=True):
-    """Another text behind the text."""
+    """Another text after the text."""
 
     text: Annotated[str, doc("The continuation, as it was given.")]
     tokens: Annotated[int, doc("Its tokens.")]
     pieces: Annotated[list[str | None], doc("They decoded.")]
-    logprob: Annotated[float | None, doc("Sum of the logarithms of their probabilities, each behind those before it.")]
+    logprob: Annotated[float | None, doc("Sum of the logarithms of their probabilities, each after those before it.")]
     greedy: Annotated[bool, doc("Whether always taking the likeliest token gives it.")]
     per_byte: Annotated[float | None, doc("logprob per byte of the continuation, in UTF-8.")]
 

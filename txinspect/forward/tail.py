@@ -40,7 +40,7 @@ class Tail:
     added: dict[int, list[Tensor]] = field(default_factory=dict)
     """By layer: what its attention passed on."""
     normed: dict[int, list[Tensor]] = field(default_factory=dict)
-    """By layer: what a direct module made of that, such as a norm behind attention."""
+    """By layer: what a direct module made of that, such as a norm after attention."""
 
     @contextmanager
     def watching(self, model: PreTrainedModel) -> Iterator[None]:
@@ -85,7 +85,7 @@ class Tail:
     def between(self, layer: int) -> Tensor | None:
         """The stream after a layer's attention and before its MLP, for the tail; None where no module reads it.
 
-        What attention adds is what it passes on, or what a norm behind it makes of that (Gemma 2), times a factor
+        What attention adds is what it passes on, or what a norm after it makes of that (Gemma 2), times a factor
         (Granite's residual_multiplier). Where attention and MLP run side by side there is no such stream.
         """
         before = self.outputs(layer - 1) if layer else self.entered[-1] if self.entered else None

@@ -68,7 +68,7 @@ def _through(vector: Tensor, step: Dense | LayerNorm, numbers: Numbers) -> Tenso
     width = weight.shape[-1]
     if width != vector.shape[1]:
         raise InspectError(
-            f"a layer behind the pooling reads {width} numbers, but the pooled vector has {vector.shape[1]}: "
+            f"a layer after the pooling reads {width} numbers, but the pooled vector has {vector.shape[1]}: "
             f"its files do not belong together"
         )
     if isinstance(step, LayerNorm):

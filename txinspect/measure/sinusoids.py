@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OFFSETS = (0, 1, 2)
-"""Positions that the first token may be at: fairseq's tables begin behind the padding's row."""
+"""Positions that the first token may be at: fairseq's tables begin after the padding's row."""
 
 ROUNDINGS = 4
 """Units in the last place of the type, near 1, that a table may be off: float32 angles are rounded, too."""

@@ -15,7 +15,7 @@ Tone = Literal[
     "dim",
     "aside",  # a dim part of what is strong
     "name",  # a title, or a path above what it begins
-    "supplier",  # the module behind a name
+    "supplier",  # the module after a name
     "figure",  # a number among words, a distribution, a bar
     "token",
     "text",  # what a person wrote

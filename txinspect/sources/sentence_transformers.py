@@ -69,25 +69,25 @@ def recipe(source: Source) -> Recipe:
 
 
 def _check_kinds(source: Source, kinds: list[str]) -> None:
-    """Raise SourceError for sentence-transformers modules other than an encoder, a pooling, and known ones behind."""
+    """Raise SourceError for sentence-transformers modules other than an encoder, a pooling, and known ones after."""
     asked = spelled("pooled", True)
     otherwise = f"which {asked} does not run: omit it, and take the last hidden states"
     unknown = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Dropout", *_STEPS)]
     if unknown:
-        raise SourceError(f"{source.name!r} has a module {unknown[0]} behind its encoder, {otherwise}")
+        raise SourceError(f"{source.name!r} has a module {unknown[0]} after its encoder, {otherwise}")
     if "Pooling" not in kinds:
         raise SourceError(f"modules.json of {source.name!r} names no pooling: omit {asked}")
     at = kinds.index("Pooling")
     for place, misplaced in (
         ("before", [kind for kind in kinds[:at] if kind != "Transformer"]),
-        ("behind", [kind for kind in kinds[at + 1 :] if kind in ("Transformer", "Pooling")]),
+        ("after", [kind for kind in kinds[at + 1 :] if kind in ("Transformer", "Pooling")]),
     ):
         if misplaced:
             raise SourceError(f"{source.name!r} has a module {misplaced[0]} {place} its pooling, {otherwise}")
 
 
 def _checked(source: Source, folder: Path) -> dict[str, Any]:
-    """The config.json of a sentence-transformers module behind the pooling; empty for none.
+    """The config.json of a sentence-transformers module after the pooling; empty for none.
 
     Raises SourceError for a module that reads or makes another thing than the sentence's vector.
     """
@@ -105,7 +105,7 @@ def _checked(source: Source, folder: Path) -> dict[str, Any]:
 
 
 def _dense(source: Source, folder: Path) -> Dense:
-    """The dense layer behind the pooling. Raises SourceError for one whose files do not say what it computes."""
+    """The dense layer after the pooling. Raises SourceError for one whose files do not say what it computes."""
     what = f"{folder.name} of {source.name!r}"
     opening.read_object(folder / "config.json", opening.SMALL, f"config.json in {what}")
     config = _checked(source, folder)
@@ -126,13 +126,13 @@ def _dense(source: Source, folder: Path) -> Dense:
 
 
 def _layer_norm(source: Source, folder: Path) -> LayerNorm:
-    """The layer norm behind the pooling. Raises SourceError for one without its numbers."""
+    """The layer norm after the pooling. Raises SourceError for one without its numbers."""
     file, shape = _weight(f"{folder.name} of {source.name!r}", folder, "norm.weight", 1)
     return LayerNorm(file, shape[0])
 
 
 def _weight(what: str, folder: Path, name: str, axes: int) -> tuple[Path, tuple[int, ...]]:
-    """The file of a weight behind the pooling, and its shape. Raises SourceError for none of so many axes."""
+    """The file of a weight after the pooling, and its shape. Raises SourceError for none of so many axes."""
     files = [folder / file for file in ("model.safetensors", "pytorch_model.bin")]
     file = next((each for each in files if opening.is_there(each)), None)
     if file is None:
@@ -165,7 +165,7 @@ _STEPS: dict[str, Callable[[Source, Path], Step]] = {
 
 
 def stored_numbers(step: Dense | LayerNorm) -> Numbers:
-    """The stored weight, (out, in), of a layer behind the pooling, or a layer norm's, and its bias, in float64."""
+    """The stored weight, (out, in), of a layer after the pooling, or a layer norm's, and its bias, in float64."""
     found = {each.name: each for each in headers.stored([step.file])}
     prefix = _TENSORS[type(step)]
 

@@ -2,7 +2,7 @@
 
 Such a file is pickles that name functions of torch; here these names stand for functions that note shapes. Whatever
 else is named is refused, and a tensor that does not fit its storage is, before torch builds anything of it. The layouts
-are those of torch/serialization.py: a zip archive, and before torch 1.6 pickles one behind the other.
+are those of torch/serialization.py: a zip archive, and before torch 1.6 pickles one after the other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Languages that a tokenizer has tokens for: what mBART, M2M100 and NLLB put before or behind a text."""
+"""Languages that a tokenizer has tokens for: what mBART, M2M100 and NLLB put before or after a text."""
 
 from __future__ import annotations
 

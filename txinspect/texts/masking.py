@@ -61,7 +61,7 @@ def with_mask(text: InputRecord, tokens: Tokens, mask: int, indices: tuple[int, 
         for token in text.tokens
     ]
     ids, decoder = [token.id for token in records], text.decoder
-    if decoder is not None:  # it reads the text itself behind its first token: see decoder_text
+    if decoder is not None:  # it reads the text itself after its first token: see decoder_text
         decoder = structs.replace(decoder, input_ids=[[decoder.input_ids[0][0], *ids[:-1]]])
     return structs.replace(text, tokens=records, input_ids=[ids], decoder=decoder)
 
@@ -156,7 +156,7 @@ def _is_within(token: TokenRecord, start: int, end: int) -> bool:
 
 
 def _by_tokens(word: str, text: InputRecord, tokens: Tokens) -> list[int]:
-    """The tokens to mask that a word is by itself or behind a blank, where they stand one after another."""
+    """The tokens to mask that a word is by itself or after a blank, where they stand one after another."""
     ids = [token.id for token in text.tokens]
     for form in (f" {word}", word):
         own = tokens.ids(form)

@@ -68,8 +68,8 @@ def speakers(render: Render, messages: list[Message], rendered: str, *, answerin
     for rank, index in enumerate(order):
         place, following = said[index], next((said[i] for i in order[rank + 1 :] if said[i]), None)
         gap = closed[place[1] : following[0] if following else len(closed)] if place else ""
-        behind = _ending(gap, ends.get(messages[index]["role"], ""))
-        cuts.append(max(cuts[-1], place[1] + behind if place else 0))
+        after = _ending(gap, ends.get(messages[index]["role"], ""))
+        cuts.append(max(cuts[-1], place[1] + after if place else 0))
     cuts[-1] = len(closed)
     cuts[0] = _first(render, [messages[index] for index in order], [said[index] for index in order], cuts, closed, ends)
     last = _shared(closed, rendered)
@@ -85,7 +85,7 @@ def speakers(render: Render, messages: list[Message], rendered: str, *, answerin
 
 def _order(said: Sequence[Place]) -> list[int]:
     """The messages as they stand in the text, which some templates put in another order; one that says nothing there
-    stands behind the one before it."""
+    stands after the one before it."""
     starts, last = [], 0
     for place in said:
         last = place[0] if place else last
@@ -95,7 +95,7 @@ def _order(said: Sequence[Place]) -> list[int]:
 
 def _ending(gap: str, end: str) -> int:
     """How much of the text between two messages' words is of the first, whose role ends so where a conversation
-    ends: behind blanks of the message's own, or behind what closes a call of a tool."""
+    ends: after blanks of the message's own, or after what closes a call of a tool."""
     blanks, words = len(gap) - len(gap.lstrip()), end.lstrip()
     if words and gap[blanks:].startswith(words):
         return blanks + len(words)
@@ -129,7 +129,7 @@ class _Marks:
     inside: bool = False
     """Inside of blanks at its ends."""
     begin: bool = True
-    """Before it, too, not only behind it."""
+    """Before it, too, not only after it."""
 
 
 def _places(marked: str, count: int) -> list[Place]:
@@ -155,17 +155,17 @@ def _marked(value: Any, index: int, way: _Marks, key: str = "") -> Any:
 
 
 def _looked_up(messages: Sequence[Message], closed: str) -> list[Place]:
-    """Where each message's words stand, looked up behind those of the message before; the end alone where a template
+    """Where each message's words stand, looked up after those of the message before; the end alone where a template
     leaves out what was thought."""
     found: list[Place] = []
-    behind = 0
+    after = 0
     for message in messages:
         words = [each.strip() for each in _strings(message.get("content"))]
         words += [each.rpartition("</think>")[2].strip() for each in words]
-        places = [(closed.find(each, behind), len(each)) for each in words if each]
+        places = [(closed.find(each, after), len(each)) for each in words if each]
         start, length = next((each for each in places if each[0] >= 0), (-1, 0))
         found.append((start, start + length) if start >= 0 else None)
-        behind = max(behind, start + length)
+        after = max(after, start + length)
     return found
 
 
@@ -177,7 +177,7 @@ def _strings(content: Any) -> list[str]:
 
 
 def _ends(render: Render, messages: list[Message], said: Sequence[Place], closed: str) -> dict[str, str]:
-    """What the chat template puts behind a message of each role, as far as a conversation may end there."""
+    """What the chat template puts after a message of each role, as far as a conversation may end there."""
     last = {message["role"]: index for index, message in enumerate(messages)}
     found = {}
     for role, index in last.items():
@@ -201,7 +201,7 @@ def _first(
     closed: str,
     ends: dict[str, str],
 ) -> int:
-    """Where the first message begins in the text: behind what is not before others of its role."""
+    """Where the first message begins in the text: after what is not before others of its role."""
     place, role = said[0], messages[0]["role"]
     if place is None:
         return 0

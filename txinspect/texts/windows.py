@@ -23,7 +23,7 @@ class Window:
 def windows(text: InputRecord, limit: int | None, step: int | None) -> list[Window]:
     """The windows of a text: itself where it fits into `limit` positions, else parts so long, `step` tokens apart.
 
-    Each has `step` tokens that no window before it has, behind as much of the text as fits; the last may have fewer.
+    Each has `step` tokens that no window before it has, after as much of the text as fits; the last may have fewer.
     Windows overlap by one token at least, which predicts the first that is new.
     """
     count = len(text.tokens)

@@ -61,7 +61,7 @@ def conversation(input: InputRecord) -> Table | None:
 
 
 def texts(input: InputRecord) -> list[Line]:
-    """What the model reads, in the heading: the text, what is joined to it behind a bar, and the decoder's under it."""
+    """What the model reads, in the heading: the text, what is joined to it after a bar, and the decoder's under it."""
     if input.roles is not None:
         return [line(counted(len(input.tokens), "token"), "dim")]
     joined = input.text if input.pair is None else f"{input.text} | {input.pair}"

@@ -200,7 +200,7 @@ def _pseudo(score: PseudoScoreRecord) -> str:
 
 
 def _text(report: LogitsReport) -> Table:
-    """The table of how likely each token of the text was behind those before it."""
+    """The table of how likely each token of the text was after those before it."""
     known = [each for each in report.predictions if each.next is not None]
     shown, title = known, "the text, token by token"
     if len(known) > MOST:

@@ -100,7 +100,7 @@ def _places(record: SentenceRecord, pair: str | None) -> Iterator[tuple[int, int
         elif token.special and pair is not None and reached and not begin:
             begin = len(record.text) + len(" | ")  # what stands between the two
         elif not token.special and token.text and pair is None:
-            # Generated text and ids have no places: each token's text follows, behind a blank at most.
+            # Generated text and ids have no places: each token's text follows, after a blank at most.
             word = token.text.strip()
             start = record.text.find(word, reached, reached + len(token.text) + 2)
             if word and start >= 0 and not record.text[reached:start].strip():

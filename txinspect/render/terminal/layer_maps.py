@@ -15,7 +15,7 @@ LABEL = 4
 """Columns of a terminal for a layer's number and a blank."""
 
 BESIDE = 2
-"""Columns beside a map: the letter before it, and a blank behind it."""
+"""Columns beside a map: the letter before it, and a blank after it."""
 
 SMALLEST, LARGEST = 4, 24
 """Columns of a map."""

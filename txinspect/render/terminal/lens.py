@@ -80,7 +80,7 @@ def _line(row: LensRowRecord, columns: int, theme: Theme | None) -> Text:
 
 
 def _cell(cell: CellRecord, theme: Theme | None) -> Text:
-    """Draw a likeliest token of the grid of `lens` on the colour of its probability, or behind a shade."""
+    """Draw a likeliest token of the grid of `lens` on the colour of its probability, or after a shade."""
     top = cell.top[0]
     part = top.prob if top.prob is not None and top.prob == top.prob else 0.0
     if theme is None:

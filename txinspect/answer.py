@@ -1,0 +1,127 @@
+"""An answer as Python holds it: the report, its tensors as arrays, and the terminal's drawing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from io import StringIO
+from typing import TYPE_CHECKING, Any, Generic
+
+from txinspect.as_json import to_json
+from txinspect.commands.command import Command
+from txinspect.errors import InspectError
+from txinspect.nearest import nearest
+from txinspect.queries import ReportType
+from txinspect.records import SentenceRecord, TensorRecord
+from txinspect.stage_names import StageName
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from rich.console import Console
+    from torch import Tensor
+
+OF_TOKENS = ("seq", "query", "key", "source")
+"""Axes whose positions are tokens."""
+
+
+@dataclass(frozen=True, repr=False)
+class Answer(Generic[ReportType]):
+    """A report, and the tensors that it is about. The report's fields are the answer's, too: `answer.notes`."""
+
+    report: ReportType
+    command: Command
+    kept: Mapping[str, Tensor]
+    """By name, on the CPU, in their own types."""
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """A tensor as a numpy array; of bfloat16, which numpy does not have, as float32. Raises InspectError."""
+        import torch
+
+        tensor = self.tensor(name)
+        array: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        return array
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor as torch has it. Raises InspectError for a name that the answer does not have."""
+        if name not in self.kept:
+            near = nearest(name, list(self.kept))
+            meant = f"did you mean {' or '.join(near)}?" if near else f"it has {len(self.kept)}, listed by keys()"
+            raise InspectError(f"this answer has no tensor {name!r}", meant)
+        return self.kept[name]
+
+    def keys(self) -> list[str]:
+        """The names of the tensors, in the order of the pass."""
+        return list(self.kept)
+
+    def axes(self, name: str) -> list[str] | None:
+        """What each axis of a tensor counts; None if that is not known."""
+        return self._record(name).axes
+
+    def labels(self, name: str) -> list[list[str] | None]:
+        """What stands along each axis of a tensor: its tokens, or the numbers of what was chosen; None for the rest."""
+        record = self._record(name)
+        return [self._labels(record, axis, size) for axis, size in zip(record.axes or (), record.shape, strict=False)]
+
+    def show(self, *, width: int | None = None, **view: Any) -> None:
+        """Draw the report as a terminal does, on stdout; `view` are the command's own options of drawing.
+
+        Raises UsageError, or TypeError for an option that the command does not have.
+        """
+        from rich.console import Console
+
+        self._draw(Console(width=width, highlight=False), **view)
+
+    def to_json(self) -> bytes:
+        """The report as strict JSON in UTF-8."""
+        return to_json(self.report)
+
+    def __getattr__(self, name: str) -> Any:
+        """A field of the report."""
+        return getattr(object.__getattribute__(self, "report"), name)
+
+    def __repr__(self) -> str:
+        return f"<txinspect {self.command.name}: {len(self.kept)} tensors>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """What a notebook shows: the drawing, as text, and in colours in a frame that runs nothing."""
+        from rich.console import Console
+
+        plain = Console(file=StringIO(), width=100, highlight=False, no_color=True)
+        with plain.capture() as drawn:
+            self._draw(plain)
+        coloured = Console(file=StringIO(), width=100, record=True, highlight=False, color_system="truecolor")
+        self._draw(coloured)
+        page = coloured.export_html(inline_styles=True)
+        lines = drawn.get().count("\n") + 2
+        style = f"width:100%;border:0;height:{lines * 1.3:.0f}em"
+        frame = f'<iframe sandbox srcdoc="{escape(page)}" style="{style}"></iframe>'
+        return {"text/plain": drawn.get(), "text/html": frame}
+
+    def _draw(self, console: Console, **view: Any) -> None:
+        from txinspect.render.terminal import render
+        from txinspect.render.terminal.glyphs import Seen
+
+        console.push_render_hook(Seen(console))
+        render(self.report, console, self.command.view(**view) if self.command.view and view else None)
+
+    def _record(self, name: str) -> TensorRecord:
+        self.tensor(name)
+        records: Sequence[TensorRecord] = getattr(self.report, "tensors", ())
+        return next(each for each in records if each.name == name)
+
+    def _labels(self, record: TensorRecord, axis: str, size: int) -> list[str] | None:
+        chosen = (record.coordinates or {}).get(axis)
+        if axis not in OF_TOKENS:
+            return None if chosen is None else list(map(str, chosen))
+        texts = [self.report.input, getattr(self.report.input, "decoder", None)]  # type: ignore[attr-defined]
+        own = texts[0] if axis == "source" else texts[0].read_by(StageName.of(record.name).stack)
+        return _tokens(own, chosen, size)
+
+
+def _tokens(text: SentenceRecord, chosen: Sequence[int] | None, size: int) -> list[str] | None:
+    """The tokens along an axis of an answer's tensor; None where its positions are other ones, such as patches."""
+    words = [token.text if token.text is not None else token.token for token in text.tokens]
+    if chosen is not None:
+        return [str(words[each]) for each in chosen]
+    return list(map(str, words)) if len(words) == size else None
