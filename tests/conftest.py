@@ -41,6 +41,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("types")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of `-m smoke` only files with that mark are imported, which is most of the time that it would take."""
+    is_a_test = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    if is_a_test and config.getoption("markexpr") == "smoke":
+        return "mark.smoke" not in collection_path.read_text(encoding="utf-8") or None
+    return None
+
+
+@pytest.hookimpl(trylast=True)  # the terminal is there
+def pytest_configure(config: pytest.Config) -> None:
+    """Say the name of what fails when it fails, where only dots are shown, and once: not in xdist's workers."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and config.get_verbosity() <= 0 and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(NamesOfFailures(terminal))
+
+
+class NamesOfFailures:
+    """A line in the terminal for each test that fails, as it fails; pytest itself has them at the end."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self.terminal = terminal
+
+    @pytest.hookimpl(trylast=True)  # after the letter
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            begun = "" if self.terminal.currentfspath else "\n"  # a line of letters alone is not ended below
+            self.terminal.ensure_newline()
+            what = "FAILED" if report.when == "call" else "ERROR"
+            self.terminal.write(f"{begun}{what} {report.nodeid}\n", flush=True)
+
+
 _STARTING = {"subprocess", "Popen", "openpty", "run_process"}
 
 

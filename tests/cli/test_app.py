@@ -328,7 +328,7 @@ def test_what_needs_no_model_imports_none_of_its_libraries(arguments: list[str],
     assert run_cli("tokenize", "hi", "-m", opt).exit_code == 0  # its tokenizer is in the cache from here on
     given = [*arguments, "-m", str(opt)] if arguments == ["tokenize", "hi"] else arguments
     done = subprocess.run(
-        [sys.executable, "-c", IMPORTS.format(arguments=given)], capture_output=True, check=False, timeout=60
+        [sys.executable, "-c", IMPORTS.format(arguments=given)], capture_output=True, check=False, timeout=120
     )
     code = 2 if arguments == ["none"] else 0
     assert done.stderr.decode().splitlines()[-1] == f"{code} []"
@@ -372,7 +372,7 @@ def test_a_closed_pipe_ends_quietly(arguments: list[str], opt: Path, run_cli: Ru
         if arguments[:1] == ["tokenize"]:
             os.read(reading, 1)  # `head -c 1`
         os.close(reading)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=120)
     assert said == b""
     assert process.returncode == 0
 
@@ -388,7 +388,7 @@ def test_a_full_disk_under_stdout_is_one_sentence(arguments: list[str], opt: Pat
         Path("/dev/full").open("wb") as full,
         started(*arguments, *model, stdout=full, stderr=subprocess.PIPE) as process,
     ):
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert said.decode() == "txinspect: standard output could not be written: No space left on device\n"
 
@@ -401,7 +401,7 @@ def test_a_stream_that_is_closed_from_the_start(redirection: str, says: str, opt
     assert run_cli("tokenize", "hi", "-m", opt).exit_code == 0
     command = f"{sys.executable} -m txinspect tokenize - -m {shlex.quote(str(opt))} {redirection}"
     source = None if redirection == "<&-" else subprocess.DEVNULL
-    done = subprocess.run(["sh", "-c", command], stdin=source, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(["sh", "-c", command], stdin=source, capture_output=True, check=False, timeout=120)
     said = done.stderr.decode()
     assert done.returncode == 1
     assert said.startswith(f"txinspect: {says}")
@@ -419,7 +419,7 @@ def test_a_stderr_that_hears_nothing_changes_no_exit_code(arguments: list[str], 
     if redirection.endswith("full") and not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     command = f"{sys.executable} -m txinspect {shlex.join(arguments)} {redirection}"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=60)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=120)
     assert (done.returncode, done.stderr) == (code, b"")
 
 
@@ -427,7 +427,7 @@ def test_a_stderr_that_hears_nothing_changes_no_exit_code(arguments: list[str], 
 def test_a_report_with_a_closed_stderr(opt: Path, tmp_path: Path) -> None:
     saved = tmp_path / "x.npz"
     command = shlex.join([sys.executable, "-m", "txinspect", "embed", "hi", "-m", str(opt), "--save", str(saved)])
-    done = subprocess.run(["sh", "-c", f"{command} 2>&-"], capture_output=True, check=False, timeout=60)
+    done = subprocess.run(["sh", "-c", f"{command} 2>&-"], capture_output=True, check=False, timeout=120)
     assert done.returncode == 0
     assert b"token_embeddings" in done.stdout
     assert saved.stat().st_size > 0
@@ -444,7 +444,7 @@ def test_a_working_directory_that_is_gone_is_one_sentence(opt: Path, tmp_path: P
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "txinspect: the working directory is gone: change to one that is there\n"
@@ -488,7 +488,7 @@ def test_an_interrupt_while_loading(opt: Path) -> None:
         assert process.stderr.readline() == b"loading\n"
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        shown, said = process.communicate(timeout=60)
+        shown, said = process.communicate(timeout=120)
     assert (process.returncode, shown) == (130, b"")
     assert b"Traceback" not in said
 
@@ -497,11 +497,11 @@ def test_an_interrupt_while_loading(opt: Path) -> None:
 def test_an_interrupt_while_torch_is_imported(opt: Path) -> None:
     with started("embed", "hi", "-m", opt, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         maps = Path(f"/proc/{process.pid}/maps")
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + 120
         while "libtorch" not in maps.read_text() and time.monotonic() < limit:
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
-        shown, said = process.communicate(timeout=60)
+        shown, said = process.communicate(timeout=120)
     assert (process.returncode, shown) == (130, b"")
     assert b"Traceback" not in said
 
@@ -535,7 +535,7 @@ def on_terminal(*arguments: object) -> tuple[int, str, str]:
         assert process.stdout is not None
         open_streams = {ours, process.stdout.fileno()}
         while open_streams:
-            for stream in select.select(open_streams, [], [], 60)[0]:
+            for stream in select.select(open_streams, [], [], 120)[0]:
                 chunk = b""
                 with suppress(OSError):  # Linux reports the end of a terminal as an error
                     chunk = os.read(stream, 65536)
@@ -545,7 +545,7 @@ def on_terminal(*arguments: object) -> tuple[int, str, str]:
                     heard += chunk
                 else:
                     shown += chunk
-        process.wait(timeout=60)
+        process.wait(timeout=120)
     os.close(ours)
     return process.returncode, shown.decode(), heard.decode()
 
@@ -581,7 +581,7 @@ def shown_on_terminal(*arguments: object, **environment: str) -> tuple[int, str]
         with suppress(OSError):  # Linux reports the end of a terminal as an error
             while chunk := os.read(ours, 65536):
                 shown += chunk
-        process.wait(timeout=60)
+        process.wait(timeout=120)
     os.close(ours)
     return process.returncode, shown.decode().replace("\r\n", "\n")
 

@@ -139,7 +139,7 @@ def complete(tmp_path: Path) -> Complete:
             | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "poison"), str(ROOT)])},
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         assert done.stderr == b""
         return done.stdout.decode().splitlines()
@@ -259,7 +259,7 @@ def test_completion_is_installed_for_the_shell_that_is_running(tmp_path: Path) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert done.stderr == ""
     assert (tmp_path / PLACES["bash"]).read_text().strip() in done.stdout

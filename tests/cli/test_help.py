@@ -201,7 +201,7 @@ def test_on_a_terminal_headings_are_bold_and_names_have_a_colour() -> None:
 @pytest.mark.parametrize("arguments", ["--help", "-h", "attn --help", "help attn"])
 def test_a_closed_stdout_is_one_sentence(arguments: str) -> None:
     command = f"{sys.executable} -m txinspect {arguments} >&-"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=60)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=120)
     assert done.returncode == 1
     assert done.stderr == b"txinspect: standard output is closed: there is nowhere to write the report\n"
 
@@ -209,5 +209,5 @@ def test_a_closed_stdout_is_one_sentence(arguments: str) -> None:
 def test_no_page_needs_what_draws_typer_s() -> None:
     code = "import sys\nfrom txinspect.cli.app import app\ntry:\n    app(['attn', '--help'])\nfinally:\n"
     code += "    print('typer.rich_utils' in sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=120)
     assert (done.returncode, done.stderr) == (0, b"False\n")

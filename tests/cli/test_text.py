@@ -54,7 +54,7 @@ def test_nothing_is_no_text(run_process: ProcessRun) -> None:
 
 def test_a_terminal_is_no_text() -> None:
     ours, theirs = os.openpty()
-    done = subprocess.run(TOKENIZE, stdin=theirs, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(TOKENIZE, stdin=theirs, capture_output=True, check=True, timeout=120)
     os.close(ours)
     os.close(theirs)
     assert (text_of(done.stdout), done.stderr) == (LESSON, b"")
@@ -65,7 +65,7 @@ def test_a_silent_pipe_is_not_waited_for(closed: bool, says: str) -> None:
     ours, theirs = os.pipe()
     if closed:
         os.close(theirs)
-    done = subprocess.run(TOKENIZE, stdin=ours, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(TOKENIZE, stdin=ours, capture_output=True, check=True, timeout=120)
     if not closed:
         os.close(theirs)
     os.close(ours)
@@ -78,7 +78,7 @@ def test_a_silent_pipe_is_not_waited_for(closed: bool, says: str) -> None:
 def test_a_pipe_that_has_begun_is_read_to_its_end() -> None:
     slow = "import sys, time; sys.stdout.write('a'); sys.stdout.flush(); time.sleep(1.5); sys.stdout.write('b')"
     with subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE) as writer:
-        done = subprocess.run(TOKENIZE, stdin=writer.stdout, capture_output=True, check=True, timeout=60)
+        done = subprocess.run(TOKENIZE, stdin=writer.stdout, capture_output=True, check=True, timeout=120)
     assert text_of(done.stdout) == "ab"
 
 

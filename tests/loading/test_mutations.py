@@ -9,10 +9,7 @@ import copy
 import json
 import os
 import shutil
-import signal
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,8 @@ from hypothesis import strategies as st
 
 from tests.making.bad_input import Run
 from tests.making.checkpoints import to_shards, to_torch
-from tests.making.strangers.judging import LONGEST, Said, judge
+from tests.making.strangers.judging import judge
+from tests.making.strangers.running import run_here
 from tests.making.strangers.stranger import Stranger
 
 pytestmark = pytest.mark.strangers
@@ -53,22 +51,6 @@ VALUES = st.one_of(
     st.lists(st.integers(-1, 5), max_size=3),
     st.dictionaries(st.text(max_size=3), st.integers(-1, 5), max_size=2),
 )
-
-
-@contextmanager
-def watched() -> Iterator[None]:
-    """An end for what has none, as far as Python's own code is concerned."""
-
-    def stop(*_: Any) -> None:
-        raise TimeoutError("it does not end")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(int(2 * LONGEST))
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -160,13 +142,9 @@ def test_a_mutated_model(
     # A file of its own: what is mapped of the good one stays.
     file.unlink()
     file.write_bytes(change(content))
-    began = time.monotonic()
     try:
-        with watched():
-            result = run_cli(*command, str(file.parent))
+        said = run_here(run_cli, (*command, str(file.parent)))
     finally:
-        seconds = time.monotonic() - began
         file.unlink()
         file.write_bytes(content)
-    case = Stranger(name, command, (), lambda _: None, either=True)
-    judge(case, Said(result.exit_code, result.stdout, result.stderr, seconds))
+    judge(Stranger(name, command, (), lambda _: None, either=True), said)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,36 @@ import torch
 
 from tests.making.strangers.judging import Said
 
-PATIENCE = float(os.environ.get("STRANGERS_PATIENCE", "60"))
-"""Seconds after which a process of its own is ended."""
+PATIENCE = float(os.environ.get("STRANGERS_PATIENCE", "120"))
+"""Seconds after which what runs is ended: it hangs."""
 
 MEMORY = 8 << 30
 """Bytes that a process of its own may take, beyond what is mapped from files."""
 
 
 def run_here(run: Callable[..., Any], arguments: tuple[str, ...]) -> Said:
-    """Run the command line in this process."""
-    began = time.perf_counter()
-    result = run(*arguments)
-    seconds = time.perf_counter() - began
-    return Said(result.exit_code, result.stdout, result.stderr, seconds)
+    """Run the command line in this process, with an end for what has none, where Python's own code runs on and on."""
+    with _watched() as rung:
+        result = run(*arguments)
+    return Said(None if rung else result.exit_code, result.stdout, result.stderr)
+
+
+@contextmanager
+def _watched() -> Iterator[list[int]]:
+    """Stop the block after PATIENCE; the list is empty until then, whoever catches the error."""
+    rung: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        rung.append(number)
+        raise TimeoutError("it does not end")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    try:
+        yield rung
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def run_apart(arguments: tuple[str, ...], folder: Path) -> Said:
@@ -47,10 +65,8 @@ def run_apart(arguments: tuple[str, ...], folder: Path) -> Said:
     if running:
         process.kill()
         process.join()
-    began = folder / "began"
-    seconds = PATIENCE if running else (folder / "ended").stat().st_mtime - began.stat().st_mtime
     stdout, stderr = ((folder / name).read_bytes().decode("utf-8", "replace") for name in ("stdout", "stderr"))
-    return Said(None if running else int((folder / "ended").read_text()), stdout, stderr, seconds)
+    return Said(None if running else int((folder / "ended").read_text()), stdout, stderr)
 
 
 def _command(arguments: tuple[str, ...], folder: str, environment: dict[str, str]) -> None:
@@ -60,7 +76,6 @@ def _command(arguments: tuple[str, ...], folder: str, environment: dict[str, str
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    Path("began").touch()
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
@@ -90,7 +105,6 @@ def _command(arguments: tuple[str, ...], folder: str, environment: dict[str, str
 def _die_with_parent() -> None:
     """Have the kernel end this process when the one that watches it is ended."""
     import ctypes
-    import signal
 
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
