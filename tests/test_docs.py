@@ -152,11 +152,16 @@ def test_pages_link_to_what_is_there() -> None:
 
 
 def of_stages() -> str:
-    """The table of stages by what the program knows of them."""
-    rows = ["| stage | axes | what it is | Hugging Face | TransformerLens |", "|---|---|---|---|---|"]
+    """The stages by what the program knows of them: a list, so that no name is cut on a narrow terminal."""
+    rows = []
     for stage in STAGES:
-        theirs = [", ".join(f"`{name}`" for name in names) for names in (stage.hugging_face, stage.transformer_lens)]
-        rows.append(f"| `{stage.template}` | {' '.join(stage.axes)} | {stage.meaning} | {' | '.join(theirs)} |")
+        theirs = [
+            f"{tool}: {', '.join(f'`{name}`' for name in names)}"
+            for tool, names in (("Hugging Face", stage.hugging_face), ("TransformerLens", stage.transformer_lens))
+            if names
+        ]
+        said = ". ".join([f"{stage.meaning}", *theirs])
+        rows.append(f"- `{stage.template}` ({' '.join(stage.axes)}): {said}")
     return "\n".join(rows) + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -377,3 +378,15 @@ def test_cross_attention_has_a_total_variation() -> None:
     assert found is not None
     assert len(found) == 4
     assert all(each is not None and 0 <= each < 0.1 for each in found)
+
+
+def test_a_model_without_a_head_is_compared_by_what_it_has(tmp_path: Path) -> None:
+    choice = ModelChoice(name=str(save_tiny("bert", tmp_path / "bert", task="masked-lm")), task="base")
+    query = DiffQuery(model=choice, text="ab", against_dtype="bfloat16")
+    report = inspect(query)
+    names = [each.name for each in report.stages]
+    assert "layers.0.output" in names
+    assert "logits" not in names
+    assert report.logits is None
+    with pytest.raises(InspectError, match="logits"):
+        inspect(replace(query, stages=("logits",)))

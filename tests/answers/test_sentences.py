@@ -438,6 +438,14 @@ def test_texts_are_compared_as_the_model_says(function: str | None, make: Make) 
     assert embed(folder, "a cat").similar == []
 
 
+def test_only_the_text_is_cut_that_is_compared_with(make: Make) -> None:
+    folder = make(MEAN)
+    report = embed(folder, "one two three", similar=("one two three",), max_tokens=5)
+    close(np.array(report.tensors[1].values[0]), hidden(folder, "one two three").mean(0))
+    assert report.similar[0].cosine is not None
+    assert report.similar[0].cosine < 0.99999
+
+
 def test_all_vectors_are_saved(make: Make, tmp_path: Path) -> None:
     folder, file = make(MEAN), tmp_path / "vectors.npz"
     report = embed(folder, "one", similar=("two", "three"), save=file)

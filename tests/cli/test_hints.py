@@ -71,7 +71,7 @@ LINES = [
     (
         ("embed", "one", "two"),
         "'two' is one argument too many",
-        "a text with blanks stands in quotes; see 'txinspect embed --help'",
+        "put a text with spaces in quotes; see 'txinspect embed --help'",
     ),
     (
         ("tree", "./nowhere"),

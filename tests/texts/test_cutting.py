@@ -63,7 +63,9 @@ def test_the_model_reads_what_is_left() -> None:
     alone = inspect(LogitsQuery(ids=tuple(cut.input.input_ids[0])))
     assert cut.predictions == alone.predictions
     assert cut.text_score == alone.text_score
-    assert "Of the text's 10 tokens 5 are read (--max-tokens)." in cut.notes
+    assert "5 of 10 tokens are read (--max-tokens): 'The quick brown fox'." in [
+        each.replace("the q", "The q") for each in cut.notes
+    ]
     ids = inspect(LogitsQuery(ids=tuple(read(TEXT, None).input_ids[0]), max_tokens=5))
     assert ids.predictions == cut.predictions
     source = inspect(AttnQuery(model=ModelChoice(name="transformer-mini"), text=TEXT, max_tokens=4, encoder=True))
@@ -106,3 +108,19 @@ def test_a_number_of_tokens_is_a_number(run_cli: Run) -> None:
         refused = run_cli("tokenize", "a", "--max-tokens", typed)
         assert (refused.exit_code, refused.stdout) == (2, "")
         assert "--max-tokens" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "most", "read"),
+    [
+        ("transformer-mini", "the cat sat on the mat", 4, ["the", "cat", "sat", "</s>"]),
+        ("transformer-mini", "the xyzzy cat sat on the mat", 4, ["the", "<unk>", "cat", "</s>"]),
+        ("transformer-mini", "xyzzy the cat sat", -3, ["cat", "sat", "</s>"]),
+        ("opt-mini", "the cat sat", 2, ["</s>", "the"]),
+    ],
+)
+def test_unknown_words_at_the_ends_are_words(model: str, text: str, most: int, read: list[str]) -> None:
+    """A tokenizer's unknown token is special, and yet stands for a part of the text."""
+    found = inspect(TokenizeQuery(model=ModelChoice(name=model), text=text, max_tokens=most)).input
+    assert [str(token.token).lstrip("▁") for token in found.tokens] == read
+    assert all(token.start is None or token.end > token.start for token in found.tokens)  # type: ignore[operator]

@@ -69,6 +69,7 @@ class _Pooled(Question[EmbedQuery]):
     def others(self, opened: Opened) -> list[InputRecord]:
         """What the settings of a sentence encoder make of the texts that `embed` compares with the first."""
         alone = replace(self.query, similar=(), masks=(), ids=None, chat=False, system=None, user=None, assistant=None)
+        alone = replace(alone, max_tokens=None)
         queries = [replace(alone, text=each) for each in self.query.similar]
         self.texts += [sentences.read(each, opened, self.recipe) for each in queries]
         return [each.text for each in self.texts[1:]]

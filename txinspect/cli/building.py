@@ -72,7 +72,10 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
         output = of_a_drawing(
             choose_output(**_taken(values, choose_output)), values.pop("legend"), values.pop("picture")
         )
-        query: Any = _query(_asked(command, values), values, output)
+        asked = _asked(command, values)
+        query: Any = _query(asked, values, output)
+        if command.unless is not None and asked is command.unless[1]:
+            streams.hint("nothing was run: these are the stages, of which --stage runs some", output)
         nothing_drawn = "--json" if output.json else "--dry-run" if values.get("dry_run") else None
         view = _view(command, values, given, nothing_drawn)
         if command.planned is not None or values.pop("dry_run", False):

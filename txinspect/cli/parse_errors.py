@@ -20,7 +20,7 @@ def said_of(error: Any, name: str | None, parameters: Parameters, commands: Sequ
     said = error.format_message().strip().rstrip(".")
     said = f"{said[:1].lower()}{said[1:]}"
     if extra := re.match(r"got unexpected extra argument\S* \((.*)\)", said):
-        wrong, advice = f"{extra[1]!r} is one argument too many", "a text with blanks stands in quotes"
+        wrong, advice = f"{extra[1]!r} is one argument too many", "put a text with spaces in quotes"
         return Said(f"{wrong}: {advice}; {see}", wrong, f"{advice}; {see}")
     if said.startswith("no such option"):
         wrong, meant = _no_such_option(error.option_name, name, parameters, commands)

@@ -37,7 +37,9 @@ def _picture(character: str, spaces: bool) -> str:
 
 def token_text(token: TokenRecord) -> str:
     """A token as every drawing spells it: its text with visible spaces, or its bytes."""
-    return f"<{token.bytes}>" if token.text is None else visible(token.text, spaces=True)
+    if token.text is None:
+        return "–" if token.bytes is None else f"<{token.bytes}>"
+    return visible(token.text, spaces=True)
 
 
 def word(token: VocabularyRecord) -> str:

@@ -1,8 +1,8 @@
-"""A text cut to so many tokens, from either end; what the tokenizer puts around every text stays."""
+"""A text cut to so many tokens, from either end; what the tokenizer puts around a text stays."""
 
 from __future__ import annotations
 
-from itertools import takewhile
+from collections.abc import Sequence
 
 from msgspec import structs
 
@@ -11,16 +11,16 @@ from txinspect.records import InputRecord, TokenRecord
 from txinspect.texts.tokens import Tokens, as_input
 
 
-def cut(text: InputRecord, tokens: Tokens, most: int | None) -> InputRecord:
+def cut(text: InputRecord, tokens: Tokens, most: int | None, alone: Sequence[int] | None = None) -> InputRecord:
     """A text cut to `most` of its tokens, the first ones; below zero the last ones. None cuts nothing.
 
-    Special tokens at its ends count, and stay. Raises InspectError where they alone are as many.
+    What the tokenizer puts around it counts, and stays: what is there beside the ids that the text is `alone`; None for
+    ids that are read as they are. Raises InspectError where that is as many.
     """
     whole = text.tokens
     if most is None or len(whole) <= abs(most):
         return text
-    before = len(list(takewhile(_is_special, whole)))
-    after = len(list(takewhile(_is_special, reversed(whole[before:]))))
+    before, after = (0, 0) if alone is None else _around([token.id for token in whole], alone)
     room = abs(most) - before - after
     if room < 1:
         raise InspectError(
@@ -37,8 +37,13 @@ def cut(text: InputRecord, tokens: Tokens, most: int | None) -> InputRecord:
     return structs.replace(as_input(text.text[start:end], _numbered(records, start)), uncut=len(whole))
 
 
-def _is_special(token: TokenRecord) -> bool:
-    return token.special
+def _around(whole: list[int], alone: Sequence[int]) -> tuple[int, int]:
+    """How many tokens stand before a text that is cut and after it; none where it is other tokens alone."""
+    extra = len(whole) - len(alone)
+    for before in range(extra + 1):
+        if whole[before : before + len(alone)] == [*alone]:
+            return before, extra - before
+    return 0, 0
 
 
 def _span(tokens: list[TokenRecord]) -> tuple[int | None, int | None]:

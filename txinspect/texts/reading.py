@@ -17,6 +17,7 @@ from txinspect.texts.cutting import cut
 from txinspect.texts.masking import masked
 from txinspect.texts.opened import Opened
 from txinspect.texts.tokens import Text, Tokens, as_input, quoted_texts
+from txinspect.wording import shown
 
 
 def encode(query: TextQuery[Any], opened: Opened) -> InputRecord:
@@ -35,7 +36,9 @@ def encode(query: TextQuery[Any], opened: Opened) -> InputRecord:
         text = as_input(query.text, tokens.encode(query.text, query.special, query.pair), query.pair)
         if query.pair is not None:
             text = structs.replace(text, segments=_segments(query, source, tokens, text, query.pair))
-    return masked(query, source, cut(text, tokens, query.max_tokens), tokens)
+    if query.max_tokens is not None:
+        text = cut(text, tokens, query.max_tokens, [token.id for token in tokens.encode(query.text, False)])
+    return masked(query, source, text, tokens)
 
 
 def texts_of(query: TextQuery[Any]) -> list[Text]:
@@ -53,7 +56,7 @@ def notes(text: InputRecord) -> list[str]:
     if text.pair is not None and text.segments is None:
         found.append("The tokenizer has no segments: it only joins the two texts.")
     if text.uncut is not None:
-        found.append(f"Of the text's {text.uncut:,} tokens {len(text.tokens):,} are read (--max-tokens).")
+        found.append(f"{len(text.tokens):,} of {text.uncut:,} tokens are read (--max-tokens): {shown(text.text)}.")
     first, second = text.tokens[0], text.tokens[min(1, len(text.tokens) - 1)]
     if first.special and len(text.tokens) > 1 and first.id == second.id:
         found.append(f"The text begins with {first.token} twice: one of them is likely too many.")

@@ -72,6 +72,11 @@ class Side(Stages):
         super().__init__(query)
         self.whole = whole
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The stages of a side that were asked for by name; of none, those that both have are compared."""
+        return self.whole.stages
+
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
         """What is recorded of a side: the stages that are compared, each received and not reported."""
         return plan_of(subject.architecture, chosen(subject, self.whole))

@@ -37,8 +37,11 @@ def grid(layers: Sequence[tuple[int, Sequence[Labelled]]], width: int, theme: Th
     most = max(len(heads) for _, heads in layers)
     across = max(1, min(most, (width - LABEL) // (SMALLEST + BESIDE)))
     keys = max(len(head.map.keys) for _, heads in layers for head in heads)
-    size = min(keys, LARGEST, (width - LABEL) // across - BESIDE)
+    size = max(1, min(keys, LARGEST, (width - LABEL) // across - BESIDE))
     lines = min(max(FEWEST, LINES // (len(layers) * -(-most // across))), -(-size // 2))
+    queries = max(len(head.map.queries) for _, heads in layers for head in heads)
+    if size < keys or lines * (2 if theme else 1) < queries:
+        yield Text("several queries to a row, or keys to a column: the largest weight of each block", style="dim")
     yield _numbers(min(most, across), size)
     for layer, heads in layers:
         for start in range(0, len(heads), across):

@@ -30,7 +30,7 @@ def draw(report: LensReport, console: Console, view: Themed = Themed()) -> Rende
     theme = view.theme if colours.has_colours(console) else None
     parts: list[RenderableType] = [*input_lines(report.input), drawn(content.finding(report))]
     if len(report.positions) > 1:
-        parts += [Text(), *_grid(report, console.width, theme, LAYERS if view.table else FEW)]
+        parts += [Text(), *_grid(report, console.width, theme, everything=view.table)]
     if view.table or len(report.positions) == 1:
         parts += [Text(), Frame(content.last(report))]
     return Group(*parts, *tensors.extras(report, console.width))
@@ -47,34 +47,42 @@ def then(report: LensReport, view: Themed | None) -> Line | None:
     return content.more(report, table=table, position=view is None or "position" in view.given)
 
 
-def _grid(report: LensReport, width: int, theme: Theme | None, most: int) -> list[RenderableType]:
+def _grid(report: LensReport, width: int, theme: Theme | None, *, everything: bool) -> list[RenderableType]:
     """Draw the grid of `lens`, layers × tokens: the likeliest token of each, coloured by its probability."""
     columns = min(len(report.positions), max(1, (width - LABEL) // CELL))
-    step = -(-len(report.rows) // most)
+    step = -(-len(report.rows) // (LAYERS if everything else FEW))
     rows = report.rows[(len(report.rows) - 1) % step :: step]
+    starts = range(0, len(report.positions), columns) if everything else [len(report.positions) - columns]
+    parts: list[RenderableType] = [_legend(report, None if everything else columns, len(rows), theme)]
+    for start in starts:
+        parts += [_head(report, start, columns), *(_line(row, start, columns, theme) for row in rows)]
+    return parts
+
+
+def _head(report: LensReport, start: int, columns: int) -> Text:
+    """The tokens over some columns of the grid of `lens`."""
     head = Text("layer".ljust(LABEL), style="bold cyan", no_wrap=True, overflow="crop")
-    for each in report.positions[-columns:]:
+    for each in report.positions[start : start + columns]:
         name = f"{each.position} {token_text(report.input.main.tokens[each.position])}"
         head.append(fitted(name, CELL - 1) + " ", style="not bold dim")
-    parts: list[RenderableType] = [_legend(report, columns, len(rows), theme), head]
-    return [*parts, *(_line(row, columns, theme) for row in rows)]
+    return head
 
 
-def _legend(report: LensReport, columns: int, rows: int, theme: Theme | None) -> Text:
+def _legend(report: LensReport, columns: int | None, rows: int, theme: Theme | None) -> Text:
     line = Text(f"likeliest token {content.where(report)} each, by its probability  ", style="dim").append_text(
         colours.legend(theme)
     )
     left_out = []
-    if columns < len(report.positions):
-        left_out.append(f"the last {columns} of {len(report.positions)} tokens")
+    if columns is not None and columns < len(report.positions):
+        left_out.append(f"the last {columns} of {len(report.positions)} tokens that were read; --table has all")
     if rows < len(report.rows):
-        left_out.append(f"{rows} of {len(report.rows)} layers")
-    return line.append(f"\n{' and '.join(left_out)}; --json has all" if left_out else "", style="dim")
+        left_out.append(f"{rows} of {len(report.rows)} layers; --json has all")
+    return line.append(f"\n{', '.join(left_out)}" if left_out else "", style="dim")
 
 
-def _line(row: LensRowRecord, columns: int, theme: Theme | None) -> Text:
+def _line(row: LensRowRecord, start: int, columns: int, theme: Theme | None) -> Text:
     line = Text(content.layer_name(row.layer).rjust(LABEL - 1) + " ", style="bold", no_wrap=True, overflow="crop")
-    for cell in row.cells[-columns:]:
+    for cell in row.cells[start : start + columns]:
         line.append_text(_cell(cell, theme)).append(" ")
     return line
 
