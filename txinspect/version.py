@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 NEWEST_TRANSFORMERS = "5.24"
 """The newest that the tests ran with; pyproject.toml's range ends there."""
