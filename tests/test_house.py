@@ -336,3 +336,13 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
     for name in ("nonsense", "NonsenseQuery"):
         with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
             getattr(txinspect, name)
+
+
+def test_contributing_has_the_table_of_wings() -> None:
+    """The ground is listed file by file, and no wing is left out."""
+    page = (HOUSE.parent / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    (ground,) = [row for row in rows if row.startswith("| ground (top level): ")]
+    assert {each.strip() for each in ground.split(": ", 1)[1].split(" | ")[0].split(",")} == GROUND
+    for wing in WINGS.keys() - {"ground"}:
+        assert any(f"`{wing}" in row.split(" | ")[0] for row in rows), wing
