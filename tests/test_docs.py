@@ -222,7 +222,7 @@ def test_set_up_commands_are_the_two_that_ci_runs() -> None:
 
 def test_the_first_command_shows_the_diagonal_of_head_1_on_a_screen_of_24_lines(run_cli: RunCli) -> None:
     """Such a terminal keeps the last 23 lines above its prompt."""
-    (first,) = re.findall(r"\.venv/bin/txinspect (.*)\n```", README.read_text().split("The second installs")[0])
+    (first,) = re.findall(r"\.venv/bin/txinspect (.*)\n```", README.read_text().split("This one installs")[0])
     lines = run_cli(*shlex.split(first)).stdout.splitlines()[-23:]
     assert max(map(len, lines)) <= 80
     (title,) = [line for line in lines if "head 1" in line and "head 3" in line]
