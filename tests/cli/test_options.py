@@ -44,7 +44,7 @@ PRECISION_OPTIONS = {
 }
 LOADING = WHERE | PRECISION_OPTIONS | {"--as", "--device", "--device-map"}
 SHOWN = {"--json", "-q", "--quiet", "-v", "--verbose", "--color", "--no-pager"}
-OUTPUT = SHOWN | {"--legend", "--picture"}
+OUTPUT = SHOWN | {"--legend", "--picture", "--csv"}
 MODEL = {"-m", "--model"}
 INPUT = {"--pair", "--mask", "--ids", "--chat", "--system", "--user", "--assistant", "--src-lang", "--max-tokens"}
 TEXT = MODEL | INPUT | {"--file", "--no-special"}
@@ -427,7 +427,7 @@ def test_fields_become_options() -> None:
     assert names[3:6] == ["times", "only", "to"]
     inherited = {"pair", "masks", "ids", "chat", "system", "user", "assistant", "src_lang", "max_tokens", "task"}
     others = {"model", "revision", "offline", "trust_remote_code", "json", "quiet", "verbose", "color", "no_pager"}
-    others |= {"legend", "picture"}
+    others |= {"legend", "picture", "csv"}
     assert set(names[6:]) == inherited | others
     default = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     assert (default["times"], default["only"], default["to"]) == ("2", [], ["all"])

@@ -17,7 +17,7 @@ from txinspect import commands
 from txinspect.cli import completing, environment, streams
 from txinspect.cli.command_line import CommandLine, help_of
 from txinspect.cli.options import DryRun, NoSpecial, choose_model, ids, indices, number
-from txinspect.cli.output_options import Legend, Picture, choose_output, of_a_drawing
+from txinspect.cli.output_options import Csv, Legend, Picture, choose_output, of_a_drawing
 from txinspect.cli.streams import Output
 from txinspect.cli.text import Given, read_text
 from txinspect.commands.command import Command, Detailed
@@ -60,7 +60,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     extra: list[inspect.Parameter] = []
     if issubclass(line, TextQuery):
         extra += [*_parameters_of(read_text), _parameter("no_special", NoSpecial, False)]
-    groups += [_parameter("legend", Legend, False), _parameter("picture", Picture, None)]
+    groups += [_parameter("legend", Legend, False), _parameter("picture", Picture, None), _parameter("csv", Csv, None)]
     if issubclass(line, PassQuery) and command.planned is None:
         groups.append(_parameter("dry_run", DryRun, False))
 
@@ -70,7 +70,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
             values["model"] = _one_model(ctx, values["model"], values.pop("model_option"))
         given = frozenset(name for name in values if ctx is not None and _is_given(ctx, name))
         output = of_a_drawing(
-            choose_output(**_taken(values, choose_output)), values.pop("legend"), values.pop("picture")
+            choose_output(**_taken(values, choose_output)), *(values.pop(name) for name in ("legend", "picture", "csv"))
         )
         asked = _asked(command, values)
         query: Any = _query(asked, values, output)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from txinspect.cli import completing
+from txinspect.cli import beside, completing
 from txinspect.cli.appearance import WHEN
 from txinspect.cli.streams import Output
 from txinspect.errors import UsageError
@@ -53,6 +53,10 @@ Picture = Annotated[
         "--picture", help="Write the drawing to FILE.svg or FILE.png.", metavar="FILE", rich_help_panel=OUTPUT
     ),
 ]
+Csv = Annotated[
+    Path | None,
+    typer.Option("--csv", help="Write the rows, exact, to FILE.csv.", metavar="FILE", rich_help_panel=OUTPUT),
+]
 NoPager = Annotated[
     bool,
     typer.Option("--no-pager", help="Show what is longer than the terminal without a pager.", rich_help_panel=OUTPUT),
@@ -70,17 +74,17 @@ def choose_output(
     return Output(json=json, quiet=quiet, verbose=verbose)
 
 
-def of_a_drawing(output: Output, legend: bool, picture: Path | None) -> Output:
+def of_a_drawing(output: Output, legend: bool, picture: Path | None, csv: Path | None) -> Output:
     """How to show a report that is drawn: with a legend below, as a picture, too. Raises UsageError beside JSON.
 
-    Raises InspectError for a picture that cannot be written.
+    Raises InspectError for a picture, or rows, that cannot be written.
     """
     if legend and output.json:
         raise UsageError(
             "--legend and --json cannot be combined: the JSON has no drawing; 'txinspect schema' explains it"
         )
     if picture is not None:
-        from txinspect.cli.picture import check
-
-        check(picture)
-    return replace(output, legend=legend, picture=picture)
+        beside.check_picture(picture)
+    if csv is not None:
+        beside.check_csv(csv)
+    return replace(output, legend=legend, picture=picture, csv=csv)

@@ -34,6 +34,8 @@ class Output:
     """Whether the words of the drawing are explained below it."""
     picture: Path | None = None
     """Where the drawing is written as a picture, too."""
+    csv: Path | None = None
+    """Where the rows are written, too."""
 
 
 class Told(NamedTuple):
@@ -45,10 +47,12 @@ class Told(NamedTuple):
 
 def show(report: Report, output: Output, view: object | None) -> None:
     """Write a report to stdout: as JSON, or as tables in the shape that `view` asks for."""
-    if output.picture is not None:
-        from txinspect.cli import picture
+    from txinspect.cli import beside
 
-        picture.write(output.picture, report, view)
+    if output.picture is not None:
+        beside.write_picture(output.picture, report, view)
+    if output.csv is not None:
+        beside.write_csv(output.csv, report)
     if output.json:
         write(_json(report) + b"\n")
         return
@@ -66,7 +70,9 @@ def show(report: Report, output: Output, view: object | None) -> None:
         painted.print()
         painted.print(drawn_part(terms(report.command)))
     if output.picture is not None:
-        painted.print(drawn_part(heading.picture(str(output.picture))))
+        painted.print(drawn_part(heading.file_beside("picture", str(output.picture))))
+    if output.csv is not None:
+        painted.print(drawn_part(heading.file_beside("rows", str(output.csv))))
     drawing = drawn.getvalue()
     for each in finding(report):
         painted.print(drawn_part(each))

@@ -113,6 +113,6 @@ def saved(file: str, *, replaced: bool) -> Line:
     return line(f"saved to {visible(file)}{over}", "good")
 
 
-def picture(file: str) -> Line:
-    """The file that the drawing was written to as a picture, said below it."""
-    return line(f"picture in {visible(file)}", "good")
+def file_beside(what: str, file: str) -> Line:
+    """The file that a picture of the drawing, or its rows, were written to, said below it."""
+    return line(f"{what} in {visible(file)}", "good")

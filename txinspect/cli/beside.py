@@ -1,7 +1,8 @@
-"""--picture FILE: where a drawing is to be written as a picture, and the writing of it."""
+"""Files beside the drawing: --picture, the drawing itself, and --csv, its rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,27 @@ from txinspect.errors import InspectError, UsageError
 from txinspect.records import Report
 from txinspect.writing import written_whole
 
-SUFFIXES = (".svg", ".png")
+PICTURES = (".svg", ".png")
 
 
-def check(file: Path) -> None:
+def check_picture(file: Path) -> None:
     """Raise InspectError for a file that a picture cannot be written to, or is not to be, before any work is done."""
-    if file.suffix.lower() not in SUFFIXES:
+    if file.suffix.lower() not in PICTURES:
         raise UsageError(f"--picture {str(file)!r} is not a name that ends in .svg or .png, which decides the format")
     if file.suffix.lower() == ".png":
         _check_can_make_png()
-    if file.is_dir():
-        raise InspectError(f"{file} is a directory", "give the name of a file in it")
-    if not file.resolve().parent.is_dir():
-        raise InspectError(f"{file} cannot be written", f"there is no directory {file.parent}")
+    _check_place(file)
     _check_is_ours(file)
 
 
-def write(file: Path, report: Report, view: Any) -> None:
+def check_csv(file: Path) -> None:
+    """Raise InspectError for a file that rows cannot be written to, before any work is done."""
+    if file.suffix.lower() != ".csv":
+        raise UsageError(f"--csv {str(file)!r} is not a name that ends in .csv")
+    _check_place(file)
+
+
+def write_picture(file: Path, report: Report, view: Any) -> None:
     """Write a report's drawing as a picture, whole or not at all. Raises InspectError where that cannot be."""
     from txinspect.render.terminal import pictures
 
@@ -38,11 +43,46 @@ def write(file: Path, report: Report, view: Any) -> None:
     columns = width() if is_terminal(current().stdout) else pictures.WIDTH
     picture = pictures.svg(report, view, width=columns, theme=theme)
     content = pictures.png(picture) if file.suffix.lower() == ".png" else picture.encode()
+    _write(file, content, lambda: _check_is_ours(file))
+
+
+def write_csv(file: Path, report: Report) -> None:
+    """Write a report's rows as CSV, whole or not at all. Raises InspectError where that cannot be, or is not to be.
+
+    A file with the same columns is one of these rows, and is replaced.
+    """
+    from txinspect.render.content.rows import csv
+
+    content = csv(report).encode()
+    _write(file, content, lambda: _check_has_columns(file, content.split(b"\n", 1)[0]))
+
+
+def _write(file: Path, content: bytes, look_again: Callable[[], None]) -> None:
+    look_again()
     try:
-        with written_whole(file.resolve(), lambda: _check_is_ours(file)) as partial:
+        with written_whole(file.resolve(), look_again) as partial:
             partial.write_bytes(content)
     except OSError as error:
         raise InspectError(f"{file} could not be written: {error.strerror or error}; nothing was saved") from error
+
+
+def _check_place(file: Path) -> None:
+    """Raise InspectError for a name that no file can be written to."""
+    if file.is_dir():
+        raise InspectError(f"{file} is a directory", "give the name of a file in it")
+    if not file.resolve().parent.is_dir():
+        raise InspectError(f"{file} cannot be written", f"there is no directory {file.parent}")
+    if file.exists():
+        opening.check(file, None, advice="give the name of one to write")
+
+
+def _check_has_columns(file: Path, names: bytes) -> None:
+    """Raise InspectError for a file that is there and has other columns than rows of ours."""
+    if not file.exists():
+        return
+    with file.open("rb") as stream:
+        if stream.readline(len(names) + 2).rstrip(b"\r\n") != names:
+            raise InspectError(f"{file} is there and holds no such rows", "give another name, or remove it")
 
 
 def _check_is_ours(file: Path) -> None:
@@ -51,7 +91,6 @@ def _check_is_ours(file: Path) -> None:
 
     if not file.exists():
         return
-    opening.check(file, None, advice="give the name of one to write")
     with file.open("rb") as stream:
         if not pictures.is_ours(stream.read(200)):
             raise InspectError(f"{file} is there and is no picture of txinspect", "give another name, or remove it")
