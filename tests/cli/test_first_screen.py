@@ -14,6 +14,8 @@ from typer.testing import Result
 from tests.making.models import save_tiny
 from txinspect.commands import LISTED
 
+pytestmark = pytest.mark.screens
+
 Run = Callable[..., Result]
 
 LINES = 22

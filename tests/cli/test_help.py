@@ -20,6 +20,8 @@ from txinspect.cli.app import app
 from txinspect.cli.command_line import long_of
 from txinspect.cli.streams import console
 
+pytestmark = pytest.mark.screens
+
 Run = Callable[..., Result]
 GROUP: Any = typer.main.get_command(app)
 

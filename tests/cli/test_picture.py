@@ -14,6 +14,8 @@ from typer.testing import Result
 
 from txinspect.commands import LISTED
 
+pytestmark = pytest.mark.screens
+
 Run = Callable[..., Result]
 
 

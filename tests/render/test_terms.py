@@ -15,6 +15,8 @@ from txinspect.render.content.terms import TERMS, terms
 from txinspect.render.tables import Table
 from txinspect.render.terminal import frame
 
+pytestmark = pytest.mark.screens
+
 Run = Callable[..., Result]
 
 
