@@ -17,6 +17,8 @@ from typer.testing import Result
 
 from tests.making.kinds import LONG, WINDOW, both_in, decoder_in, encoder_in
 
+pytestmark = pytest.mark.pairs
+
 Run = Callable[..., Result]
 
 TEXT, SECOND, AFTER, WORD = "a bad cab bad", "bad big face", " big cab", "bad"

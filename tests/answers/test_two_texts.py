@@ -30,6 +30,8 @@ from txinspect import (
 from txinspect.errors import InspectError, StageError, UsageError
 from txinspect.sources.bundled_models import BUNDLED
 
+pytestmark = pytest.mark.pairs
+
 Run = Callable[..., Result]
 
 MINI = ModelChoice(name="transformer-mini", dtype="float32")
