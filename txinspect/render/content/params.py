@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from txinspect.commands.params import MeasuredTensorRecord, ParamsReport
 from txinspect.render.spelling import number, visible
-from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, cell, line
+from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, cell, line, numeric
 from txinspect.wording import counted, ranges, short_bytes, short_count, some_of
 
 MOST = 60
@@ -48,6 +48,9 @@ SORTED = {
     "max_abs": "max |Δ|",
 }
 """The columns that hold what tensors are sorted by, where they are called otherwise: these stay."""
+
+FINE = 6
+"""Digits of a cosine, which is near 1."""
 
 Number = Callable[[MeasuredTensorRecord], float | None]
 
@@ -99,7 +102,7 @@ def table(report: ParamsReport, left_out: Set[str] = frozenset()) -> Table:
             group = each.group
             rows.append(line(visible(group), "name"))
         rows += _rows(each, titles, digits)
-    columns = [Column(name, right=name not in ("shape", "dtype"), whole=True) for name in titles]
+    columns = [Column(name, right=name not in ("shape", "dtype"), whole=True, spread=True) for name in titles]
     return Table([Column("tensor"), *columns], rows)
 
 
@@ -220,8 +223,9 @@ def _cell(tensors: Sequence[MeasuredTensorRecord], column: str, digits: int) -> 
     values = _known([NUMBERS[column](each) for each in tensors])
     if not values:
         return cell("–", "dim")
-    places = digits if len(tensors) == 1 else digits - 1
-    least, most = number(min(values), places), number(max(values), places)
+    if len(tensors) == 1:
+        return numeric(values[0], FINE if column == "cosine" else digits)
+    least, most = number(min(values), digits - 1), number(max(values), digits - 1)
     return cell(least if least == most else f"{least} … {most}", value=values[0] if len(values) == 1 else None)
 
 
