@@ -105,7 +105,7 @@ class Answer(Generic[ReportType]):
 
 def _tokens(text: SentenceRecord, chosen: Sequence[int] | None, size: int) -> list[str] | None:
     """The tokens along an axis of an answer's tensor; None where its positions are other ones, such as patches."""
-    words = [token.text if token.text is not None else token.token for token in text.tokens]
+    words = text.words
     if chosen is not None:
         return [str(words[each]) for each in chosen]
     return list(map(str, words)) if len(words) == size else None

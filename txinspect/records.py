@@ -95,6 +95,11 @@ class SentenceRecord(Record, frozen=True, kw_only=True):
     attention_mask: Annotated[list[list[int]], doc("Axes: batch, seq; 1 where a token is attended to.")]
     tokens: Annotated[list[TokenRecord], doc("One record per token, in order.")]
 
+    @property
+    def words(self) -> list[str | None]:
+        """The record's tokens decoded, or as they are stored where they are a part of a character."""
+        return [token.token if token.text is None else token.text for token in self.tokens]
+
 
 class InputRecord(SentenceRecord, frozen=True, kw_only=True):
     """What the model reads: the text, and the decoder's where a model has an encoder and a decoder."""

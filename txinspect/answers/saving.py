@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from txinspect import opening
 from txinspect.errors import InspectError, spelled
-from txinspect.records import InputRecord, SentenceRecord
+from txinspect.records import InputRecord
 from txinspect.sources.bundled_models import hub_cache
 from txinspect.sources.source import Source
 from txinspect.version import __version__
@@ -86,8 +86,8 @@ def save(
         "txinspect": __version__,
         "model": model,
         "text": text.text,
-        "tokens": json.dumps(_words(text)),
-        **({"decoder_tokens": json.dumps(_words(text.decoder))} if text.decoder else {}),
+        "tokens": json.dumps(text.words),
+        **({"decoder_tokens": json.dumps(text.decoder.words)} if text.decoder else {}),
         "axes": json.dumps({name: each.axes for name, each in kept.items()}),
         "coordinates": json.dumps({name: each.coordinates for name, each in kept.items() if each.coordinates}),
     }
@@ -99,11 +99,6 @@ def save(
             return write(partial, {name: each.tensor for name, each in kept.items()}, metadata)
     except OSError as error:
         raise InspectError(f"{path} could not be written: {error.strerror or error}; nothing was saved") from error
-
-
-def _words(text: SentenceRecord) -> list[str | None]:
-    """The tokens of a text as a saved file tells them: decoded, or as they are stored where they are a part of one."""
-    return [token.token if token.text is None else token.text for token in text.tokens]
 
 
 def check_destination(path: Path, sources: Iterable[Source], *, overwrite: bool) -> Destination:
