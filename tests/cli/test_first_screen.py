@@ -65,6 +65,13 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def on_a_screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """The name of a model, `deep` among them, on a screen of eighty columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    return lambda model: str(request.getfixturevalue("deep")) if model == "deep" else model
+
+
 def asked(command: str, model: str) -> list[str]:
     """The command with its defaults; a comparison is with another backend."""
     named = [] if command in ("models", "env") else ["-m", model]
@@ -78,11 +85,8 @@ def lines(result: Result) -> list[str]:
 
 @pytest.mark.parametrize("model", ["opt-mini", "transformer-mini", "deep"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_first_screen(
-    command: str, model: str, request: pytest.FixtureRequest, run_cli: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    name = str(request.getfixturevalue("deep")) if model == "deep" else model
+def test_the_first_screen(command: str, model: str, on_a_screen: Callable[[str], str], run_cli: Run) -> None:
+    name = on_a_screen(model)
     first = lines(run_cli(*asked(command, name)))
     assert len(first) <= LINES, "\n".join(first)
     assert all(any(found in each for each in first) for found in COMMANDS[command])
@@ -97,10 +101,9 @@ def test_the_first_screen(
 @pytest.mark.parametrize("model", ["opt-mini", "transformer-mini", "deep"])
 @pytest.mark.parametrize("command", ROWS)
 def test_what_rows_come_to_is_on_the_screen(
-    command: str, model: str, request: pytest.FixtureRequest, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+    command: str, model: str, on_a_screen: Callable[[str], str], run_cli: Run
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    name = str(request.getfixturevalue("deep")) if model == "deep" else model
+    name = on_a_screen(model)
     assert ROWS[command] in "\n".join(lines(run_cli(*asked(command, name)))[-23:])
 
 
@@ -125,11 +128,8 @@ def test_a_long_text_has_few_rows(run_cli: Run, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("other", ["the slow brown fox", "oh the quick fox jumps high"])
 @pytest.mark.parametrize("model", ["opt-mini", "transformer-mini", "deep"])
-def test_two_texts(
-    model: str, other: str, request: pytest.FixtureRequest, run_cli: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    name = str(request.getfixturevalue("deep")) if model == "deep" else model
+def test_two_texts(model: str, other: str, on_a_screen: Callable[[str], str], run_cli: Run) -> None:
+    name = on_a_screen(model)
     first = lines(run_cli("diff", "the quick brown fox", "--against-text", other, "-m", name))
     assert len(first) <= LINES, "\n".join(first)
     assert any(each.startswith("this side   ") and "[" in each for each in first)
