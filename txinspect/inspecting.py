@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from txinspect import answers
+from txinspect.answers.packing import Packing
 from txinspect.answers.session import Session
+from txinspect.commands.packed import PackedAttention
 from txinspect.errors import InspectError, first_line
 from txinspect.queries import Notify, Progress, Query, ReportType
 
@@ -15,6 +17,16 @@ def inspect(query: Query[ReportType], notify: Notify = lambda _: None, progress:
     with one sentence, for what cannot be done, and TypeError for what is not a query.
     """
     return answered(query, Session(notify, progress))
+
+
+def inspect_for_page(
+    query: Query[ReportType], notify: Notify = lambda _: None, progress: Progress | None = None
+) -> tuple[ReportType, list[PackedAttention]]:
+    """Inspect a model by a query, and pack the attention of its passes, as a page shows it. See inspect."""
+    session = Session(notify, progress, keeps_weights=True)
+    session.packing = Packing()
+    report = answered(query, session)
+    return report, session.packing.attentions
 
 
 def answered(query: Query[ReportType], session: Session) -> ReportType:

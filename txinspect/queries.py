@@ -171,8 +171,8 @@ class TextQuery(ModelQuery[ReportType]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PassQuery(TextQuery[ReportType]):
-    """A query that runs the model."""
+class DecoderQuery(TextQuery[ReportType]):
+    """A query about a text, and what the decoder of an encoder–decoder reads beside it."""
 
     decoder: Annotated[
         str | None,
@@ -196,6 +196,24 @@ class PassQuery(TextQuery[ReportType]):
             INPUT,
         ),
     ] = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.new < 1:
+            raise UsageError(f"{spelled('new')} {self.new} generates nothing", "give 1 or more")
+        if self.new > MOST_NEW:
+            raise UsageError(f"{spelled('new')} {shown(self.new)} is more than can be", f"give at most {MOST_NEW:,}")
+        if self.decoder is not None and self.new != DecoderQuery.new:
+            raise UsageError(
+                f"{spelled('decoder')} and {spelled('new')} cannot be combined: what the decoder reads is given, and "
+                f"nothing is generated"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassQuery(DecoderQuery[ReportType]):
+    """A query that runs the model."""
+
     save: Annotated[
         Path | None,
         Option("--save", "Write the exact tensors to FILE.safetensors or FILE.npz.", "FILE", OUTPUT),
@@ -239,15 +257,6 @@ class PassQuery(TextQuery[ReportType]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.new < 1:
-            raise UsageError(f"{spelled('new')} {self.new} generates nothing", "give 1 or more")
-        if self.new > MOST_NEW:
-            raise UsageError(f"{spelled('new')} {shown(self.new)} is more than can be", f"give at most {MOST_NEW:,}")
-        if self.decoder is not None and self.new != PassQuery.new:
-            raise UsageError(
-                f"{spelled('decoder')} and {spelled('new')} cannot be combined: what the decoder reads is given, and "
-                f"nothing is generated"
-            )
         if self.save is not None and not isinstance(self.save, Path):
             given = shown(self.save)
             hint = f"give Path({given})" if isinstance(self.save, str) else None
@@ -261,9 +270,10 @@ class PassQuery(TextQuery[ReportType]):
             raise UsageError(f"{spelled('overwrite')} is about a file", f"add {spelled('save', 'FILE')}, or omit it")
 
 
-def read_by(query: PassQuery[Any]) -> dict[str, Any]:
+def read_by(query: DecoderQuery[Any]) -> dict[str, Any]:
     """The fields of a query that say what the model reads, for another query about the same."""
-    told = (each.name for each in fields(PassQuery) if getattr(option_of(PassQuery, each.name), "panel", None) == INPUT)
+    kind = DecoderQuery
+    told = (each.name for each in fields(kind) if getattr(option_of(kind, each.name), "panel", None) == INPUT)
     return {name: getattr(query, name) for name in ("text", "special", *told)}
 
 

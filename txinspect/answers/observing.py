@@ -80,7 +80,9 @@ def observe(question: Question[Any], session: Session) -> Observation:
     if prepared.generates:
         session.notify(f"generating up to {query.new} tokens with {name}")
         prepared = _generated(prepared, question, running)
-    recorder = _Recorder(question, prepared, keeps=bool(query.save) or session.attached is not None)
+    if session.packing is not None:
+        session.packing.begin(subject, prepared.plan.wants)
+    recorder = _Recorder(question, prepared, session)
     doing = f"running {name} on {len(prepared.text.tokens)} tokens"
     session.notify(doing)
     idle = recorder.run(running, doing)
@@ -115,8 +117,9 @@ def observe(question: Question[Any], session: Session) -> Observation:
 class _Recorder:
     """Turns the tensors of a pass into records as they come, and keeps what --save writes."""
 
-    def __init__(self, question: Question[Any], prepared: Preparation, *, keeps: bool) -> None:
-        self.question, self.prepared, self.keeps = question, prepared, keeps
+    def __init__(self, question: Question[Any], prepared: Preparation, session: Session) -> None:
+        self.question, self.prepared, self.packing = question, prepared, session.packing
+        self.keeps = bool(question.query.save) or session.attached is not None
         self.records: list[TensorRecord] = []
         self.kept: dict[str, saving.KeptTensor] = {}
 
@@ -137,6 +140,8 @@ class _Recorder:
         question, query = self.question, self.question.query
         caught = question.made(caught)
         question.look(caught)
+        if self.packing is not None:
+            self.packing.receive(caught)
         if not caught.want.reported:
             return
         subject, text = self.prepared.subject, self.prepared.text

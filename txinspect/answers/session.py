@@ -13,6 +13,7 @@ from txinspect.texts.trying import Tried
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from txinspect.answers.packing import Packing
     from txinspect.answers.saving import KeptTensor
     from txinspect.loading.subject import Subject
     from txinspect.loading.uses import Uses
@@ -71,6 +72,8 @@ class Session:
         """Whether weights stay in memory for the next question."""
         self.attached: dict[str, KeptTensor] | None = None
         """Where the tensors that reports are about are put, whole, by their names; None keeps none."""
+        self.packing: Packing | None = None
+        """What packs attention for a page; None packs nothing."""
         self.tried: Tried = {}
         self._models: dict[ModelChoice, AtHand] = {}
 

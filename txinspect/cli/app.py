@@ -20,6 +20,7 @@ from txinspect.version import __version__, untested
 from txinspect.wording import some_of
 
 if TYPE_CHECKING:
+    from txinspect.commands.packed import PackedAttention
     from txinspect.queries import Query
 
 
@@ -237,11 +238,15 @@ def _show_surroundings(output: Output) -> None:
 
 def _answer(query: Query[Any], output: Output, view: object | None) -> None:
     """Answer a command's query with its report on stdout."""
-    from txinspect.inspecting import inspect
+    from txinspect.inspecting import inspect, inspect_for_page
 
+    attentions: list[PackedAttention] = []
     with streams.reserved(), streams.progress(output) as told:
-        report = inspect(query, told.notify, told.progress)
-    streams.show(report, output, view)
+        if output.html is None:
+            report = inspect(query, told.notify, told.progress)
+        else:
+            report, attentions = inspect_for_page(query, told.notify, told.progress)
+    streams.show(report, output, view, attentions)
     failed = [check.detail for check in getattr(report, "checks", None) or () if check.passed is False]
     if failed:
         raise CheckError(f"a check did not hold: {failed[0]}")

@@ -26,6 +26,8 @@ class Appearance:
     """Whether a long drawing may be shown in one."""
     in_full: bool = False
     """Whether help is asked for by --help, which says all, and not by -h."""
+    line: tuple[str, ...] = ()
+    """All words of the command line, for what tells of it."""
 
     @property
     def words(self) -> list[str]:
@@ -46,7 +48,8 @@ def read(line: Sequence[str]) -> None:
     named = [word.partition("=")[2] for word in words if word.startswith("--color=")]
     named += [after for word, after in pairwise(words) if word == "--color"]
     given = [when for when in WHEN if when in named]
-    _ASKED.set(Appearance(given[0] if len(given) == 1 else "auto", "--no-pager" not in words, "--help" in words))
+    when = given[0] if len(given) == 1 else "auto"
+    _ASKED.set(Appearance(when, "--no-pager" not in words, "--help" in words, tuple(line)))
     if len(given) > 1:
         raise UsageError(f"--color is given as {' and as '.join(given)}", "give one of them")
 

@@ -1,14 +1,17 @@
-"""Files beside the drawing: --picture, the drawing itself, and --csv, its rows."""
+"""Files beside the drawing: --picture, the drawing itself, --csv, its rows, and --html, a page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from txinspect import opening
+from txinspect.cli import appearance
 from txinspect.cli.environment import current, is_terminal, width
+from txinspect.commands.packed import PackedAttention
 from txinspect.errors import InspectError, UsageError
 from txinspect.records import Report
 from txinspect.writing import written_whole
@@ -33,6 +36,14 @@ def check_csv(file: Path) -> None:
     _check_place(file)
 
 
+def check_html(file: Path) -> None:
+    """Raise InspectError for a file that a page cannot be written to, or is not to be, before any work is done."""
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--html {str(file)!r} is not a name that ends in .html")
+    _check_place(file)
+    _check_is_our_page(file)
+
+
 def write_picture(file: Path, report: Report, view: Any) -> None:
     """Write a report's drawing as a picture, whole or not at all. Raises InspectError where that cannot be."""
     from txinspect.render.terminal import pictures
@@ -55,6 +66,33 @@ def write_csv(file: Path, report: Report) -> None:
 
     content = csv(report).encode()
     _write(file, content, lambda: _check_has_columns(file, content.split(b"\n", 1)[0]))
+
+
+def write_html(file: Path, report: Report, attentions: Sequence[PackedAttention], *, show: bool) -> None:
+    """Write a report as a page, whole or not at all; `show` it in a browser.
+
+    Raises InspectError where that cannot be.
+    """
+    from txinspect.render.page import Asked, page
+
+    reports: list[Report] = getattr(report, "reports", [report])
+    content = page(reports, attentions, Asked(_command_line(), report.command))
+    _write(file, content.encode("utf-8", "replace"), lambda: _check_is_our_page(file))
+    if show:
+        _show_in_browser(file)
+
+
+def _command_line() -> str:
+    """The command line as a shell takes it, for a page to tell."""
+    return shlex.join(["txinspect", *appearance.asked().line])
+
+
+def _show_in_browser(file: Path) -> None:
+    """Show a page in a browser. Raises InspectError where there is none."""
+    import webbrowser
+
+    if not webbrowser.open(file.resolve().as_uri()):
+        raise InspectError(f"{file} was written, and there is no browser to show it", "open it by hand")
 
 
 def _write(file: Path, content: bytes, look_again: Callable[[], None]) -> None:
@@ -94,6 +132,17 @@ def _check_is_ours(file: Path) -> None:
     with file.open("rb") as stream:
         if not pictures.is_ours(stream.read(200)):
             raise InspectError(f"{file} is there and is no picture of txinspect", "give another name, or remove it")
+
+
+def _check_is_our_page(file: Path) -> None:
+    """Raise InspectError for a file that is there and is no page of ours."""
+    from txinspect.render.page import is_ours
+
+    if not file.exists():
+        return
+    with file.open("rb") as stream:
+        if not is_ours(stream.read(200)):
+            raise InspectError(f"{file} is there and is no page of txinspect", "give another name, or remove it")
 
 
 def _check_can_make_png() -> None:

@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -17,14 +18,14 @@ from txinspect import commands
 from txinspect.cli import completing, environment, streams
 from txinspect.cli.command_line import CommandLine, help_of
 from txinspect.cli.options import DryRun, NoSpecial, choose_model, ids, indices, number
-from txinspect.cli.output_options import Csv, Legend, Picture, choose_output, of_a_drawing
+from txinspect.cli.output_options import choose_output, of_a_drawing
 from txinspect.cli.streams import Output
 from txinspect.cli.text import Given, read_text
 from txinspect.commands.command import Command, Detailed
 from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
 from txinspect.model_choice import ModelChoice
-from txinspect.option import FROM_WIDTH, WHERE, Option
+from txinspect.option import FROM_WIDTH, OUTPUT, WHERE, Option
 from txinspect.queries import LESSON, ModelQuery, PassQuery, Query, TextQuery
 from txinspect.value_checks import unwrapped
 
@@ -60,7 +61,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     extra: list[inspect.Parameter] = []
     if issubclass(line, TextQuery):
         extra += [*_parameters_of(read_text), _parameter("no_special", NoSpecial, False)]
-    groups += [_parameter("legend", Legend, False), _parameter("picture", Picture, None), _parameter("csv", Csv, None)]
+    groups += _beside(command)
     if issubclass(line, PassQuery) and command.planned is None:
         groups.append(_parameter("dry_run", DryRun, False))
 
@@ -69,9 +70,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
         if "model_option" in values:
             values["model"] = _one_model(ctx, values["model"], values.pop("model_option"))
         given = frozenset(name for name in values if ctx is not None and _is_given(ctx, name))
-        output = of_a_drawing(
-            choose_output(**_taken(values, choose_output)), *(values.pop(name) for name in ("legend", "picture", "csv"))
-        )
+        output = of_a_drawing(choose_output(**_taken(values, choose_output)), **_taken(values, of_a_drawing))
         asked = _asked(command, values)
         query: Any = _query(asked, values, output)
         if command.unless is not None and asked is command.unless[1]:
@@ -93,6 +92,16 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
     run.__doc__ = line.__doc__
     return run
+
+
+def _beside(command: Command) -> list[inspect.Parameter]:
+    """The options of what is written beside a command's drawing; a command that is there for a page has one at hand."""
+    of_all = _parameters_of(of_a_drawing)[1:]
+    if command.html is None:
+        return list(of_all)
+    declared = typer.Option("-o", "--html", help="Where the page is written.", metavar="FILE", rich_help_panel=OUTPUT)
+    html = _parameter("html", Annotated[Path, declared], Path(command.html))
+    return [html if each.name == "html" else each for each in of_all]
 
 
 def _one_model(ctx: typer.Context, argument: str, option: str | None) -> str:

@@ -57,6 +57,18 @@ Csv = Annotated[
     Path | None,
     typer.Option("--csv", help="Write the rows, exact, to FILE.csv.", metavar="FILE", rich_help_panel=OUTPUT),
 ]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        help="Write a page to look at it in a browser, which needs no network, to FILE.html.",
+        metavar="FILE",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Open = Annotated[
+    bool, typer.Option("--open", help="Show the page that --html writes in a browser.", rich_help_panel=OUTPUT)
+]
 NoPager = Annotated[
     bool,
     typer.Option("--no-pager", help="Show what is longer than the terminal without a pager.", rich_help_panel=OUTPUT),
@@ -74,10 +86,17 @@ def choose_output(
     return Output(json=json, quiet=quiet, verbose=verbose)
 
 
-def of_a_drawing(output: Output, legend: bool, picture: Path | None, csv: Path | None) -> Output:
+def of_a_drawing(
+    output: Output,
+    legend: Legend = False,
+    picture: Picture = None,
+    csv: Csv = None,
+    html: Html = None,
+    open: Open = False,
+) -> Output:
     """How to show a report that is drawn: with a legend below, as a picture, too. Raises UsageError beside JSON.
 
-    Raises InspectError for a picture, or rows, that cannot be written.
+    Raises InspectError for a picture, rows or a page that cannot be written.
     """
     if legend and output.json:
         raise UsageError(
@@ -87,4 +106,8 @@ def of_a_drawing(output: Output, legend: bool, picture: Path | None, csv: Path |
         beside.check_picture(picture)
     if csv is not None:
         beside.check_csv(csv)
-    return replace(output, legend=legend, picture=picture, csv=csv)
+    if html is not None:
+        beside.check_html(html)
+    if open and html is None:
+        raise UsageError("--open shows a page", "add --html FILE, or omit it")
+    return replace(output, legend=legend, picture=picture, csv=csv, html=html, open=open)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -20,6 +20,7 @@ from txinspect.cli.lookalikes import ERRORS
 from txinspect.errors import InspectError, Said
 
 if TYPE_CHECKING:
+    from txinspect.commands.packed import PackedAttention
     from txinspect.records import Report
 
 
@@ -36,6 +37,10 @@ class Output:
     """Where the drawing is written as a picture, too."""
     csv: Path | None = None
     """Where the rows are written, too."""
+    html: Path | None = None
+    """Where a page is written, too."""
+    open: bool = False
+    """Whether the page is shown in a browser."""
 
 
 class Told(NamedTuple):
@@ -45,14 +50,19 @@ class Told(NamedTuple):
     progress: Callable[[str, int, int], None] | None = None
 
 
-def show(report: Report, output: Output, view: object | None) -> None:
-    """Write a report to stdout: as JSON, or as tables in the shape that `view` asks for."""
+def show(report: Report, output: Output, view: object | None, attentions: Sequence[PackedAttention] = ()) -> None:
+    """Write a report to stdout: as JSON, or as tables in the shape that `view` asks for; files beside it come first.
+
+    `attentions` are packed for a page.
+    """
     from txinspect.cli import beside
 
     if output.picture is not None:
         beside.write_picture(output.picture, report, view)
     if output.csv is not None:
         beside.write_csv(output.csv, report)
+    if output.html is not None:
+        beside.write_html(output.html, report, attentions, show=output.open)
     if output.json:
         write(_json(report) + b"\n")
         return
@@ -69,10 +79,9 @@ def show(report: Report, output: Output, view: object | None) -> None:
     if output.legend:
         painted.print()
         painted.print(drawn_part(terms(report.command)))
-    if output.picture is not None:
-        painted.print(drawn_part(heading.file_beside("picture", str(output.picture))))
-    if output.csv is not None:
-        painted.print(drawn_part(heading.file_beside("rows", str(output.csv))))
+    for what, file in (("picture", output.picture), ("rows", output.csv), ("page", output.html)):
+        if file is not None:
+            painted.print(drawn_part(heading.file_beside(what, str(file))))
     drawing = drawn.getvalue()
     for each in finding(report):
         painted.print(drawn_part(each))

@@ -63,6 +63,10 @@ LISTED = {
         "Run", "Compare two ways of running a text, stage by stage, and say where they part and what it changes."
     ),
     "run": Listed("Run", "Run the model and show any stages of the pass, by name, glob or module path."),
+    "page": Listed(
+        "Run",
+        "Write one page to look at in a browser: tokens, attention, kinds of heads, lens, stages; it needs no network.",
+    ),
     "plan": Listed(
         "Machines",
         "Say what running a model up to some stages would read: files, bytes of disk, download, memory; load nothing.",

@@ -62,6 +62,8 @@ class Command:
     """What else the help says, below the options: definitions."""
     view: type[Any] | None = None
     """A dataclass whose fields are options that shape the drawing alone; None if there are none."""
+    html: str | None = None
+    """The file that its page is written to, where a command is there to write one; else pages are written if asked."""
     unless: tuple[str, type[ModelQuery[Any]]] | None = None
     """A field, and the query that a shell makes where neither the field nor anything to do with its tensors is given:
     what a person chooses from."""

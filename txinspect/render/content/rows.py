@@ -26,6 +26,7 @@ ROWS = {
     "diff": "stages",
     "run": "tensors",
     "plan": "loading.files",
+    "page": "attn.tensors",
 }
 """The list in each command's report whose records are its rows; of a list within a list each with what is around it."""
 
