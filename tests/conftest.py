@@ -187,6 +187,15 @@ def online(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     return hub
 
 
+@pytest.fixture(autouse=True)
+def _pages_are_written_aside(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A test of every command has a folder of its own for `page`, which writes a file there."""
+    if "page" in getattr(getattr(request.node, "callspec", None), "params", {}).values():
+        monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+
+
 @pytest.fixture
 def run_cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line in this process: run_cli("embed", "text", "-m", folder)."""

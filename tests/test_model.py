@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect as python
 import pydoc
+import re
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -132,16 +133,18 @@ def test_it_is_drawn_as_in_a_terminal(model: Model, capsys: pytest.CaptureFixtur
         answer.show(depth=3)
 
 
-def test_a_notebook_gets_text_and_a_frame_that_runs_nothing(model: Model) -> None:
+def test_a_notebook_gets_text_and_a_frame_that_reaches_nothing(model: Model) -> None:
     hostile = model.tokenize("<script>alert(1)</script> \u202e \x1b[31m")
     shown = hostile._repr_mimebundle_()
     assert shown.keys() == {"text/plain", "text/html"}
     assert "\x1b" not in shown["text/plain"]
     frame = shown["text/html"]
-    assert frame.startswith("<iframe sandbox srcdoc=")
-    assert "<script" not in frame.replace("&lt;script", "")
+    assert frame.startswith('<iframe sandbox="allow-scripts" ')
+    assert "<script" not in frame
+    assert "alert(1)" in frame
+    assert "&lt;script&gt;alert" not in frame  # it is escaped within the page, too
     assert "\u202e" not in frame
-    assert "http" not in frame
+    assert set(re.findall(r"https?:[^\s&]*", frame)) == {"http://www.w3.org/2000/svg"}
 
 
 def test_errors_are_those_of_the_shell(model: Model) -> None:
@@ -190,4 +193,5 @@ def test_a_notebook() -> None:
     processors.ExecutePreprocessor(timeout=300).preprocess(notebook)
     (result,) = (each for each in notebook.cells[0].outputs if each.output_type == "execute_result")
     assert "head 1" in result.data["text/plain"]
-    assert result.data["text/html"].startswith("<iframe sandbox")
+    assert result.data["text/html"].startswith('<iframe sandbox="allow-scripts" ')
+    assert "viridis" in result.data["text/html"]

@@ -25,6 +25,7 @@ from txinspect.commands.heads import HeadsQuery
 from txinspect.commands.lens import LensQuery
 from txinspect.commands.logits import LogitsQuery
 from txinspect.commands.models import ModelsQuery
+from txinspect.commands.page import PageQuery
 from txinspect.commands.params import ParamsQuery
 from txinspect.commands.plan import PlanQuery
 from txinspect.commands.pos import PosQuery
@@ -37,7 +38,7 @@ from txinspect.model_choice import ModelChoice
 from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
-COMMANDS = ("tokenize", "tree", "stages", "models", "params", "embed", "pos", "attn", *ASKING, "run", "plan")
+COMMANDS = ("tokenize", "tree", "stages", "models", "params", "embed", "pos", "attn", *ASKING, "run", "page", "plan")
 TEXT = "naïve 😀 [/INST]"
 
 ENVELOPE = {"schema_version", "txinspect", "command"}
@@ -83,6 +84,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "lens": ("model", "rows", "rows.cells", "rows.cells.top", "rows.cells.targets", "positions"),
     "heads": ("model", "input", "heads"),
     "diff": ("model", "input", "logits"),
+    "page": ("model", "input", "input.tokens"),
     "plan": ("model", "input", "input.tokens"),
 }
 
@@ -102,6 +104,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "heads": lambda: HeadsQuery(model=model, text=TEXT, **more),
         "diff": lambda: DiffQuery(model=model, text=TEXT, against=model.name),
         "run": lambda: RunQuery(model=model, text=TEXT, stages=("**",), **more),
+        "page": lambda: PageQuery(model=model, text=TEXT),
         "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),
     }
     return made[command]()

@@ -13,8 +13,8 @@ What cannot be done raises InspectError, with one sentence. `load` takes the fie
 quantization="8bit", offline=True and others.
 
 Underneath, `inspect(query)` answers a query record with a report record. Each command has its query: AttnQuery,
-DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LogitsQuery, ModelsQuery, ParamsQuery, PlanQuery, PosQuery, RunQuery,
-StagesQuery, TokenizeQuery, TreeQuery. `txinspect help python` says more.
+DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LogitsQuery, ModelsQuery, PageQuery, ParamsQuery, PlanQuery, PosQuery,
+RunQuery, StagesQuery, TokenizeQuery, TreeQuery. `txinspect help python` says more.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from txinspect.commands.lens import LensQuery
     from txinspect.commands.logits import LogitsQuery
     from txinspect.commands.models import ModelsQuery
+    from txinspect.commands.page import PageQuery
     from txinspect.commands.params import ParamsQuery
     from txinspect.commands.plan import PlanQuery
     from txinspect.commands.pos import PosQuery
@@ -63,6 +64,7 @@ __all__ = [
     "LogitsQuery",
     "ModelChoice",
     "ModelsQuery",
+    "PageQuery",
     "ParamsQuery",
     "PlanQuery",
     "PosQuery",

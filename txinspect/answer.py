@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic
 
 from txinspect.as_json import to_json
 from txinspect.commands.command import Command
 from txinspect.errors import InspectError
 from txinspect.nearest import nearest
-from txinspect.queries import ReportType
-from txinspect.records import SentenceRecord, TensorRecord
+from txinspect.queries import Query, ReportType
+from txinspect.records import Report, SentenceRecord, TensorRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
     from txinspect.answers.saving import KeptTensor
+    from txinspect.commands.packed import PackedAttention
 
 OF_TOKENS = ("seq", "query", "key", "source")
 """Axes whose positions are tokens."""
@@ -29,8 +30,11 @@ class Answer(Generic[ReportType]):
 
     report: ReportType
     command: Command
+    query: Query[ReportType]
     kept: Mapping[str, KeptTensor]
     """The tensors by name, on the CPU, in their own types."""
+    attentions: Sequence[PackedAttention] = ()
+    """What a page shows of attention."""
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """A tensor as a numpy array; of bfloat16, which numpy does not have, as float32. Raises InspectError."""
@@ -72,6 +76,13 @@ class Answer(Generic[ReportType]):
             raise TypeError(f"{self.command.name} has no options of drawing: omit {', '.join(view)}")
         apart.show(self.report, self.command.view(**view) if self.command.view and view else None, width)
 
+    def to_html(self) -> str:
+        """The answer as a page that needs nothing else, as --html writes it."""
+        from txinspect.render.page import Asked, page
+
+        reports: list[Report] = getattr(self.report, "reports", [self.report])
+        return page(reports, self.attentions, Asked(_call(self.query, self.command.name), self.command.name))
+
     def to_json(self) -> bytes:
         """The report as strict JSON in UTF-8."""
         return to_json(self.report)
@@ -84,10 +95,14 @@ class Answer(Generic[ReportType]):
         return f"<txinspect {self.command.name}: {len(self.kept)} tensors>"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        """What a notebook shows of an answer."""
+        """What a notebook shows of an answer: the terminal's drawing as text, and the page."""
+        from txinspect.render.page import framed
         from txinspect.render.terminal import apart
 
-        return apart.in_notebook(self.report)
+        return {"text/plain": apart.as_text(self.report), "text/html": framed(self.to_html())}
+
+    def _repr_html_(self) -> str:
+        return self._repr_mimebundle_()["text/html"]
 
     def _record(self, name: str) -> TensorRecord:
         self.tensor(name)
@@ -101,6 +116,19 @@ class Answer(Generic[ReportType]):
         texts = [self.report.input, getattr(self.report.input, "decoder", None)]  # type: ignore[attr-defined]
         own = texts[0] if axis == "source" else texts[0].read_by(self.kept[record.name].stack)
         return _tokens(own, chosen, size)
+
+
+def _call(query: Query[Any], command: str) -> str:
+    """The call in Python that asks a query: the fields that are not as they are by default."""
+    model = getattr(query, "model", None)
+    before = "" if model is None else f"txinspect.load({', '.join(_given(model))})."
+    return f"{before}{command}({', '.join(_given(query, 'model'))})"
+
+
+def _given(record: Any, *left_out: str) -> list[str]:
+    """The fields of a record that are not as they are by default, as keywords."""
+    own = (each for each in fields(record) if each.name not in left_out)
+    return [f"{each.name}={getattr(record, each.name)!r}" for each in own if getattr(record, each.name) != each.default]
 
 
 def _tokens(text: SentenceRecord, chosen: Sequence[int] | None, size: int) -> list[str] | None:

@@ -23,7 +23,7 @@ def inspect_for_page(
     query: Query[ReportType], notify: Notify = lambda _: None, progress: Progress | None = None
 ) -> tuple[ReportType, list[PackedAttention]]:
     """Inspect a model by a query, and pack the attention of its passes, as a page shows it. See inspect."""
-    session = Session(notify, progress, keeps_weights=True)
+    session = Session(notify, progress)
     session.packing = Packing()
     report = answered(query, session)
     return report, session.packing.attentions

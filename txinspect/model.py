@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from txinspect import commands
 from txinspect.answer import Answer
+from txinspect.answers.packing import Packing
 from txinspect.answers.session import Session
 from txinspect.inspecting import answered
 from txinspect.model_choice import ModelChoice
@@ -32,10 +33,13 @@ class Model:
 
     def ask(self, query: Query[ReportType]) -> Answer[ReportType]:
         """The answer to any query, such as a PlanQuery, with its tensors."""
-        self._session.attached = {}
-        report = answered(query, self._session)
-        tensors, self._session.attached = self._session.attached, None
-        return Answer(report, commands.command_of(query), tensors)
+        self._session.attached, self._session.packing = {}, Packing()
+        try:
+            report = answered(query, self._session)
+            tensors, packing = self._session.attached, self._session.packing
+        finally:
+            self._session.attached = self._session.packing = None
+        return Answer(report, commands.command_of(query), query, tensors, packing.attentions)
 
     def __repr__(self) -> str:
         return f"<txinspect model {self.choice.name}>"

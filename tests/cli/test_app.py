@@ -39,6 +39,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "lens": ("naïve 😀 [/INST]", "-m", "{model}"),
     "heads": ("naïve 😀 [/INST]", "-m", "{model}"),
     "diff": ("naïve 😀 [/INST]", "-m", "{model}", "--against-dtype", "bfloat16"),
+    "page": ("naïve 😀 [/INST]", "-m", "{model}"),
     "plan": ("naïve 😀 [/INST]", "-m", "{model}"),
 }
 """A good use of every command that reports."""
@@ -114,7 +115,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Completion": [],
         "Text": ["tokenize"],
         "Model": ["tree", "stages", "models", "params"],
-        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run"],
+        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run", "page"],
         "Machines": ["plan", "env", "schema", "help"],
     }
 

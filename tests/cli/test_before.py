@@ -38,7 +38,7 @@ def test_before_is_as_after(options: tuple[str, ...], run_cli: Run) -> None:
 @pytest.mark.parametrize("is_before", [True, False])
 def test_what_a_command_is_told(is_before: bool, run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(streams, "show", lambda report, output, view: told.append(output))
+    monkeypatch.setattr(streams, "show", lambda report, output, *_: told.append(output))
     monkeypatch.setattr(inspecting, "inspect", lambda query, *_: told.append(query))
     options = ("-q", "-v", "--json", "--offline")
     assert run_cli(*(options if is_before else ()), "embed", "hi", *(() if is_before else options)).exit_code == 0

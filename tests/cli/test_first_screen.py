@@ -31,6 +31,7 @@ COMMANDS = {
     "pos": ("position_embeddings",),
     "plan": ("to read",),
     "models": ("your own",),
+    "page": ("on the page",),
 }
 """Each with what it found, on a screen of LINES lines."""
 

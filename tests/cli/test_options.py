@@ -44,7 +44,7 @@ PRECISION_OPTIONS = {
 }
 LOADING = WHERE | PRECISION_OPTIONS | {"--as", "--device", "--device-map"}
 SHOWN = {"--json", "-q", "--quiet", "-v", "--verbose", "--color", "--no-pager"}
-OUTPUT = SHOWN | {"--legend", "--picture", "--csv"}
+OUTPUT = SHOWN | {"--legend", "--picture", "--csv", "--html", "--open"}
 MODEL = {"-m", "--model"}
 INPUT = {"--pair", "--mask", "--ids", "--chat", "--system", "--user", "--assistant", "--src-lang", "--max-tokens"}
 TEXT = MODEL | INPUT | {"--file", "--no-special"}
@@ -116,6 +116,7 @@ EXPECTED = {
         for way in ("8bit", "4bit", "dtype", "attn", "device", "revision", "text", "no-adapter", "file")
     },
     "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
+    "page": LOADING | OUTPUT | TEXT | DECODER | {"-o", "--part"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage"},
     "env": SHOWN,
     "schema": {"--color"},
@@ -145,6 +146,7 @@ def test_options_of(command: str) -> None:
 
 
 SAID_OTHERWISE: dict[str, set[str]] = {
+    "--html": {"page"},
     "-l": {"heads", "lens"},
     "--layer": {"heads", "lens"},
     "--encoder": {"heads"},
@@ -427,7 +429,7 @@ def test_fields_become_options() -> None:
     assert names[3:6] == ["times", "only", "to"]
     inherited = {"pair", "masks", "ids", "chat", "system", "user", "assistant", "src_lang", "max_tokens", "task"}
     others = {"model", "revision", "offline", "trust_remote_code", "json", "quiet", "verbose", "color", "no_pager"}
-    others |= {"legend", "picture", "csv"}
+    others |= {"legend", "picture", "csv", "html", "open"}
     assert set(names[6:]) == inherited | others
     default = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     assert (default["times"], default["only"], default["to"]) == ("2", [], ["all"])

@@ -85,7 +85,7 @@ def test_what_was_meant(line: str, meant: str, run_cli: Run) -> None:
         ("attn --top-k 3", "logits, lens have"),
         ("embed --layer 0", "attn, lens, heads have"),
         ("embed --head 0", "attn has"),
-        ("tokenize --8bit", "tree, stages, embed and 8 more have"),
+        ("tokenize --8bit", "tree, stages, embed and 9 more have"),
     ],
 )
 def test_what_only_others_have(line: str, who: str, run_cli: Run) -> None:
@@ -93,7 +93,7 @@ def test_what_only_others_have(line: str, who: str, run_cli: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["attn --html", "attn -x", "attn -K 3", "attn --max 3", "attn --bananas", "schema --half", "models --cpu"]
+    "line", ["attn --gif", "attn -x", "attn -K 3", "attn --max 3", "attn --bananas", "schema --half", "models --cpu"]
 )
 def test_of_what_means_nothing_here_nothing_is_said(line: str, run_cli: Run) -> None:
     assert said(run_cli(*line.split())) == line.split()[1]

@@ -24,7 +24,7 @@ IN_ALL = 40_000_000
 WHOLE = 16_000_000
 """Weights of a head that is packed whole beside maps in blocks: of 4,000 tokens."""
 
-VECTORS = 192_000
+VECTORS = 96_000
 """Numbers in queries and keys on a page, which no deflating makes smaller."""
 
 _PARTS = ("weights", "q", "k", "v")
@@ -49,7 +49,7 @@ class Packing:
         """The attentions that were packed, in the order of the pass."""
         return [
             PackedAttention(*place, **parts, shared=self._shared(place, parts["maps"].heads))
-            for place, parts in sorted(self._parts.items(), key=lambda each: (each[0][1], each[0][0], each[0][2:]))
+            for place, parts in self._parts.items()
             if "maps" in parts
         ]
 
@@ -71,6 +71,10 @@ class Packing:
             return
         place = (supply.stack, "cross" if kind == "cross_attention" else "self", supply.layer or 0, caught.run)
         parts = self._parts.setdefault(place, {})
+        if part in parts or (part == "weights" and "maps" in parts):
+            return  # another question's pass through the same attention
+        if caught.coordinates and not caught.want.reported:
+            return  # a corner that a question looks at for itself, as logits does to learn whether tokens see ahead
         if part == "weights":
             self._pack_weights(place, parts, caught)
         elif part == "v":

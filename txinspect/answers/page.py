@@ -29,6 +29,7 @@ COLUMNS = 32
 
 def answer(query: PageQuery, session: Session) -> PageReport:
     """The report of `page`. What the model does not have is left out and said, but where it was asked for by name."""
+    session.keeps_weights = True  # for all its questions
     found: dict[Part, list[Any]] = {}
     notes: list[str] = []
     for part, asked in _asked(query, session, found):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, TextIO, get_args
 
@@ -26,7 +26,7 @@ class Appearance:
     """Whether a long drawing may be shown in one."""
     in_full: bool = False
     """Whether help is asked for by --help, which says all, and not by -h."""
-    line: tuple[str, ...] = ()
+    line: tuple[str, ...] = field(default=(), compare=False)
     """All words of the command line, for what tells of it."""
 
     @property

@@ -68,18 +68,13 @@ def write_csv(file: Path, report: Report) -> None:
     _write(file, content, lambda: _check_has_columns(file, content.split(b"\n", 1)[0]))
 
 
-def write_html(file: Path, report: Report, attentions: Sequence[PackedAttention], *, show: bool) -> None:
-    """Write a report as a page, whole or not at all; `show` it in a browser.
-
-    Raises InspectError where that cannot be.
-    """
+def write_html(file: Path, report: Report, attentions: Sequence[PackedAttention]) -> None:
+    """Write a report as a page, whole or not at all. Raises InspectError where that cannot be."""
     from txinspect.render.page import Asked, page
 
     reports: list[Report] = getattr(report, "reports", [report])
     content = page(reports, attentions, Asked(_command_line(), report.command))
     _write(file, content.encode("utf-8", "replace"), lambda: _check_is_our_page(file))
-    if show:
-        _show_in_browser(file)
 
 
 def _command_line() -> str:
@@ -87,7 +82,7 @@ def _command_line() -> str:
     return shlex.join(["txinspect", *appearance.asked().line])
 
 
-def _show_in_browser(file: Path) -> None:
+def show_in_browser(file: Path) -> None:
     """Show a page in a browser. Raises InspectError where there is none."""
     import webbrowser
 

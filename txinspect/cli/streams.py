@@ -62,10 +62,17 @@ def show(report: Report, output: Output, view: object | None, attentions: Sequen
     if output.csv is not None:
         beside.write_csv(output.csv, report)
     if output.html is not None:
-        beside.write_html(output.html, report, attentions, show=output.open)
+        beside.write_html(output.html, report, attentions)
     if output.json:
         write(_json(report) + b"\n")
-        return
+    else:
+        _draw(report, output, view)
+    if output.open and output.html is not None:
+        beside.show_in_browser(output.html)
+
+
+def _draw(report: Report, output: Output, view: object | None) -> None:
+    """Draw a report on stdout, in the shape that `view` asks for, and say which files are beside it."""
     from txinspect.render.content import heading
     from txinspect.render.content.terms import terms
     from txinspect.render.terminal import finding, render

@@ -21,7 +21,7 @@ class PackedMaps:
     rest: list[float]
     """By head: what 255 stands for in the other columns."""
     values: bytes
-    """Axes: head, row, column."""
+    """Axes: head, column, row."""
 
     @property
     def are_pooled(self) -> bool:

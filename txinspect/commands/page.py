@@ -52,7 +52,7 @@ class PageReport(ModelReport, frozen=True, kw_only=True):
     """Report of `page`: the reports of the commands that it is made of."""
 
     command: Annotated[Literal["page"], doc("The command that made the report.")]
-    input: InputRecord | None
+    input: Annotated[InputRecord | None, doc("What was read; null where no part reads a text.")]
     logits: Annotated[LogitsReport | None, doc("What comes next; null where it was not asked for, or cannot be.")]
     attn: Annotated[
         list[AttnReport], doc("The text's; of an encoder–decoder the decoder's, to the encoder, the encoder's.")
@@ -77,7 +77,7 @@ COMMAND = Command(
     PageReport,
     examples=(
         "txinspect page",
-        "txinspect page 'The capital of France is' -o france.html --open",
+        "txinspect page 'The capital of France is' -o france.html",
         "txinspect page 'the quick brown fox' -m transformer-mini --part attn",
     ),
     html=FILE,

@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -56,6 +57,13 @@ def page(reports: Sequence[Report], attentions: Sequence[PackedAttention], asked
         style=style,
         script_hash=_hash(script),
         style_hash=_hash(style),
+    )
+
+
+def framed(content: str) -> str:
+    """A page in a frame of another one, such as a notebook, whose scripts reach nothing outside of it."""
+    return (
+        f'<iframe sandbox="allow-scripts" srcdoc="{escape(content)}" style="width:100%;height:42em;border:0"></iframe>'
     )
 
 

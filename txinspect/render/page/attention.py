@@ -19,8 +19,8 @@ from txinspect.render.spelling import number, token_text
 from txinspect.render.tables import Column, Row, Table, cell
 from txinspect.stage_names import DECODER
 
-Labels = dict[tuple[str, int, int, int], list[str]]
-"""Kinds of heads, by stack, layer, run and head."""
+Labels = dict[tuple[str, str, int, int, int], list[str]]
+"""Kinds of heads, by stack, self or cross, layer, run and head."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def data(reports: Sequence[Report], attentions: Sequence[PackedAttention]) -> di
                 "run": each.run,
                 "crossed": each.kind == "cross",
                 "texts": [_text(text, each.stack), 0 if each.kind == "cross" else _text(text, each.stack)],
-                "labels": [labels.get((each.stack, each.layer, each.run, head), []) for head in each.maps.heads],
+                "labels": [labels.get(_place(each, head), []) for head in each.maps.heads],
                 "maps": _maps(each.maps),
                 "whole": _maps(each.whole) if each.whole else None,
                 "lengths": each.lengths,
@@ -112,8 +112,13 @@ def _labels(reports: Sequence[Report]) -> Labels:
             stack = f"{report.stack}." if report.stack else ""
             for head in report.heads:
                 if head.labels is not None:
-                    found[stack, head.layer, head.run, head.head] = list(head.labels)
+                    found[stack, "self", head.layer, head.run, head.head] = list(head.labels)
     return found
+
+
+def _place(attention: PackedAttention, head: int) -> tuple[str, str, int, int, int]:
+    """Which head of a page it is, as its kinds are found."""
+    return attention.stack, attention.kind, attention.layer, attention.run, head
 
 
 def _spelled(text: SentenceRecord) -> dict[str, Any]:

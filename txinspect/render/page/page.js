@@ -110,7 +110,7 @@
     const begin = head * rows * columns;
     const steps = maps.steps.subarray(begin, begin + rows * columns);
     const weight = (row, column) => {
-      const weight = (steps[row * columns + column] / 255) * (column === 0 ? maps.first[head] : maps.rest[head]);
+      const weight = (steps[column * rows + row] / 255) * (column === 0 ? maps.first[head] : maps.rest[head]);
       return lengths ? weight * lengths[maps.columns[column][0]] : weight;
     };
     const ends = [maps.first[head], maps.rest[head]];
@@ -129,8 +129,9 @@
     const [rows, columns] = [maps.rows.length, maps.columns.length];
     maps.causal = true;
     for (let place = 0; place < maps.steps.length && maps.causal; place++) {
-      const row = Math.floor(place / columns) % rows;
-      if (maps.steps[place] && maps.columns[place % columns][0] > maps.rows[row][1]) maps.causal = false;
+      if (!maps.steps[place]) continue;
+      const column = Math.floor(place / rows) % columns;
+      if (maps.columns[column][0] > maps.rows[place % rows][1]) maps.causal = false;
     }
     return maps.causal;
   };
@@ -417,7 +418,7 @@
         for (let row = y * fold; row < Math.min(rows, (y + 1) * fold); row++)
           for (let column = x * fold; column < Math.min(columns, (x + 1) * fold); column++)
             if (!causal || maps.columns[column][0] <= maps.rows[row][1])
-              most = Math.max(most, maps.steps[begin + row * columns + column]);
+              most = Math.max(most, maps.steps[begin + column * rows + row]);
         return most < 0 ? null : COLOURS[most];
       });
     });

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from txinspect.commands.tree import TreeView
 from txinspect.records import Report
@@ -44,9 +44,22 @@ def of(report: Report) -> list[Section]:
 Parts = Iterator[Table | Line | Any]
 
 
+@dataclass(frozen=True)
+class More:
+    """Parts of a page that are shown when they are asked for."""
+
+    kind: ClassVar = "more"
+    title: str
+    parts: Sequence[Table]
+
+
 def _logits(report: Any) -> Parts:
     yield from logits.findings(report)
-    for table, said in logits.tables(report, None, everything=True):
+    found = list(logits.tables(report, None, everything=True))
+    listed = sum(bool(each.top) for each in report.predictions)  # they come first, and are on the tokens, too
+    if listed > 1:
+        yield More("After each of the other tokens", [in_decimals(table) for table, _ in found[: listed - 1]])
+    for table, said in found[max(0, listed - 1) :]:
         yield table
         yield said
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 from txinspect.records import Report, StatsRecord, TensorRecord
 from txinspect.render.spelling import number, or_dash, visible
 
-HEIGHT = 18
-"""Pixels of the highest bar of a histogram on a page."""
+HEIGHT, WIDTH = 18, 2
+"""Pixels of the highest bar of a histogram on a page, and of each bar."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,10 @@ class ShownTensor:
     dtype: str
     numbers: Sequence[str]
     """Mean, deviation, smallest and largest."""
-    bars: Sequence[int]
-    """Heights in pixels."""
+    bars: str
+    """The histogram as the path of an SVG, a bar every WIDTH pixels; nothing where there is none."""
+    width: int
+    """Of the histogram, in pixels."""
     said: str
     """The histogram in words."""
     wrong: str
@@ -61,10 +63,17 @@ def _shown(tensor: TensorRecord) -> ShownTensor:
         axes=" × ".join(f"{axis} {size}".strip() for axis, size in sizes),
         dtype=tensor.dtype,
         numbers=[number(each) for each in (stats.mean, stats.std, stats.min, stats.max)],
-        bars=[-(-count * HEIGHT // high) if high else 0 for count in counts],
+        bars=_path([-(-count * HEIGHT // high) for count in counts]) if high else "",
+        width=WIDTH * len(counts),
         said=f"{len(counts)} bins from {number(histogram.low)} to {number(histogram.high)}" if histogram else "",
         wrong=_wrong(stats),
     )
+
+
+def _path(heights: Sequence[int]) -> str:
+    """The outline of a histogram's bars on a page, from its left to its right end."""
+    steps = "".join(f"V{HEIGHT - height}h{WIDTH}" for height in heights)
+    return f"M0 {HEIGHT}{steps}V{HEIGHT}z"
 
 
 def _wrong(stats: StatsRecord) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from io import StringIO
 from typing import Any
 
@@ -21,17 +20,12 @@ def show(report: Report, view: object | None, width: int | None) -> None:
     _draw(report, view, Console(width=width, highlight=False))
 
 
-def in_notebook(report: Report) -> dict[str, str]:
-    """A report's drawing by type of content: as text, and in colours in a frame that runs nothing."""
+def as_text(report: Report) -> str:
+    """A report's drawing as text, for a notebook that shows no page."""
     plain = Console(file=StringIO(), width=WIDTH, highlight=False, no_color=True)
     with plain.capture() as drawn:
         _draw(report, None, plain)
-    coloured = Console(file=StringIO(), width=WIDTH, record=True, highlight=False, color_system="truecolor")
-    _draw(report, None, coloured)
-    page = coloured.export_html(inline_styles=True)
-    style = f"width:100%;border:0;height:{(drawn.get().count(chr(10)) + 2) * 1.3:.0f}em"
-    frame = f'<iframe sandbox srcdoc="{escape(page)}" style="{style}"></iframe>'
-    return {"text/plain": drawn.get(), "text/html": frame}
+    return drawn.get()
 
 
 def _draw(report: Report, view: Any, console: Console) -> None:
