@@ -17,7 +17,14 @@ from txinspect import commands
 from txinspect.cli import completing, environment, streams
 from txinspect.cli.command_line import CommandLine, help_of
 from txinspect.cli.options import DryRun, NoSpecial, choose_model, ids, indices, number
-from txinspect.cli.output_options import Csv, Legend, Picture, choose_output, of_a_drawing
+from txinspect.cli.output_options import (
+    Csv,
+    Figure,
+    Legend,
+    Picture,
+    choose_output,
+    of_a_drawing,
+)
 from txinspect.cli.streams import Output
 from txinspect.cli.text import Given, read_text
 from txinspect.commands.command import Command, Detailed
@@ -26,6 +33,7 @@ from txinspect.errors import UsageError, spelled
 from txinspect.model_choice import ModelChoice
 from txinspect.option import FROM_WIDTH, WHERE, Option
 from txinspect.queries import LESSON, ModelQuery, PassQuery, Query, TextQuery
+from txinspect.render.figures import FIGURES
 from txinspect.value_checks import unwrapped
 
 Answer = Callable[[Query[Any], Output, Any], None]
@@ -35,6 +43,9 @@ Values = dict[str, Any]
 
 _INDICES = (tuple[int, ...], int | tuple[int, ...] | None)
 """Types of fields that hold positions: of heads, of layers."""
+
+_BESIDE = ("legend", "picture", "figure", "csv")
+"""Parameters about the drawing and the files beside it."""
 
 _OF_TENSORS = ("values", "save", "fail_on")
 """Fields that say what is done with the tensors of a pass."""
@@ -60,7 +71,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     extra: list[inspect.Parameter] = []
     if issubclass(line, TextQuery):
         extra += [*_parameters_of(read_text), _parameter("no_special", NoSpecial, False)]
-    groups += [_parameter("legend", Legend, False), _parameter("picture", Picture, None), _parameter("csv", Csv, None)]
+    groups += _beside(command.name)
     if issubclass(line, PassQuery) and command.planned is None:
         groups.append(_parameter("dry_run", DryRun, False))
 
@@ -69,9 +80,9 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
         if "model_option" in values:
             values["model"] = _one_model(ctx, values["model"], values.pop("model_option"))
         given = frozenset(name for name in values if ctx is not None and _is_given(ctx, name))
-        output = of_a_drawing(
-            choose_output(**_taken(values, choose_output)), *(values.pop(name) for name in ("legend", "picture", "csv"))
-        )
+        drawn = {name: values.pop(name) for name in _BESIDE if name in values}
+        shown_as = choose_output(**_taken(values, choose_output))
+        output = of_a_drawing(shown_as, command.name, dry_run=bool(values.get("dry_run")), **drawn)
         asked = _asked(command, values)
         query: Any = _query(asked, values, output)
         if command.unless is not None and asked is command.unless[1]:
@@ -93,6 +104,15 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
     run.__doc__ = line.__doc__
     return run
+
+
+def _beside(name: str) -> Iterator[inspect.Parameter]:
+    """The options of a command of that name for its legend and the files beside its drawing."""
+    yield _parameter("legend", Legend, False)
+    yield _parameter("picture", Picture, None)
+    if name in FIGURES:
+        yield _parameter("figure", Figure, False)
+    yield _parameter("csv", Csv, None)
 
 
 def _one_model(ctx: typer.Context, argument: str, option: str | None) -> str:

@@ -53,6 +53,14 @@ Picture = Annotated[
         "--picture", help="Write the drawing to FILE.svg or FILE.png.", metavar="FILE", rich_help_panel=OUTPUT
     ),
 ]
+Figure = Annotated[
+    bool,
+    typer.Option(
+        "--figure",
+        help="Draw --picture as a figure for a paper, not as the terminal does; FILE.pdf always is one.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Csv = Annotated[
     Path | None,
     typer.Option("--csv", help="Write the rows, exact, to FILE.csv.", metavar="FILE", rich_help_panel=OUTPUT),
@@ -74,7 +82,16 @@ def choose_output(
     return Output(json=json, quiet=quiet, verbose=verbose)
 
 
-def of_a_drawing(output: Output, legend: bool, picture: Path | None, csv: Path | None) -> Output:
+def of_a_drawing(
+    output: Output,
+    command: str,
+    *,
+    legend: bool,
+    picture: Path | None,
+    csv: Path | None,
+    figure: bool = False,
+    dry_run: bool = False,
+) -> Output:
     """How to show a report that is drawn: with a legend below, as a picture, too. Raises UsageError beside JSON.
 
     Raises InspectError for a picture, or rows, that cannot be written.
@@ -83,8 +100,9 @@ def of_a_drawing(output: Output, legend: bool, picture: Path | None, csv: Path |
         raise UsageError(
             "--legend and --json cannot be combined: the JSON has no drawing; 'txinspect schema' explains it"
         )
+    figure = beside.is_figure(picture, figure, command, planned=dry_run)
     if picture is not None:
-        beside.check_picture(picture)
+        beside.check_picture(picture, command, figure=figure)
     if csv is not None:
         beside.check_csv(csv)
-    return replace(output, legend=legend, picture=picture, csv=csv)
+    return replace(output, legend=legend, picture=picture, csv=csv, figure=figure)

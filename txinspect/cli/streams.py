@@ -34,6 +34,8 @@ class Output:
     """Whether the words of the drawing are explained below it."""
     picture: Path | None = None
     """Where the drawing is written as a picture, too."""
+    figure: bool = False
+    """Whether that is a figure for a paper, not as the terminal draws it."""
     csv: Path | None = None
     """Where the rows are written, too."""
 
@@ -50,7 +52,7 @@ def show(report: Report, output: Output, view: object | None) -> None:
     from txinspect.cli import beside
 
     if output.picture is not None:
-        beside.write_picture(output.picture, report, view)
+        beside.write_picture(output.picture, report, view, figure=output.figure)
     if output.csv is not None:
         beside.write_csv(output.csv, report)
     if output.json:
