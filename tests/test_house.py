@@ -75,7 +75,7 @@ FACES = {"__init__", "__main__"}
 """What hands names on to people, and is imported by nobody."""
 
 COMPUTE = {"torch", "transformers", "numpy", "safetensors", "bitsandbytes", "accelerate", "tokenizers", "peft"}
-HEAVY = COMPUTE | {"huggingface_hub", "platformdirs", "gguf", "ml_dtypes"}
+HEAVY = COMPUTE | {"huggingface_hub", "platformdirs", "gguf", "ml_dtypes", "matplotlib"}
 DRAWING = {"rich", "typer", "argparse", "click"}
 
 WRITTEN_WITH_TORCH = {"forward.attention.softmax_watch", "forward.rehearsal"}
@@ -190,6 +190,12 @@ def test_what_stands_in_a_drawing_is_plain(room: str) -> None:
     assert not [other for other in rooms_imported(ROOMS[room]) if other.startswith("render.terminal")]
 
 
+def test_figures_alone_know_matplotlib() -> None:
+    knowing = {room for room, path in ROOMS.items() if "matplotlib" in packages(path)}
+    assert knowing
+    assert not {room for room in knowing if not room.startswith("render.figures.")} - {"render.figures"}
+
+
 @pytest.mark.parametrize("room", sorted(ROOMS))
 def test_nothing_heavy_is_imported_at_import(room: str) -> None:
     heavy = HEAVY - {"torch"} if room in WRITTEN_WITH_TORCH else HEAVY
@@ -298,7 +304,7 @@ def modules_after(arguments: list[str] | None) -> set[str]:
     "arguments", [None, ["--help"], ["--version"], ["attn", "--help"], ["env"], ["schema"], ["schema", "attn"]], ids=str
 )
 def test_quick_commands_import_nothing_heavy(arguments: list[str] | None) -> None:
-    assert not modules_after(arguments) & (COMPUTE | {"huggingface_hub"})
+    assert not modules_after(arguments) & (COMPUTE | {"huggingface_hub", "matplotlib"})
 
 
 @pytest.mark.parametrize("arguments", [None, [], ["--help"], ["--version"], ["help"]], ids=str)

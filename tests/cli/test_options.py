@@ -45,6 +45,7 @@ PRECISION_OPTIONS = {
 LOADING = WHERE | PRECISION_OPTIONS | {"--as", "--device", "--device-map"}
 SHOWN = {"--json", "-q", "--quiet", "-v", "--verbose", "--color", "--no-pager"}
 OUTPUT = SHOWN | {"--legend", "--picture", "--csv", "--html", "--open"}
+DRAWN = OUTPUT | {"--figure"}
 MODEL = {"-m", "--model"}
 INPUT = {"--pair", "--mask", "--ids", "--chat", "--system", "--user", "--assistant", "--src-lang", "--max-tokens"}
 TEXT = MODEL | INPUT | {"--file", "--no-special"}
@@ -55,19 +56,19 @@ EXPECTED = {
     "tree": WHERE | {"--as"} | PRECISION_OPTIONS | OUTPUT | MODEL | {"--depth", "--expand", "--params"},
     "stages": WHERE | {"--as"} | PRECISION_OPTIONS | OUTPUT | MODEL,
     "models": OUTPUT,
-    "params": OUTPUT
+    "params": DRAWN
     | MODEL
     | {"--revision", "--offline", "--param", "--sort", "--spectral", "--diff", "--base", "--fail-on"},
     "embed": LOADING | OUTPUT | TEXT | TENSORS | {"--pooled", "--similar", "--table"},
     "pos": LOADING | OUTPUT | TEXT | TENSORS | {"--table"},
     "attn": LOADING
-    | OUTPUT
+    | DRAWN
     | TEXT
     | TENSORS
     | {"--encoder", "--cross"}
     | {"-l", "--layer", "--head", "--query", "--position", "--skip-norm", "--keys", "--scale", "--table", "--theme"},
     "logits": LOADING
-    | OUTPUT
+    | DRAWN
     | TEXT
     | TENSORS
     | {
@@ -83,7 +84,7 @@ EXPECTED = {
         "--theme",
     },
     "lens": LOADING
-    | OUTPUT
+    | DRAWN
     | TEXT
     | TENSORS
     | {
@@ -101,13 +102,13 @@ EXPECTED = {
         "--theme",
     },
     "heads": LOADING
-    | OUTPUT
+    | DRAWN
     | TEXT
     | TENSORS
     | {"--encoder", "-l", "--layer", "--random", "--length", "--repeats", "--seed", "--weighted"}
     | {"--table", "--theme"},
     "diff": LOADING
-    | OUTPUT
+    | DRAWN
     | TEXT
     | TENSORS - {"--values"}
     | {"-s", "--stage", "--isolated", "--tolerance", "--map", "--against", "--table"}

@@ -13,8 +13,9 @@ from tests.making.reports import ESCAPE, attention_report, drawn, heat_lines, te
 from txinspect.commands.attn import AttnReport, AttnView
 from txinspect.commands.command import Theme
 from txinspect.records import InputRecord
+from txinspect.render.content.attn import largest, looks_ahead
 from txinspect.render.terminal import colours
-from txinspect.render.terminal.maps import Map, largest, looks_ahead, pooled
+from txinspect.render.terminal.maps import Map, pooled
 
 WHOLE = AttnView(table=True)
 """Maps as large as the terminal lets them be, and the tensors."""

@@ -1,4 +1,4 @@
-"""Files beside the drawing: --picture, the drawing itself, --csv, its rows, and --html, a page."""
+"""Files beside the drawing: --picture, itself or a figure, --csv, its rows, and --html, a page."""
 
 from __future__ import annotations
 
@@ -14,19 +14,48 @@ from txinspect.cli.environment import current, is_terminal, width
 from txinspect.commands.packed import PackedAttention
 from txinspect.errors import InspectError, UsageError
 from txinspect.records import Report
+from txinspect.render.figures import FIGURES
 from txinspect.writing import written_whole
 
 PICTURES = (".svg", ".png")
 
 
-def check_picture(file: Path) -> None:
+def check_picture(file: Path, command: str, *, figure: bool = False) -> None:
     """Raise InspectError for a file that a picture cannot be written to, or is not to be, before any work is done."""
-    if file.suffix.lower() not in PICTURES:
-        raise UsageError(f"--picture {str(file)!r} is not a name that ends in .svg or .png, which decides the format")
-    if file.suffix.lower() == ".png":
+    if figure:
+        _check_can_make_figure()
+    elif file.suffix.lower() not in PICTURES:
+        endings = ".svg, .png or .pdf" if command in FIGURES else ".svg or .png"
+        raise UsageError(f"--picture {str(file)!r} is not a name that ends in {endings}, which decides the format")
+    elif file.suffix.lower() == ".png":
         _check_can_make_png()
     _check_place(file)
     _check_is_ours(file)
+
+
+def is_figure(file: Path | None, asked: bool, command: str, *, planned: bool) -> bool:
+    """Whether a picture is a figure for a paper: a .pdf always is. Raises UsageError where there is none to draw."""
+    if file is None:
+        if asked:
+            raise UsageError("--figure says how --picture is drawn", "add --picture FILE.pdf, .svg or .png, or omit it")
+        return False
+    suffix = file.suffix.lower()
+    if not asked and suffix != ".pdf":
+        return False
+    if suffix not in (*PICTURES, ".pdf"):
+        raise UsageError(
+            f"--picture {str(file)!r} is not a name that ends in .pdf, .svg or .png, which decides the format"
+        )
+    if command not in FIGURES:
+        which = f"{', '.join(FIGURES[:-1])} and {FIGURES[-1]}"
+        raise UsageError(
+            f"--picture {str(file)!r} is a figure for a paper, which {which} have and {command} has not",
+            "give a name that ends in .svg or .png",
+        )
+    if planned:
+        given = "--figure" if asked else f"--picture {str(file)!r}"
+        raise UsageError(f"{given} and --dry-run cannot be combined: a plan has no figure", "omit one", by="; ")
+    return True
 
 
 def check_csv(file: Path) -> None:
@@ -44,8 +73,14 @@ def check_html(file: Path) -> None:
     _check_is_our_page(file)
 
 
-def write_picture(file: Path, report: Report, view: Any) -> None:
-    """Write a report's drawing as a picture, whole or not at all. Raises InspectError where that cannot be."""
+def write_picture(file: Path, report: Report, view: Any, *, figure: bool = False) -> None:
+    """Write a report's drawing or figure, whole or not at all. Raises InspectError where that cannot be."""
+    if figure:
+        from txinspect.render import figures
+
+        kind: Any = file.suffix.lower().removeprefix(".")
+        _write(file, figures.figure(report, kind, view), lambda: _check_is_ours(file))
+        return
     from txinspect.render.terminal import pictures
 
     theme: Any = getattr(view, "theme", "dark")
@@ -125,7 +160,9 @@ def _check_is_ours(file: Path) -> None:
     if not file.exists():
         return
     with file.open("rb") as stream:
-        if not pictures.is_ours(stream.read(200)):
+        begin = stream.read(200)
+        stream.seek(max(0, file.stat().st_size - pictures.END))
+        if not pictures.is_ours(begin, stream.read()):
             raise InspectError(f"{file} is there and is no picture of txinspect", "give another name, or remove it")
 
 
@@ -138,6 +175,16 @@ def _check_is_our_page(file: Path) -> None:
     with file.open("rb") as stream:
         if not is_ours(stream.read(200)):
             raise InspectError(f"{file} is there and is no page of txinspect", "give another name, or remove it")
+
+
+def _check_can_make_figure() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise InspectError(
+            "a figure needs the package matplotlib",
+            "install it ('pip install txinspect[figures]'), or give a name with .svg without --figure",
+        )
 
 
 def _check_can_make_png() -> None:

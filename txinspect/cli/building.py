@@ -27,6 +27,7 @@ from txinspect.errors import UsageError, spelled
 from txinspect.model_choice import ModelChoice
 from txinspect.option import FROM_WIDTH, OUTPUT, WHERE, Option
 from txinspect.queries import LESSON, ModelQuery, PassQuery, Query, TextQuery
+from txinspect.render.figures import FIGURES
 from txinspect.value_checks import unwrapped
 
 Answer = Callable[[Query[Any], Output, Any], None]
@@ -36,6 +37,9 @@ Values = dict[str, Any]
 
 _INDICES = (tuple[int, ...], int | tuple[int, ...] | None)
 """Types of fields that hold positions: of heads, of layers."""
+
+_BESIDE = ("legend", "picture", "figure", "csv", "html", "open")
+"""Parameters about the drawing and the files beside it."""
 
 _OF_TENSORS = ("values", "save", "fail_on")
 """Fields that say what is done with the tensors of a pass."""
@@ -70,7 +74,9 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
         if "model_option" in values:
             values["model"] = _one_model(ctx, values["model"], values.pop("model_option"))
         given = frozenset(name for name in values if ctx is not None and _is_given(ctx, name))
-        output = of_a_drawing(choose_output(**_taken(values, choose_output)), **_taken(values, of_a_drawing))
+        shown_as = choose_output(**_taken(values, choose_output))
+        drawn = {name: values.pop(name) for name in _BESIDE if name in values}
+        output = of_a_drawing(shown_as, command.name, dry_run=bool(values.get("dry_run")), **drawn)
         asked = _asked(command, values)
         query: Any = _query(asked, values, output)
         if command.unless is not None and asked is command.unless[1]:
@@ -95,13 +101,14 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
 
 
 def _beside(command: Command) -> list[inspect.Parameter]:
-    """The options of what is written beside a command's drawing; a command that is there for a page has one at hand."""
-    of_all = _parameters_of(of_a_drawing)[1:]
+    """The options of a command for its legend and the files beside its drawing; one that writes pages has a name."""
+    of_all = [each for each in _parameters_of(of_a_drawing) if each.name in _BESIDE]
+    of_it = [each for each in of_all if each.name != "figure" or command.name in FIGURES]
     if command.html is None:
-        return list(of_all)
+        return of_it
     declared = typer.Option("-o", "--html", help="Where the page is written.", metavar="FILE", rich_help_panel=OUTPUT)
     html = _parameter("html", Annotated[Path, declared], Path(command.html))
-    return [html if each.name == "html" else each for each in of_all]
+    return [html if each.name == "html" else each for each in of_it]
 
 
 def _one_model(ctx: typer.Context, argument: str, option: str | None) -> str:

@@ -53,6 +53,14 @@ Picture = Annotated[
         "--picture", help="Write the drawing to FILE.svg or FILE.png.", metavar="FILE", rich_help_panel=OUTPUT
     ),
 ]
+Figure = Annotated[
+    bool,
+    typer.Option(
+        "--figure",
+        help="Draw --picture as a figure for a paper, not as the terminal does; FILE.pdf always is one.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Csv = Annotated[
     Path | None,
     typer.Option("--csv", help="Write the rows, exact, to FILE.csv.", metavar="FILE", rich_help_panel=OUTPUT),
@@ -88,8 +96,12 @@ def choose_output(
 
 def of_a_drawing(
     output: Output,
+    command: str,
+    *,
+    dry_run: bool = False,
     legend: Legend = False,
     picture: Picture = None,
+    figure: Figure = False,
     csv: Csv = None,
     html: Html = None,
     open: Open = False,
@@ -102,12 +114,13 @@ def of_a_drawing(
         raise UsageError(
             "--legend and --json cannot be combined: the JSON has no drawing; 'txinspect schema' explains it"
         )
+    figure = beside.is_figure(picture, figure, command, planned=dry_run)
     if picture is not None:
-        beside.check_picture(picture)
+        beside.check_picture(picture, command, figure=figure)
     if csv is not None:
         beside.check_csv(csv)
     if html is not None:
         beside.check_html(html)
     if open and html is None:
         raise UsageError("--open shows a page", "add --html FILE, or omit it")
-    return replace(output, legend=legend, picture=picture, csv=csv, html=html, open=open)
+    return replace(output, legend=legend, picture=picture, figure=figure, csv=csv, html=html, open=open)

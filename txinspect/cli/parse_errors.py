@@ -13,6 +13,9 @@ from txinspect.wording import some_of
 Parameters = Callable[[str | None], Sequence[Any]]
 """Given a command's name, or None for what stands before one, its parameters."""
 
+MOST, FEW = 6, 3
+"""Commands that are all named where only they have an option, and how many of more."""
+
 
 def said_of(error: Any, name: str | None, parameters: Parameters, commands: Sequence[str]) -> Said:
     """What is said of an error in the line of a command, or in what stands before one."""
@@ -43,7 +46,8 @@ def _no_such_option(
     own = ["--help", *(spelling for part in parameters(name) for spelling in _spellings(part))]
     meant = suggestion(typed, own, list(others.values()))
     if others and meant is None:
-        wrong += f", which {some_of(list(others))} {'has' if len(others) == 1 else 'have'}"
+        which = some_of(list(others), MOST if len(others) <= MOST else FEW)
+        wrong += f", which {which} {'has' if len(others) == 1 else 'have'}"
     return wrong, f"{meant}, which stands by itself" if meant == "TEXT" else meant
 
 

@@ -35,6 +35,8 @@ class Output:
     """Whether the words of the drawing are explained below it."""
     picture: Path | None = None
     """Where the drawing is written as a picture, too."""
+    figure: bool = False
+    """Whether that is a figure for a paper, not as the terminal draws it."""
     csv: Path | None = None
     """Where the rows are written, too."""
     html: Path | None = None
@@ -58,7 +60,7 @@ def show(report: Report, output: Output, view: object | None, attentions: Sequen
     from txinspect.cli import beside
 
     if output.picture is not None:
-        beside.write_picture(output.picture, report, view)
+        beside.write_picture(output.picture, report, view, figure=output.figure)
     if output.csv is not None:
         beside.write_csv(output.csv, report)
     if output.html is not None:

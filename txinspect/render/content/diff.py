@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isfinite, log10
 
 from txinspect.commands.diff import ChangedRecord, DiffReport, StageDiffRecord
@@ -44,7 +44,7 @@ def stages(report: DiffReport, *, everything: bool) -> Table:
     shown, title = report.stages, None
     few = _few(report)
     if len(shown) > few and not everything:
-        shown = [each for each in shown if _is_listed(each) or each.name == report.first_divergence]
+        shown = [each for each, said in named(shown) if _is_listed(said) or each.name == report.first_divergence]
         shown = _spread(shown, report.first_divergence, few) if len(shown) > few else shown
         title = f"{len(shown)} of {len(report.stages)} stages; --stage chooses others, --table has all"
     isolated = any(each.isolated_rel_l2 is not None for each in shown)
@@ -73,9 +73,13 @@ def _spread(stages: list[StageDiffRecord], first: str | None, few: int) -> list[
     return [each for each in stages if each.name in kept or each.name == first]
 
 
-def _is_listed(stage: StageDiffRecord) -> bool:
+def named(stages: Sequence[StageDiffRecord]) -> list[tuple[StageDiffRecord, StageName]]:
+    """Stages of `diff`, each with what its name says."""
+    return [(each, StageName.of(each.name)) for each in stages]
+
+
+def _is_listed(said: StageName) -> bool:
     """Whether a stage is listed in `diff` among many: outside of layers, or a layer's output, of whichever run."""
-    said = StageName.of(stage.name)
     return said.layer is None or said.part == "output"
 
 

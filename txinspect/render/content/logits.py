@@ -155,7 +155,7 @@ def _labels(report: LogitsReport) -> Table:
     """The table of labels: the text's, the likeliest first; of tokens the likeliest of each; an answer's ends."""
     of_tokens = report.labels[0].position is not None
     rows = []
-    for each in _shown_labels(report.labels, spans=report.model.task == "question-answering"):
+    for each in shown_labels(report.labels, spans=report.model.task == "question-answering"):
         place = [] if each.position is None else _token(report.input.main, each.position)
         rows.append(Row([*place, cell(visible(each.label), "token"), numeric(each.logit), *_probability(each.prob)]))
     token = [*numbers("index"), Column("token", whole=True)] if of_tokens else []
@@ -166,7 +166,7 @@ def _token(sentence: SentenceRecord, index: int) -> list[Cell]:
     return [cell(str(index), value=index), cell(token_text(sentence.tokens[index]))]
 
 
-def _shown_labels(labels: Sequence[LabelRecord], *, spans: bool) -> list[LabelRecord]:
+def shown_labels(labels: Sequence[LabelRecord], *, spans: bool) -> list[LabelRecord]:
     """The labels that a table of `logits` has room for."""
     ordered = sorted(labels, key=lambda each: -(each.prob or 0.0))
     if spans:

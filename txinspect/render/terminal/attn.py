@@ -12,12 +12,13 @@ from txinspect.commands.attn import AttnReport, AttnView, HeadRecord, QueryRecor
 from txinspect.commands.command import Theme
 from txinspect.records import SentenceRecord, TensorRecord
 from txinspect.render.content import attn as content
+from txinspect.render.content.attn import largest, looks_ahead
 from txinspect.render.spelling import token_text
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, cell
 from txinspect.render.terminal import colours, layer_maps, tensors
 from txinspect.render.terminal.frame import Frame, drawn
 from txinspect.render.terminal.glyphs import fitted
-from txinspect.render.terminal.maps import LINES, Map, largest, looks_ahead, over_heads, overview, side_by_side
+from txinspect.render.terminal.maps import LINES, Map, over_heads, overview, side_by_side
 from txinspect.render.terminal.reading import input_lines
 from txinspect.stage_names import StageName
 

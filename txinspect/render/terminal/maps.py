@@ -13,6 +13,7 @@ from rich.text import Text
 
 from txinspect.blocks import Block, blocks
 from txinspect.commands.command import Theme
+from txinspect.render.content.attn import Weights
 from txinspect.render.terminal import colours
 
 LABEL = 14
@@ -29,8 +30,6 @@ ROWS = 64
 
 SMALLEST, LINES = 8, 20
 """Keys in a map of an overview at least; lines that an overview should not exceed."""
-
-Weights = Sequence[Sequence[float | None]]
 
 
 @dataclass(frozen=True)
@@ -91,25 +90,6 @@ class Drawn:
     parts: Sequence[RenderableType]
 
 
-def largest(queries: Sequence[Block], keys: Sequence[Block], weights: Weights) -> float:
-    """The top of a map's own scale, for the weights of a head.
-
-    The first key is left out, on which many heads rest, and so are the first queries, whose few keys get large weights
-    whatever the head does; a head that looks nowhere else is not drawn as if it did. Of one query nothing is left out.
-    """
-    if len(queries) == 1:
-        return max((each for each in weights[0] if each is not None and isfinite(each)), default=0.0) or 1.0
-    count = keys[-1][1] + 1
-    late = [row for row, (first, _) in enumerate(queries) if first >= count // 4] or range(len(queries))
-    seen = [
-        weight
-        for row in late
-        for (_, last), weight in zip(keys, weights[row], strict=True)
-        if last > 0 and weight is not None and isfinite(weight)
-    ]
-    return min(1.0, max(max(seen, default=0.0), 4 / count))
-
-
 def pooled(drawn: Map, columns: int, rows: int) -> Map:
     """A map of weights pooled to at most so many columns and rows: the largest weight in each block."""
     own = [index for index, (first, last) in enumerate(drawn.keys) if first == last and first in drawn.own]
@@ -142,15 +122,6 @@ def _most(weights: Weights, rows: Block, keys: Block) -> float | None:
     if any(weight is None or isnan(weight) for weight in inside):
         return None
     return max(weight for weight in inside if weight is not None)
-
-
-def looks_ahead(drawn: Map) -> bool:
-    """Whether a map has a weight on a key after its query, so that nothing is masked there."""
-    return any(
-        weight and key[0] > query[1]
-        for query, row in zip(drawn.queries, drawn.weights, strict=True)
-        for key, weight in zip(drawn.keys, row, strict=True)
-    )
 
 
 # Side by side

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from io import StringIO
 from typing import Any, Literal
@@ -61,6 +62,12 @@ MARK = b'<svg class="txinspect"'
 _SOFTWARE = b"Software\x00txinspect"
 """What a PNG of ours tells of itself, by the keyword that PNG has for it."""
 
+_CREATOR = rb"/Creator \(txinspect\)"
+"""What a PDF of ours tells of itself, as a pattern."""
+
+END = 2**16
+"""Bytes at the end of a PDF in which it tells that."""
+
 
 def svg(report: Report, view: Any, *, width: int, theme: Theme = "dark", name: str = "t") -> str:
     """A report's drawing as an SVG, the same bytes each time; `name` tells several on one page apart."""
@@ -81,9 +88,15 @@ def png(picture: str) -> bytes:
     return made[:head] + _chunk(b"tEXt", _SOFTWARE) + made[head:]
 
 
-def is_ours(begin: bytes) -> bool:
-    """Whether the first bytes of a file are those of a picture that txinspect drew."""
-    return begin.startswith(MARK) or _SOFTWARE in begin[:100]
+def is_ours(begin: bytes, end: bytes = b"") -> bool:
+    """Whether the first and the last bytes of a file are those of a picture, or a figure, that txinspect drew."""
+    return begin.startswith(MARK) or _SOFTWARE in begin[:100] or (begin.startswith(b"%PDF-") and _is_pdf_of_ours(end))
+
+
+def _is_pdf_of_ours(end: bytes) -> bool:
+    """Whether the end of a PDF says that txinspect made it: the trailer's Info, not that of a part of it."""
+    found = re.search(rb"/Info (\d+) 0 R", end[end.rfind(b"\ntrailer") :])
+    return found is not None and re.search(rb"\n%s 0 obj\s*<<[^>]*%s" % (found[1], _CREATOR), end) is not None
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
