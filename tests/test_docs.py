@@ -101,7 +101,10 @@ def _same_word(left: str, right: str) -> bool:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.page.stem}: {example.command}")
-def test_examples_print_what_is_shown(example: Example, run_cli: RunCli) -> None:
+def test_examples_print_what_is_shown(
+    example: Example, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     printed = run(example.command, run_cli)
     if UPDATE_GOLDEN:
         _rewrite(example, printed)
