@@ -43,6 +43,7 @@ GROUND = {
     "indices",
     "blocks",
     "sentence_vectors",
+    "edits",
 }
 
 WINGS: dict[str, set[str]] = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
+from txinspect.edits import Edit
 from txinspect.errors import UsageError, spelled
 from txinspect.indices import Layers
 from txinspect.model_choice import ModelChoice
@@ -295,3 +296,45 @@ class TensorQuery(PassQuery[ReportType]):
         check_strings("fail_on", self.fail_on)
         for kind in self.fail_on:
             check_one_of("fail_on", kind, get_args(Unsound))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditedQuery(TensorQuery[ReportType]):
+    """A query of a pass that may be changed."""
+
+    edits: Annotated[
+        tuple[Edit | str, ...],
+        Option(
+            "--edit",
+            "Change the pass at a place, such as 'layers.0.attention.context[head=1] = 0', '… = mean', '… * 2'; may be "
+            "repeated, and acts in that order.",
+            "EDIT",
+        ),
+    ] = ()
+    """Each as a record, or as a shell spells it, which is read into one."""
+
+    @property
+    def changes(self) -> tuple[Edit, ...]:
+        """The edits as records."""
+        return tuple(each for each in self.edits if isinstance(each, Edit))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        read = tuple(Edit.read(each) if isinstance(each, str) else each for each in self.edits)
+        object.__setattr__(self, "edits", read)
+        for name, why in _UNCHANGED.items():
+            if self.edits and getattr(self, name, None):
+                raise UsageError(
+                    f"{spelled('edits')} and {spelled(name)} cannot be combined: {why}", "omit one", by="; "
+                )
+
+
+_UNCHANGED = {
+    "check": "the check is about the model as it is",
+    "stride": "an edit is of one pass, and windows are several",
+    "pll": "an edit is of one pass, and each token is masked in one of its own",
+    "continuations": "an edit is of one pass, and each continuation has one of its own",
+    "pooled": "a sentence's vector is made by its own recipe",
+    "similar": "a sentence's vector is made by its own recipe",
+}
+"""Options of passes that no edit reaches, and why."""

@@ -248,12 +248,22 @@ class ModelReport(Report, frozen=True, kw_only=True):
     model: ModelRecord
 
 
+class EditRecord(Record, frozen=True, kw_only=True):
+    """A change of the pass."""
+
+    place: Annotated[str, doc("The stage or glob, with the positions of axes in brackets.")]
+    op: Annotated[Literal["=", "*", "+", "- proj"], doc("What became of it.")]
+    value: Annotated[str, doc("What was set, added or projected out, or the factor.")]
+    stages: Annotated[list[str], doc("The stages that were changed.")]
+
+
 class TensorsReport(ModelReport, frozen=True, kw_only=True):
     """Report of `embed` and `run`."""
 
     command: Annotated[Literal["run"], doc("The command that made the report.")]
     input: InputRecord
-    findings: Annotated[list[str], doc("The first of the notes: what is wrong with the numbers; drawn on top.")]
+    edits: Annotated[list[EditRecord], doc("What was changed in the pass, in that order; empty for the model's own.")]
+    findings: Annotated[list[str], doc("The first of the notes: edits, what is wrong with the numbers; drawn on top.")]
     tensors: Annotated[list[TensorRecord], doc("In the order of the pass.")]
     saved: Annotated[str | None, doc("The file that --save wrote.")]
     replaced: Annotated[bool, doc("Whether --save wrote over a file that was there.")]

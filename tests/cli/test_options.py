@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from txinspect import inspecting
 from txinspect.cli.app import app
 from txinspect.cli.building import command_function
-from txinspect.cli.options import choose_model, indices
+from txinspect.cli.options import choose_model
 from txinspect.cli.streams import Output
 from txinspect.cli.text import Given, read_text
 from txinspect.commands.attn import AttnQuery
@@ -28,6 +28,7 @@ from txinspect.commands.run import RunQuery
 from txinspect.commands.tokenize import TokenizeReport
 from txinspect.commands.tree import TreeQuery
 from txinspect.errors import InspectError, UsageError
+from txinspect.indices import read_indices
 from txinspect.model_choice import DEFAULT_MODEL, PLACEMENT, PRECISION, ModelChoice
 from txinspect.option import Option
 from txinspect.queries import LESSON, Query, TextQuery
@@ -51,6 +52,7 @@ INPUT = {"--pair", "--mask", "--ids", "--chat", "--system", "--user", "--assista
 TEXT = MODEL | INPUT | {"--file", "--no-special"}
 DECODER = {"--decoder", "-n", "--new", "--tgt-lang"}
 TENSORS = DECODER | {"--values", "--save", "--overwrite", "--check", "--fail-on", "--dry-run"}
+EDITED = TENSORS | {"--edit"}
 EXPECTED = {
     "tokenize": WHERE | OUTPUT | TEXT,
     "tree": WHERE | {"--as"} | PRECISION_OPTIONS | OUTPUT | MODEL | {"--depth", "--expand", "--params"},
@@ -59,18 +61,18 @@ EXPECTED = {
     "params": DRAWN
     | MODEL
     | {"--revision", "--offline", "--param", "--sort", "--spectral", "--diff", "--base", "--fail-on"},
-    "embed": LOADING | OUTPUT | TEXT | TENSORS | {"--pooled", "--similar", "--table"},
+    "embed": LOADING | OUTPUT | TEXT | EDITED | {"--pooled", "--similar", "--table"},
     "pos": LOADING | OUTPUT | TEXT | TENSORS | {"--table"},
     "attn": LOADING
     | DRAWN
     | TEXT
-    | TENSORS
+    | EDITED
     | {"--encoder", "--cross"}
     | {"-l", "--layer", "--head", "--query", "--position", "--skip-norm", "--keys", "--scale", "--table", "--theme"},
     "logits": LOADING
     | DRAWN
     | TEXT
-    | TENSORS
+    | EDITED
     | {
         "-k",
         "--top-k",
@@ -86,7 +88,7 @@ EXPECTED = {
     "lens": LOADING
     | DRAWN
     | TEXT
-    | TENSORS
+    | EDITED
     | {
         "-l",
         "--layer",
@@ -104,7 +106,7 @@ EXPECTED = {
     "heads": LOADING
     | DRAWN
     | TEXT
-    | TENSORS
+    | EDITED
     | {"--encoder", "-l", "--layer", "--random", "--length", "--repeats", "--seed", "--weighted"}
     | {"--table", "--theme"},
     "diff": LOADING
@@ -116,9 +118,9 @@ EXPECTED = {
         f"--against-{way}"
         for way in ("8bit", "4bit", "dtype", "attn", "device", "revision", "text", "no-adapter", "file")
     },
-    "run": LOADING | OUTPUT | TEXT | TENSORS | {"-s", "--stage"},
+    "run": LOADING | OUTPUT | TEXT | EDITED | {"-s", "--stage"},
     "page": LOADING | OUTPUT | TEXT | DECODER | {"-o", "--part"},
-    "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage"},
+    "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
     "env": SHOWN,
     "schema": {"--color"},
     "help": {"--color", "--no-pager"},
@@ -364,8 +366,8 @@ def test_choose_model_refuses_two_quantizations() -> None:
 
 
 def test_indices() -> None:
-    assert indices([], "heads") is None
-    assert indices(["0,2-3", "5"], "heads") == (0, 2, 3, 5)
+    assert read_indices([], "heads") is None
+    assert read_indices(["0,2-3", "5"], "heads") == (0, 2, 3, 5)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +387,7 @@ def test_indices() -> None:
     ],
 )
 def test_lists_of_indices(text: str, found: tuple[int, ...] | None) -> None:
-    assert indices([text], "heads") == found
+    assert read_indices([text], "heads") == found
 
 
 @pytest.mark.parametrize("text", ["", ",", "1,", "a", "1-", "-", "--1", "all,1", "1.5", "0x1", "1;2", "1 2", "٣"])
@@ -393,17 +395,17 @@ def test_what_is_no_list_of_indices(text: str) -> None:
     with pytest.raises(
         UsageError, match=re.escape(f"heads {text!r}") + " is not a list of indices: give some such as 0,2-3"
     ):
-        indices([text], "heads")
+        read_indices([text], "heads")
 
 
 def test_a_range_counts_from_one_end() -> None:
     with pytest.raises(UsageError, match=r"1--2 counts from both ends"):
-        indices(["1--2"], "heads")
+        read_indices(["1--2"], "heads")
 
 
 def test_a_range_that_runs_backwards_is_shown_the_right_way_round() -> None:
     with pytest.raises(UsageError, match=r"3-2 runs backwards.*2-3"):
-        indices(["0,3-2"], "heads")
+        read_indices(["0,3-2"], "heads")
 
 
 # A command's declaration

@@ -21,6 +21,7 @@ from txinspect.guards.quiet import quiet
 from txinspect.loading import cost, describing
 from txinspect.records import (
     CheckRecord,
+    EditRecord,
     InputRecord,
     LoadingRecord,
     ModelRecord,
@@ -42,6 +43,8 @@ class Observation:
     cautions: list[str]
     """What else to know before reading the numbers."""
     input: InputRecord
+    edits: list[EditRecord]
+    """What was changed, in order."""
     findings: list[str]
     tensors: list[TensorRecord]
     saved: str | None
@@ -82,6 +85,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
         prepared = _generated(prepared, question, running)
     if session.packing is not None:
         session.packing.begin(subject, prepared.plan.wants)
+    running = replace(running, writes=prepared.editing.writes(running, session))
     recorder = _Recorder(question, prepared, session)
     doing = f"running {name} on {len(prepared.text.tokens)} tokens"
     session.notify(doing)
@@ -93,7 +97,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
     records, kept = tensors.numbered(recorder.records, recorder.kept)
     if session.attached is not None:
         session.attached |= kept
-    findings = soundness.findings(records)
+    findings = [*prepared.editing.said(), *soundness.findings(records)]
     cautions = [*reading.notes(prepared.text), *prepared.plan.notes, *surplus_notes(subject, loaded.names)]
     if idle:
         cautions.append(f"{some_of(idle)} passed no tensor on in this pass.")
@@ -104,6 +108,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
         model=describing.model_record(subject, loaded.model),
         cautions=[*cautions, *loading_notes(subject)],
         input=prepared.text,
+        edits=prepared.editing.records(),
         findings=findings,
         tensors=records,
         saved=str(query.save) if query.save else None,

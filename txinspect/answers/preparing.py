@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from txinspect.anatomy.names import names_of
-from txinspect.answers import decoder_text, limits, saving
+from txinspect.answers import decoder_text, editing, limits, saving
 from txinspect.answers.question import Question
 from txinspect.answers.session import AtHand, Session
 from txinspect.errors import SourceError
@@ -36,6 +36,8 @@ class Preparation:
     """Whether the model has yet to generate its decoder's text: until then as many start tokens stand for it."""
     destination: saving.Destination | None
     """Where the tensors are to be written; None if they are not."""
+    editing: editing.Editing
+    """What the pass does differently, as it was asked to."""
 
 
 def prepare(question: Question[Any], session: Session) -> Preparation:
@@ -71,7 +73,8 @@ def prepare(question: Question[Any], session: Session) -> Preparation:
     if device.device_for(query.model) == "cpu":
         bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
     parts += [Window(each, 0, 0) for each in question.others(opened)]
-    return Preparation(subject, plan, text, parts, used, generates, destination)
+    edited = editing.Editing(question, subject, text, generates=generates)
+    return Preparation(subject, plan, text, parts, used, generates, destination, edited)
 
 
 def with_generated(prepared: Preparation, question: Question[Any], text: InputRecord, notes: list[str]) -> Preparation:

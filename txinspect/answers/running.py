@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from txinspect.anatomy import locating
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from txinspect.forward.edits import Write
+
 
 @dataclass(frozen=True)
 class Running:
@@ -32,6 +34,8 @@ class Running:
     model: PreTrainedModel
     progress: Progress | None = None
     """Told how far what takes several passes is."""
+    writes: tuple[Write, ...] = ()
+    """What is changed in every pass, before what a plan changes."""
 
     def counted(self, doing: str, items: Sequence[Item]) -> Iterator[Item]:
         """The items of a loop that runs the model for each, with a word of how many are done."""
@@ -42,6 +46,7 @@ class Running:
 
     def run(self, text: InputRecord, plan: Plan, receive: Callable[[CaughtTensor], None]) -> list[str]:
         """Run the loaded model on a text and receive what the plan wants. See capture.run."""
+        plan = replace(plan, writes=(*self.writes, *plan.writes)) if self.writes else plan
         locating.settle(self.model, len(text.tokens))
         try:
             with quiet():

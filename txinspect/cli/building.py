@@ -17,17 +17,17 @@ import typer
 from txinspect import commands
 from txinspect.cli import completing, environment, streams
 from txinspect.cli.command_line import CommandLine, help_of
-from txinspect.cli.options import DryRun, NoSpecial, choose_model, ids, indices, number
-from txinspect.cli.output_options import choose_output, of_a_drawing
+from txinspect.cli.options import DryRun, NoSpecial, choose_model, ids, number
+from txinspect.cli.output_options import choose_output, has_figures, of_a_drawing
 from txinspect.cli.streams import Output
 from txinspect.cli.text import Given, read_text
 from txinspect.commands.command import Command, Detailed
 from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
+from txinspect.indices import read_indices
 from txinspect.model_choice import ModelChoice
 from txinspect.option import FROM_WIDTH, OUTPUT, WHERE, Option
 from txinspect.queries import LESSON, ModelQuery, PassQuery, Query, TextQuery
-from txinspect.render.figures import FIGURES
 from txinspect.value_checks import unwrapped
 
 Answer = Callable[[Query[Any], Output, Any], None]
@@ -103,7 +103,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
 def _beside(command: Command) -> list[inspect.Parameter]:
     """The options of a command for its legend and the files beside its drawing; one that writes pages has a name."""
     of_all = [each for each in _parameters_of(of_a_drawing) if each.name in _BESIDE]
-    of_it = [each for each in of_all if each.name != "figure" or command.name in FIGURES]
+    of_it = [each for each in of_all if each.name != "figure" or has_figures(command.name)]
     if command.html is None:
         return of_it
     declared = typer.Option("-o", "--html", help="Where the page is written.", metavar="FILE", rich_help_panel=OUTPUT)
@@ -227,7 +227,7 @@ class _Field:
         if self.option.in_order:
             return None if given is None else ids(given, self.name)
         if self.kind in _INDICES:
-            return indices(given, self.name)
+            return read_indices(given, self.name)
         if self.kind in (int, float) and given is not None:
             return number(given, self.name, self.kind)
         if _is_list(self.kind) and _choices(self.kind):

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from txinspect.cli.text import read_text
 from txinspect.errors import UsageError, spelled
+from txinspect.indices import LONGEST
 from txinspect.model_choice import ModelChoice, Quantization
 from txinspect.option import LOADING, OUTPUT
 from txinspect.wording import shown
-
-MOST = 1_000_000
-"""The largest index that is taken for one: a range up to it is written out."""
-
 
 NoSpecial = Annotated[bool, typer.Option("--no-special", help="Omit the tokenizer's special tokens.")]
 EightBit = Annotated[
@@ -43,10 +39,6 @@ def choose_model(*, eight_bit: EightBit = False, four_bit: FourBit = False, **fi
     return ModelChoice(quantization=quantization, **fields)
 
 
-LONGEST = 40
-"""Letters of a number, or of two with a dash between them."""
-
-
 def number(typed: str, field: str, kind: type[int] | type[float]) -> float:
     """The number typed for an option; raises UsageError, about the field of the query, for anything else."""
     if len(typed.strip()) > LONGEST:
@@ -71,35 +63,3 @@ def ids(typed: str, field: str) -> tuple[int, ...]:
     if wrong is not None:
         raise UsageError(f"{spelled(field)} {wrong!r} is not a token id", "give some such as 2,301,17")
     return tuple(map(int, found))
-
-
-def indices(values: Sequence[str], field: str) -> tuple[int, ...] | None:
-    """The positions that a repeatable option such as --head 0,2-3 names; None for all of them.
-
-    Negative ones count from the end, -1 being the last; which they are, only the model or the text can tell. Raises
-    UsageError, about the field of the query, for anything else.
-    """
-    typed = ",".join(values)
-    if not values or typed.strip().lower() == "all":
-        return None
-    found: set[int] = set()
-    for part in typed.split(","):
-        match = re.fullmatch(r"\s*(-?[0-9]+)(?:\s*-\s*(-?[0-9]+))?\s*", part)
-        if match is not None and len(part) > LONGEST:
-            raise UsageError(f"{spelled(field)} {shown(part.strip())} is out of range: no model has so many")
-        if match is None:
-            raise UsageError(
-                f"{spelled(field)} {typed!r} is not a list of indices",
-                "give some such as 0,2-3, -1 for the last, or all",
-            )
-        low, high = int(match[1]), int(match[2] or match[1])
-        if max(abs(low), abs(high)) > MOST:
-            raise UsageError(f"{spelled(field)} {part.strip()} is out of range: no model has so many")
-        if (low < 0) != (high < 0):
-            raise UsageError(f"{spelled(field)} {part.strip()} counts from both ends", "give both from the same one")
-        if high < low:
-            raise UsageError(
-                f"{spelled(field)} {part.strip()} runs backwards", f"write the smaller index first, as in {high}-{low}"
-            )
-        found |= set(range(low, high + 1))
-    return tuple(sorted(found))

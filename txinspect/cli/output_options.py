@@ -13,6 +13,7 @@ from txinspect.cli.appearance import WHEN
 from txinspect.cli.streams import Output
 from txinspect.errors import UsageError
 from txinspect.option import OUTPUT
+from txinspect.render.figures import FIGURES
 from txinspect.value_checks import check_one_of
 
 
@@ -92,6 +93,11 @@ def choose_output(
 ) -> Output:
     """How to show the report; its appearance was read before all options."""
     return Output(json=json, quiet=quiet, verbose=verbose)
+
+
+def has_figures(command: str) -> bool:
+    """Whether a command's report can be shown as a figure, too."""
+    return command in FIGURES
 
 
 def of_a_drawing(

@@ -11,7 +11,7 @@ from txinspect.commands.heads import Kind
 from txinspect.errors import UsageError, spelled
 from txinspect.indices import Layers
 from txinspect.option import FROM_WIDTH, Option
-from txinspect.queries import TensorQuery
+from txinspect.queries import EditedQuery
 from txinspect.records import Record, TensorsReport, doc
 from txinspect.value_checks import check_one_of
 
@@ -19,7 +19,7 @@ Scale = Literal["head", "row", "0-1"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttnQuery(TensorQuery["AttnReport"]):
+class AttnQuery(EditedQuery["AttnReport"]):
     """Show layers' attention: a map per head, then input, q, k, v, scores, weights, context and output."""
 
     layer: Annotated[
@@ -47,7 +47,7 @@ class AttnQuery(TensorQuery["AttnReport"]):
 
     @property
     def layers_asked(self) -> Layers:
-        """See TensorQuery."""
+        """See EditedQuery."""
         return () if self.encoder else self.layer
 
     def __post_init__(self) -> None:

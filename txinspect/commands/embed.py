@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 from txinspect.commands.command import Command, Detailed
 from txinspect.errors import UsageError, spelled
 from txinspect.option import Option
-from txinspect.queries import TensorQuery
+from txinspect.queries import EditedQuery
 from txinspect.records import Record, TensorsReport, doc
 from txinspect.sentence_vectors import Similarity
 from txinspect.value_checks import check_encodable, check_strings
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedQuery(TensorQuery["EmbedReport"]):
+class EmbedQuery(EditedQuery["EmbedReport"]):
     """Show the token embeddings of a text, or the one vector that a sentence encoder makes of it."""
 
     pooled: Annotated[

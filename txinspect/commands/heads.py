@@ -9,7 +9,7 @@ from txinspect.commands.command import Command, Themed
 from txinspect.errors import UsageError, spelled
 from txinspect.indices import Layers
 from txinspect.option import Option
-from txinspect.queries import LESSON, TensorQuery
+from txinspect.queries import LESSON, EditedQuery
 from txinspect.records import Record, TensorsReport, doc
 from txinspect.value_checks import check_one_of
 
@@ -30,7 +30,7 @@ NUMBERS: dict[Kind, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadsQuery(TensorQuery["HeadsReport"]):
+class HeadsQuery(EditedQuery["HeadsReport"]):
     """Say what kind of head each one is: previous or next token, induction, duplicate, first token, self, broad."""
 
     instead_of_text = ("ids", "user", "random")
@@ -58,11 +58,11 @@ class HeadsQuery(TensorQuery["HeadsReport"]):
 
     @property
     def layers_asked(self) -> Layers:
-        """See TensorQuery."""
+        """See EditedQuery."""
         return () if self.encoder else self.layers
 
     def too_long(self, most: int) -> str:
-        """See TensorQuery."""
+        """See EditedQuery."""
         return f"lower {spelled('length')} or {spelled('repeats')}" if self.random else super().too_long(most)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from txinspect.commands.command import Command, Themed
 from txinspect.errors import UsageError, spelled
 from txinspect.indices import Layers
 from txinspect.option import Option
-from txinspect.queries import TensorQuery
+from txinspect.queries import EditedQuery
 from txinspect.records import Record, TensorsReport, VocabularyRecord, doc
 from txinspect.value_checks import check_one_of
 
@@ -21,7 +21,7 @@ At = Literal["output", "attention", "mlp"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LensQuery(TensorQuery["LensReport"]):
+class LensQuery(EditedQuery["LensReport"]):
     """Show what each layer would predict: the logit lens, the model's own way from its last layer to the logits."""
 
     layers: Annotated[
@@ -54,7 +54,7 @@ class LensQuery(TensorQuery["LensReport"]):
 
     @property
     def layers_asked(self) -> Layers:
-        """See TensorQuery."""
+        """See EditedQuery."""
         return self.layers
 
     def __post_init__(self) -> None:

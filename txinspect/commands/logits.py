@@ -9,12 +9,12 @@ from txinspect.commands.command import Command, Themed
 from txinspect.errors import UsageError, spelled
 from txinspect.indices import Layers
 from txinspect.option import Option
-from txinspect.queries import TensorQuery
+from txinspect.queries import EditedQuery
 from txinspect.records import Record, TensorsReport, VocabularyRecord, doc
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogitsQuery(TensorQuery["LogitsReport"]):
+class LogitsQuery(EditedQuery["LogitsReport"]):
     """Show what comes next, or at masks: the likeliest tokens, how well the model knew the text, other texts."""
 
     top_k: Annotated[int, Option("-k/--top-k", "Likeliest tokens to list.", "K")] = 10
@@ -46,16 +46,16 @@ class LogitsQuery(TensorQuery["LogitsReport"]):
 
     @property
     def window_step(self) -> int | None:
-        """See TensorQuery."""
+        """See EditedQuery."""
         return self.stride
 
     def too_long(self, most: int) -> str:
-        """See TensorQuery."""
+        """See EditedQuery."""
         cut = super().too_long(most)
         return cut if self.pll else f"{cut}, or score it in windows by {spelled('stride')}"
 
     def too_long_unread(self, most: int) -> str:
-        """See TensorQuery."""
+        """See EditedQuery."""
         return super().too_long(most)
 
     def __post_init__(self) -> None:

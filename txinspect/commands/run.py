@@ -9,7 +9,7 @@ from txinspect.commands.command import Command
 from txinspect.commands.stages import StagesQuery
 from txinspect.errors import UsageError, spelled
 from txinspect.option import Option
-from txinspect.queries import TensorQuery
+from txinspect.queries import EditedQuery
 from txinspect.records import TensorsReport
 from txinspect.stage_names import StageName
 
@@ -23,14 +23,14 @@ STAGE = Option(
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunQuery(TensorQuery[TensorsReport]):
+class RunQuery(EditedQuery[TensorsReport]):
     """Run the model and show any stages of the pass, by name, glob or module path."""
 
     stages: Annotated[tuple[str, ...], STAGE] = ()
 
     @property
     def layers_asked(self) -> tuple[int, ...]:
-        """See TensorQuery."""
+        """See EditedQuery."""
         asked = map(StageName.of, self.stages)
         return tuple(each.layer for each in asked if not each.stack and each.layer is not None)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from txinspect.anatomy.architecture import Supply
@@ -35,8 +36,8 @@ def refusal(model: PreTrainedModel, supply: Supply) -> str | None:
         return "the experts are chosen by code that does not read what the router passes on"
     if supply.tap != "attention" or supply.part == "context":
         return None
-    if supply.part not in ("q", "k", "v"):
-        return "scores and weights exist beside the kernel that makes the context, which does not read them"
+    if supply.part not in ("q", "k", "v", "scores", "weights"):
+        return "it is a part of the scores, which are changed as a whole"
     module = model.get_submodule(supply.module or "")
     if not uses_backend(module):
         return f"{type(module).__name__} computes attention in code of its own, which hands {supply.part} to nobody"
@@ -77,23 +78,29 @@ def in_attention(
             module = model.get_submodule(write.supply.module or "")
             by_part.setdefault(module, {}).setdefault(write.supply.part, []).append(_change(write, None))
 
-    def changing(parts: Mapping[str, Sequence[Change]]) -> Callable[[str, Tensor], Tensor | None]:
-        def change(part: str, own: Tensor) -> Tensor | None:
-            changed = None
-            for each in parts.get(part, ()):
-                made = each(own if changed is None else changed)
-                changed = changed if made is None else made
-            return changed
+    return {module: PartsChanged(parts) for module, parts in by_part.items()}
 
-        return change
 
-    return {module: changing(parts) for module, parts in by_part.items()}
+@dataclass(frozen=True)
+class PartsChanged:
+    """What writes the parts of an attention, in the order in which they were asked for."""
+
+    parts: Mapping[str, Sequence[Change]]
+    """By the part: q, k, v, scores, weights, context."""
+
+    def __call__(self, part: str, own: Tensor) -> Tensor | None:
+        """What a part of the attention is written to; None where it stays."""
+        changed = None
+        for each in self.parts.get(part, ()):
+            made = each(own if changed is None else changed)
+            changed = changed if made is None else made
+        return changed
 
 
 def _change(write: Write, shape: tuple[int, int] | None) -> Change:
     """What a write makes of a stage's tensor as the module has it, in the runs that are the stage's."""
     supply, runs = write.supply, Counter[Supply]()
-    by_token = shape is not None and supply.axes and supply.axes[:2] == ("batch", "seq")
+    by_token = shape is not None and (supply.axes is None or supply.axes[:2] == ("batch", "seq"))
 
     def change(own: Tensor) -> Tensor | None:
         runs[supply] += 1

@@ -61,6 +61,8 @@ class BackendCall:
     """(batch, head, query, key): the weights, where the backend returned them"""
     causal: bool
     """What no mask means to the backend: every query sees the keys up to itself, or all."""
+    scored: Tensor | None = None
+    """(batch, head, query, key): the scores, where others were set in their place"""
 
     @property
     def has_sinks(self) -> bool:
@@ -99,6 +101,8 @@ class BackendCall:
 
     def _scores(self, rows: Rows) -> Tensor:
         """Attention scores, scaled q·kᵀ, of some query rows: (batch, head, rows, key)."""
+        if self.scored is not None:
+            return self.scored[:, :, rows]
         key = self.key.repeat_interleave(self.query.shape[1] // self.key.shape[1], dim=1)
         scaling = self.options.get("scaling")
         scaling = 1 / math.sqrt(self.query.shape[-1]) if scaling is None else scaling

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from txinspect.anatomy.families import POSITION_SCORES
 from txinspect.errors import StageError
 from txinspect.forward.attention.calls import BackendCall, Call
+from txinspect.forward.attention.reweighing import reweighed
 from txinspect.forward.hooks import after, starting
 from txinspect.forward.values import laid_out
 from txinspect.guards.patching import patched
@@ -99,15 +101,19 @@ def _recorder(
         mask, eager, change = attention_mask, _eager_function(module), changes.get(module, _unchanged)
         query, key, value = (_changed(change, part, own) for part, own in zip("qkv", (query, key, value), strict=True))
         result = (registered or eager)(module, query, key, value, mask, **options)
-        changed = change("context", result[0].transpose(1, 2))
+        is_causal = options.get("is_causal")
+        causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+        causal = bool(causal) and name != "eager" and query.shape[2] > 1
+        output, reported = result[:2]
+        call = BackendCall(module, eager, query, key, value, mask, options, output, reported, causal)
+        call = reweighed(call, change)
+        changed = change("context", call.output.transpose(1, 2))
         if changed is not None:
-            result = (laid_out(changed.transpose(1, 2), result[0]), *result[1:])
+            call = replace(call, output=laid_out(changed.transpose(1, 2), call.output))
+        if call.output is not result[0]:
+            result = (call.output, *result[1:])
         if module in modules:
-            is_causal = options.get("is_causal")
-            causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-            causal = bool(causal) and name != "eager" and query.shape[2] > 1
-            output, reported = result[:2]
-            receive(module, BackendCall(module, eager, query, key, value, mask, options, output, reported, causal))
+            receive(module, call)
         return result
 
     return recorder

@@ -1,0 +1,165 @@
+"""The edits of a question: which stages they change, and to what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from txinspect import opening
+from txinspect.answers import dumps
+from txinspect.answers.question import Question
+from txinspect.answers.running import Running
+from txinspect.answers.session import Session
+from txinspect.edits import Edit
+from txinspect.errors import InspectError, StageError, spelled
+from txinspect.forward import taps
+from txinspect.forward.changes import change_of, check_axes, mean_over_tokens
+from txinspect.forward.edits import Write
+from txinspect.forward.wants import Want, plan_of, plan_of_names
+from txinspect.loading.subject import Subject
+from txinspect.records import EditRecord, InputRecord
+from txinspect.texts.reading import encode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from txinspect.anatomy.architecture import Supply
+    from txinspect.forward.capture import CaughtTensor
+
+MOST_TEXTS = 10_000
+"""Lines of a file whose texts a mean is over."""
+
+
+class Editing:
+    """The edits of a question on a prepared pass. Raises InspectError at once for one that cannot be made there."""
+
+    def __init__(self, question: Question[Any], subject: Subject, text: InputRecord, *, generates: bool) -> None:
+        self.question, self.subject, self.text = question, subject, text
+        self.edits: Sequence[Edit] = getattr(question.query, "changes", ())
+        self._came: Counter[tuple[int, str]] = Counter()
+        if self.edits and generates:
+            raise InspectError(
+                f"{spelled('edits')} changes what the decoder reads, which the model would generate",
+                f"give the decoder's text by {spelled('decoder')}",
+            )
+        self.supplies = [self._supplies(edit) for edit in self.edits]
+
+    def writes(self, running: Running, session: Session) -> tuple[Write, ...]:
+        """What the edits write, with the values that other texts and files give."""
+        made = []
+        for place, (edit, supplies) in enumerate(zip(self.edits, self.supplies, strict=True)):
+            values = self._values(edit, supplies, running, session)
+            for supply in supplies:
+                special = [token.index for token in self.text.read_by(supply.stack).tokens if token.special]
+                change = change_of(edit, supply, values.get(supply.name), special)
+                made.append(Write(supply, self._counted((place, supply.name), change)))
+        return tuple(made)
+
+    def records(self) -> list[EditRecord]:
+        """The edits as a report has them. Raises StageError for one that the pass ended before."""
+        for place, (edit, supplies) in enumerate(zip(self.edits, self.supplies, strict=True)):
+            if not any(self._came[place, supply.name] for supply in supplies):
+                raise StageError(f"{str(edit)!r} changed nothing: what is asked was there before the pass came to it")
+        return [
+            EditRecord(place=edit.place, op=edit.op, value=edit.value, stages=[supply.name for supply in supplies])
+            for edit, supplies in zip(self.edits, self.supplies, strict=True)
+        ]
+
+    def said(self) -> list[str]:
+        """What stands over an edited report: it is not the model's own."""
+        said = []
+        for edit, supplies in zip(self.edits, self.supplies, strict=True):
+            many = f" ({len(supplies)} stages)" if len(supplies) > 1 else ""
+            rows = " Rows of weights are not made to sum to 1 again; set scores to -inf for that."
+            weights = any(supply.part == "weights" for supply in supplies)
+            said.append(f"Edited: {edit}{many}: not the model's own pass.{rows if weights else ''}")
+        return said
+
+    def _counted(self, place: tuple[int, str], change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """A change that is remembered to have been made."""
+
+        def counted(own: Tensor) -> Tensor:
+            self._came[place] += 1
+            return change(own)
+
+        return counted
+
+    def _supplies(self, edit: Edit) -> list[Supply]:
+        """The stages that an edit changes. Raises StageError for what cannot be changed."""
+        found = [want.supply for want in plan_of_names(self.subject, (edit.stage,)).wants]
+        for supply in found:
+            if reason := taps.refusal(self.subject.as_configured, supply):
+                raise StageError(f"{str(edit)!r}: {supply.name!r} cannot be changed: {reason}")
+            check_axes(edit, supply)
+        return found
+
+    def _values(self, edit: Edit, supplies: Sequence[Supply], running: Running, session: Session) -> dict[str, Tensor]:
+        """What an edit sets or adds, by the stage: of another text, of texts in a file, or saved in one."""
+        if edit.source == "file":
+            return dict.fromkeys((supply.name for supply in supplies), self._saved(edit))
+        if edit.source == "text":
+            return self._recorded(edit, supplies, running, self._read(edit.text, session))
+        if edit.source == "mean" and edit.file is not None:
+            return self._means(edit, supplies, running, session)
+        return {}
+
+    def _saved(self, edit: Edit) -> Tensor:
+        """The tensor of a file that an edit names. Raises InspectError for one that is not there."""
+        assert edit.file is not None
+        found = dumps.load(edit.file)
+        if edit.name not in found:
+            raise InspectError(f"{edit.file} has no tensor {edit.name!r}", f"it has {', '.join(sorted(found)[:6])}")
+        return found[edit.name]
+
+    def _read(self, text: str, session: Session) -> InputRecord:
+        """Another text as the question reads its own; a decoder's stays as it is."""
+        query = self.question.query
+        plain = replace(query, text=text, ids=None, pair=None, masks=(), chat=False, edits=())
+        own = encode(plain, session.opened(query.model))
+        if self.text.decoder is None:
+            return own
+        from msgspec import structs
+
+        return structs.replace(own, decoder=self.text.decoder)
+
+    def _recorded(
+        self, edit: Edit, supplies: Sequence[Supply], running: Running, text: InputRecord
+    ) -> dict[str, Tensor]:
+        """An edit's stages on another text. Raises StageError where it has another number of tokens."""
+        own, other = len(self.text.tokens), len(text.tokens)
+        if edit.source == "text" and own != other:
+            raise StageError(
+                f"{str(edit)!r}: the other text has {other} tokens, and the text {own}", "give one of as many tokens"
+            )
+        found: dict[str, Tensor] = {}
+
+        def receive(caught: CaughtTensor) -> None:
+            found[caught.want.supply.name] = caught.copied()
+
+        wants = [Want(supply) for supply in supplies]
+        replace(running, writes=()).run(text, plan_of(running.subject.architecture, wants), receive)
+        return found
+
+    def _means(self, edit: Edit, supplies: Sequence[Supply], running: Running, session: Session) -> dict[str, Tensor]:
+        """The mean of an edit's stages over the ordinary tokens of the texts in a file, a text a line."""
+        assert edit.file is not None
+        opening.check(edit.file, None, advice="give a file with a text on each line")
+        lines = [line for line in edit.file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not lines or len(lines) > MOST_TEXTS:
+            raise InspectError(
+                f"{edit.file} has {len(lines):,} lines of text", f"give a file of 1 to {MOST_TEXTS:,} texts, one a line"
+            )
+        sums: dict[str, Tensor] = {}
+        counts: Counter[str] = Counter()
+        for line in running.counted("running texts for a mean", lines):
+            text = self._read(line, session)
+            for name, tensor in self._recorded(edit, supplies, running, text).items():
+                supply = next(each for each in supplies if each.name == name)
+                special = [token.index for token in text.read_by(supply.stack).tokens if token.special]
+                count = tensor.shape[(supply.axes or ("batch", "seq")).index("seq")] - len(special)
+                mean = mean_over_tokens(tensor, (supply.axes or ("batch", "seq")).index("seq"), special) * count
+                sums[name] = sums[name] + mean if name in sums else mean
+                counts[name] += count
+        return {name: total / counts[name] for name, total in sums.items()}
