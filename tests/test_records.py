@@ -19,6 +19,7 @@ from txinspect import records
 from txinspect.as_json import to_json
 from txinspect.commands import schema
 from txinspect.commands.attn import AttnQuery
+from txinspect.commands.diagram import DiagramQuery
 from txinspect.commands.diff import DiffQuery
 from txinspect.commands.embed import EmbedQuery
 from txinspect.commands.heads import HeadsQuery
@@ -38,7 +39,8 @@ from txinspect.model_choice import ModelChoice
 from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
-COMMANDS = ("tokenize", "tree", "stages", "models", "params", "embed", "pos", "attn", *ASKING, "run", "page", "plan")
+MODEL = ("tree", "stages", "diagram", "models", "params")
+COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, "run", "page", "plan")
 TEXT = "naïve 😀 [/INST]"
 
 ENVELOPE = {"schema_version", "txinspect", "command"}
@@ -57,6 +59,9 @@ CONTRACT: dict[str, set[str]] = {
     "modules": {"name", "class", "depth", "parameters", "numel", "bytes"},
     "modules.parameters": {"name", "shape", "dtype", "numel", "bytes", "tied_to"},
     "stages": {"name", "axes", "module", "class", "available", "reason"},
+    "nodes": {"id", "kind", "module", "class", "modules", "parameters", "heads", "kv_heads", "window", "tied_to"},
+    "edges": {"from", "to", "module", "axes", "shape"},
+    "stacks": {"name", "before", "groups", "after", "positions"},
     "models": {"name", "origin", "model_type", "layers", "bytes", "path"},
     "predictions": {"position", "token", "next", "surprisal", "entropy", "top", "targets"},
     "predictions.top": {"id", "token", "text", "logit", "prob", "rank", "ties"},
@@ -77,6 +82,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "tokenize": ("model", "input", "input.tokens"),
     "tree": ("model", "modules", "modules.parameters"),
     "stages": ("model", "stages"),
+    "diagram": ("model", "nodes", "edges", "stacks"),
     "models": ("models",),
     "params": ("model", "tensors.stats"),
     **dict.fromkeys(("embed", "pos", "attn", "run"), ("model", "input", "input.tokens", "tensors", "tensors.stats")),
@@ -94,6 +100,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "tokenize": lambda: TokenizeQuery(model=model, text=TEXT),
         "tree": lambda: TreeQuery(model=model),
         "stages": lambda: StagesQuery(model=model),
+        "diagram": lambda: DiagramQuery(model=model),
         "models": lambda: ModelsQuery(),
         "params": lambda: ParamsQuery(model=model),
         "embed": lambda: EmbedQuery(model=model, text=TEXT, **more),

@@ -13,8 +13,8 @@ What cannot be done raises InspectError, with one sentence. `load` takes the fie
 quantization="8bit", offline=True and others.
 
 Underneath, `inspect(query)` answers a query record with a report record. Each command has its query: AttnQuery,
-DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LogitsQuery, ModelsQuery, PageQuery, ParamsQuery, PlanQuery, PosQuery,
-RunQuery, StagesQuery, TokenizeQuery, TreeQuery. `txinspect help python` says more.
+DiagramQuery, DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LogitsQuery, ModelsQuery, PageQuery, ParamsQuery, PlanQuery,
+PosQuery, RunQuery, StagesQuery, TokenizeQuery, TreeQuery. `txinspect help python` says more.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from txinspect.as_json import to_json
     from txinspect.commands.attn import AttnQuery
+    from txinspect.commands.diagram import DiagramQuery
     from txinspect.commands.diff import DiffQuery
     from txinspect.commands.embed import EmbedQuery
     from txinspect.commands.heads import HeadsQuery
@@ -56,6 +57,7 @@ _HOMES = {
 
 __all__ = [
     "AttnQuery",
+    "DiagramQuery",
     "DiffQuery",
     "EmbedQuery",
     "HeadsQuery",

@@ -29,6 +29,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "tokenize": ("naïve 😀 [/INST]", "-m", "{model}"),
     "tree": ("{model}",),
     "stages": ("{model}",),
+    "diagram": ("{model}",),
     "models": (),
     "params": ("{model}",),
     "embed": ("naïve 😀 [/INST]", "-m", "{model}"),
@@ -114,7 +115,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Options": [],
         "Completion": [],
         "Text": ["tokenize"],
-        "Model": ["tree", "stages", "models", "params"],
+        "Model": ["tree", "stages", "diagram", "models", "params"],
         "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run", "page"],
         "Machines": ["plan", "env", "schema", "help"],
     }

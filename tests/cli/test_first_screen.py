@@ -39,6 +39,7 @@ ROWS = {
     "tokenize": "tokens of text",
     "tree": "as stored",
     "stages": "stages in all",
+    "diagram": "logits",
     "run": "stages in all",
     "params": "beyond 6σ",
     "env": "a terminal",

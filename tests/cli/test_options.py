@@ -57,6 +57,7 @@ EXPECTED = {
     "tokenize": WHERE | OUTPUT | TEXT,
     "tree": WHERE | {"--as"} | PRECISION_OPTIONS | OUTPUT | MODEL | {"--depth", "--expand", "--params"},
     "stages": WHERE | {"--as"} | PRECISION_OPTIONS | OUTPUT | MODEL,
+    "diagram": WHERE | {"--as"} | PRECISION_OPTIONS | OUTPUT | MODEL | {"--seq", "--mermaid"},
     "models": OUTPUT,
     "params": DRAWN
     | MODEL

@@ -11,6 +11,7 @@ from msgspec import structs
 from rich.console import Console
 
 from txinspect.commands.attn import AttnReport, HeadRecord, KeyRecord, MapRecord, QueryRecord, WindowRecord
+from txinspect.commands.diagram import DiagramReport, EdgeRecord, GroupRecord, NodeRecord, StackRecord, TiedRecord
 from txinspect.commands.diff import ChangedRecord, DiffReport, LogitsDiffRecord, StageDiffRecord
 from txinspect.commands.embed import EmbedReport, SimilarRecord
 from txinspect.commands.heads import HeadsReport, KindRecord, SinkRecord
@@ -524,6 +525,81 @@ def stages_report() -> StagesReport:
     return StagesReport(**head("stages"), stages=stages, quantization=None)
 
 
+def diagram_report() -> DiagramReport:
+    """Five layers of two kinds, every other with a window, with their norm before and a long class name."""
+
+    def node(name: str, kind: Any, module: str | None = None, **values: Any) -> NodeRecord:
+        unknown: dict[str, Any] = dict.fromkeys(
+            ["factor", "heads", "kv_heads", "head_dim", "window", "experts", "experts_used"]
+        )
+        own: dict[str, Any] = {
+            "class_": "Norm" if kind == "norm" else None,
+            "operations": [],
+            "weights": [],
+            "parameters": 0,
+        }
+        own |= {"run": 1, "tied_to": None, "modules": [module] if module else []}
+        return NodeRecord(id=name, kind=kind, module=module, **(unknown | own | values))
+
+    def edge(source: str, target: str, module: str | None = None) -> EdgeRecord:
+        axes, shape = ["batch", "seq", "hidden"], [1, 10, 4]
+        return EdgeRecord(from_=source, to=target, module=module, run=1, item=0, factor=1.0, axes=axes, shape=shape)
+
+    nodes = [node("text", "text"), node("token_embeddings", "embedding", "embed", parameters=48)]
+    edges, groups, before = [edge("text", "token_embeddings")], [], "token_embeddings"
+    for first, layers, window in ((0, [0, 2, 4], 128), (1, [1, 3], None)):
+        at, path = f"layers.{first}", f"model.layers.{first}"
+        norm, attention = f"{at}.input_layernorm", f"{at}.attention"
+        inside = [
+            node(f"{at}.input", "stream"),
+            node(norm, "norm", f"{path}.input_layernorm", parameters=8),
+            node(
+                attention,
+                "attention",
+                f"{path}.self_attn",
+                heads=2,
+                kv_heads=1,
+                head_dim=2,
+                window=window,
+                parameters=64,
+            ),
+            node(f"{at}.sum", "sum"),
+            node(f"{at}.output", "stream"),
+        ]
+        nodes += inside
+        edges += [edge(before, f"{at}.input"), edge(f"{at}.input", norm), edge(norm, attention, norm)]
+        edges += [edge(f"{at}.input", f"{at}.sum"), edge(attention, f"{at}.sum", attention)]
+        edges.append(edge(f"{at}.sum", f"{at}.output"))
+        paths = [f"model.layers.{layer}" for layer in layers]
+        groups.append(
+            GroupRecord(
+                layers=layers,
+                modules=paths,
+                ends=paths,
+                runs=[1 for _ in layers],
+                class_name="TinyDecoderLayerWithSlidingWindows",
+                nodes=[each.id for each in inside],
+                input=f"{at}.input",
+                output=f"{at}.output",
+                parameters=72,
+            )
+        )
+        before = f"{at}.output"
+    nodes += [node("lm_head", "head", "lm_head", parameters=48, tied_to="token_embeddings"), node("logits", "logits")]
+    edges += [edge("layers.0.output", "lm_head"), edge("lm_head", "logits", "lm_head")]
+    stack = StackRecord(
+        name="",
+        before=["text", "token_embeddings"],
+        groups=groups,
+        order=[0, 1, 0, 1, 0],
+        after=["lm_head", "logits"],
+        positions="rotary: cos and sin act on q and k inside attention, nothing is added to the embeddings",
+        idle=[5],
+    )
+    tied = [TiedRecord(names=["embed.weight", "lm_head.weight"], parameters=48)]
+    return DiagramReport(**head("diagram", device="meta"), seq=10, nodes=nodes, edges=edges, stacks=[stack], tied=tied)
+
+
 def models_report() -> ModelsReport:
     """A bundled model, a cached one with a long name, and one of which nothing is known."""
     return ModelsReport(
@@ -845,6 +921,7 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "tree-depth": lambda: (tree_report(), TreeView(depth=2)),
     "tree-params": lambda: (tree_report(quantization="8bit"), TreeView(params=True)),
     "stages": lambda: (stages_report(), None),
+    "diagram": lambda: (diagram_report(), None),
     "models": lambda: (models_report(), None),
     "params": lambda: (flawed_params(), None),
     "params-many": lambda: (many_params(), None),

@@ -33,6 +33,9 @@ LISTED = {
     "stages": Listed(
         "Model", "List the stages of a model's forward pass, which module supplies each, and why others are absent."
     ),
+    "diagram": Listed(
+        "Model", "Draw the block diagram of a model: what a pass adds, norms and repeats, as traced without weights."
+    ),
     "models": Listed(
         "Model",
         "List the models that need no network: those that come with txinspect, and those in the Hub's local cache.",

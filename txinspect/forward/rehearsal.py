@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from txinspect.anatomy.families import ASKS_DECODER_EMBEDDINGS
 from txinspect.forward import capture
@@ -39,7 +39,7 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses
     if subject.whole_because:
         return uses.of_all_modules(subject, subject.whole_because)
     model, stopped_by = subject.as_configured, None
-    with _rehearsable(model), _Touched(model) as touched:
+    with rehearsable(model), Touched(model) as touched:
         try:
             capture.run(model, inputs, plan, lambda _: None)
         except Exception as error:
@@ -57,7 +57,7 @@ def rehearse(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Uses
 
 
 @contextmanager
-def _rehearsable(model: PreTrainedModel) -> Iterator[None]:
+def rehearsable(model: PreTrainedModel) -> Iterator[None]:
     """While open, a model's experts can be rehearsed as one product: other ways group tokens by a router's choice."""
     before = getattr(model.config, "_experts_implementation", None)
     if before is None or not hasattr(model, "set_experts_implementation"):
@@ -80,7 +80,7 @@ def with_runs(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Pla
         return plan
     runs: Counter[str] = Counter()
     model = subject.as_configured
-    with _rehearsable(model), _Touched(model):
+    with rehearsable(model), Touched(model):
         try:
             whole = replace(plan, wants=[replace(want, by_glob=True) for want in wants], until=None)
             capture.run(model, inputs, whole, lambda caught: runs.update([caught.want.supply.name]))
@@ -89,25 +89,26 @@ def with_runs(subject: Subject, inputs: Mapping[str, Tensor], plan: Plan) -> Pla
     return replace(plan, runs=runs)
 
 
-class _Touched(TorchDispatchMode):
+class Touched(TorchDispatchMode):
     """While open, notes which parameters and buffers of a model on the meta device are computed with."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.names: set[str] = set()
-        self._owners: dict[int, list[str]] = {}
+        self.owners: dict[int, list[str]] = {}
+        """Names of the parameters and buffers that share a storage."""
         named = (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
         for name, tensor in (pair for pairs in named for pair in pairs):
-            self._owners.setdefault(_storage(tensor), []).append(name)
+            self.owners.setdefault(storage(tensor), []).append(name)
 
     def __torch_dispatch__(
         self, operator: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run an operator of the rehearsal: on the meta device where one of its tensors is there, else for real."""
         options = dict(kwargs or {})
-        tensors = [leaf for leaf in tree_leaves((args, options)) if isinstance(leaf, torch.Tensor)]
+        tensors = [*tensors_in(args), *tensors_in(options)]
         for tensor in tensors:
-            self.names.update(self._owners.get(_storage(tensor), ()))
+            self.names.update(self.owners.get(storage(tensor), ()))
         if any(tensor.is_meta for tensor in tensors):
             if "device" in options or not all(tensor.is_meta for tensor in tensors):
                 args, options = tree_map(_on_meta, (args, options))
@@ -117,7 +118,16 @@ class _Touched(TorchDispatchMode):
         return operator(*args, **options)
 
 
-def _storage(tensor: Tensor) -> int:
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """The tensors among what an operator of a rehearsal is given or makes: it knows no nests but lists and tuples."""
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from tensors_in(value)
+
+
+def storage(tensor: Tensor) -> int:
     """What a skeleton's tensor shares with its views and with those that it is tied to."""
     return int(tensor.untyped_storage()._cdata)
 
@@ -149,7 +159,7 @@ def _tied(model: PreTrainedModel, used: Collection[str]) -> set[str]:
     """The modules that share a tensor with those that a rehearsed pass uses."""
     owners: dict[int, set[str]] = {}
     for name, tensor in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(_storage(tensor), set()).add(name.rpartition(".")[0])
+        owners.setdefault(storage(tensor), set()).add(name.rpartition(".")[0])
     return {path for sharing in owners.values() if sharing & set(used) for path in sharing}
 
 

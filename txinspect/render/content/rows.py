@@ -15,6 +15,7 @@ ROWS = {
     "tokenize": "input.tokens",
     "tree": "modules",
     "stages": "stages",
+    "diagram": "nodes",
     "models": "models",
     "params": "tensors",
     "embed": "tensors",

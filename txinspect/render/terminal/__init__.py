@@ -21,6 +21,9 @@ def render(report: Report, console: Console, view: object | None = None) -> None
     was read, of a command that has a `then(report, view)` what to try next, and what was saved.
     """
     drawing = _drawing(report)
+    if getattr(view, "alone", False):
+        console.print(drawing.draw(report, console, view), soft_wrap=True)
+        return
     findings: list[str] = getattr(report, "findings", [])
     if isinstance(report, ModelReport):
         console.print(drawn(heading.model(report.model)))
