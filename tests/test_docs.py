@@ -120,6 +120,7 @@ def _rewrite(example: Example, printed: str) -> None:
 
 
 PYTHON = {
+    "edits": ["Edited: layers.0.attention.context[head=1] = 0: not the model's own pass."],
     "README": ["layers.1.attention.weights (1, 4, 5, 5)"],
     "python": [
         "(1, 4, 5, 5) ['batch', 'head', 'query', 'key']",

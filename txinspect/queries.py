@@ -306,7 +306,7 @@ class EditedQuery(TensorQuery[ReportType]):
         tuple[Edit | str, ...],
         Option(
             "--edit",
-            "Change the pass at a place, such as 'layers.0.attention.context[head=1] = 0', '… = mean', '… * 2'; may be "
+            "Change the pass: PLACE OP VALUE, such as 'layers.0.mlp.output = 0', '… = mean' or '… * 2'; may be "
             "repeated, and acts in that order.",
             "EDIT",
         ),

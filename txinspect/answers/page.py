@@ -9,6 +9,7 @@ from txinspect.answers import module_of
 from txinspect.answers.reporting import head
 from txinspect.answers.session import Session
 from txinspect.commands.attn import AttnQuery
+from txinspect.commands.diagram import DiagramQuery
 from txinspect.commands.heads import HeadsQuery
 from txinspect.commands.lens import LAST, LensQuery
 from txinspect.commands.logits import LogitsQuery
@@ -17,7 +18,7 @@ from txinspect.commands.params import ParamsQuery
 from txinspect.commands.stages import StagesQuery
 from txinspect.commands.tree import TreeQuery
 from txinspect.errors import InspectError
-from txinspect.queries import Query, read_by
+from txinspect.queries import ModelQuery, Query, read_by
 from txinspect.records import Report
 
 LIKELY = 5
@@ -54,8 +55,16 @@ def answer(query: PageQuery, session: Session) -> PageReport:
     )
 
 
-_ALONE: tuple[Part, ...] = ("logits", "heads", "lens", "stages", "tree", "params")
+_ALONE: tuple[Part, ...] = ("logits", "heads", "lens", "diagram", "stages", "tree", "params")
 """Parts of a page that are one report each."""
+
+
+_ABOUT_THE_MODEL: dict[Part, type[ModelQuery[Any]]] = {
+    "diagram": DiagramQuery,
+    "stages": StagesQuery,
+    "tree": TreeQuery,
+    "params": ParamsQuery,
+}
 
 
 def _asked(
@@ -76,7 +85,7 @@ def _asked(
         yield "heads", HeadsQuery(**read)
     if "lens" in asked:
         yield "lens", LensQuery(**read, top_k=LIKELY, position=_read_after(found))
-    for part, kind in (("stages", StagesQuery), ("tree", TreeQuery), ("params", ParamsQuery)):
+    for part, kind in _ABOUT_THE_MODEL.items():
         if part in asked:
             yield part, kind(**model)
 

@@ -9,7 +9,19 @@ from txinspect.cli import streams
 
 PAGES = Path(__file__).parent.parent / "manual"
 
-TOPICS = ("tutorial", "paper", "questions", "loading", "texts", "names", "python", "sharing", "safety", "terms")
+TOPICS = (
+    "tutorial",
+    "paper",
+    "questions",
+    "loading",
+    "texts",
+    "names",
+    "edits",
+    "python",
+    "sharing",
+    "safety",
+    "terms",
+)
 """The manual's pages, in the order in which a person reads them; none has a command's name."""
 
 

@@ -183,6 +183,7 @@ COMMAND = Command(
         "txinspect logits --position all --top-k 3",
         "txinspect logits 'The capital of France is [MASK].' -m google-bert/bert-base-uncased",
         "txinspect logits 'The dog' --continuation ' ran home' --continuation ' sat'",
+        "txinspect logits --edit 'layers.0.attention.output = 0'",
         "txinspect logits 'A long story' --stride 128 --json | jq .text_score",
     ),
     view=Themed,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from txinspect.commands.attn import AttnReport
 from txinspect.commands.command import Command
+from txinspect.commands.diagram import DiagramReport
 from txinspect.commands.heads import HeadsReport
 from txinspect.commands.lens import LensReport
 from txinspect.commands.logits import LogitsReport
@@ -19,7 +20,7 @@ from txinspect.queries import DecoderQuery
 from txinspect.records import InputRecord, ModelReport, Report, doc
 from txinspect.value_checks import check_one_of, check_strings
 
-Part = Literal["logits", "attn", "heads", "lens", "stages", "tree", "params"]
+Part = Literal["logits", "attn", "heads", "lens", "diagram", "stages", "tree", "params"]
 
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -59,6 +60,7 @@ class PageReport(ModelReport, frozen=True, kw_only=True):
     ]
     heads: Annotated[HeadsReport | None, doc("Kinds of heads.")]
     lens: Annotated[LensReport | None, doc("What each layer would predict.")]
+    diagram: Annotated[DiagramReport | None, doc("What a pass adds, as a diagram.")]
     stages: Annotated[StagesReport | None, doc("The stages of the model.")]
     tree: Annotated[TreeReport | None, doc("Its modules.")]
     params: Annotated[ParamsReport | None, doc("Statistics of its parameters.")]
@@ -66,7 +68,7 @@ class PageReport(ModelReport, frozen=True, kw_only=True):
     @property
     def reports(self) -> list[Report]:
         """The reports that the page is made of."""
-        alone = (self.heads, self.lens, self.stages, self.tree, self.params)
+        alone = (self.heads, self.lens, self.diagram, self.stages, self.tree, self.params)
         first = [self.logits] if self.logits else []
         return [*first, *self.attn, *(each for each in alone if each is not None)]
 

@@ -1,6 +1,6 @@
 """Other scores or weights in the place of an attention's own, whatever kernel computed its context.
 
-A kernel reads neither, so the context is moved by the difference that they make: (new − own)·v. Where nothing differs,
+A kernel reads neither, so the context is moved by the difference that they make: (new - own)·v. Where nothing differs,
 not a bit of it changes.
 """
 

@@ -15,6 +15,7 @@ def parts(report: PageReport) -> list[Line]:
         (report.attn, f"attention of {counted(heads, 'head')}"),
         (report.heads, "kinds of heads"),
         (report.lens, "what each layer would predict"),
+        (report.diagram, "what a pass adds"),
         (report.stages, "stages"),
         (report.tree, "modules"),
         (report.params, "parameters"),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from txinspect.commands.tree import TreeView
 from txinspect.records import Report
-from txinspect.render.content import diff, embed, heads, logits, models, params, plan, stages, tokenize, tree
+from txinspect.render.content import diagram, diff, embed, heads, logits, models, params, plan, stages, tokenize, tree
 from txinspect.render.page import lens, tensors, tokens
 from txinspect.render.tables import Line, Table, in_decimals
 
@@ -86,6 +86,23 @@ def _params(report: Any) -> Parts:
     yield from params.totals(report)
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """Lines of a page whose letters stand under each other."""
+
+    kind: ClassVar = "drawing"
+    lines: Sequence[Line]
+
+
+WIDTH = 100
+"""Columns of a drawing on a page."""
+
+
+def _diagram(report: Any) -> Parts:
+    yield Drawing(diagram.lines(report, WIDTH))
+    yield from diagram.notes(report)
+
+
 def _stages(report: Any) -> Parts:
     yield stages.present(report)
     yield stages.notes(report)
@@ -124,6 +141,7 @@ _PARTS: dict[str, tuple[str, Callable[[Any], Parts]]] = {
     "diff": ("Where the two part", _diff),
     "params": ("Parameters", _params),
     "embed": ("Similar texts", _embed),
+    "diagram": ("What a pass adds", _diagram),
     "stages": ("Stages", _stages),
     "tree": ("Modules", _tree),
     "plan": ("What it would take", _plan),
