@@ -187,6 +187,10 @@ def online(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     return hub
 
 
+NEEDED: dict[str, list[str]] = {"diff": ["--against-attn", "eager"], "ablate": ["--with", "mean"]}
+"""What a command cannot be asked without."""
+
+
 @pytest.fixture(autouse=True)
 def _pages_are_written_aside(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory

@@ -103,6 +103,7 @@ def test_every_command_is_a_method(name: str, model: Model, folder: Path) -> Non
     options: dict[str, dict[str, Any]] = {
         "run": {"stages": ("logits",)},
         "diff": {"against_attn": "eager"},
+        "ablate": {"baseline": "mean"},
         "lens": {"top_k": 2},
     }
     own = options.get(name, {})

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from txinspect import records
 from txinspect.as_json import to_json
 from txinspect.commands import schema
+from txinspect.commands.ablate import AblateQuery
 from txinspect.commands.attn import AttnQuery
 from txinspect.commands.diagram import DiagramQuery
 from txinspect.commands.diff import DiffQuery
@@ -40,7 +41,7 @@ from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
 MODEL = ("tree", "stages", "diagram", "models", "params")
-COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, "run", "page", "plan")
+COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, "run", "ablate", "page", "plan")
 TEXT = "naïve 😀 [/INST]"
 
 ENVELOPE = {"schema_version", "txinspect", "command"}
@@ -91,6 +92,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "heads": ("model", "input", "heads"),
     "diff": ("model", "input", "logits"),
     "page": ("model", "input", "input.tokens"),
+    "ablate": ("model", "input", "input.tokens"),
     "plan": ("model", "input", "input.tokens"),
 }
 
@@ -111,6 +113,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "heads": lambda: HeadsQuery(model=model, text=TEXT, **more),
         "diff": lambda: DiffQuery(model=model, text=TEXT, against=model.name),
         "run": lambda: RunQuery(model=model, text=TEXT, stages=("**",), **more),
+        "ablate": lambda: AblateQuery(model=model, text=TEXT, baseline="mean"),
         "page": lambda: PageQuery(model=model, text=TEXT),
         "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),
     }

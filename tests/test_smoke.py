@@ -38,6 +38,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "heads": (TEXT,),
     "diff": (TEXT, "--against-attn", "eager"),
     "run": (TEXT, "-s", "logits"),
+    "ablate": (TEXT, "--with", "mean"),
     "page": (TEXT,),
     "plan": (TEXT, "-s", "logits"),
 }
@@ -60,6 +61,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "heads": (("--layer", "99"), "layer 99 is out of range: 'opt-mini' has layers 0 to 3"),
     "diff": ((), "there is nothing to compare with"),
     "run": (("-s", "none"), "'opt-mini' has no stage or module 'none'"),
+    "ablate": ((), "--with is missing"),
     "page": (("--part", "none"), "--part 'none' is unknown: give logits, attn, heads"),
     "plan": (("-s", "none"), "'opt-mini' has no stage or module 'none'"),
     "env": (("--none",), "no such option: --none"),

@@ -12,9 +12,9 @@ A model is loaded once, and has a method for each command:
 What cannot be done raises InspectError, with one sentence. `load` takes the fields of ModelChoice: dtype="float32",
 quantization="8bit", offline=True and others.
 
-Underneath, `inspect(query)` answers a query record with a report record. Each command has its query: AttnQuery,
-DiagramQuery, DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LogitsQuery, ModelsQuery, PageQuery, ParamsQuery, PlanQuery,
-PosQuery, RunQuery, StagesQuery, TokenizeQuery, TreeQuery. `txinspect help python` says more.
+Underneath, `inspect(query)` answers a query record with a report record. Each command has its query: AblateQuery,
+AttnQuery, DiagramQuery, DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LogitsQuery, ModelsQuery, PageQuery,
+ParamsQuery, PlanQuery, PosQuery, RunQuery, StagesQuery, TokenizeQuery, TreeQuery. `txinspect help python` says more.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from txinspect.as_json import to_json
+    from txinspect.commands.ablate import AblateQuery
     from txinspect.commands.attn import AttnQuery
     from txinspect.commands.diagram import DiagramQuery
     from txinspect.commands.diff import DiffQuery
@@ -56,6 +57,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AblateQuery",
     "AttnQuery",
     "DiagramQuery",
     "DiffQuery",

@@ -40,6 +40,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "lens": ("naïve 😀 [/INST]", "-m", "{model}"),
     "heads": ("naïve 😀 [/INST]", "-m", "{model}"),
     "diff": ("naïve 😀 [/INST]", "-m", "{model}", "--against-dtype", "bfloat16"),
+    "ablate": ("naïve 😀 [/INST]", "-m", "{model}", "--with", "mean"),
     "page": ("naïve 😀 [/INST]", "-m", "{model}"),
     "plan": ("naïve 😀 [/INST]", "-m", "{model}"),
 }
@@ -116,7 +117,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Completion": [],
         "Text": ["tokenize"],
         "Model": ["tree", "stages", "diagram", "models", "params"],
-        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run", "page"],
+        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run", "ablate", "page"],
         "Machines": ["plan", "env", "schema", "help"],
     }
 

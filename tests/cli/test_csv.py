@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from tests.conftest import NEEDED
 from txinspect.commands import LISTED
 
 pytestmark = pytest.mark.screens
@@ -25,7 +26,7 @@ def table(file: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("command", LISTED)
 def test_every_command_has_rows(command: str, run_cli: Run, tmp_path: Path) -> None:
-    extra = ["--against-attn", "eager"] if command == "diff" else []
+    extra = NEEDED.get(command, [])
     result = run_cli(command, *extra, "--json", "--csv", str(tmp_path / "a.csv"))
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["command"] in (command, "stages")  # run lists its stages

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from tests.conftest import NEEDED
 from txinspect.render.figures import FIGURES
 
 Run = Callable[..., Result]
@@ -30,7 +31,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.screens
 @pytest.mark.parametrize("command", FIGURES)
 def test_every_such_command_has_a_figure(command: str, run_cli: Run, tmp_path: Path) -> None:
-    extra = ["--against-attn", "eager"] if command == "diff" else []
+    extra = NEEDED.get(command, [])
     plain = run_cli(command, *extra)
     for kind, beginning in BEGINNINGS.items():
         file, figure = tmp_path / f"a.{kind}", [] if kind == "pdf" else ["--figure"]

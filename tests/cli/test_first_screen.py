@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import Result
 
+from tests.conftest import NEEDED
 from tests.making.models import save_tiny
 from txinspect.commands import LISTED
 
@@ -32,6 +33,7 @@ COMMANDS = {
     "plan": ("to read",),
     "models": ("your own",),
     "page": ("on the page",),
+    "ablate": ("Without",),
 }
 """Each with what it found, on a screen of LINES lines."""
 
@@ -77,7 +79,7 @@ def on_a_screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def asked(command: str, model: str) -> list[str]:
     """The command with its defaults; a comparison is with another backend."""
     named = [] if command in ("models", "env") else ["-m", model]
-    return [command, *named, *(["--against-attn", "eager"] if command == "diff" else [])]
+    return [command, *named, *NEEDED.get(command, [])]
 
 
 def lines(result: Result) -> list[str]:

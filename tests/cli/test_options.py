@@ -120,6 +120,12 @@ EXPECTED = {
         for way in ("8bit", "4bit", "dtype", "attn", "device", "revision", "text", "no-adapter", "file")
     },
     "run": LOADING | OUTPUT | TEXT | EDITED | {"-s", "--stage"},
+    "ablate": LOADING
+    | OUTPUT
+    | TEXT
+    | (TENSORS - {"--values", "--fail-on"})
+    | {"--sweep", "--with", "-l", "--layer", "--head", "--target", "--together", "--control", "--seed"}
+    | {"--table", "--theme"},
     "page": LOADING | OUTPUT | TEXT | DECODER | {"-o", "--part"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
     "env": SHOWN,
@@ -151,8 +157,10 @@ def test_options_of(command: str) -> None:
 
 SAID_OTHERWISE: dict[str, set[str]] = {
     "--html": {"page"},
-    "-l": {"heads", "lens"},
-    "--layer": {"heads", "lens"},
+    "-l": {"heads", "lens", "ablate"},
+    "--layer": {"heads", "lens", "ablate"},
+    "--head": {"ablate"},
+    "--seed": {"ablate"},
     "--encoder": {"heads"},
     "--fail-on": {"diff", "params"},
     "-s": {"diff"},
@@ -161,7 +169,7 @@ SAID_OTHERWISE: dict[str, set[str]] = {
     "--query": {"attn", "lens"},
     "-k": {"lens"},
     "--top-k": {"lens"},
-    "--target": {"lens"},
+    "--target": {"lens", "ablate"},
 }
 """Commands in which an option is about something else of the same kind."""
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import Result
 
+from tests.conftest import NEEDED
 from txinspect.commands import LISTED
 
 pytestmark = pytest.mark.screens
@@ -40,7 +41,7 @@ def chunks(png: bytes) -> dict[bytes, bytes]:
 
 @pytest.mark.parametrize("command", LISTED)
 def test_every_command_has_a_picture(command: str, run_cli: Run, tmp_path: Path) -> None:
-    extra = ["--against-attn", "eager"] if command == "diff" else []
+    extra = NEEDED.get(command, [])
     plain = run_cli(command, *extra)
     shown = run_cli(command, *extra, "--picture", str(tmp_path / "a.svg"))
     assert shown.exit_code == 0, shown.stderr

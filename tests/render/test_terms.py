@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from typer.testing import Result
 
+from tests.conftest import NEEDED
 from tests.making.reports import REPORTS, drawn
 from tests.render.test_terminal import EVERYTHING
 from txinspect.commands import LISTED
@@ -65,7 +66,7 @@ def test_a_legend_is_below_the_drawing(run_cli: Run) -> None:
 
 @pytest.mark.parametrize("command", LISTED)
 def test_every_command_has_a_legend(command: str, run_cli: Run) -> None:
-    extra = ["--against-attn", "eager"] if command == "diff" else []
+    extra = NEEDED.get(command, [])
     shown = run_cli(command, "--legend", *extra)
     assert shown.exit_code == 0, shown.stderr
     assert "on the screen" in shown.stdout

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect import opening
 from txinspect.answers import dumps
-from txinspect.answers.question import Question
 from txinspect.answers.running import Running
-from txinspect.answers.session import Session
 from txinspect.edits import Edit
 from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward import taps
@@ -19,7 +17,9 @@ from txinspect.forward.changes import change_of, check_axes, mean_over_tokens
 from txinspect.forward.edits import Write
 from txinspect.forward.wants import Want, plan_of, plan_of_names
 from txinspect.loading.subject import Subject
+from txinspect.queries import PassQuery
 from txinspect.records import EditRecord, InputRecord
+from txinspect.texts.opened import Opened
 from txinspect.texts.reading import encode
 
 if TYPE_CHECKING:
@@ -32,12 +32,17 @@ MOST_TEXTS = 10_000
 """Lines of a file whose texts a mean is over."""
 
 
-class Editing:
-    """The edits of a question on a prepared pass. Raises InspectError at once for one that cannot be made there."""
+Changes = list[tuple["Supply", Callable[["Tensor"], "Tensor"]]]
+"""What an edit makes of each stage that it changes."""
 
-    def __init__(self, question: Question[Any], subject: Subject, text: InputRecord, *, generates: bool) -> None:
-        self.question, self.subject, self.text = question, subject, text
-        self.edits: Sequence[Edit] = getattr(question.query, "changes", ())
+
+class Editing:
+    """Edits of a prepared pass. Raises InspectError at once for one that cannot be made there."""
+
+    def __init__(
+        self, edits: Sequence[Edit], query: PassQuery[Any], subject: Subject, text: InputRecord, *, generates: bool
+    ) -> None:
+        self.edits, self.query, self.subject, self.text = edits, query, subject, text
         self._came: Counter[tuple[int, str]] = Counter()
         if self.edits and generates:
             raise InspectError(
@@ -46,16 +51,27 @@ class Editing:
             )
         self.supplies = [self._supplies(edit) for edit in self.edits]
 
-    def writes(self, running: Running, session: Session) -> tuple[Write, ...]:
-        """What the edits write, with the values that other texts and files give."""
-        made = []
-        for place, (edit, supplies) in enumerate(zip(self.edits, self.supplies, strict=True)):
-            values = self._values(edit, supplies, running, session)
-            for supply in supplies:
-                special = [token.index for token in self.text.read_by(supply.stack).tokens if token.special]
-                change = change_of(edit, supply, values.get(supply.name), special)
-                made.append(Write(supply, self._counted((place, supply.name), change)))
-        return tuple(made)
+    def writes(self, running: Running, opened: Opened) -> tuple[Write, ...]:
+        """What the edits write, in their order."""
+        return tuple(
+            Write(supply, self._counted((place, supply.name), change))
+            for place, changes in enumerate(self.changes(running, opened))
+            for supply, change in changes
+        )
+
+    def changes(self, running: Running, opened: Opened) -> list[Changes]:
+        """What each edit makes of its stages, with the values that other texts and files give."""
+        made: list[Changes] = []
+        for edit, supplies in zip(self.edits, self.supplies, strict=True):
+            values = self._values(edit, supplies, running, opened)
+            made.append(
+                [(each, change_of(edit, each, values.get(each.name), self._special(each))) for each in supplies]
+            )
+        return made
+
+    def _special(self, supply: Supply) -> list[int]:
+        """The special tokens of the text that a changed stage is of."""
+        return [token.index for token in self.text.read_by(supply.stack).tokens if token.special]
 
     def records(self) -> list[EditRecord]:
         """The edits as a report has them. Raises StageError for one that the pass ended before."""
@@ -95,14 +111,14 @@ class Editing:
             check_axes(edit, supply)
         return found
 
-    def _values(self, edit: Edit, supplies: Sequence[Supply], running: Running, session: Session) -> dict[str, Tensor]:
+    def _values(self, edit: Edit, supplies: Sequence[Supply], running: Running, opened: Opened) -> dict[str, Tensor]:
         """What an edit sets or adds, by the stage: of another text, of texts in a file, or saved in one."""
         if edit.source == "file":
             return dict.fromkeys((supply.name for supply in supplies), self._saved(edit))
         if edit.source == "text":
-            return self._recorded(edit, supplies, running, self._read(edit.text, session))
+            return self._recorded(edit, supplies, running, self._read(edit.text, opened))
         if edit.source == "mean" and edit.file is not None:
-            return self._means(edit, supplies, running, session)
+            return self._means(edit, supplies, running, opened)
         return {}
 
     def _saved(self, edit: Edit) -> Tensor:
@@ -113,11 +129,10 @@ class Editing:
             raise InspectError(f"{edit.file} has no tensor {edit.name!r}", f"it has {', '.join(sorted(found)[:6])}")
         return found[edit.name]
 
-    def _read(self, text: str, session: Session) -> InputRecord:
+    def _read(self, text: str, opened: Opened) -> InputRecord:
         """Another text as the question reads its own; a decoder's stays as it is."""
-        query = self.question.query
-        plain = replace(query, text=text, ids=None, pair=None, masks=(), chat=False, edits=())
-        own = encode(plain, session.opened(query.model))
+        plain = replace(self.query, text=text, ids=None, pair=None, masks=(), chat=False)
+        own = encode(plain, opened)
         if self.text.decoder is None:
             return own
         from msgspec import structs
@@ -142,7 +157,7 @@ class Editing:
         replace(running, writes=()).run(text, plan_of(running.subject.architecture, wants), receive)
         return found
 
-    def _means(self, edit: Edit, supplies: Sequence[Supply], running: Running, session: Session) -> dict[str, Tensor]:
+    def _means(self, edit: Edit, supplies: Sequence[Supply], running: Running, opened: Opened) -> dict[str, Tensor]:
         """The mean of an edit's stages over the ordinary tokens of the texts in a file, a text a line."""
         assert edit.file is not None
         opening.check(edit.file, None, advice="give a file with a text on each line")
@@ -154,7 +169,7 @@ class Editing:
         sums: dict[str, Tensor] = {}
         counts: Counter[str] = Counter()
         for line in running.counted("running texts for a mean", lines):
-            text = self._read(line, session)
+            text = self._read(line, opened)
             for name, tensor in self._recorded(edit, supplies, running, text).items():
                 supply = next(each for each in supplies if each.name == name)
                 special = [token.index for token in text.read_by(supply.stack).tokens if token.special]

@@ -85,7 +85,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
         prepared = _generated(prepared, question, running)
     if session.packing is not None:
         session.packing.begin(subject, prepared.plan.wants)
-    running = replace(running, writes=prepared.editing.writes(running, session))
+    running = replace(running, writes=prepared.editing.writes(running, session.opened(query.model)))
     recorder = _Recorder(question, prepared, session)
     doing = f"running {name} on {len(prepared.text.tokens)} tokens"
     session.notify(doing)
@@ -97,6 +97,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
     records, kept = tensors.numbered(recorder.records, recorder.kept)
     if session.attached is not None:
         session.attached |= kept
+    fail_on = getattr(query, "fail_on", ())
     findings = [*prepared.editing.said(), *soundness.findings(records)]
     cautions = [*reading.notes(prepared.text), *prepared.plan.notes, *surplus_notes(subject, loaded.names)]
     if idle:
@@ -113,7 +114,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
         tensors=records,
         saved=str(query.save) if query.save else None,
         replaced=destination is not None and destination.replaces,
-        checks=[*checks, *soundness.checks(records, query.fail_on)] if query.check or query.fail_on else None,
+        checks=[*checks, *soundness.checks(records, fail_on)] if query.check or fail_on else None,
         loading=cost.spent(subject, query.model, prepared.uses, loaded),
         quantization=subject.quantization,
     )
@@ -150,7 +151,9 @@ class _Recorder:
         if not caught.want.reported:
             return
         subject, text = self.prepared.subject, self.prepared.text
-        record = tensors.tensor_record(caught, subject, text, values=query.values, token_rows=question.token_rows)
+        record = tensors.tensor_record(
+            caught, subject, text, values=getattr(query, "values", False), token_rows=question.token_rows
+        )
         self.records.append(record)
         if self.keeps:
             self.kept[record.name] = saving.KeptTensor(

@@ -73,7 +73,7 @@ def prepare(question: Question[Any], session: Session) -> Preparation:
     if device.device_for(query.model) == "cpu":
         bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
     parts += [Window(each, 0, 0) for each in question.others(opened)]
-    edited = editing.Editing(question, subject, text, generates=generates)
+    edited = editing.Editing(question.edits, query, subject, text, generates=generates)
     return Preparation(subject, plan, text, parts, used, generates, destination, edited)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from txinspect.edits import Edit
 from txinspect.forward.wants import Plan
 from txinspect.loading.subject import Subject
 from txinspect.queries import PassQuery
@@ -35,6 +37,12 @@ class Question(Generic[QueryType]):
         """Stages and modules that are asked for by name: one that a model does not have is refused before torch is
         imported."""
         return ()
+
+    @property
+    def edits(self) -> Sequence[Edit]:
+        """What the pass of a question does differently, as it was asked to."""
+        edits: Sequence[Edit] = getattr(self.query, "changes", ())
+        return edits
 
     def read(self, opened: Opened) -> InputRecord:
         """The tokens that the model runs on for a question."""

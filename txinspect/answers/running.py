@@ -44,13 +44,19 @@ class Running:
                 self.progress(doing, number, len(items))
             yield item
 
-    def run(self, text: InputRecord, plan: Plan, receive: Callable[[CaughtTensor], None]) -> list[str]:
-        """Run the loaded model on a text and receive what the plan wants. See capture.run."""
+    def run(
+        self, text: InputRecord, plan: Plan, receive: Callable[[CaughtTensor], None], *, copies: int = 1
+    ) -> list[str]:
+        """Run the loaded model on a text, or on `copies` of it at once, and receive what the plan wants.
+
+        Copies are no other texts, so nothing is padded; an edit of each can differ. See capture.run.
+        """
+        inputs = {name: each.repeat(copies, *(1,) * (each.ndim - 1)) for name, each in self.inputs(text).items()}
         plan = replace(plan, writes=(*self.writes, *plan.writes)) if self.writes else plan
         locating.settle(self.model, len(text.tokens))
         try:
             with quiet():
-                return capture.run(self.model, self.inputs(text), plan, receive)
+                return capture.run(self.model, inputs, plan, receive)
         except PassError as error:
             raise InspectError(f"{self.subject.source.name!r} could not be run: its {error}") from error
 

@@ -66,6 +66,10 @@ LISTED = {
         "Run", "Compare two ways of running a text, stage by stage, and say where they part and what it changes."
     ),
     "run": Listed("Run", "Run the model and show any stages of the pass, by name, glob or module path."),
+    "ablate": Listed(
+        "Run",
+        "Say what is lost without each head, attention, MLP or layer: each is replaced, and the predictions compared.",
+    ),
     "page": Listed(
         "Run",
         "Write one page to look at in a browser: tokens, attention, kinds of heads, lens, stages; it needs no network.",

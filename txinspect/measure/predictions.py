@@ -133,11 +133,11 @@ def compared(logits: Tensor, final: Tensor) -> list[tuple[float, float]]:
     found: list[tuple[float, float]] = []
     for begin, _, logprobs in _chunks(logits):
         _, others = _exact(final[begin : begin + len(logprobs)])
-        found += zip(_entropies(logprobs), _divergences(others, logprobs), strict=True)
+        found += zip(_entropies(logprobs), divergences(others, logprobs), strict=True)
     return found
 
 
-def _divergences(left: Tensor, right: Tensor) -> list[float]:
+def divergences(left: Tensor, right: Tensor) -> list[float]:
     """KL(left ‖ right) of rows of log-probabilities; a token that the left gives no probability counts nothing."""
     weights = left.exp()
     terms = weights * (left - right)

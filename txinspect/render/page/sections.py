@@ -8,7 +8,20 @@ from typing import Any, ClassVar
 
 from txinspect.commands.tree import TreeView
 from txinspect.records import Report
-from txinspect.render.content import diagram, diff, embed, heads, logits, models, params, plan, stages, tokenize, tree
+from txinspect.render.content import (
+    ablate,
+    diagram,
+    diff,
+    embed,
+    heads,
+    logits,
+    models,
+    params,
+    plan,
+    stages,
+    tokenize,
+    tree,
+)
 from txinspect.render.page import lens, tensors, tokens
 from txinspect.render.tables import Line, Table, in_decimals
 
@@ -103,6 +116,13 @@ def _diagram(report: Any) -> Parts:
     yield from diagram.notes(report)
 
 
+def _ablate(report: Any) -> Parts:
+    yield ablate.finding(report)
+    yield ablate.baseline(report)
+    yield ablate.table(report, None)
+    yield from ablate.together(report)
+
+
 def _stages(report: Any) -> Parts:
     yield stages.present(report)
     yield stages.notes(report)
@@ -141,6 +161,7 @@ _PARTS: dict[str, tuple[str, Callable[[Any], Parts]]] = {
     "diff": ("Where the two part", _diff),
     "params": ("Parameters", _params),
     "embed": ("Similar texts", _embed),
+    "ablate": ("What is lost without each part", _ablate),
     "diagram": ("What a pass adds", _diagram),
     "stages": ("Stages", _stages),
     "tree": ("Modules", _tree),
