@@ -362,8 +362,7 @@
       return;
     }
     await Promise.all([signed(q), signed(k)]);
-    const row0 = seen.maps.rows.findIndex(([first]) => first === query[0]);
-    const products = vector(q, place, row0).map((value, index) => value * vector(k, shared[state.head], key[0])[index]);
+    const products = vector(q, place, query[0]).map((value, index) => value * vector(k, shared[state.head], key[0])[index]);
     const most = Math.max(...products.map(Math.abs), 1e-30);
     const [bar, half] = [Math.max(3, Math.min(12, Math.floor(760 / products.length))), 70];
     const svg = drawn("svg", { class: "dims", width: products.length * bar + 8, height: 2 * half + 24, role: "img" });
