@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
+from transformers import AutoModelForCausalLM
+from transformers.models.llama import modeling_llama
 
 import txinspect
 from txinspect.inspecting import inspect_for_page
@@ -85,8 +88,23 @@ def plain_attentions(auto: Any, folder: str, ids: Sequence[int], **more: Any) ->
         return model(input_ids=torch.tensor([list(ids)]), output_attentions=True, **more)
 
 
+def plain_vectors(folder: str, ids: Sequence[int]) -> list[tuple[Array, Array, Array]]:
+    """The queries, keys and values that plain transformers gives the attention of each layer of a llama, by head."""
+    given: list[tuple[Array, Array, Array]] = []
+    eager = modeling_llama.eager_attention_forward
+
+    def watched(module: Any, query: Any, key: Any, value: Any, *more: Any, **named: Any) -> Any:
+        given.append((heads_of(query), heads_of(key), heads_of(value)))
+        return eager(module, query, key, value, *more, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modeling_llama, "eager_attention_forward", watched)
+        plain_attentions(AutoModelForCausalLM, folder, ids)
+    return given
+
+
 def heads_of(attention: torch.Tensor) -> Array:
-    """Weights of one text as (head, query, key)."""
+    """What attention has of one text, by head, in float64."""
     return np.asarray(attention[0].float().numpy(), np.float64)
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
-from transformers.models.llama import modeling_llama
 from typer.testing import Result
 
 from tests.making import kinds, pages
@@ -136,20 +135,11 @@ def test_beyond_the_side_of_a_map_the_largest_stand(llama: Path, monkeypatch: py
     hold(whole[0], pages.heads_of(plain[0]))
 
 
-def test_queries_times_keys_and_lengths_of_values(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queries_times_keys_and_lengths_of_values(llama: Path) -> None:
     """They are what plain transformers gives its attention: of rotated queries and keys, before they are scaled."""
-    given: list[tuple[torch.Tensor, ...]] = []
-    eager = modeling_llama.eager_attention_forward
-
-    def watched(module: Any, query: Any, key: Any, value: Any, *more: Any, **named: Any) -> Any:
-        given.append((query, key, value))
-        return eager(module, query, key, value, *more, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(modeling_llama, "eager_attention_forward", watched)
-        pages.plain_attentions(AutoModelForCausalLM, str(llama), ids_of(llama))
+    given = pages.plain_vectors(str(llama), ids_of(llama))
     for each, plain in zip(asked(llama, layer=None)["attentions"], given, strict=True):
-        query, key, value = (tensor[0].numpy().astype(np.float64) for tensor in plain)
+        query, key, value = plain
         for packed, expected in ((each["q"], query), (each["k"], key)):
             found = pages.vectors(packed)
             assert packed["heads"] == [*range(len(expected))]
@@ -352,7 +342,7 @@ def test_what_is_read_otherwise(arguments: Sequence[str], task: str, holds: str,
 @pytest.mark.parametrize("model", ["opt-mini", "transformer-mini"])
 @pytest.mark.parametrize("command", LISTED)
 def test_every_command_makes_a_page(command: str, model: str, run_cli: Run, tmp_path: Path) -> None:
-    extra = {"diff": ["--against-attn", "eager"], "run": ["-s", "layers.*.output"]}.get(command, [])
+    extra = {"diff": ["--against-attn", "eager"], "run": ["-s", "*logits"]}.get(command, [])
     chosen = [] if command in ("models", "env") else ["-m", model]
     result = run_cli(command, *extra, *chosen, "--html", tmp_path / "a.html")
     assert (result.exit_code, result.stderr) == (0, "")
