@@ -136,10 +136,11 @@
     return maps.causal;
   };
 
-  // Colours: viridis by its own points, even between them; 256 different ones, so that a pixel tells its step.
+  // Colours: viridis by its own points, even between them; 256 different ones, so that a pixel tells its step: the fifth
+  // point is one off for that.
 
   const POINTS = [
-    [68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142],
+    [68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [37, 131, 142],
     [31, 158, 137], [53, 183, 121], [109, 205, 89], [180, 222, 44], [253, 231, 37],
   ];
   const COLOURS = Array.from({ length: 256 }, (_, step) => {
