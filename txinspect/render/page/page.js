@@ -294,7 +294,7 @@
     const [width, height] = [560, 20];
     const count = Math.max(seen.rows, seen.columns);
     const svg = drawn("svg", { width, height: count * height + 8, role: "img" });
-    svg.setAttribute("aria-label", `${at("head-title").textContent}: lines from queries on the left to keys on the right`);
+    svg.setAttribute("aria-label", `${at("head-title").textContent}: lines from queries on the left to keys on the right; arrow keys move`);
     const links = drawn("g");
     const y = (place) => place * height + 16;
     const queries = seen.maps.rows.map((block, place) =>
@@ -329,11 +329,13 @@
     svg.append(links, ...queries, ...keys);
     svg.setAttribute("tabindex", "0");
     svg.addEventListener("keydown", (event) => {
-      const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-      if (!step) return;
+      const step = { ArrowUp: -1, ArrowDown: 1, ArrowLeft: 0, ArrowRight: 0 }[event.key];
+      if (step === undefined) return;
       event.preventDefault();
-      state.column = null;
-      state.row = Math.max(0, Math.min(seen.rows - 1, state.row + step));
+      if (event.key === "ArrowLeft") state.column = null;
+      else if (event.key === "ArrowRight") state.column ??= Math.min(state.row, seen.columns - 1);
+      else if (state.column === null) state.row = Math.max(0, Math.min(seen.rows - 1, state.row + step));
+      else state.column = Math.max(0, Math.min(seen.columns - 1, state.column + step));
       mark();
     });
     at("view-lines").replaceChildren(svg);
