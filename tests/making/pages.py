@@ -58,8 +58,10 @@ def ends(maps: Any) -> Array:
 
 def weights(maps: Any) -> Array:
     """The weights of a map, (head, row, column), by its steps and the ends of its scales."""
-    shape = len(maps["heads"]), len(positions(maps["keys"])), len(positions(maps["queries"]))
-    steps = np.frombuffer(unpacked(maps), np.uint8).reshape(shape)  # head, column, row
+    rows, columns = positions(maps["queries"]), positions(maps["keys"])
+    seen = np.array([[not maps["causal"] or first <= last for _, last in rows] for first, _ in columns])
+    steps = np.zeros((len(maps["heads"]), len(columns), len(rows)))
+    steps[:, seen] = np.frombuffer(unpacked(maps), np.uint8).reshape(len(steps), -1)
     return steps.transpose(0, 2, 1) / 255 * ends(maps)
 
 

@@ -100,7 +100,7 @@ def test_weights_of_an_encoder_decoder(which: dict[str, bool], said: str) -> Non
     )
     assert len(data["attentions"]) == len(plain[said])
     for each in data["attentions"]:
-        assert each["crossed"] == bool(which.get("cross"))
+        assert each["maps"]["causal"] == (said == "decoder_attentions")
         assert each["texts"] == {"cross_attentions": [1, 0], "encoder_attentions": [0, 0]}.get(said, [1, 1])
         hold(each["maps"], pages.heads_of(plain[said][each["layer"]]))
 
@@ -161,7 +161,8 @@ def test_no_number_is_no_weight() -> None:
     odd = torch.tensor([[[[1.0, 0.0], [float("nan"), 0.5]], [[0.0, 0.0], [0.0, 0.0]]]])
     each = [(0, 0), (1, 1)]
     packed = packed_maps(iter([odd]), [0, 1], each, each, [0, 1])
-    assert [*packed.values] == [255, 0, 0, 255, 0, 0, 0, 0]
+    assert packed.causal
+    assert [*packed.values] == [255, 0, 255, 0, 0, 0]  # of each head, column by column, the rows that see it
     assert (packed.first, packed.rest) == ([1.0, 0.0], [0.5, 0.0])
 
 

@@ -79,8 +79,19 @@
       maps.rows = blocks(maps.queries);
       maps.columns = blocks(maps.keys);
     }
-    maps.steps = await maps.bytes;
+    const bytes = await maps.bytes;
+    maps.steps ??= maps.causal ? spread(maps, bytes) : bytes;
     return maps;
+  };
+  const ahead = (maps, row, column) => maps.causal && maps.columns[column][0] > maps.rows[row][1];
+  const spread = (maps, bytes) => {
+    const [heads, rows, columns] = [maps.heads.length, maps.rows.length, maps.columns.length];
+    const steps = new Uint8Array(heads * rows * columns);
+    let from = 0;
+    for (let column = 0; column < heads * columns; column++)
+      for (let row = 0; row < rows; row++)
+        if (!ahead(maps, row, column % columns)) steps[column * rows + row] = bytes[from++];
+    return steps;
   };
   const signed = async (vectors) => {
     vectors.steps ??= new Int8Array((await bytesOf(vectors.values)).buffer);
@@ -120,20 +131,7 @@
         for (let column = 0; column < columns; column++)
           if (!hidden[column]) ends[column ? 1 : 0] = Math.max(ends[column ? 1 : 0], weight(row, column));
     }
-    return { attention, maps, rows, columns, hidden, weight, steps, lengths, ends, causal: isCausal(maps, attention) };
-  };
-
-  const isCausal = (maps, attention) => {
-    if (attention.crossed) return false;
-    if (maps.causal !== undefined) return maps.causal;
-    const [rows, columns] = [maps.rows.length, maps.columns.length];
-    maps.causal = true;
-    for (let place = 0; place < maps.steps.length && maps.causal; place++) {
-      if (!maps.steps[place]) continue;
-      const column = Math.floor(place / rows) % columns;
-      if (maps.columns[column][0] > maps.rows[place % rows][1]) maps.causal = false;
-    }
-    return maps.causal;
+    return { attention, maps, rows, columns, hidden, weight, lengths, ends };
   };
 
   // Colours: viridis by its own points, even between them; 256 different ones, so that a pixel tells its step: the fifth
@@ -178,8 +176,7 @@
     const most = Math.max(...seen.ends);
     const ends = scale === "own" ? seen.ends : seen.lengths ? [most, most] : [1, 1];
     return (row, column) => {
-      if (seen.hidden[column]) return null;
-      if (seen.causal && seen.maps.columns[column][0] > seen.maps.rows[row][1]) return null;
+      if (seen.hidden[column] || ahead(seen.maps, row, column)) return null;
       return COLOURS[stepOf(seen.weight(row, column), ends[column ? 1 : 0], scale)];
     };
   };
@@ -412,14 +409,13 @@
     const [rows, columns] = [maps.rows.length, maps.columns.length];
     const fold = Math.max(1, Math.ceil(Math.max(rows, columns) / MOST));
     const [high, wide] = [Math.ceil(rows / fold), Math.ceil(columns / fold)];
-    const causal = isCausal(maps, attention);
     canvases.forEach((canvas, head) => {
       const begin = head * rows * columns;
       paint(canvas, high, wide, 1, (y, x) => {
         let most = -1;
         for (let row = y * fold; row < Math.min(rows, (y + 1) * fold); row++)
           for (let column = x * fold; column < Math.min(columns, (x + 1) * fold); column++)
-            if (!causal || maps.columns[column][0] <= maps.rows[row][1])
+            if (!ahead(maps, row, column))
               most = Math.max(most, maps.steps[begin + column * rows + row]);
         return most < 0 ? null : COLOURS[most];
       });
