@@ -111,6 +111,17 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made(folder, AutoModelForCausalLM, query)
 
 
+def test_without_chromium_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with (
+        pytest.raises(
+            pytest.fail.Exception, match="chromium is not installed: 'apt-get install --no-install-recommends"
+        ),
+        started(),
+    ):
+        pass
+
+
 def opened(browser: Browser, page: Made) -> None:
     browser.open(page.file)
     browser.wait_for_head()
@@ -362,11 +373,8 @@ def test_q_times_k_is_that_of_plain_transformers(browser: Browser, llama: Made) 
         bars = browser.run("return [...document.querySelectorAll('#view-pair title')].map((each) => each.textContent)")
         products = np.array([float(bar.split(": ")[1]) for bar in bars])
         assert (np.abs(products - q * k) <= error + 0.0005).all()
-        assert (
-            browser.one("#view-pair svg")
-            .get_attribute("aria-label")
-            .endswith(said.split("the sum is ")[1].split(",")[0])
-        )
+        label = str(browser.one("#view-pair svg").get_attribute("aria-label"))
+        assert label.endswith(f"sum is {said.split('the sum is ')[1].split(',')[0]}")
 
 
 def test_tokens_are_letters(browser: Browser, tmp_path: Path) -> None:

@@ -62,13 +62,13 @@ def weights(maps: Any) -> Array:
     seen = np.array([[not maps["causal"] or first <= last for _, last in rows] for first, _ in columns])
     steps = np.zeros((len(maps["heads"]), len(columns), len(rows)))
     steps[:, seen] = np.frombuffer(unpacked(maps), np.uint8).reshape(len(steps), -1)
-    return steps.transpose(0, 2, 1) / 255 * ends(maps)
+    return np.asarray(steps.transpose(0, 2, 1) / 255 * ends(maps))
 
 
 def vectors(packed: Any) -> Array:
     """Queries or keys, (head, position, number)."""
     found = np.frombuffer(unpacked(packed), np.int8).reshape(len(packed["heads"]), -1, packed["size"])
-    return found / 127 * np.array(packed["largest"])[:, None, None]
+    return np.asarray(found / 127 * np.array(packed["largest"])[:, None, None])
 
 
 def unpacked(packed: Any) -> bytes:
