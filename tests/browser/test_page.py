@@ -139,6 +139,7 @@ def click(browser: Browser, selector: str, place: int = 0, view: str = "matrix")
 def hover(browser: Browser, row: int, column: int, rows: int, columns: int) -> str:
     """Point at a cell of the matrix, and read what is said of it."""
     canvas = browser.one("#view-matrix .cells canvas")
+    browser.run("arguments[0].scrollIntoView({ block: 'center' })", canvas)
     size = canvas.size["width"] // columns
     right, down = ((place + 0.5) * size - count * size / 2 for place, count in ((column, columns), (row, rows)))
     ActionChains(browser.driver).move_to_element_with_offset(canvas, int(right), int(down)).perform()
@@ -196,6 +197,29 @@ def head(page: Made, place: int = 0, layer: int = 0) -> tuple[Any, pages.Array, 
     """An attention of a page, the plain weights of one of its heads, and the ends of its scales."""
     each = page.data["attentions"][layer]
     return each, page.plain[0][layer][each["maps"]["heads"][place]], pages.ends(each["maps"])[place][0]
+
+
+def test_blocks_are_their_largest_weights(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the side of a map: in blocks, but for the first head, which is whole."""
+    monkeypatch.setattr("txinspect.answers.packing.SIDE", 16)
+    save_tiny("llama", tmp_path / "model")
+    query = AttnQuery(model=ModelChoice(name=str(tmp_path / "model")), text=f"{TEXT} over the lazy dog", layer=None)
+    page = made(tmp_path, AutoModelForCausalLM, query)
+    opened(browser, page)
+    first = page.data["attentions"][0]
+    for place, maps, row in ((0, first["whole"], 0), (1, first["maps"], 1)):
+        click(browser, ".thumb", place)
+        rows, columns = (pages.positions(maps[side]) for side in ("queries", "keys"))
+        expected = pages.largest(page.plain[0][0][[place]], rows, columns)[0]
+        hold(browser.steps(len(rows), len(columns)), expected, pages.ends(maps)[row][0])
+        said = hover(browser, len(rows) - 1, 1, len(rows), len(columns))
+        named = [f"{a}–{b}" if a != b else str(a) for a, b in (rows[-1], columns[1])]
+        assert said.split()[1] == named[0]
+        assert said.split("→ key ")[1].split(":")[0].split()[0] == named[1]
+        assert browser.one("#valued").is_enabled() == (place == 0)
+    click(browser, "#tab-pair", view="pair")
+    assert browser.one("#view-pair").text.startswith("Each point here stands for several queries or keys")
+    assert browser.console() == []
 
 
 @pytest.mark.parametrize("scale", ["one", "log"])
