@@ -102,11 +102,11 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A page of two queries of two of a llama's heads, with queries that share keys."""
+    """A page of two queries of three of a llama's heads, of which two share keys."""
     folder = tmp_path_factory.mktemp("llama")
     save_tiny("llama", folder / "model")
     query = AttnQuery(
-        model=ModelChoice(name=str(folder / "model")), text=pages.HOSTILE, layer=1, heads=(1, 2), queries=(7, -1)
+        model=ModelChoice(name=str(folder / "model")), text=pages.HOSTILE, layer=1, heads=(0, 1, 3), queries=(7, -1)
     )
     return made(folder, AutoModelForCausalLM, query)
 
