@@ -94,14 +94,16 @@ class Packing:
         _, count, rows, keys = caught.tensor.shape
         kept = caught.coordinates or {}
         heads, queries = kept.get("head", list(range(count))), kept.get("query", list(range(rows)))
-        side = self._side
+        side, crossed = self._side, place[1] == "cross"
         parts["maps"] = maps = packed_maps(
-            caught.tensor.blocks(), heads, blocks(rows, side), blocks(keys, side, (0,)), queries
+            caught.tensor.blocks(), heads, blocks(rows, side), blocks(keys, side, (0,)), queries, crossed=crossed
         )
         if maps.are_pooled and rows * keys <= WHOLE and self._whole in (None, place):
             self._whole = place
             lines, columns = ([(each, each) for each in range(size)] for size in (rows, keys))
-            parts["whole"] = packed_maps(caught.tensor.blocks(), heads[:1], lines, columns, queries, [0])
+            parts["whole"] = packed_maps(
+                caught.tensor.blocks(), heads[:1], lines, columns, queries, [0], crossed=crossed
+            )
 
     def _pack_vectors(self, parts: dict[str, Any], part: str, caught: CaughtTensor) -> None:
         """Pack the queries or keys of an attention, as far as there is room on the page."""

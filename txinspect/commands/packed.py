@@ -20,8 +20,10 @@ class PackedMaps:
     """By head: what 255 stands for in the first column, since most heads rest on it."""
     rest: list[float]
     """By head: what 255 stands for in the other columns."""
+    causal: bool
+    """Whether no query sees a key ahead of it."""
     values: bytes
-    """Axes: head, column, row."""
+    """Axes: head, column, row; where they are causal, of each column the rows that see it."""
 
     @property
     def are_pooled(self) -> bool:

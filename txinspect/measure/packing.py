@@ -19,11 +19,14 @@ def packed_maps(
     columns: Sequence[Block],
     queries: Sequence[int],
     chosen: Sequence[int] | None = None,
+    *,
+    crossed: bool = False,
 ) -> PackedMaps:
     """Pack attention weights, (batch, head, query, key) in blocks of queries, by the largest in each row and column.
 
     `rows` and `columns` are blocks of positions in the tensor; `queries` are the query indices of its positions;
-    `chosen` are the positions of the `heads` in the tensor, None for all. What is no number packs as 0.
+    `chosen` are the positions of the `heads` in the tensor, None for all; `crossed` says that keys are another text's.
+    What is no number packs as 0.
     """
     import numpy as np
 
@@ -44,7 +47,11 @@ def packed_maps(
     steps = np.rint(found / np.where(ends > 0, ends, 1)[:, None, :] * 255).astype(np.uint8)
     by_column = steps.transpose(0, 2, 1)  # a column's numbers are alike: deflated, they take a seventh less
     shown = [(queries[low], queries[high]) for low, high in rows]
-    return PackedMaps(list(heads), shown, list(columns), first_ends.tolist(), rest_ends.tolist(), by_column.tobytes())
+    seen = np.array(starts)[:, None] <= np.array([last for _, last in shown])
+    causal = not crossed and not by_column[:, ~seen].any()
+    values = by_column[:, seen] if causal else by_column
+    scales = first_ends.tolist(), rest_ends.tolist()
+    return PackedMaps(list(heads), shown, list(columns), *scales, causal, values.tobytes())
 
 
 def packed_vectors(vectors: Tensor, heads: Sequence[int], chosen: Sequence[int]) -> PackedVectors:

@@ -61,7 +61,6 @@ def data(reports: Sequence[Report], attentions: Sequence[PackedAttention]) -> di
                 "group": groups.index(_group(each)),
                 "layer": each.layer,
                 "run": each.run,
-                "crossed": each.kind == "cross",
                 "texts": [_text(text, each.stack), 0 if each.kind == "cross" else _text(text, each.stack)],
                 "labels": [labels.get(_place(each, head), []) for head in each.maps.heads],
                 "maps": _maps(each.maps),
@@ -137,6 +136,7 @@ def _maps(maps: PackedMaps) -> dict[str, Any]:
         "keys": _blocks(maps.keys),
         "first": maps.first,
         "rest": maps.rest,
+        "causal": maps.causal,
         "values": _deflated(maps.values),
     }
 
@@ -159,7 +159,9 @@ def _vectors(vectors: PackedVectors | None) -> dict[str, Any] | None:
 
 
 def _deflated(content: bytes) -> str:
-    return b64encode(zlib.compress(content, 9)).decode()
+    """Bytes of a page, deflated and in base64; weights repeat themselves seldom, which deflating is told."""
+    deflate = zlib.compressobj(9, strategy=zlib.Z_FILTERED)
+    return b64encode(deflate.compress(content) + deflate.flush()).decode()
 
 
 def _strongest(reports: Sequence[Report]) -> Table:

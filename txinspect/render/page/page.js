@@ -79,8 +79,19 @@
       maps.rows = blocks(maps.queries);
       maps.columns = blocks(maps.keys);
     }
-    maps.steps = await maps.bytes;
+    const bytes = await maps.bytes;
+    maps.steps ??= maps.causal ? spread(maps, bytes) : bytes;
     return maps;
+  };
+  const ahead = (maps, row, column) => maps.causal && maps.columns[column][0] > maps.rows[row][1];
+  const spread = (maps, bytes) => {
+    const [heads, rows, columns] = [maps.heads.length, maps.rows.length, maps.columns.length];
+    const steps = new Uint8Array(heads * rows * columns);
+    let from = 0;
+    for (let column = 0; column < heads * columns; column++)
+      for (let row = 0; row < rows; row++)
+        if (!ahead(maps, row, column % columns)) steps[column * rows + row] = bytes[from++];
+    return steps;
   };
   const signed = async (vectors) => {
     vectors.steps ??= new Int8Array((await bytesOf(vectors.values)).buffer);
@@ -120,26 +131,14 @@
         for (let column = 0; column < columns; column++)
           if (!hidden[column]) ends[column ? 1 : 0] = Math.max(ends[column ? 1 : 0], weight(row, column));
     }
-    return { attention, maps, rows, columns, hidden, weight, steps, lengths, ends, causal: isCausal(maps, attention) };
+    return { attention, maps, rows, columns, hidden, weight, lengths, ends };
   };
 
-  const isCausal = (maps, attention) => {
-    if (attention.crossed) return false;
-    if (maps.causal !== undefined) return maps.causal;
-    const [rows, columns] = [maps.rows.length, maps.columns.length];
-    maps.causal = true;
-    for (let place = 0; place < maps.steps.length && maps.causal; place++) {
-      if (!maps.steps[place]) continue;
-      const column = Math.floor(place / rows) % columns;
-      if (maps.columns[column][0] > maps.rows[place % rows][1]) maps.causal = false;
-    }
-    return maps.causal;
-  };
-
-  // Colours: viridis by its own points, even between them; 256 different ones, so that a pixel tells its step.
+  // Colours: viridis by its own points, even between them; 256 different ones, so that a pixel tells its step: the fifth
+  // point is one off for that.
 
   const POINTS = [
-    [68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142],
+    [68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [37, 131, 142],
     [31, 158, 137], [53, 183, 121], [109, 205, 89], [180, 222, 44], [253, 231, 37],
   ];
   const COLOURS = Array.from({ length: 256 }, (_, step) => {
@@ -177,8 +176,7 @@
     const most = Math.max(...seen.ends);
     const ends = scale === "own" ? seen.ends : seen.lengths ? [most, most] : [1, 1];
     return (row, column) => {
-      if (seen.hidden[column]) return null;
-      if (seen.causal && seen.maps.columns[column][0] > seen.maps.rows[row][1]) return null;
+      if (seen.hidden[column] || ahead(seen.maps, row, column)) return null;
       return COLOURS[stepOf(seen.weight(row, column), ends[column ? 1 : 0], scale)];
     };
   };
@@ -293,7 +291,7 @@
     const [width, height] = [560, 20];
     const count = Math.max(seen.rows, seen.columns);
     const svg = drawn("svg", { width, height: count * height + 8, role: "img" });
-    svg.setAttribute("aria-label", `${at("head-title").textContent}: lines from queries on the left to keys on the right`);
+    svg.setAttribute("aria-label", `${at("head-title").textContent}: lines from queries on the left to keys on the right; arrow keys move`);
     const links = drawn("g");
     const y = (place) => place * height + 16;
     const queries = seen.maps.rows.map((block, place) =>
@@ -328,11 +326,13 @@
     svg.append(links, ...queries, ...keys);
     svg.setAttribute("tabindex", "0");
     svg.addEventListener("keydown", (event) => {
-      const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-      if (!step) return;
+      const step = { ArrowUp: -1, ArrowDown: 1, ArrowLeft: 0, ArrowRight: 0 }[event.key];
+      if (step === undefined) return;
       event.preventDefault();
-      state.column = null;
-      state.row = Math.max(0, Math.min(seen.rows - 1, state.row + step));
+      if (event.key === "ArrowLeft") state.column = null;
+      else if (event.key === "ArrowRight") state.column ??= Math.min(state.row, seen.columns - 1);
+      else if (state.column === null) state.row = Math.max(0, Math.min(seen.rows - 1, state.row + step));
+      else state.column = Math.max(0, Math.min(seen.columns - 1, state.column + step));
       mark();
     });
     at("view-lines").replaceChildren(svg);
@@ -362,8 +362,7 @@
       return;
     }
     await Promise.all([signed(q), signed(k)]);
-    const row0 = seen.maps.rows.findIndex(([first]) => first === query[0]);
-    const products = vector(q, place, row0).map((value, index) => value * vector(k, shared[state.head], key[0])[index]);
+    const products = vector(q, place, query[0]).map((value, index) => value * vector(k, shared[state.head], key[0])[index]);
     const most = Math.max(...products.map(Math.abs), 1e-30);
     const [bar, half] = [Math.max(3, Math.min(12, Math.floor(760 / products.length))), 70];
     const svg = drawn("svg", { class: "dims", width: products.length * bar + 8, height: 2 * half + 24, role: "img" });
@@ -410,14 +409,13 @@
     const [rows, columns] = [maps.rows.length, maps.columns.length];
     const fold = Math.max(1, Math.ceil(Math.max(rows, columns) / MOST));
     const [high, wide] = [Math.ceil(rows / fold), Math.ceil(columns / fold)];
-    const causal = isCausal(maps, attention);
     canvases.forEach((canvas, head) => {
       const begin = head * rows * columns;
       paint(canvas, high, wide, 1, (y, x) => {
         let most = -1;
         for (let row = y * fold; row < Math.min(rows, (y + 1) * fold); row++)
           for (let column = x * fold; column < Math.min(columns, (x + 1) * fold); column++)
-            if (!causal || maps.columns[column][0] <= maps.rows[row][1])
+            if (!ahead(maps, row, column))
               most = Math.max(most, maps.steps[begin + column * rows + row]);
         return most < 0 ? null : COLOURS[most];
       });
