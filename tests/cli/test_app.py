@@ -126,7 +126,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
 def test_every_example_of_the_help_is_valid(
     command: str, run_cli: Run, wide: None, opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if command not in ("logits", "lens"):  # these ask for words, which a tokenizer of bytes does not have
+    if command not in ("logits", "lens", "ablate"):  # these ask for words, which a tokenizer of bytes does not have
         monkeypatch.setenv("TXINSPECT_MODEL", str(opt))
     monkeypatch.chdir(tmp_path)
     for example in examples(run_cli, command):

@@ -83,8 +83,8 @@ def test_what_was_meant(line: str, meant: str, run_cli: Run) -> None:
     [
         ("attn -k 3", "logits, lens have"),
         ("attn --top-k 3", "logits, lens have"),
-        ("embed --layer 0", "attn, lens, heads have"),
-        ("embed --head 0", "attn has"),
+        ("embed --layer 0", "attn, lens, heads, ablate have"),
+        ("embed --head 0", "attn, ablate have"),
         ("tokenize --8bit", "tree, stages, diagram and 11 more have"),
     ],
 )

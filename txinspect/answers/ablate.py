@@ -212,7 +212,7 @@ class _Ablation(Question[AblateQuery]):
         ids = [token.id for token in own.tokens]
         self.target: int | None = None
         if self.query.target is not None:
-            self.target = targets.target(tokens, text.spoken, self.query.target)
+            self.target = targets.target(tokens, text.spoken, self.query.target, field="target")
         if subject.task.name == "masked-lm":
             mask = masking.needed_mask_id(subject.source, tokens)
             self.positions = [place for place, each in enumerate(ids) if each == mask]

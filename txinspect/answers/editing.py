@@ -108,8 +108,21 @@ class Editing:
         for supply in found:
             if reason := taps.refusal(self.subject.as_configured, supply):
                 raise StageError(f"{str(edit)!r}: {supply.name!r} cannot be changed: {reason}")
+            if self._is_beside_the_stream(supply):
+                raise StageError(
+                    f"{str(edit)!r}: {supply.name!r} cannot be changed: the layer is no module, so its attention alone "
+                    f"would read what is set there",
+                    "change the output of the layer before, or the embeddings",
+                )
             check_axes(edit, supply)
         return found
+
+    def _is_beside_the_stream(self, supply: Supply) -> bool:
+        """Whether a stage that would be changed is read by a layer's attention, and the stream is kept beside it."""
+        if supply.within != "input" or supply.layer is None:
+            return False
+        layer = self.subject.architecture.stack(supply.stack).layers[supply.layer]
+        return layer.first in layer.attentions
 
     def _values(self, edit: Edit, supplies: Sequence[Supply], running: Running, opened: Opened) -> dict[str, Tensor]:
         """What an edit sets or adds, by the stage: of another text, of texts in a file, or saved in one."""

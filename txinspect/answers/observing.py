@@ -97,7 +97,6 @@ def observe(question: Question[Any], session: Session) -> Observation:
     records, kept = tensors.numbered(recorder.records, recorder.kept)
     if session.attached is not None:
         session.attached |= kept
-    fail_on = getattr(query, "fail_on", ())
     findings = [*prepared.editing.said(), *soundness.findings(records)]
     cautions = [*reading.notes(prepared.text), *prepared.plan.notes, *surplus_notes(subject, loaded.names)]
     if idle:
@@ -114,7 +113,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
         tensors=records,
         saved=str(query.save) if query.save else None,
         replaced=destination is not None and destination.replaces,
-        checks=[*checks, *soundness.checks(records, fail_on)] if query.check or fail_on else None,
+        checks=_asked_checks(query, checks, records),
         loading=cost.spent(subject, query.model, prepared.uses, loaded),
         quantization=subject.quantization,
     )
@@ -171,6 +170,12 @@ def _generated(prepared: Preparation, question: Question[Any], running: Running)
     with quiet(), made.watching(running.model) if made else nullcontext():
         text, notes = decoder_text.generated(prepared.subject, question.query, prepared.text, running.model, inputs)
     return with_generated(prepared, question, text, notes)
+
+
+def _asked_checks(query: Any, checks: list[CheckRecord], records: list[TensorRecord]) -> list[CheckRecord] | None:
+    """What --check and --fail-on find of an observed pass; None where neither is asked."""
+    fail_on = getattr(query, "fail_on", ())
+    return [*checks, *soundness.checks(records, fail_on)] if query.check or fail_on else None
 
 
 def _checks(question: Question[Any], prepared: Preparation, running: Running) -> list[CheckRecord]:

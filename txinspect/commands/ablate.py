@@ -28,8 +28,8 @@ class AblateQuery(PassQuery["AblateReport"]):
         str | None,
         Option(
             "--with",
-            "What takes its place; must be given: zero; mean, over the text's tokens; mean:FILE, over those of texts in "
-            "a file, one a line; resample:TEXT, what it is with another text of as many tokens.",
+            "What takes its place, which must be said: zero; mean, over the text's tokens; mean:FILE, over those of a "
+            "text a line; resample:TEXT, what it is with another text of as many tokens.",
             "BASELINE",
         ),
     ] = None

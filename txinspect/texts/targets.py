@@ -18,10 +18,11 @@ def positions(asked: Layers, text: SentenceRecord) -> list[int]:
     return list(from_start(asked, count, wrong))
 
 
-def target(tokens: Tokens, text: str, word: str, advice: str = "") -> int:
+def target(tokens: Tokens, text: str, word: str, advice: str = "", field: str = "targets") -> int:
     """The token of the vocabulary that a target names: after a text, by itself, or as the vocabulary stores it.
 
-    Raises InspectError for one that is several tokens, or none of the vocabulary; `advice` is what else can be done.
+    Raises InspectError, about the `field` of the query, for one that is several tokens, or none of the vocabulary;
+    `advice` is what else can be done.
     """
     alone = tokens.encode(word, False)
     for ids in (tokens.after(text, word), [each.id for each in alone]):
@@ -33,12 +34,10 @@ def target(tokens: Tokens, text: str, word: str, advice: str = "") -> int:
     if any(each.id == tokens.unknown for each in alone):
         known = ", ".join(str(each.token) for each in alone)
         raise InspectError(
-            f"{spelled('targets')} {word!r} is no token of the vocabulary: the tokenizer makes {known} of it; give "
+            f"{spelled(field)} {word!r} is no token of the vocabulary: the tokenizer makes {known} of it; give "
             f"another{advice}"
         )
     if not alone:
-        raise InspectError(
-            f"{spelled('targets')} {word!r} is no token: the tokenizer makes nothing of it; give another"
-        )
+        raise InspectError(f"{spelled(field)} {word!r} is no token: the tokenizer makes nothing of it; give another")
     pieces = ", ".join(repr(token.text or token.token) for token in alone)
-    raise InspectError(f"{spelled('targets')} {word!r} is {len(alone)} tokens, {pieces}: give one of them{advice}")
+    raise InspectError(f"{spelled(field)} {word!r} is {len(alone)} tokens, {pieces}: give one of them{advice}")

@@ -9,7 +9,7 @@ from txinspect.render.spelling import number, visible
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, bar, cell, line, numbers, numeric
 from txinspect.wording import counted, some_of
 
-FIRST = 8
+FIRST = 5
 """Parts on the first screen."""
 
 PARTS = {"heads": "head", "attention": "attention", "mlp": "MLP", "layers": "layer"}
