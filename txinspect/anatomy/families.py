@@ -298,3 +298,13 @@ def adds_up(config: Any) -> bool:
         return False
     field, value = ADDS_UP_IF.get(config.model_type, ("model_type", config.model_type))
     return bool(getattr(config, field) == value)
+
+
+READS_AGAIN = frozenset(
+    {
+        *("deepseek_v4", "gemma3n_text", "gemma4", "gemma4_text", "hrm_text", "inkling2_loop_text", "inkling2_text"),
+        *("reformer", "zamba", "zamba2"),
+    }
+)
+"""Types whose later layers read ids, embeddings, a second stream or the first layer's input again: the input of layer 0,
+set to another text's, is not all that they see (tests/answers/test_edits_of_every_type.py finds them)."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from txinspect import opening
+from txinspect.anatomy.families import READS_AGAIN
 from txinspect.answers import dumps
 from txinspect.answers.running import Running
 from txinspect.edits import Edit
@@ -91,6 +92,10 @@ class Editing:
             rows = " Rows of weights are not made to sum to 1 again; set scores to -inf for that."
             weights = any(supply.part == "weights" for supply in supplies)
             said.append(f"Edited: {edit}{many}: not the model's own pass.{rows if weights else ''}")
+        if self.edits and self.subject.architecture.model_type in READS_AGAIN:
+            said.append(
+                f"Later layers of {self.subject.source.name!r} read more than the stream: an edit of it is not all."
+            )
         return said
 
     def _counted(self, place: tuple[int, str], change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

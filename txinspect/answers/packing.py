@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect.blocks import blocks
 from txinspect.commands.packed import PackedAttention
+from txinspect.loading.describing import model_record
 from txinspect.measure.packing import lengths, packed_maps, packed_vectors
 
 if TYPE_CHECKING:
@@ -55,10 +56,9 @@ class Packing:
 
     def begin(self, subject: Subject, wants: Sequence[Want]) -> None:
         """Learn how many heads' weights will be packed, which decides how large a map may be."""
-        config = subject.as_configured.config.get_text_config()
-        configured = getattr(config, "num_attention_heads", None)
-        each = configured if isinstance(configured, int) else 64
-        self._group = max(1, each // (getattr(config, "num_key_value_heads", None) or each))
+        record = model_record(subject, subject.as_configured)
+        each = record.num_attention_heads or 64
+        self._group = max(1, each // (record.num_key_value_heads or each))
         asked = [want for want in wants if want.supply.part == "weights"]
         heads = sum(each if (chosen := want.selection.heads) is None else len(chosen) for want in asked)
         self._side = max(16, min(SIDE, isqrt(IN_ALL // max(1, heads))))
@@ -86,7 +86,9 @@ class Packing:
     def _shared(self, place: _Place, heads: list[int]) -> list[int]:
         """Which of the key–value heads that came each packed head reads, by their order."""
         kv_heads = self._kv_heads.get(place, [])
-        group = 1 if kv_heads == heads else self._group
+        # Where all came, their numbers tell, which may differ by layer; where some were chosen, only the config does.
+        all_came = heads == list(range(len(heads))) and kv_heads == list(range(len(kv_heads)))
+        group = max(1, len(heads) // max(1, len(kv_heads))) if all_came else self._group
         return [kv_heads.index(head // group) if head // group in kv_heads else -1 for head in heads]
 
     def _pack_weights(self, place: _Place, parts: dict[str, Any], caught: CaughtTensor) -> None:
