@@ -306,5 +306,5 @@ READS_AGAIN = frozenset(
         *("reformer", "zamba", "zamba2"),
     }
 )
-"""Types whose later layers read ids, embeddings, a second stream or the first layer's input again: the input of layer 0,
-set to another text's, is not all that they see (tests/answers/test_edits_of_every_type.py finds them)."""
+"""Types whose later layers read ids, embeddings, a second stream or the first layer's input again: what stands at the
+input of layer 0 is not all that they see (tests/answers/test_edits_of_every_type.py finds them)."""
