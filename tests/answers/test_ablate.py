@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 from typer.testing import Result
 
 import txinspect
-from tests.making.models import buildable_types, by_type, save_tiny
+from tests.making.models import FEW, buildable_types, by_type, save_tiny
 from txinspect import AblateQuery, InspectError
 from txinspect.errors import UsageError
 from txinspect.model import Model
@@ -161,7 +161,7 @@ def test_at_masks_of_an_encoder(tmp_path: Path) -> None:
     assert report.parts[0].delta == pytest.approx((without - whole)[rows, likeliest].mean(), abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", by_type(buildable_types()))
+@pytest.mark.parametrize("kind", by_type(buildable_types(), FEW))
 def test_any_type_is_ablated_or_refused_in_a_sentence(kind: str, tmp_path: Path) -> None:
     folder = save_tiny(kind, tmp_path / kind)
     for sweep in ("heads", "layers"):

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 
 import txinspect
-from tests.making.models import Task, buildable_types, by_type, save_tiny
+from tests.making.models import FEW, Task, buildable_types, by_type, save_tiny
 from txinspect import InspectError
 from txinspect.anatomy.families import READS_AGAIN
 from txinspect.model import Model
@@ -54,22 +54,22 @@ def _laws(task: Task, kind: str, folder: Path) -> None:
     assert tried or not places(model)
 
 
-@pytest.mark.parametrize("kind", by_type(buildable_types()))
+@pytest.mark.parametrize("kind", by_type(buildable_types(), FEW))
 def test_laws_of_causal_models(kind: str, tmp_path: Path) -> None:
     _laws("causal-lm", kind, tmp_path)
 
 
-@pytest.mark.parametrize("kind", by_type(buildable_types("masked-lm"), ("bert", "roformer")))
+@pytest.mark.parametrize("kind", by_type(buildable_types("masked-lm"), ("bert",)))
 def test_laws_of_encoders(kind: str, tmp_path: Path) -> None:
     _laws("masked-lm", kind, tmp_path)
 
 
-@pytest.mark.parametrize("kind", by_type(buildable_types("seq2seq-lm"), ("t5", "marian")))
+@pytest.mark.parametrize("kind", by_type(buildable_types("seq2seq-lm"), ("marian",)))
 def test_laws_of_encoder_decoders(kind: str, tmp_path: Path) -> None:
     _laws("seq2seq-lm", kind, tmp_path)
 
 
-@pytest.mark.parametrize("kind", by_type(buildable_types()))
+@pytest.mark.parametrize("kind", by_type(buildable_types(), FEW))
 def test_the_input_of_layer_0_is_all_that_later_layers_read(kind: str, tmp_path: Path) -> None:
     """From another text of the same length it gives that text's logits, bit for bit, but for types that are listed."""
     model = txinspect.load(str(save_tiny(kind, tmp_path / kind)))
