@@ -28,6 +28,7 @@ ROWS = {
     "run": "tensors",
     "plan": "loading.files",
     "page": "attn.tensors",
+    "lesson": "input.tokens",
 }
 """The list in each command's report whose records are its rows; of a list within a list each with what is around it."""
 

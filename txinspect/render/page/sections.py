@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from txinspect.commands.tree import TreeView
 from txinspect.records import Report
-from txinspect.render.content import diff, embed, heads, logits, models, params, plan, stages, tokenize, tree
+from txinspect.render.content import diff, embed, heads, lesson, logits, models, params, plan, stages, tokenize, tree
 from txinspect.render.page import lens, tensors, tokens
 from txinspect.render.tables import Line, Table, in_decimals
 
@@ -129,4 +129,5 @@ _PARTS: dict[str, tuple[str, Callable[[Any], Parts]]] = {
     "plan": ("What it would take", _plan),
     "models": ("Models", _models),
     "tokenize": ("Tokens", _tokenize),
+    "lesson": ("From text to prediction", lesson.parts),
 }

@@ -1,0 +1,164 @@
+"""Recorded vectors → the numbers of the lesson, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from txinspect.commands.heads import NUMBERS, Kind, KindRecord
+from txinspect.commands.lesson import HeadRecord, KeyRecord, OneHeadRecord, StreamRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FIRST = 4
+"""Numbers of a vector that are shown."""
+
+EXACT = 0.02
+"""Relative error up to which numbers of half precision count as the same."""
+
+
+def first(vector: Tensor, count: int = FIRST) -> list[float]:
+    """The first numbers of a vector."""
+    found: list[float] = vector.double().flatten()[:count].tolist()
+    return found
+
+
+def norm(vector: Tensor) -> float:
+    """The Euclidean norm of a vector."""
+    return float(vector.double().norm())
+
+
+def head_at_work(
+    place: tuple[int, int], query: int, middle: int, q: Tensor, k: Tensor, v: Tensor, rows: Sequence[Tensor]
+) -> HeadRecord:
+    """The numbers of the lesson's head, by its layer and index: q (size,), k and v (key, size).
+
+    `rows` are its scores and weights of the query, the weights of the token in the middle, and what is known to be
+    added to the scores: (key,) each.
+    """
+    scores, weights, others, bias = (each.double() for each in rows)
+    products = k.double() @ q.double()
+    seen = _seen(scores, weights, query)
+    own = _softmax(scores, seen)
+    known = [each for each in range(len(seen)) if seen[each]]
+    scale = scale_of(products[known], (scores - bias)[known], q.shape[0])
+    key = int(weights.argmax())
+    besides = float(scores[key] - scale * products[key])
+    largest = float(scores[known].abs().max()) or 1.0
+    apart = float((scores - scale * products)[known].abs().max()) / largest
+    hidden = [each for each in range(middle + 1, len(others)) if not float(others[each])]
+    return HeadRecord(
+        layer=place[0],
+        head=place[1],
+        query=query,
+        key=key,
+        size=q.shape[0],
+        q=first(q),
+        k=first(k[key]),
+        v=first(v[key]),
+        scale=scale,
+        besides=besides if apart > EXACT else None,
+        keys=[
+            KeyRecord(
+                key=each,
+                product=float(products[each]),
+                score=float(scores[each]),
+                seen=seen[each],
+                softmax=float(own[each]),
+                weight=float(weights[each]),
+            )
+            for each in range(len(seen))
+        ],
+        middle=middle,
+        hidden=hidden if len(hidden) == len(others) - middle - 1 else [],
+    )
+
+
+def _seen(scores: Tensor, weights: Tensor, query: int) -> list[bool]:
+    """Which keys the mask of the lesson's head lets a query see: those before it, or all; in a window those with a
+    weight. The softmax over them tells."""
+    count = len(weights)
+    all_keys = bool(weights[query + 1 :].any())
+    usual = [all_keys or key <= query for key in range(count)]
+    narrow = [bool(each) for each in weights.tolist()]
+    off = [float((_softmax(scores, each) - weights).abs().max()) for each in (usual, narrow)]
+    return narrow if any(narrow) and off[1] < off[0] - 1e-3 else usual
+
+
+def _softmax(scores: Tensor, seen: Sequence[bool]) -> Tensor:
+    """The softmax of the lesson's scores over the keys that are seen."""
+    hidden = scores.new_tensor([0.0 if each else float("-inf") for each in seen])
+    return (scores.masked_fill(hidden.isinf(), 0.0) + hidden).softmax(dim=0)
+
+
+def scale_of(products: Tensor, scores: Tensor, size: int) -> float:
+    """What the lesson's products are multiplied by for their scores: found from all keys of a query.
+
+    Where they are no multiples, a bias that grows evenly with the key is taken off (ALiBi); else the usual scale that
+    leaves the least spread.
+    """
+    import torch
+
+    usual = (1.0, 1 / sqrt(size))
+    square = float((products * products).sum())
+    if square:
+        found = float((products * scores).sum()) / square
+        if float((scores - found * products).abs().max()) <= EXACT * float(scores.abs().max()):
+            return _snapped(found, usual)
+    if len(products) > 3:
+        steps = torch.arange(len(products), dtype=torch.float64)
+        columns = torch.stack([products, steps, torch.ones_like(steps)], dim=1)
+        fit = torch.linalg.lstsq(columns, scores.unsqueeze(1)).solution[:, 0]
+        if float((columns @ fit - scores).abs().max()) <= EXACT * float(scores.abs().max()):
+            return _snapped(float(fit[0]), usual)
+    return min(usual, key=lambda each: float((scores - each * products).std(unbiased=False)))
+
+
+def _snapped(found: float, usual: Sequence[float]) -> float:
+    """A scale of the lesson's head as it is written in models, where rounding alone sets them apart."""
+    return next((each for each in usual if abs(found / each - 1) < EXACT), found)
+
+
+def strongest(heads: Sequence[KindRecord]) -> KindRecord | None:
+    """The head that looks at the token before the most, for the lesson; None where there is none."""
+    known = [each for each in heads if each.previous is not None and each.run == 1]
+    return max(known, key=lambda each: each.previous or 0.0, default=None)
+
+
+def in_layer(heads: Sequence[KindRecord], layer: int) -> list[OneHeadRecord]:
+    """What each head of the lesson's layer looks at the most."""
+    return [_of_kind(each) for each in heads if each.layer == layer and each.run == 1]
+
+
+def _of_kind(head: KindRecord) -> OneHeadRecord:
+    """The kind that a head of the lesson is the most; evenly spread only where no token stands out."""
+    shares: dict[Kind, float] = {kind: getattr(head, name) or 0.0 for kind, name in NUMBERS.items()}
+    kinds: list[Kind] = [kind for kind in shares if kind != "broad"]
+    best = head.labels[0] if head.labels else max(kinds, key=lambda kind: shares[kind])
+    return OneHeadRecord(head=head.head, kind=best, share=shares[best])
+
+
+def stream(layer: int, position: int, parts: Sequence[Tensor | None], after: Tensor, inner: int | None) -> StreamRecord:
+    """What the lesson says of the residual stream: `parts` are what enters, of attention, of cross-attention, the MLP.
+
+    Each is a token's vector, None where a part is not there.
+    """
+    before, attention, cross, mlp = (None if each is None else each.double() for each in parts)
+    assert before is not None
+    middle = None if attention is None else before + attention + (0.0 if cross is None else cross)
+    whole = None if middle is None or mlp is None else middle + mlp
+    return StreamRecord(
+        layer=layer,
+        position=position,
+        before=norm(before),
+        attention=None if attention is None else norm(attention),
+        cross=None if cross is None else norm(cross),
+        sum=None if middle is None else norm(middle),
+        mlp=None if mlp is None else norm(mlp),
+        after=norm(after),
+        error=None if whole is None else norm(whole - after.double()) / (norm(after) or 1.0),
+        width=len(before),
+        inner=inner,
+    )
