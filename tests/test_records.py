@@ -24,6 +24,7 @@ from txinspect.commands.diff import DiffQuery
 from txinspect.commands.embed import EmbedQuery
 from txinspect.commands.heads import HeadsQuery
 from txinspect.commands.lens import LensQuery
+from txinspect.commands.lesson import LessonQuery
 from txinspect.commands.logits import LogitsQuery
 from txinspect.commands.models import ModelsQuery
 from txinspect.commands.page import PageQuery
@@ -40,7 +41,7 @@ from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
 MODEL = ("tree", "stages", "diagram", "models", "params")
-COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, "run", "page", "plan")
+COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, "run", "page", "lesson", "plan")
 TEXT = "naïve 😀 [/INST]"
 
 ENVELOPE = {"schema_version", "txinspect", "command"}
@@ -91,6 +92,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "heads": ("model", "input", "heads"),
     "diff": ("model", "input", "logits"),
     "page": ("model", "input", "input.tokens"),
+    "lesson": ("model", "input", "input.tokens"),
     "plan": ("model", "input", "input.tokens"),
 }
 
@@ -112,6 +114,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "diff": lambda: DiffQuery(model=model, text=TEXT, against=model.name),
         "run": lambda: RunQuery(model=model, text=TEXT, stages=("**",), **more),
         "page": lambda: PageQuery(model=model, text=TEXT),
+        "lesson": lambda: LessonQuery(model=model, text=TEXT),
         "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),
     }
     return made[command]()

@@ -39,6 +39,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "diff": (TEXT, "--against-attn", "eager"),
     "run": (TEXT, "-s", "logits"),
     "page": (TEXT,),
+    "lesson": (TEXT,),
     "plan": (TEXT, "-s", "logits"),
 }
 """What each command about a model is asked."""
@@ -61,6 +62,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "diff": ((), "there is nothing to compare with"),
     "run": (("-s", "none"), "'opt-mini' has no stage or module 'none'"),
     "page": (("--part", "none"), "--part 'none' is unknown: give logits, attn, heads"),
+    "lesson": (("--step", "12"), "--step 12 is out of range: the lesson has steps 1 to 11"),
     "plan": (("-s", "none"), "'opt-mini' has no stage or module 'none'"),
     "env": (("--none",), "no such option: --none"),
     "schema": (("none",), "'none' has no report"),

@@ -41,6 +41,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "heads": ("naïve 😀 [/INST]", "-m", "{model}"),
     "diff": ("naïve 😀 [/INST]", "-m", "{model}", "--against-dtype", "bfloat16"),
     "page": ("naïve 😀 [/INST]", "-m", "{model}"),
+    "lesson": ("naïve 😀 [/INST]", "-m", "{model}"),
     "plan": ("naïve 😀 [/INST]", "-m", "{model}"),
 }
 """A good use of every command that reports."""
@@ -116,7 +117,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Completion": [],
         "Text": ["tokenize"],
         "Model": ["tree", "stages", "diagram", "models", "params"],
-        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run", "page"],
+        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run", "page", "lesson"],
         "Machines": ["plan", "env", "schema", "help"],
     }
 

@@ -121,6 +121,7 @@ EXPECTED = {
     },
     "run": LOADING | OUTPUT | TEXT | EDITED | {"-s", "--stage"},
     "page": LOADING | OUTPUT | TEXT | DECODER | {"-o", "--part"},
+    "lesson": LOADING | OUTPUT | TEXT | DECODER | {"--step"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
     "env": SHOWN,
     "schema": {"--color"},

@@ -22,8 +22,8 @@ from txinspect.commands.lesson import (
     StepRecord,
     StreamRecord,
 )
-from txinspect.commands.run import RunQuery
 from txinspect.commands.pos import PosQuery
+from txinspect.commands.run import RunQuery
 from txinspect.commands.stages import StagesQuery
 from txinspect.commands.typed import line
 from txinspect.errors import InspectError
@@ -86,8 +86,11 @@ class _Lesson:
         try:
             if name not in self.found:
                 self.found[name] = find()
+            if step == 8 and self.found[name].mlp is None:
+                raise InspectError("this layer has no MLP whose result is known by itself")
         except InspectError as error:
-            self.missing[step] = error.said(lambda name, _: "--" + name.replace("_", "-")).wrong
+            wrong = error.said(lambda name, _: "--" + name.replace("_", "-")).wrong
+            self.missing[step] = wrong.removeprefix(f"{self.tour.model.name!r}: ")
 
     def line(self, step: int) -> str:
         """The command line that shows a step of the lesson."""
@@ -145,25 +148,32 @@ class _Lesson:
         if scores.tensor.shape[-1] != count or k.tensor.shape[2] != count or q.tensor.shape[-1] != k.tensor.shape[-1]:
             raise InspectError(f"layer {place[0]} attends to positions that are not the text's tokens")
         at = (scores.coordinates or {}).get("query", list(range(count)))
-        rows = [
+        rows = (
             scores.tensor[0, 0, at.index(tour.token)],
             weights.tensor[0, 0, at.index(tour.token)],
             weights.tensor[0, 0, at.index(tour.middle)],
-            self._bias(place, scores.tensor[0, 0, 0]),
-        ]
+        )
         vectors = (q.tensor[0, 0, tour.token], k.tensor[0, 0], v.tensor[0, 0])
-        return measure.head_at_work(place, tour.token, tour.middle, *vectors, rows)
+        position = tensors.get(f"{begin}scores.position")
+        added = self._added(place, count) if position is None else position.tensor[0, 0, at.index(tour.token)]
+        return measure.head_at_work(place, (tour.token, tour.middle), vectors, rows, added)
 
-    def _bias(self, place: tuple[int, int], like: Tensor) -> Tensor:
-        """What the model adds to the scores of the lesson's head for distances, where a table of it is known."""
-        tour, none = self.tour, like.new_zeros(like.shape)
-        name = f"{tour.prefix}position_embeddings.bias"
-        if name not in tour.available:
-            return none
-        bias = tour.ask(RunQuery(**tour.reading(RunQuery), stages=(name,)))[1][name].tensor
-        bias = bias[place[0]] if bias.ndim == 4 else bias
-        found: Tensor = bias[place[1], tour.token]
-        return found if found.shape == like.shape else none
+    def _added(self, place: tuple[int, int], count: int) -> Tensor | None:
+        """What the model adds to the scores of the lesson's head for distances: ALiBi, or a table of it; else None."""
+        import torch
+
+        tour, begin = self.tour, f"{self.tour.prefix}position_embeddings"
+        name = next((each for each in (f"{begin}.bias", begin) if each in tour.available), None)
+        if name is None:
+            return None
+        kept = tour.ask(RunQuery(**tour.reading(RunQuery), stages=(name,)))[1][name]
+        table = kept.tensor
+        if kept.axes == ["head"]:
+            return table[place[1]].double() * (torch.arange(count) - tour.token)
+        if name == begin:
+            return None
+        found: Tensor = (table[place[0]] if table.ndim == 4 else table)[place[1], tour.token]
+        return found if found.shape == (count,) else None
 
     def _stream(self) -> StreamRecord:
         """What the lesson says of what its layer adds."""

@@ -27,11 +27,11 @@ def question(tour: Tour) -> LogitsQuery:
         if not any(each.endswith(".cross_attention.context") for each in tour.available):
             raise InspectError(f"{name!r} has no attention to another text")
         read = {**tour.reading(LogitsQuery), "decoder": tour.text.text, "new": LogitsQuery.new}
-        return LogitsQuery(**read, position=None, top_k=1, edits=(Edit(glob, "=", "0"),))
+        return LogitsQuery(**read, edits=(Edit(glob, "=", "0"),))
     drawn = tour.ask(HeadsQuery(model=tour.model, random=True, length=COPY), tensors=False)[0]
     ids = tuple(drawn.input.input_ids[0])
     place = f"{tour.prefix}layers.{tour.head.layer}.attention.context[head={tour.head.head}]"
-    return LogitsQuery(model=tour.model, ids=ids, position=None, top_k=1, edits=(Edit(place, "=", "0"),))
+    return LogitsQuery(model=tour.model, ids=ids, edits=(Edit(place, "=", "0"),))
 
 
 def switched_off(tour: Tour, query: LogitsQuery) -> OffRecord:

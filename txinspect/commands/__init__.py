@@ -72,7 +72,7 @@ LISTED = {
     ),
     "lesson": Listed(
         "Run",
-        "Take a tour from text to prediction: what a transformer does, in steps, each with its numbers and its command.",
+        "Take a tour from text to prediction in steps, on any model and text: each with its numbers and its command.",
     ),
     "plan": Listed(
         "Machines",

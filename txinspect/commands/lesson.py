@@ -22,7 +22,7 @@ Positions = Literal["learned", "sinusoid", "rotary", "alibi", "relative", "none"
 
 @dataclass(frozen=True, kw_only=True)
 class LessonQuery(DecoderQuery["LessonReport"]):
-    """Take a tour from text to prediction: what a transformer does, in steps, each with its numbers and its command."""
+    """Take a tour from text to prediction in steps, on any model and text: each with its numbers and its command."""
 
     step: Annotated[int | None, Option("--step", "One step alone, 1 to 11; all if not given.", "N")] = None
 
@@ -66,8 +66,9 @@ class KeyRecord(Record, frozen=True, kw_only=True):
     key: Annotated[int, doc("Index of the token that is looked at.")]
     product: Annotated[float, doc("The sum of the products of q and k, in float64.")]
     score: Annotated[float, doc("The score, as the pass had it.")]
+    added: Annotated[float | None, doc("What the model adds for the distance, where it is known; null for nothing.")]
     seen: Annotated[bool, doc("Whether the mask lets the query see it.")]
-    softmax: Annotated[float, doc("The softmax of the scores that are seen, in float64.")]
+    softmax: Annotated[float, doc("The softmax of the scores that are seen, and what is added, in float64.")]
     weight: Annotated[float, doc("The weight, as the pass had it.")]
 
 
@@ -83,7 +84,8 @@ class HeadRecord(Record, frozen=True, kw_only=True):
     k: Annotated[list[float], doc("Of that key.")]
     v: Annotated[list[float], doc("Of its value.")]
     scale: Annotated[float, doc("What the sum of the products is multiplied by for the score.")]
-    besides: Annotated[float | None, doc("What the score has beside that: a bias for the distance; null for nothing.")]
+    plain: Annotated[bool, doc("Whether that is all of the score.")]
+    apart: Annotated[float, doc("The largest difference between the softmax here and the weights of the pass.")]
     keys: Annotated[list[KeyRecord], doc("Every key.")]
     middle: Annotated[int, doc("Index of a token in the middle of the text.")]
     hidden: Annotated[list[int], doc("Keys that the mask hides from that token.")]
@@ -92,6 +94,7 @@ class HeadRecord(Record, frozen=True, kw_only=True):
 class OneHeadRecord(Record, frozen=True, kw_only=True):
     """What a head looks at the most."""
 
+    layer: Annotated[int, doc("The layer.")]
     head: Annotated[int, doc("The head.")]
     kind: Annotated[Kind, doc("The kind whose number is largest.")]
     share: Annotated[float, doc("That number.")]
@@ -108,7 +111,9 @@ class StreamRecord(Record, frozen=True, kw_only=True):
     sum: Annotated[float | None, doc("The sum of these vectors.")]
     mlp: Annotated[float | None, doc("What its MLP adds.")]
     after: Annotated[float, doc("What leaves the layer.")]
-    error: Annotated[float | None, doc("Relative L2 of the sum of all parts against what leaves; null for one unknown.")]
+    error: Annotated[
+        float | None, doc("Relative L2 of the sum of all parts against what leaves; null for one unknown.")
+    ]
     width: Annotated[int, doc("Numbers in each of these vectors.")]
     inner: Annotated[int | None, doc("Numbers inside the MLP; null where its weights do not tell.")]
 

@@ -31,40 +31,43 @@ def norm(vector: Tensor) -> float:
 
 
 def head_at_work(
-    place: tuple[int, int], query: int, middle: int, q: Tensor, k: Tensor, v: Tensor, rows: Sequence[Tensor]
+    place: tuple[int, int],
+    at: tuple[int, int],
+    vectors: tuple[Tensor, Tensor, Tensor],
+    rows: tuple[Tensor, Tensor, Tensor],
+    added: Tensor | None,
 ) -> HeadRecord:
-    """The numbers of the lesson's head, by its layer and index: q (size,), k and v (key, size).
+    """The numbers of the lesson's head, by its layer and index, `at` a query and a token in the middle.
 
-    `rows` are its scores and weights of the query, the weights of the token in the middle, and what is known to be
-    added to the scores: (key,) each.
+    `vectors` are q (size,), k and v (key, size); `rows` the query's scores and weights, the middle's weights, and
+    `added` what is known to be added to the scores for distances: (key,) each.
     """
-    scores, weights, others, bias = (each.double() for each in rows)
-    products = k.double() @ q.double()
-    seen = _seen(scores, weights, query)
-    own = _softmax(scores, seen)
-    known = [each for each in range(len(seen)) if seen[each]]
-    scale = scale_of(products[known], (scores - bias)[known], q.shape[0])
+    (query, middle), (q, k, v) = at, (each.double() for each in vectors)
+    scores, weights, others = (each.double() for each in rows)
+    products = k @ q
+    scale, off = scale_of(products, scores, len(q))
+    more, seen = _mask(scores, weights, query, [added.double(), added.double() * scale] if added is not None else [])
+    own = _softmax(scores if more is None else scores + more, seen)
     key = int(weights.argmax())
-    besides = float(scores[key] - scale * products[key])
-    largest = float(scores[known].abs().max()) or 1.0
-    apart = float((scores - scale * products)[known].abs().max()) / largest
     hidden = [each for each in range(middle + 1, len(others)) if not float(others[each])]
     return HeadRecord(
         layer=place[0],
         head=place[1],
         query=query,
         key=key,
-        size=q.shape[0],
+        size=len(q),
         q=first(q),
         k=first(k[key]),
         v=first(v[key]),
         scale=scale,
-        besides=besides if apart > EXACT else None,
+        plain=off <= EXACT,
+        apart=float((own - weights).abs().max()),
         keys=[
             KeyRecord(
                 key=each,
                 product=float(products[each]),
                 score=float(scores[each]),
+                added=None if more is None else float(more[each]),
                 seen=seen[each],
                 softmax=float(own[each]),
                 weight=float(weights[each]),
@@ -76,15 +79,23 @@ def head_at_work(
     )
 
 
-def _seen(scores: Tensor, weights: Tensor, query: int) -> list[bool]:
-    """Which keys the mask of the lesson's head lets a query see: those before it, or all; in a window those with a
-    weight. The softmax over them tells."""
-    count = len(weights)
+def _mask(scores: Tensor, weights: Tensor, query: int, added: Sequence[Tensor]) -> tuple[Tensor | None, list[bool]]:
+    """What is added to the scores of the lesson's head, one of some or nothing, and which keys its mask lets be seen.
+
+    Those before the query, or all; in a window those with a weight. Which it is, the softmax tells.
+    """
     all_keys = bool(weights[query + 1 :].any())
-    usual = [all_keys or key <= query for key in range(count)]
+    usual = [all_keys or key <= query for key in range(len(weights))]
     narrow = [bool(each) for each in weights.tolist()]
-    off = [float((_softmax(scores, each) - weights).abs().max()) for each in (usual, narrow)]
-    return narrow if any(narrow) and off[1] < off[0] - 1e-3 else usual
+    best: tuple[Tensor | None, list[bool]] = None, usual
+    least = float((_softmax(scores, usual) - weights).abs().max())
+    for seen in (usual, narrow):
+        for more in (None, *added):
+            own = _softmax(scores if more is None else scores + more, seen)
+            apart = float((own - weights).abs().max())
+            if apart < least - 1e-4:
+                best, least = (more, seen), apart
+    return best
 
 
 def _softmax(scores: Tensor, seen: Sequence[bool]) -> Tensor:
@@ -93,27 +104,15 @@ def _softmax(scores: Tensor, seen: Sequence[bool]) -> Tensor:
     return (scores.masked_fill(hidden.isinf(), 0.0) + hidden).softmax(dim=0)
 
 
-def scale_of(products: Tensor, scores: Tensor, size: int) -> float:
-    """What the lesson's products are multiplied by for their scores: found from all keys of a query.
+def scale_of(products: Tensor, scores: Tensor, size: int) -> tuple[float, float]:
+    """What the lesson's products are multiplied by for their scores, by least squares over all keys of a query.
 
-    Where they are no multiples, a bias that grows evenly with the key is taken off (ALiBi); else the usual scale that
-    leaves the least spread.
+    And how far the scores are from that, relative to the largest of them.
     """
-    import torch
-
-    usual = (1.0, 1 / sqrt(size))
     square = float((products * products).sum())
-    if square:
-        found = float((products * scores).sum()) / square
-        if float((scores - found * products).abs().max()) <= EXACT * float(scores.abs().max()):
-            return _snapped(found, usual)
-    if len(products) > 3:
-        steps = torch.arange(len(products), dtype=torch.float64)
-        columns = torch.stack([products, steps, torch.ones_like(steps)], dim=1)
-        fit = torch.linalg.lstsq(columns, scores.unsqueeze(1)).solution[:, 0]
-        if float((columns @ fit - scores).abs().max()) <= EXACT * float(scores.abs().max()):
-            return _snapped(float(fit[0]), usual)
-    return min(usual, key=lambda each: float((scores - each * products).std(unbiased=False)))
+    found = float((products * scores).sum()) / square if square else 1 / sqrt(size)
+    scale = _snapped(found, (1.0, 1 / sqrt(size)))
+    return scale, float((scores - scale * products).abs().max()) / (float(scores.abs().max()) or 1.0)
 
 
 def _snapped(found: float, usual: Sequence[float]) -> float:
@@ -137,7 +136,7 @@ def _of_kind(head: KindRecord) -> OneHeadRecord:
     shares: dict[Kind, float] = {kind: getattr(head, name) or 0.0 for kind, name in NUMBERS.items()}
     kinds: list[Kind] = [kind for kind in shares if kind != "broad"]
     best = head.labels[0] if head.labels else max(kinds, key=lambda kind: shares[kind])
-    return OneHeadRecord(head=head.head, kind=best, share=shares[best])
+    return OneHeadRecord(layer=head.layer, head=head.head, kind=best, share=shares[best])
 
 
 def stream(layer: int, position: int, parts: Sequence[Tensor | None], after: Tensor, inner: int | None) -> StreamRecord:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import exp
 
-from txinspect.commands.lesson import HeadRecord, KeyRecord, LessonReport, PositionRecord, StreamRecord
+from txinspect.commands.lesson import HeadRecord, KeyRecord, LessonReport, OneHeadRecord, PositionRecord, StreamRecord
 from txinspect.render.content.heads import WHERE
 from txinspect.render.spelling import number, percent, token_text, visible
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, bar, cell, line, numbers
@@ -15,8 +15,8 @@ from txinspect.wording import counted
 MOST = 10
 """Rows of a table in a step at most."""
 
-KEYS = 6
-"""Tokens that are looked at in a table."""
+KEYS, COPIED = 6, 7
+"""Tokens that are looked at in a table; those that are copied."""
 
 SMALL = 0.02
 """Relative error below which a sum counts as what it should be: half precision rounds."""
@@ -100,7 +100,7 @@ def _tokens(report: LessonReport) -> Told:
     special = next((token_text(each) for each in text.tokens if each.special), None)
     if special is not None:
         sentences.append(f"{special} is a special token: it stands for no word, and marks a place such as the start.")
-    count = min(len(words), MOST)
+    count = min(len(words), MOST if report.input.decoder is None else KEYS)
     rows = [
         Row([cell(str(each.index)), cell(word, "token"), cell(str(each.id))])
         for each, word in zip(text.tokens[:count], words, strict=False)
@@ -115,8 +115,8 @@ def _embedding(report: LessonReport) -> Told:
     name = _named(report, found.position)
     many = f" of {found.rows:,}" if found.rows else ""
     sentences = [
-        f"Each id picks a row of a large table: {found.width:,} numbers, called the token's embedding. A list of numbers "
-        f"like this is a vector. They were learned: nobody wrote them, and training moved them until the predictions "
+        f"Each id picks a row of a large table: {found.width:,} numbers, called the token's embedding. Such a list of "
+        f"numbers is a vector. They were learned: nobody wrote them, and training moved them until the predictions "
         f"were good. Here is row {found.id:,}{many}, of the token {name}. The length of a vector is one number for how "
         "large it is: the root of the sum of all squares."
     ]
@@ -130,13 +130,13 @@ _POSITIONS = {
     "embedding, number by number.",
     "sinusoid": "Here each place in the text has a vector made of sine and cosine waves, as in the paper of 2017 that "
     "began all this. It is added to the embedding, number by number.",
-    "rotary": "Here nothing is added to the embedding. Instead the vectors q and k of step 4 are turned, like the hands "
-    "of clocks, the further the later the token stands (rotary positions). How well two fit then depends on how far "
+    "rotary": "Here nothing is added to the embedding. Instead the vectors q and k of step 4 are turned, like hands of "
+    "clocks, the further the later the token stands (rotary positions). How well two fit then depends on how far "
     "apart they are. The cosines of the first angles:",
-    "alibi": "Here nothing is added to the embedding. Instead, in step 4, a token loses points the further away it is: "
+    "alibi": "Here nothing is added to the embedding. Instead, in step 5, a token loses points the further away it is: "
     "so many for each place (ALiBi). Each head, which step 6 explains, has a number of its own for this, its slope:",
-    "relative": "Here nothing is added to the embedding. Instead, in step 4, a number for how far apart two tokens are "
-    "takes part in their score. The model learned or computed these numbers.",
+    "relative": "Here nothing is added to the embedding. Instead, in step 5, a number for how far apart two tokens are "
+    "is added to their score. The model learned or computed these numbers.",
     "none": "Here nothing is added to the embedding.",
 }
 
@@ -145,7 +145,7 @@ def _positions(report: LessonReport) -> Told:
     found = report.positions
     assert found is not None
     sentences = [
-        "A token has the same embedding wherever it stands, and step 4 alone would not notice if the words were "
+        "A token has the same embedding wherever it stands, and steps 4 to 8 alone would not notice if the words were "
         "shuffled: 'dog bites man' would be 'man bites dog'. So the model has to be told the order.",
         _POSITIONS[found.kind],
     ]
@@ -171,11 +171,12 @@ def _score(report: LessonReport) -> Told:
     query, key = _named(report, found.query), _named(report, found.key)
     at = next(each for each in found.keys if each.key == found.key)
     sentences = [
-        "Now the tokens look at each other: this is attention. Of each token's vector three smaller ones are made: a "
-        "query q, what it looks for; a key k, what others find it by; and a value v, what it hands over. The score "
-        "says how well one token's q fits another's k: multiply number by number, and add it all up.",
-        f"Head {found.head} of layer {found.layer} does so here with {counted(found.size, 'number')}: {query} at place "
-        f"{found.query} looks at {'itself' if found.query == found.key else key}, at place {found.key}.",
+        "Now the tokens look at each other: this is attention. Three new vectors are made of each token's: a query q, "
+        "what it looks for; a key k, what others find it by; and a value v, what it hands over. The score says how "
+        "well one token's q fits another's k: multiply number by number, and add it all up.",
+        f"A model does this many times over, in layers (step 9) with heads (step 6), counted from 0. Head {found.head} "
+        f"of layer {found.layer} does it with {counted(found.size, 'number')}: {query} at place {found.query} looks at "
+        f"{'itself' if found.query == found.key else f'{key} at place {found.key}'}.",
     ]
     rows: list[Row | Line] = [
         _plain(str(index + 1), number(q, 3), number(k, 3), number(q * k, 3))
@@ -186,13 +187,13 @@ def _score(report: LessonReport) -> Told:
         rows.append(_plain("…", f"{found.size - len(found.q)} more", "", number(rest, 3)))
     rows.append(Row([cell("sum"), cell(""), cell(""), cell(number(at.product, 4))], "strong"))
     rows.append(_plain("", "", "× scale", number(found.scale, 4)))
-    if found.besides is not None:
-        rows.append(_plain("", "", "+ more", number(found.besides, 3)))
+    if not found.plain:
+        rows.append(_plain("", "", "+ more", number(at.score - found.scale * at.product, 3)))
     rows.append(Row([cell(""), cell(""), cell("score"), cell(number(at.score, 4))], "strong"))
     columns = numbers("number", f"q of {query}", f"k of {key}", "q × k")
     last = [f"The value v that {key} hands over begins {_spelled(found.v)} …"]
-    if found.besides is not None:
-        last.insert(0, "'more' is what this model does to its scores besides: for the distance, or to bound them.")
+    if not found.plain:
+        last.insert(0, "'more' is what this model does to its scores besides.")
     return Told("q, k, v, and a score by hand", sentences, [Table(columns, rows)], last)
 
 
@@ -203,8 +204,8 @@ def _softmax(report: LessonReport) -> Told:
     sentences = [
         f"Scale: the sum was multiplied by {number(found.scale, 3)}, so that adding many numbers gives no larger score."
         if found.scale != 1
-        else "Scale: most models divide the sum by a number, so that adding many gives no larger score; here q came "
-        "divided already, or nothing is.",
+        else "Scale: most models make the sum smaller, so that adding many numbers gives no larger score. Here it is "
+        "multiplied by 1: q was made small enough before.",
         f"Mask: {middle} at place {found.middle} may not see the {counted(len(found.hidden), 'token')} after it. "
         "Predicting what comes next would be no work if one could look."
         if found.hidden
@@ -213,7 +214,10 @@ def _softmax(report: LessonReport) -> Told:
         "which are never below 0 and add up to 1: shares of one look.",
         f"Where {query} looks:",
     ]
-    top = max(each.score for each in found.keys if each.seen)
+    if any(each.added is not None for each in found.keys):
+        sentences.insert(1, "Distance: the number that step 3 spoke of is added.")
+    added = any(each.added is not None for each in found.keys)
+    top = max(each.score + (each.added or 0.0) for each in _seen(found))
     chosen = sorted(sorted(_seen(found), key=lambda each: -each.weight)[:KEYS], key=lambda each: each.key)
     rows = [
         Row(
@@ -221,16 +225,21 @@ def _softmax(report: LessonReport) -> Told:
                 cell(str(each.key)),
                 cell(_named(report, each.key), "token"),
                 cell(number(each.score, 3)),
-                cell(number(exp(each.score - top), 2)),
+                *([cell(number(each.added, 3))] if added else []),
+                cell(number(exp(each.score + (each.added or 0.0) - top), 2)),
                 cell(percent(each.weight), value=each.weight),
                 bar(each.weight, 1.0),
             ]
         )
         for each in chosen
     ]
-    columns = [*numbers("place"), Column("token"), *numbers("score", "e^(score − top)", "weight"), Column("")]
+    power = numbers("for distance", "e^(both − top)") if added else numbers("e^(score − top)")
+    columns = [*numbers("place"), Column("token"), *numbers("score"), *power, *numbers("weight"), Column("")]
     more = _more(len(chosen), len(_seen(found)), "token")
-    return Told("Scale, mask, softmax", sentences, [Table(columns, [*rows, *more])])
+    other = "This model does more to its scores, so that its weights are not the softmax of these alone."
+    return Told(
+        "Scale, mask, softmax", sentences, [Table(columns, [*rows, *more])], [other] if found.apart > SMALL else []
+    )
 
 
 def _seen(found: HeadRecord) -> list[KeyRecord]:
@@ -239,19 +248,21 @@ def _seen(found: HeadRecord) -> list[KeyRecord]:
 
 
 def _heads(report: LessonReport) -> Told:
-    layer = "" if report.head is None else f" {report.head.layer}"
+    layer = f" {report.heads[0].layer}" if report.heads else ""
     count = len(report.heads)
     sentences = [
         "What a token gets from a head is the sum of the values v, each times its weight. A layer has several heads "
         f"side by side, {counted(count, 'head')} here, each with a q, k and v of its own, so that they can look at "
         f"different things at once. What the heads of layer{layer} look at the most, with their mean weight on it:"
     ]
-    rows = [
-        Row([cell(str(each.head)), cell(WHERE[each.kind]), cell(number(each.share, 2)), bar(each.share, 1.0)])
-        for each in report.heads[:MOST]
-    ]
+    rows = [Row([cell(str(each.head)), cell(WHERE[each.kind]), *_share(each)]) for each in report.heads[:MOST]]
     columns = [*numbers("head"), Column("looks at"), *numbers("weight"), Column("")]
     return Told("Heads", sentences, [Table(columns, [*rows, *_more(len(rows), count, "head")])])
+
+
+def _share(head: OneHeadRecord) -> list[Cell]:
+    """A head's weight on what it looks at, in the lesson: a number and a bar; none where it looks at all."""
+    return [cell(""), cell("")] if head.kind == "broad" else [cell(percent(head.share)), bar(head.share, 1.0)]
 
 
 def _stream(report: LessonReport) -> Told:
@@ -260,13 +271,13 @@ def _stream(report: LessonReport) -> Told:
     name = _named(report, found.position)
     if found.attention is None:
         sentences = [
-            "In this layer no attention adds to a token: something else mixes the tokens. Whatever it is, its result is "
+            "In this layer no attention adds to a token: something else mixes the tokens. Its result, too, is "
             "added to what the token had before. This running sum is called the residual stream."
         ]
     else:
         sentences = [
             f"What the heads give is mixed into one vector of {found.width:,} numbers, and added to what the token had "
-            "before. Nothing is written over: every part of the model only adds. This running sum is called the "
+            "before. The parts of a model do not replace a vector, they add to it. This running sum is called the "
             "residual stream.",
         ]
     if found.cross is not None:
@@ -276,16 +287,19 @@ def _stream(report: LessonReport) -> Told:
         )
     sentences.append(f"The vector of {name} in layer {found.layer}, by its length:")
     rows = [("enters the layer", found.before), ("+ attention", found.attention)]
-    rows += [("+ cross-attention", found.cross), ("= the sum", found.sum)]
+    rows += [("+ cross-attention", found.cross)] if found.attention is not None else [("leaves", found.after)]
     last = []
-    if found.error is not None and found.error > SMALL:
-        last = [
-            "Vectors point in different directions, so lengths do not add up as numbers do. This model also rescales "
-            "the sum, or its parts, on the way (a norm)."
-        ]
+    if not _is_plain(found):
+        last = ["This model also rescales the sum, or what is added, on the way: that is called a norm."]
     elif found.sum is not None:
+        rows.append(("= the sum", found.sum))
         last = ["Vectors point in different directions, so lengths do not add up as numbers do; the vectors do."]
     return Told("Output and residual stream", sentences, [_lengths(rows)], last)
+
+
+def _is_plain(found: StreamRecord) -> bool:
+    """Whether the lesson's layer adds its parts as they are."""
+    return found.error is None or found.error <= SMALL
 
 
 def _lengths(rows: Sequence[tuple[str, float | None]]) -> Table:
@@ -299,14 +313,14 @@ def _lengths(rows: Sequence[tuple[str, float | None]]) -> Table:
 def _mlp(report: LessonReport) -> Told:
     found = report.stream
     assert found is not None
-    wide = f" to {found.inner:,} numbers" if found.inner is not None else ""
+    wide = f" to {found.inner:,}" if found.inner is not None else ""
     sentences = [
         "Attention carries something from token to token. The second half of a layer, the MLP, works on each token "
-        f"alone: a table of weights widens its vector of {found.width:,} numbers{wide}, a simple function bends each of "
-        f"them, and a second table brings them back to {found.width:,}. Much of what a model knows is in these tables. "
+        f"alone: a table of weights widens its vector of {found.width:,} numbers{wide}, a simple function bends each "
+        f"of them, and a second table brings them back to {found.width:,}. Much of what a model knows is in these tables. "
         "The result is added to the stream, too."
     ]
-    rows = [("the stream so far", found.sum if found.sum is not None else found.before), ("+ MLP", found.mlp)]
+    rows = [("the stream so far", found.sum if _is_plain(found) else None), ("+ MLP", found.mlp)]
     return Told("MLP", sentences, [_lengths([*rows, ("leaves the layer", found.after)])], _adds_up(found))
 
 
@@ -322,12 +336,13 @@ def _adds_up(found: StreamRecord) -> list[str]:
 def _layers(report: LessonReport) -> Told:
     count = sum(each.layer >= 0 for each in report.layers)
     sentences = [
-        f"A layer is these two, attention and MLP. This model has {counted(count, 'layer')}, one after the other, and "
-        "each reads what those before it left in the stream. What if the model had to answer early? Each row takes the "
+        f"A layer is what steps 4 to 8 showed. This model has {counted(count, 'layer')}, one after the other, and each "
+        "reads what those before it left in the stream. What if the model had to answer early? Each row takes the "
         "stream after a layer straight to the last step, as if no other layer came (this is called the logit lens)."
     ]
-    if report.predicted is None or report.predicted.kind == "next":
-        sentences.append("At first it still holds the token itself; layer by layer it turns into the next one.")
+    own = report.input.main.tokens[-1].id
+    if report.layers[0].guess.id == own != report.layers[-1].guess.id:
+        sentences.append("At first it holds the last token itself; layer by layer it turns into what comes next.")
     step = -(-len(report.layers) // MOST)
     shown = report.layers[(len(report.layers) - 1) % step :: step]
     rows = [
@@ -359,11 +374,13 @@ def _predicted(report: LessonReport) -> Told:
         own = found.masked is not None and f" For this step a token was masked, at place {found.masked}."
         where = f"This model fills blanks: it says which token belongs at a mask.{own or ''}"
     else:
-        where = f"The likeliest tokens after {_named(report, found.position or 0)}:"
+        where = (
+            "That is all a model gives. To write a text, one of the likely tokens is taken and put behind it, and "
+            f"everything runs again. The likeliest after {_named(report, found.position or 0)}:"
+        )
     sentences = [
-        f"After the last layer, the vector is compared with a vector for {size}: one number each, called the logit. The "
-        "softmax of step 5 makes probabilities of them. That is all a model gives: to write a text, one of the likely "
-        "tokens is taken, put behind the text, and everything runs again."
+        f"After the last layer, the vector is compared with a vector for {size}: one number each, its logit. The "
+        "softmax of step 5 makes probabilities of them."
         if found.kind != "label"
         else "After the last layer, numbers called logits are made; the softmax of step 5 makes probabilities of them.",
         where,
@@ -401,13 +418,13 @@ def _off(report: LessonReport) -> Told:
             "tokens was: once as the model is, and once with what all its cross-attentions give set to 0, so that it "
             "no longer sees the text that it translates:",
         ]
-    shown = found.tokens[:MOST]
+    shown = found.tokens[: MOST if count <= COPIED else KEYS]
     rows: list[Row | Line] = [
         Row([cell(_guess(each.text, each.id), "token"), cell(percent(each.on)), cell(percent(each.off))])
         for each in shown
     ]
     rows += _more(len(shown), count, "token")
-    mean: list[Cell] = [cell("mean of ln p"), cell(number(found.on, 3)), cell(number(found.off, 3))]
+    mean: list[Cell] = [cell("on average"), cell(percent(exp(found.on))), cell(percent(exp(found.off)))]
     rows.append(Row(mean, "strong"))
     table = Table([Column("token"), *numbers("probability, on", "probability, off")], rows)
     return Told(title, sentences, [table], [_verdict(report)])
@@ -419,7 +436,10 @@ def _verdict(report: LessonReport) -> str:
     assert found is not None
     on, off = percent(exp(found.on)), percent(exp(found.off))
     what = "copying" if found.part == "head" else "translating"
-    numbers_said = f"a token has {on} on average (the mean taken over logarithms, ln p) with it, and {off} without"
+    numbers_said = (
+        f"{on} on average with it, {off} without (the mean is that of the logarithms: {number(found.on, 3)} and "
+        f"{number(found.off, 3)})"
+    )
     if exp(found.on) < 0.1 and found.part == "head":
         return f"This model does not copy such a text to begin with: {numbers_said}."
     if found.on - found.off > 1:

@@ -13,10 +13,10 @@ from txinspect.render.terminal.reading import input_lines
 
 
 def draw(report: LessonReport, console: Console) -> RenderableType:
-    """The text, and its steps; a blank line stands between two."""
-    parts: list[RenderableType] = [*input_lines(report.input)]
+    """The text, where the first step is shown, and the steps; a blank line stands between two."""
+    parts: list[RenderableType] = [*input_lines(report.input)] if report.step in (None, 1) else []
     for part in content.parts(report):
-        if isinstance(part, Line) and content.is_title(part):
+        if report.step is None and isinstance(part, Line) and content.is_title(part):
             parts.append(Text())
         parts.append(drawn(part))
     return Group(*parts)
