@@ -166,7 +166,9 @@ class _Lesson:
         name = next((each for each in (f"{begin}.bias", begin) if each in tour.available), None)
         if name is None:
             return None
-        kept = tour.ask(RunQuery(**tour.reading(RunQuery), stages=(name,)))[1][name]
+        kept = tour.ask(RunQuery(**tour.reading(RunQuery), stages=(name,)))[1].get(name)
+        if kept is None:
+            return None
         table = kept.tensor
         if kept.axes == ["head"]:
             return table[place[1]].double() * (torch.arange(count) - tour.token)

@@ -20,8 +20,8 @@ EXACT = 0.02
 
 
 def first(vector: Tensor, count: int = FIRST) -> list[float]:
-    """The first numbers of a vector."""
-    found: list[float] = vector.double().flatten()[:count].tolist()
+    """The first numbers of a vector; of complex ones, as rotary tables may be, the real parts: the cosines."""
+    found: list[float] = (vector.real if vector.is_complex() else vector).double().flatten()[:count].tolist()
     return found
 
 

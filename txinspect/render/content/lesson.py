@@ -317,7 +317,7 @@ def _mlp(report: LessonReport) -> Told:
     sentences = [
         "Attention carries something from token to token. The second half of a layer, the MLP, works on each token "
         f"alone: a table of weights widens its vector of {found.width:,} numbers{wide}, a simple function bends each "
-        f"of them, and a second table brings them back to {found.width:,}. Much of what a model knows is in these tables. "
+        f"of them, and a second table makes {found.width:,} of them again. Much of what a model knows is in these tables. "
         "The result is added to the stream, too."
     ]
     rows = [("the stream so far", found.sum if _is_plain(found) else None), ("+ MLP", found.mlp)]
