@@ -205,7 +205,7 @@ def near(expected: Any) -> Any:
 
 
 def test_the_embedding_is_a_row_of_the_table(taken: Taken) -> None:
-    name, report, oracle = taken
+    _, report, oracle = taken
     found = report.embedding
     assert found is not None
     table = oracle.model.get_input_embeddings().weight.detach().double().numpy()
@@ -313,7 +313,7 @@ def test_the_residual_stream(taken: Taken) -> None:
     assert found.sum == near(np.linalg.norm(sum(parts) - mlp))
     error = np.linalg.norm(sum(parts) - after) / np.linalg.norm(after)
     assert found.error == pytest.approx(error, rel=1e-3, abs=1e-5)
-    assert (found.error < 1e-4) == (name in ("opt-mini", "llama", "bloom"))
+    assert ((found.error or 0.0) < 1e-4) == (name in ("opt-mini", "llama", "bloom"))
     assert (found.width, found.inner) == (len(before), spec.inner)
 
 
@@ -430,11 +430,7 @@ def test_without_attention_there_are_sentences(tmp_path: Path) -> None:
 
 
 def _told(name: str, task: Any, folder: Path) -> None:
-    try:
-        report = inspect(LessonQuery(model=ModelChoice(name=str(save_tiny(name, folder, task=task))), text=TEXT))
-    except InspectError as error:
-        assert "\n" not in str(error)
-        return
+    report = inspect(LessonQuery(model=ModelChoice(name=str(save_tiny(name, folder, task=task))), text=TEXT))
     for part in content.parts(report):
         assert part is not None
     if report.head is not None and report.head.plain:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import isfinite
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from txinspect.answers import switching_off
 from txinspect.answers.reporting import head
@@ -85,7 +88,7 @@ class _Lesson:
         name, find = finding[step]
         try:
             if name not in self.found:
-                self.found[name] = find()
+                self.found[name] = _finite(find())
             if step == 8 and self.found[name].mlp is None:
                 raise InspectError("this layer has no MLP whose result is known by itself")
         except InspectError as error:
@@ -233,6 +236,22 @@ class _Lesson:
         query = switching_off.question(self.tour)
         self._last = line(query)
         return switching_off.switched_off(self.tour, query)
+
+
+def _finite(found: Any) -> Any:
+    """Facts of a step of the lesson. Raises InspectError where a number among them is none."""
+    if not all(map(isfinite, _floats(msgspec.to_builtins(found)))):
+        raise InspectError("not all of its numbers are finite: 'txinspect run' shows where they are not")
+    return found
+
+
+def _floats(value: Any) -> Iterator[float]:
+    """The numbers of a step of the lesson, however deep."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _floats(each)
 
 
 def _guess(token: Any) -> GuessRecord:

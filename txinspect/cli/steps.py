@@ -27,19 +27,19 @@ def of(report: Report) -> list[Report]:
     return list(getattr(report, "one_by_one", [])) if appearance.asked().pager else []
 
 
-def show(parts: Sequence[Report], draw: Callable[[Report], None]) -> None:
+def show(parts: Sequence[Report], draw: Callable[[Report], None], say: Callable[[str], None]) -> None:
     """Show steps until one of them ends the tour, or the last is shown."""
     for part in parts:
         draw(part)
-        if part is not parts[-1] and not _goes_on():
+        if part is not parts[-1] and not _goes_on(say):
             return
 
 
-def _goes_on() -> bool:
+def _goes_on(say: Callable[[str], None]) -> bool:
     """Whether a person wants the next step: they are asked in a line, which is then taken away."""
     stdin = current().stdin
     assert stdin is not None
-    _say(PROMPT)
+    say(PROMPT)
     try:
         with unechoed(stdin.fileno()):
             while True:
@@ -51,10 +51,4 @@ def _goes_on() -> bool:
     except OSError:  # a terminal that is gone
         return False
     finally:
-        _say("\r" + " " * len(PROMPT) + "\r")
-
-
-def _say(text: str) -> None:
-    from txinspect.cli.streams import say
-
-    say(text)
+        say("\r" + " " * len(PROMPT) + "\r")

@@ -69,7 +69,7 @@ def show(report: Report, output: Output, view: object | None, attentions: Sequen
         write(_json(report) + b"\n")
     elif parts := steps.of(report):
         alone = replace(output, legend=False, picture=None, csv=None, html=None)
-        steps.show(parts, lambda each: _draw(each, output if each is parts[-1] else alone, view))
+        steps.show(parts, lambda each: _draw(each, output if each is parts[-1] else alone, view), say)
     else:
         _draw(report, output, view)
     if output.open and output.html is not None:

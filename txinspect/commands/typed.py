@@ -10,14 +10,15 @@ from typing import Any
 from txinspect.commands import command_of
 from txinspect.model_choice import ModelChoice
 from txinspect.option import option_of
-from txinspect.queries import LESSON, ModelQuery, Query, TextQuery
+from txinspect.queries import LESSON, Query
 
 
 def line(query: Query[Any]) -> str:
     """The command line that asks a query, without what is so by default."""
     words = ["txinspect", command_of(query).name]
-    if isinstance(query, TextQuery) and query.text != LESSON:
-        words += ["--", query.text] if query.text.startswith("-") else [query.text]
+    text = getattr(query, "text", LESSON)
+    if text != LESSON:
+        words += ["--", text] if text.startswith("-") else [text]
     options = list(_options(query))
     split = words.index("--") if "--" in words else len(words)
     return shlex.join([*words[:split], *options, *words[split:]] if split < len(words) else [*words, *options])
@@ -26,20 +27,21 @@ def line(query: Query[Any]) -> str:
 def _options(query: Query[Any]) -> Iterator[str]:
     """The options of a query's command line, as words."""
     choice = getattr(query, "model", None)
-    if isinstance(choice, ModelChoice) and isinstance(query, ModelQuery):
+    if isinstance(choice, ModelChoice):
         yield from _of_choice(choice, query)
     if not getattr(query, "special", True):
         yield "--no-special"
     yield from _of_fields(query, ())
 
 
-def _of_choice(choice: ModelChoice, query: ModelQuery[Any]) -> Iterator[str]:
+def _of_choice(choice: ModelChoice, query: Query[Any]) -> Iterator[str]:
     """The words that choose a query's model on a command line."""
+    idle: tuple[str, ...] = getattr(query, "idle", ())
     if choice.name != ModelChoice.name:
-        yield from (["-m", choice.name] if isinstance(query, TextQuery) else [choice.name])
-    if choice.quantization is not None and "quantization" not in query.idle:
+        yield from (["-m", choice.name] if hasattr(query, "text") else [choice.name])
+    if choice.quantization is not None and "quantization" not in idle:
         yield f"--{choice.quantization}"
-    yield from _of_fields(choice, ("name", *query.idle))
+    yield from _of_fields(choice, ("name", *idle))
 
 
 def _of_fields(record: Any, without: tuple[str, ...]) -> Iterator[str]:

@@ -210,8 +210,8 @@ def _softmax(report: LessonReport) -> Told:
         "Predicting what comes next would be no work if one could look."
         if found.hidden
         else "Mask: there is none here. In this model each token sees all others, also those after it.",
-        "Softmax: each score becomes e to its power, divided by the sum of all these. So the scores become weights, "
-        "which are never below 0 and add up to 1: shares of one look.",
+        "Softmax: e, which is 2.718…, is raised to each score, and divided by the sum of all these. So scores become "
+        "weights, which are never below 0 and add up to 1: shares of one look.",
         f"Where {query} looks:",
     ]
     if any(each.added is not None for each in found.keys):
@@ -317,7 +317,7 @@ def _mlp(report: LessonReport) -> Told:
     sentences = [
         "Attention carries something from token to token. The second half of a layer, the MLP, works on each token "
         f"alone: a table of weights widens its vector of {found.width:,} numbers{wide}, a simple function bends each "
-        f"of them, and a second table makes {found.width:,} of them again. Much of what a model knows is in these tables. "
+        f"of them, and a second table makes {found.width:,} of them again. Much that a model knows is in these tables. "
         "The result is added to the stream, too."
     ]
     rows = [("the stream so far", found.sum if _is_plain(found) else None), ("+ MLP", found.mlp)]
