@@ -16,7 +16,6 @@ from txinspect.commands.lesson import (
     STEPS,
     EmbeddingRecord,
     GuessRecord,
-    HeadRecord,
     LayerGuessRecord,
     LessonQuery,
     LessonReport,
@@ -24,6 +23,7 @@ from txinspect.commands.lesson import (
     PredictedRecord,
     StepRecord,
     StreamRecord,
+    WorkingHeadRecord,
 )
 from txinspect.commands.pos import PosQuery
 from txinspect.commands.run import RunQuery
@@ -137,7 +137,7 @@ class _Lesson:
             kind = "sinusoid"
         return PositionRecord(kind=kind, position=tour.token, first=measure.first(numbers), why=None)
 
-    def _head(self) -> HeadRecord:
+    def _head(self) -> WorkingHeadRecord:
         """What the lesson says of one head at work."""
         tour = self.tour
         place, begin = (tour.head.layer, tour.head.head), f"{tour.prefix}layers.{tour.head.layer}.attention."

@@ -60,7 +60,7 @@ class PositionRecord(Record, frozen=True, kw_only=True):
     why: Annotated[str | None, doc("Why no embedding of positions is there; null where one is.")]
 
 
-class KeyRecord(Record, frozen=True, kw_only=True):
+class ScoredKeyRecord(Record, frozen=True, kw_only=True):
     """What a head makes of a query and one key."""
 
     key: Annotated[int, doc("Index of the token that is looked at.")]
@@ -72,7 +72,7 @@ class KeyRecord(Record, frozen=True, kw_only=True):
     weight: Annotated[float, doc("The weight, as the pass had it.")]
 
 
-class HeadRecord(Record, frozen=True, kw_only=True):
+class WorkingHeadRecord(Record, frozen=True, kw_only=True):
     """One head at work: a query, its keys, scores, weights."""
 
     layer: Annotated[int, doc("The layer.")]
@@ -86,12 +86,12 @@ class HeadRecord(Record, frozen=True, kw_only=True):
     scale: Annotated[float, doc("What the sum of the products is multiplied by for the score.")]
     plain: Annotated[bool, doc("Whether that is all of the score.")]
     apart: Annotated[float, doc("The largest difference between the softmax here and the weights of the pass.")]
-    keys: Annotated[list[KeyRecord], doc("Every key.")]
+    keys: Annotated[list[ScoredKeyRecord], doc("Every key.")]
     middle: Annotated[int, doc("Index of a token in the middle of the text.")]
     hidden: Annotated[list[int], doc("Keys that the mask hides from that token.")]
 
 
-class OneHeadRecord(Record, frozen=True, kw_only=True):
+class HeadKindRecord(Record, frozen=True, kw_only=True):
     """What a head looks at the most."""
 
     layer: Annotated[int, doc("The layer.")]
@@ -173,8 +173,8 @@ class LessonReport(ModelReport, frozen=True, kw_only=True):
     steps: Annotated[list[StepRecord], doc("The steps: their command lines, and why one is missing.")]
     embedding: Annotated[EmbeddingRecord | None, doc("Step 2.")]
     positions: Annotated[PositionRecord | None, doc("Step 3.")]
-    head: Annotated[HeadRecord | None, doc("Steps 4 and 5.")]
-    heads: Annotated[list[OneHeadRecord], doc("Step 6: the heads of that layer.")]
+    head: Annotated[WorkingHeadRecord | None, doc("Steps 4 and 5.")]
+    heads: Annotated[list[HeadKindRecord], doc("Step 6: the heads of that layer.")]
     stream: Annotated[StreamRecord | None, doc("Steps 7 and 8.")]
     layers: Annotated[list[LayerGuessRecord], doc("Step 9: what each layer would predict.")]
     predicted: Annotated[PredictedRecord | None, doc("Step 10.")]

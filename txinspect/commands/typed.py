@@ -41,7 +41,7 @@ def _of_choice(choice: ModelChoice, query: Query[Any]) -> Iterator[str]:
         yield from (["-m", choice.name] if hasattr(query, "text") else [choice.name])
     if choice.quantization is not None and "quantization" not in idle:
         yield f"--{choice.quantization}"
-    yield from _of_fields(choice, ("name", *idle))
+    yield from _of_fields(choice, ("name", "offline", *idle))  # what is read is the same without the Hub
 
 
 def _of_fields(record: Any, without: tuple[str, ...]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from txinspect.commands.heads import NUMBERS, Kind, KindRecord
-from txinspect.commands.lesson import HeadRecord, KeyRecord, OneHeadRecord, StreamRecord
+from txinspect.commands.lesson import HeadKindRecord, ScoredKeyRecord, StreamRecord, WorkingHeadRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ def head_at_work(
     vectors: tuple[Tensor, Tensor, Tensor],
     rows: tuple[Tensor, Tensor, Tensor],
     added: Tensor | None,
-) -> HeadRecord:
+) -> WorkingHeadRecord:
     """The numbers of the lesson's head, by its layer and index, `at` a query and a token in the middle.
 
     `vectors` are q (size,), k and v (key, size); `rows` the query's scores and weights, the middle's weights, and
@@ -50,7 +50,7 @@ def head_at_work(
     own = _softmax(scores if more is None else scores + more, seen)
     key = int(weights.argmax())
     hidden = [each for each in range(middle + 1, len(others)) if not float(others[each])]
-    return HeadRecord(
+    return WorkingHeadRecord(
         layer=place[0],
         head=place[1],
         query=query,
@@ -63,7 +63,7 @@ def head_at_work(
         plain=off <= EXACT,
         apart=float((own - weights).abs().max()),
         keys=[
-            KeyRecord(
+            ScoredKeyRecord(
                 key=each,
                 product=float(products[each]),
                 score=float(scores[each]),
@@ -126,17 +126,17 @@ def strongest(heads: Sequence[KindRecord]) -> KindRecord | None:
     return max(known, key=lambda each: each.previous or 0.0, default=None)
 
 
-def in_layer(heads: Sequence[KindRecord], layer: int) -> list[OneHeadRecord]:
+def in_layer(heads: Sequence[KindRecord], layer: int) -> list[HeadKindRecord]:
     """What each head of the lesson's layer looks at the most."""
     return [_of_kind(each) for each in heads if each.layer == layer and each.run == 1]
 
 
-def _of_kind(head: KindRecord) -> OneHeadRecord:
+def _of_kind(head: KindRecord) -> HeadKindRecord:
     """The kind that a head of the lesson is the most; evenly spread only where no token stands out."""
     shares: dict[Kind, float] = {kind: getattr(head, name) or 0.0 for kind, name in NUMBERS.items()}
     kinds: list[Kind] = [kind for kind in shares if kind != "broad"]
     best = head.labels[0] if head.labels else max(kinds, key=lambda kind: shares[kind])
-    return OneHeadRecord(layer=head.layer, head=head.head, kind=best, share=shares[best])
+    return HeadKindRecord(layer=head.layer, head=head.head, kind=best, share=shares[best])
 
 
 def stream(layer: int, position: int, parts: Sequence[Tensor | None], after: Tensor, inner: int | None) -> StreamRecord:

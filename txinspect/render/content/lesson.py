@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import exp
 
-from txinspect.commands.lesson import HeadRecord, KeyRecord, LessonReport, OneHeadRecord, PositionRecord, StreamRecord
+from txinspect.commands.lesson import (
+    HeadKindRecord,
+    LessonReport,
+    PositionRecord,
+    ScoredKeyRecord,
+    StreamRecord,
+    WorkingHeadRecord,
+)
 from txinspect.render.content.heads import WHERE
 from txinspect.render.spelling import number, percent, token_text, visible
 from txinspect.render.tables import Cell, Column, Line, Row, Table, Words, bar, cell, line, numbers
@@ -233,7 +240,7 @@ def _softmax(report: LessonReport) -> Told:
         )
         for each in chosen
     ]
-    power = numbers("for distance", "e^(both − top)") if added else numbers("e^(score − top)")
+    power = numbers("for distance", "e^(both - top)") if added else numbers("e^(score - top)")
     columns = [*numbers("place"), Column("token"), *numbers("score"), *power, *numbers("weight"), Column("")]
     more = _more(len(chosen), len(_seen(found)), "token")
     other = "This model does more to its scores, so that its weights are not the softmax of these alone."
@@ -242,7 +249,7 @@ def _softmax(report: LessonReport) -> Told:
     )
 
 
-def _seen(found: HeadRecord) -> list[KeyRecord]:
+def _seen(found: WorkingHeadRecord) -> list[ScoredKeyRecord]:
     """The keys of the lesson that the query sees."""
     return [each for each in found.keys if each.seen]
 
@@ -260,7 +267,7 @@ def _heads(report: LessonReport) -> Told:
     return Told("Heads", sentences, [Table(columns, [*rows, *_more(len(rows), count, "head")])])
 
 
-def _share(head: OneHeadRecord) -> list[Cell]:
+def _share(head: HeadKindRecord) -> list[Cell]:
     """A head's weight on what it looks at, in the lesson: a number and a bar; none where it looks at all."""
     return [cell(""), cell("")] if head.kind == "broad" else [cell(percent(head.share)), bar(head.share, 1.0)]
 
