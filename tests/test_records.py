@@ -25,6 +25,7 @@ from txinspect.commands.diff import DiffQuery
 from txinspect.commands.embed import EmbedQuery
 from txinspect.commands.heads import HeadsQuery
 from txinspect.commands.lens import LensQuery
+from txinspect.commands.lesson import LessonQuery
 from txinspect.commands.logits import LogitsQuery
 from txinspect.commands.models import ModelsQuery
 from txinspect.commands.page import PageQuery
@@ -41,7 +42,8 @@ from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
 MODEL = ("tree", "stages", "diagram", "models", "params")
-COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, "run", "ablate", "page", "plan")
+RUN = ("run", "ablate", "page", "lesson")
+COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, *RUN, "plan")
 TEXT = "naïve 😀 [/INST]"
 
 ENVELOPE = {"schema_version", "txinspect", "command"}
@@ -93,6 +95,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "diff": ("model", "input", "logits"),
     "page": ("model", "input", "input.tokens"),
     "ablate": ("model", "input", "input.tokens"),
+    "lesson": ("model", "input", "input.tokens"),
     "plan": ("model", "input", "input.tokens"),
 }
 
@@ -115,6 +118,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "run": lambda: RunQuery(model=model, text=TEXT, stages=("**",), **more),
         "ablate": lambda: AblateQuery(model=model, text=TEXT, baseline="mean"),
         "page": lambda: PageQuery(model=model, text=TEXT),
+        "lesson": lambda: LessonQuery(model=model, text=TEXT),
         "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),
     }
     return made[command]()

@@ -40,6 +40,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "run": (TEXT, "-s", "logits"),
     "ablate": (TEXT, "--with", "mean"),
     "page": (TEXT,),
+    "lesson": (TEXT,),
     "plan": (TEXT, "-s", "logits"),
 }
 """What each command about a model is asked."""
@@ -63,6 +64,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "run": (("-s", "none"), "'opt-mini' has no stage or module 'none'"),
     "ablate": ((), "--with is missing"),
     "page": (("--part", "none"), "--part 'none' is unknown: give logits, attn, heads"),
+    "lesson": (("--step", "12"), "--step 12 is out of range: the lesson has steps 1 to 11"),
     "plan": (("-s", "none"), "'opt-mini' has no stage or module 'none'"),
     "env": (("--none",), "no such option: --none"),
     "schema": (("none",), "'none' has no report"),

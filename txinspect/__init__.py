@@ -13,7 +13,7 @@ What cannot be done raises InspectError, with one sentence. `load` takes the fie
 quantization="8bit", offline=True and others.
 
 Underneath, `inspect(query)` answers a query record with a report record. Each command has its query: AblateQuery,
-AttnQuery, DiagramQuery, DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LogitsQuery, ModelsQuery, PageQuery,
+AttnQuery, DiagramQuery, DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LessonQuery, LogitsQuery, ModelsQuery, PageQuery,
 ParamsQuery, PlanQuery, PosQuery, RunQuery, StagesQuery, TokenizeQuery, TreeQuery. `txinspect help python` says more.
 """
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from txinspect.commands.embed import EmbedQuery
     from txinspect.commands.heads import HeadsQuery
     from txinspect.commands.lens import LensQuery
+    from txinspect.commands.lesson import LessonQuery
     from txinspect.commands.logits import LogitsQuery
     from txinspect.commands.models import ModelsQuery
     from txinspect.commands.page import PageQuery
@@ -65,6 +66,7 @@ __all__ = [
     "HeadsQuery",
     "InspectError",
     "LensQuery",
+    "LessonQuery",
     "LogitsQuery",
     "ModelChoice",
     "ModelsQuery",

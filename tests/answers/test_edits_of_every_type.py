@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +18,46 @@ from txinspect.model import Model
 TEXT, OTHER = "abc abd", "xyz xyw"
 
 
-def options(task: Task) -> dict[str, Any]:
-    return {"decoder": "ab"} if task == "seq2seq-lm" else {}
+Logits = Callable[..., Any]
 
 
-def logits(model: Model, task: Task, *edits: str, text: str = TEXT) -> Any:
-    return model.run(text, stages=("logits",), edits=edits, **options(task))["logits"]
+def logits_of(model: Model) -> Logits:
+    """What gives a model's logits; of an encoder–decoder the decoder's text is given."""
+    stages = [each.name for each in model.stages().report.stages if each.available]
+    given = {"decoder": "ab"} if any(name.startswith("decoder.") for name in stages) else {}
+
+    def logits(*edits: str, text: str = TEXT, stage: str = "logits") -> Any:
+        return model.run(text, stages=(stage,), edits=edits, **given)
+
+    return logits
 
 
 def places(model: Model) -> list[str]:
-    """A stage of each kind that there is, in the first layer and in the last."""
+    """A stage of some kinds in the first layer."""
     stages = [each for each in model.stages().report.stages if each.available]
     names = [each.name for each in stages if each.name.startswith(("layers.0.", "decoder.layers.0."))]
-    wanted = ("attention.weights", "attention.scores", "attention.context", "mlp.output", "mixer.output", ".output")
-    return [name for part in wanted for name in names if name.endswith(part)][:8]
+    wanted = (".weights", ".context", "mlp.output", "mixer.output")
+    return [name for part in wanted for name in names if name.endswith(part)][:4]
 
 
 def _laws(task: Task, kind: str, folder: Path) -> None:
     model = txinspect.load(str(save_tiny(kind, folder / kind, task=task)))
-    plain = logits(model, task)
+    run, file = logits_of(model), folder / "own.safetensors"
+    plain = run()["logits"].tobytes()
     tried = 0
     for place in places(model):
         try:
-            once = logits(model, task, f"{place} * 1")
+            assert run(f"{place} * 1")["logits"].tobytes() == plain, place
         except InspectError:
             continue  # what cannot be recorded or changed here is a sentence
         tried += 1
-        assert once.tobytes() == plain.tobytes(), place
-        own = model.run(TEXT, stages=(place,), **options(task))
-        save_file({"own": own.tensor(own.keys()[0]).contiguous()}, folder / "own.safetensors")
+        if tried > 1:
+            continue
+        own = run(stage=place)
+        save_file({"own": own.tensor(own.keys()[0]).contiguous()}, file)
         if len(own.keys()) == 1:
-            again = logits(model, task, f"{place} = {folder / 'own.safetensors'}:own")
-            assert again.tobytes() == plain.tobytes(), place
-        edited = model.run(TEXT, stages=(place,), edits=(f"{place} * 0",), **options(task))
+            assert run(f"{place} = {file}:own")["logits"].tobytes() == plain, place
+        edited = run(f"{place} * 0", stage=place)
         assert not edited[edited.keys()[0]].any(), place
     assert tried or not places(model)
 
@@ -72,10 +80,10 @@ def test_laws_of_encoder_decoders(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", by_type(buildable_types(), FEW))
 def test_the_input_of_layer_0_is_all_that_later_layers_read(kind: str, tmp_path: Path) -> None:
     """From another text of the same length it gives that text's logits, bit for bit, but for types that are listed."""
-    model = txinspect.load(str(save_tiny(kind, tmp_path / kind)))
+    logits = logits_of(txinspect.load(str(save_tiny(kind, tmp_path / kind))))
     try:
-        made = logits(model, "causal-lm", f"layers.0.input = text:{OTHER}")
+        made = logits(f"layers.0.input = text:{OTHER}")["logits"]
     except InspectError as error:
         pytest.skip(str(error))
-    same = made.tobytes() == logits(model, "causal-lm", text=OTHER).tobytes()
+    same = made.tobytes() == logits(text=OTHER)["logits"].tobytes()
     assert same is (kind not in READS_AGAIN)

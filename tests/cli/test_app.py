@@ -42,6 +42,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "diff": ("naïve 😀 [/INST]", "-m", "{model}", "--against-dtype", "bfloat16"),
     "ablate": ("naïve 😀 [/INST]", "-m", "{model}", "--with", "mean"),
     "page": ("naïve 😀 [/INST]", "-m", "{model}"),
+    "lesson": ("naïve 😀 [/INST]", "-m", "{model}"),
     "plan": ("naïve 😀 [/INST]", "-m", "{model}"),
 }
 """A good use of every command that reports."""
@@ -117,7 +118,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Completion": [],
         "Text": ["tokenize"],
         "Model": ["tree", "stages", "diagram", "models", "params"],
-        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run", "ablate", "page"],
+        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run", "ablate", "page", "lesson"],
         "Machines": ["plan", "env", "schema", "help"],
     }
 

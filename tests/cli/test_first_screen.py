@@ -42,6 +42,7 @@ ROWS = {
     "tree": "as stored",
     "stages": "stages in all",
     "diagram": "logits",
+    "lesson": "next: txinspect help tutorial",
     "run": "stages in all",
     "params": "beyond 6σ",
     "env": "a terminal",

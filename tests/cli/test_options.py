@@ -127,6 +127,7 @@ EXPECTED = {
     | {"--sweep", "--with", "-l", "--layer", "--head", "--target", "--together", "--control", "--seed"}
     | {"--table", "--theme"},
     "page": LOADING | OUTPUT | TEXT | DECODER | {"-o", "--part"},
+    "lesson": LOADING | OUTPUT | TEXT | DECODER | {"--step"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
     "env": SHOWN,
     "schema": {"--color"},

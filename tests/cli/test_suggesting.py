@@ -85,7 +85,7 @@ def test_what_was_meant(line: str, meant: str, run_cli: Run) -> None:
         ("attn --top-k 3", "logits, lens have"),
         ("embed --layer 0", "attn, lens, heads, ablate have"),
         ("embed --head 0", "attn, ablate have"),
-        ("tokenize --8bit", "tree, stages, diagram and 11 more have"),
+        ("tokenize --8bit", "tree, stages, diagram and 12 more have"),
     ],
 )
 def test_what_only_others_have(line: str, who: str, run_cli: Run) -> None:

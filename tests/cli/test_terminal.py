@@ -94,7 +94,7 @@ def test_what_was_typed_before_is_still_echoed_and_lines_still_end() -> None:
 
     ours, theirs = os.openpty()
     before = termios.tcgetattr(theirs)
-    with terminal._unechoed(theirs):
+    with terminal.unechoed(theirs):
         assert not termios.tcgetattr(theirs)[3] & (termios.ECHO | termios.ICANON)
     assert termios.tcgetattr(theirs) == before
     os.close(ours)

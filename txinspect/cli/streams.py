@@ -57,7 +57,7 @@ def show(report: Report, output: Output, view: object | None, attentions: Sequen
 
     `attentions` are packed for a page.
     """
-    from txinspect.cli import beside
+    from txinspect.cli import beside, steps
 
     if output.picture is not None:
         beside.write_picture(output.picture, report, view, figure=output.figure)
@@ -67,6 +67,9 @@ def show(report: Report, output: Output, view: object | None, attentions: Sequen
         beside.write_html(output.html, report, attentions)
     if output.json:
         write(_json(report) + b"\n")
+    elif parts := steps.of(report):
+        alone = replace(output, legend=False, picture=None, csv=None, html=None)
+        steps.show(parts, lambda each: _draw(each, output if each is parts[-1] else alone, view), say)
     else:
         _draw(report, output, view)
     if output.open and output.html is not None:

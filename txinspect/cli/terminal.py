@@ -48,7 +48,7 @@ def _answer() -> bytes:
     if not (is_terminal(here.stdin) and is_terminal(here.stdout)):
         return b""
     source, answer = here.stdin.fileno(), b""
-    with suppress(OSError), _unechoed(source):
+    with suppress(OSError), unechoed(source):
         os.write(here.stdout.fileno(), _BACKGROUND + _WHAT_ARE_YOU)
         until = time.monotonic() + PATIENCE
         while not re.search(rb"\x1b\[\?[0-9;]*c", answer) and (left := until - time.monotonic()) > 0:
@@ -58,7 +58,7 @@ def _answer() -> bytes:
 
 
 @contextmanager
-def _unechoed(source: int) -> Iterator[None]:
+def unechoed(source: int) -> Iterator[None]:
     """While open, what a terminal answers is neither shown nor held back until a line ends."""
     import termios
     import tty

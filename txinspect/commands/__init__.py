@@ -74,6 +74,10 @@ LISTED = {
         "Run",
         "Write one page to look at in a browser: tokens, attention, kinds of heads, lens, stages; it needs no network.",
     ),
+    "lesson": Listed(
+        "Run",
+        "Take a tour from text to prediction in steps, on any model and text: each with its numbers and its command.",
+    ),
     "plan": Listed(
         "Machines",
         "Say what running a model up to some stages would read: files, bytes of disk, download, memory; load nothing.",

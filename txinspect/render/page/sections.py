@@ -14,6 +14,7 @@ from txinspect.render.content import (
     diff,
     embed,
     heads,
+    lesson,
     logits,
     models,
     params,
@@ -168,4 +169,5 @@ _PARTS: dict[str, tuple[str, Callable[[Any], Parts]]] = {
     "plan": ("What it would take", _plan),
     "models": ("Models", _models),
     "tokenize": ("Tokens", _tokenize),
+    "lesson": ("From text to prediction", lesson.parts),
 }
