@@ -11,7 +11,7 @@ from txinspect.commands.command import Command
 from txinspect.errors import InspectError
 from txinspect.nearest import nearest
 from txinspect.queries import Query, ReportType
-from txinspect.records import Report, SentenceRecord, TensorRecord
+from txinspect.records import SentenceRecord, TensorRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,8 +80,7 @@ class Answer(Generic[ReportType]):
         """The answer as a page that needs nothing else, as --html writes it."""
         from txinspect.render.page import Asked, page
 
-        reports: list[Report] = getattr(self.report, "reports", [self.report])
-        return page(reports, self.attentions, Asked(_call(self.query, self.command.name), self.command.name))
+        return page(self.report, self.attentions, Asked(_call(self.query, self.command.name), self.command.name))
 
     def to_json(self) -> bytes:
         """The report as strict JSON in UTF-8."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import isnan
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -61,7 +61,10 @@ class Edit:
         """The edit that a text spells. Raises UsageError for one that spells none."""
         match = _EDIT.fullmatch(text)
         if match is None:
-            raise UsageError(f"{spelled('edits')} {text!r} is not PLACE OP VALUE", f"give one {EXAMPLE}")
+            raise UsageError(
+                f"{spelled('edits')} {text!r} is not PLACE OP VALUE",
+                f"give one {EXAMPLE}, with blanks around =, *, + or - proj",
+            )
         op = "- proj" if match["op"].startswith("-") else match["op"]
         return cls(match["place"], op, match["value"])  # type: ignore[arg-type]
 
@@ -166,7 +169,7 @@ class Edit:
         """Raise UsageError for a value that the op cannot take."""
         wrong = f"{spelled('edits')} {str(self)!r}"
         if self.op == "*":
-            if not re.fullmatch(_NUMBER, self.value, re.IGNORECASE):
+            if not re.fullmatch(_NUMBER, self.value, re.IGNORECASE) or not isfinite(float(self.value)):
                 raise UsageError(f"{wrong}: {self.value!r} is no factor", "give a number, such as 0.5")
             return
         if self.source == "file":

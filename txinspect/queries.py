@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
-from txinspect.edits import Edit
+from txinspect.edits import EXAMPLE, Edit
 from txinspect.errors import UsageError, spelled
 from txinspect.indices import Layers
 from txinspect.model_choice import ModelChoice
@@ -320,7 +320,11 @@ class EditedQuery(TensorQuery[ReportType]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        read = tuple(Edit.read(each) if isinstance(each, str) else each for each in self.edits)
+        given = (self.edits,) if isinstance(self.edits, (str, Edit)) else self.edits
+        wrong = next((each for each in given if not isinstance(each, (str, Edit))), None)
+        if wrong is not None:
+            raise UsageError(f"{spelled('edits')} {shown(wrong)} is no edit", f"give one {EXAMPLE}")
+        read = tuple(Edit.read(each) if isinstance(each, str) else each for each in given)
         object.__setattr__(self, "edits", read)
         for name, why in _UNCHANGED.items():
             if self.edits and getattr(self, name, None):

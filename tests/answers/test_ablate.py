@@ -161,7 +161,7 @@ def test_at_masks_of_an_encoder(tmp_path: Path) -> None:
     assert report.parts[0].delta == pytest.approx((without - whole)[rows, likeliest].mean(), abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", by_type(buildable_types(), FEW))
+@pytest.mark.parametrize("kind", by_type(buildable_types(), FEW, pytest.mark.sweeps))
 def test_any_type_is_ablated_or_refused_in_a_sentence(kind: str, tmp_path: Path) -> None:
     folder = save_tiny(kind, tmp_path / kind)
     for sweep in ("heads", "layers"):

@@ -62,17 +62,17 @@ def _laws(task: Task, kind: str, folder: Path) -> None:
     assert tried or not places(model)
 
 
-@pytest.mark.parametrize("kind", by_type(buildable_types(), FEW))
+@pytest.mark.parametrize("kind", by_type(buildable_types(), FEW, pytest.mark.sweeps))
 def test_laws_of_causal_models(kind: str, tmp_path: Path) -> None:
     _laws("causal-lm", kind, tmp_path)
 
 
-@pytest.mark.parametrize("kind", by_type(buildable_types("masked-lm"), ("bert",)))
+@pytest.mark.parametrize("kind", by_type(buildable_types("masked-lm"), ("bert",), pytest.mark.sweeps))
 def test_laws_of_encoders(kind: str, tmp_path: Path) -> None:
     _laws("masked-lm", kind, tmp_path)
 
 
-@pytest.mark.parametrize("kind", by_type(buildable_types("seq2seq-lm"), ("marian",)))
+@pytest.mark.parametrize("kind", by_type(buildable_types("seq2seq-lm"), ("marian",), pytest.mark.sweeps))
 def test_laws_of_encoder_decoders(kind: str, tmp_path: Path) -> None:
     _laws("seq2seq-lm", kind, tmp_path)
 

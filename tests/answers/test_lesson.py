@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
-from tests.making.models import buildable_types, by_type, save_tiny
+from tests.making.models import FEW, buildable_types, by_type, save_tiny
 from txinspect import InspectError, LessonQuery, ModelChoice, inspect
 from txinspect.commands.lesson import STEPS, LessonReport
 from txinspect.edits import Edit
@@ -437,16 +437,18 @@ def _told(name: str, task: Any, folder: Path) -> None:
         assert sum(each.softmax for each in report.head.keys) == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", by_type(buildable_types()))
+@pytest.mark.parametrize("name", by_type(buildable_types(), FEW, pytest.mark.sweeps))
 def test_every_causal_type_is_told(name: str, tmp_path: Path) -> None:
     _told(name, "causal-lm", tmp_path / name)
 
 
-@pytest.mark.parametrize("name", by_type(buildable_types("masked-lm"), ("bert", "deberta-v2", "distilbert")))
+@pytest.mark.parametrize(
+    "name", by_type(buildable_types("masked-lm"), ("bert", "deberta-v2", "distilbert"), pytest.mark.sweeps)
+)
 def test_every_masked_type_is_told(name: str, tmp_path: Path) -> None:
     _told(name, "masked-lm", tmp_path / name)
 
 
-@pytest.mark.parametrize("name", by_type(buildable_types("seq2seq-lm"), ("t5", "bart")))
+@pytest.mark.parametrize("name", by_type(buildable_types("seq2seq-lm"), ("t5", "bart"), pytest.mark.sweeps))
 def test_every_seq2seq_type_is_told(name: str, tmp_path: Path) -> None:
     _told(name, "seq2seq-lm", tmp_path / name)

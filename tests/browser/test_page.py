@@ -68,7 +68,7 @@ def nothing_is_preferred(browser: Browser) -> None:
 def made(folder: Path, auto: Any, query: Any, attentions: str = "attentions") -> Made:
     """The page of a query, and the attentions of plain transformers for the same ids."""
     report, packed = inspect_for_page(query)
-    content = page(getattr(report, "reports", [report]), packed, Asked("as asked", report.command))
+    content = page(report, packed, Asked("as asked", report.command))
     file = folder / "a.html"
     file.write_text(content, encoding="utf-8")
     read, main = ([token.id for token in each.tokens] for each in (report.input, report.input.main))

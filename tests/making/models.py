@@ -535,9 +535,11 @@ FEW = ("opt", "gpt2", "llama", "bloom", "xlnet", "deepseek_v4", "qwen3_next", "m
 """The types that a test takes by default whose subject hardly differs between types."""
 
 
-def by_type(names: Iterable[str], often: Collection[str] = REPRESENTATIVE) -> list[Any]:
-    """Parameters of a test: a type that is not taken `often` belongs to the tier `conformance`."""
-    return [pytest.param(name, marks=() if name in often else pytest.mark.conformance, id=name) for name in names]
+def by_type(
+    names: Iterable[str], often: Collection[str] = REPRESENTATIVE, tier: pytest.MarkDecorator = pytest.mark.conformance
+) -> list[Any]:
+    """Parameters of a test: a type that is not taken `often` belongs to the tier `conformance`, or to another one."""
+    return [pytest.param(name, marks=() if name in often else tier, id=name) for name in names]
 
 
 def registered_types(task: Task = "causal-lm") -> list[str]:

@@ -33,7 +33,7 @@ DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', r
 def page_of(query: Query[Any]) -> str:
     """The page of a query, as --html writes it."""
     report, attentions = inspect_for_page(query)
-    return page(getattr(report, "reports", [report]), attentions, Asked("txinspect as asked", report.command))
+    return page(report, attentions, Asked("txinspect as asked", report.command))
 
 
 def data_of(content: str) -> Any:

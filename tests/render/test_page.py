@@ -94,7 +94,7 @@ def test_an_encoders_weights(bert: Path) -> None:
 def test_weights_of_an_encoder_decoder(which: dict[str, bool], said: str) -> None:
     choice = ModelChoice(name="transformer-mini", dtype="float32")  # stored in half precision, whose last bits differ
     answer, attentions = inspect_for_page(AttnQuery(model=choice, text=TEXT, layer=None, **which))  # type: ignore[arg-type]
-    data = pages.data_of(page([answer], attentions, Asked("", "attn")))
+    data = pages.data_of(page(answer, attentions, Asked("", "attn")))
     read, decoded = ([token.id for token in each.tokens] for each in (answer.input, answer.input.main))
     plain = pages.plain_attentions(
         AutoModelForSeq2SeqLM, pages.bundled("transformer-mini"), read, decoder_input_ids=torch.tensor([decoded])

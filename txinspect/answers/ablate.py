@@ -199,7 +199,7 @@ class _Ablation(Question[AblateQuery]):
         ]
         if not left:
             raise InspectError(
-                f"{spelled('control', True)} draws other heads, and all are left out",
+                f"{spelled('control', True)} draws other heads of these layers, and all of them are left out",
                 f"choose some by {spelled('heads')}",
             )
         drawn = random.Random(self.query.seed).sample(left, min(len(left), len(taken)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect import opening
 from txinspect.anatomy.families import READS_AGAIN
-from txinspect.answers import dumps
+from txinspect.answers import dumps, limits
 from txinspect.answers.running import Running
 from txinspect.edits import Edit
 from txinspect.errors import InspectError, StageError, spelled
@@ -186,8 +186,12 @@ class Editing:
             )
         sums: dict[str, Tensor] = {}
         counts: Counter[str] = Counter()
-        for line in running.counted("running texts for a mean", lines):
+        for number, line in enumerate(running.counted("running texts for a mean", lines), 1):
             text = self._read(line, opened)
+            try:
+                limits.check_text(self.subject, text, self.query)
+            except InspectError as error:
+                raise InspectError(f"{str(edit)!r}: text {number} of {edit.file} cannot be read: {error}") from error
             for name, tensor in self._recorded(edit, supplies, running, text).items():
                 supply = next(each for each in supplies if each.name == name)
                 special = [token.index for token in text.read_by(supply.stack).tokens if token.special]

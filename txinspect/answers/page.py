@@ -32,7 +32,7 @@ def answer(query: PageQuery, session: Session) -> PageReport:
     """The report of `page`. What the model does not have is left out and said, but where it was asked for by name."""
     session.keeps_weights = True  # for all its questions
     found: dict[Part, list[Any]] = {}
-    notes: list[str] = []
+    failed: dict[str, tuple[Part, InspectError]] = {}
     for part, asked in _asked(query, session, found):
         try:
             report = module_of(asked).answer(asked, session)
@@ -40,7 +40,10 @@ def answer(query: PageQuery, session: Session) -> PageReport:
         except InspectError as error:
             if part in query.parts and part not in found:
                 raise
-            notes.append(f"{part} is left out: {error!s}.")
+            failed.setdefault(str(error), (part, error))
+    if not any(part in found for part in _OF_THE_TEXT) and any(part in _OF_THE_TEXT for part, _ in failed.values()):
+        raise next(error for part, error in failed.values() if part in _OF_THE_TEXT)  # a page without its text is none
+    notes = [f"{part} is left out: {sentence}." for sentence, (part, _) in failed.items()]
     reports: list[Report] = [report for part in found.values() for report in part]
     if not reports:
         raise InspectError(f"nothing could be asked of {query.model.name!r} for a page", " ".join(notes))
@@ -54,6 +57,9 @@ def answer(query: PageQuery, session: Session) -> PageReport:
         **alone,
     )
 
+
+_OF_THE_TEXT: tuple[Part, ...] = ("logits", "attn", "heads", "lens")
+"""Parts of a page that read its text."""
 
 _ALONE: tuple[Part, ...] = ("logits", "heads", "lens", "diagram", "stages", "tree", "params")
 """Parts of a page that are one report each."""
@@ -87,7 +93,13 @@ def _asked(
         yield "lens", LensQuery(**read, top_k=LIKELY, position=_read_after(found))
     for part, kind in _ABOUT_THE_MODEL.items():
         if part in asked:
-            yield part, kind(**model)
+            yield part, kind(**model, **_length(found) if kind is DiagramQuery else {})
+
+
+def _length(found: Mapping[Part, Sequence[Any]]) -> dict[str, Any]:
+    """How many tokens a page's diagram is drawn for: those of its text, by the reports so far."""
+    known = next((report for part in found.values() for report in part if hasattr(report, "input")), None)
+    return {} if known is None else {"seq": len(known.input.tokens)}
 
 
 def _read_after(found: Mapping[Part, Sequence[Any]]) -> tuple[int, ...]:

@@ -107,8 +107,7 @@ def write_html(file: Path, report: Report, attentions: Sequence[PackedAttention]
     """Write a report as a page, whole or not at all. Raises InspectError where that cannot be."""
     from txinspect.render.page import Asked, page
 
-    reports: list[Report] = getattr(report, "reports", [report])
-    content = page(reports, attentions, Asked(_command_line(), report.command))
+    content = page(report, attentions, Asked(_command_line(), report.command))
     _write(file, content.encode("utf-8", "replace"), lambda: _check_is_our_page(file))
 
 

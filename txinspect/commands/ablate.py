@@ -47,7 +47,7 @@ class AblateQuery(PassQuery["AblateReport"]):
     ] = None
     together: Annotated[bool, Option("--together", "Leave all of them out at once, too.")] = False
     control: Annotated[
-        bool, Option("--control", "Beside --together: as many other heads at random, left out at once.")
+        bool, Option("--control", "Beside --together: as many other heads of these layers at random, left out at once.")
     ] = False
     seed: Annotated[int, Option("--seed", "What the random heads are drawn with.", "S")] = 0
 

@@ -33,13 +33,14 @@ class Asked:
     """The command that the title names."""
 
 
-def page(reports: Sequence[Report], attentions: Sequence[PackedAttention], asked: Asked) -> str:
-    """A page of reports about one model, and of the attentions that were packed in their passes.
+def page(report: Report, attentions: Sequence[PackedAttention], asked: Asked) -> str:
+    """A page of a report, or of those that it is made of, and of the attentions that were packed in their passes.
 
     Raises ImportError without the package that fills templates.
     """
     from jinja2 import Environment, StrictUndefined
 
+    reports: list[Report] = getattr(report, "reports", [report])
     script, style = _own("page.js"), _own("page.css")
     shown = [*sections.of_text(reports), *attention.sections(reports, attentions)]
     for report in reports:
@@ -50,7 +51,7 @@ def page(reports: Sequence[Report], attentions: Sequence[PackedAttention], asked
     return environment.from_string(_own("page.html")).render(
         version=reports[0].txinspect,
         title=f"txinspect {asked.command}" + (f" · {visible(heading.folder_name(model.name))}" if model else ""),
-        heading=[*([heading.model(model)] if model else []), *_notes(reports)],
+        heading=[*([heading.model(model)] if model else []), *_notes([report, *reports])],
         sections=_once(shown),
         data=_as_data(attention.data(reports, attentions)),
         script=script,
