@@ -32,7 +32,7 @@ OFTEN = (
     *("causal-lm-xlm", "causal-lm-xlnet", "causal-lm-qwen3_next", "causal-lm-falcon_h1", "causal-lm-granitemoehybrid"),
     *("masked-lm-bert", "masked-lm-albert", "masked-lm-squeezebert", "seq2seq-lm-t5", "seq2seq-lm-marian"),
 )
-"""The types that the tests take by default, one at least of every kind; `-m conformance` takes the others."""
+"""The types that the tests take by default, one at least of every kind; `-m sweeps` takes the others."""
 
 NOT_DRAWN = {
     "blt": "its pass cannot be traced",  # how long a patch is depends on the text's entropy
@@ -49,7 +49,7 @@ def kinds() -> list[Any]:
     tasks: tuple[Task, ...] = ("causal-lm", "masked-lm", "seq2seq-lm")
     pairs = [(task, name) for task in tasks for name in buildable_types(task)]
     return [
-        pytest.param(*pair, id="-".join(pair), marks=() if "-".join(pair) in OFTEN else pytest.mark.conformance)
+        pytest.param(*pair, id="-".join(pair), marks=() if "-".join(pair) in OFTEN else pytest.mark.sweeps)
         for pair in pairs
     ]
 

@@ -15,6 +15,8 @@ from txinspect import InspectError
 from txinspect.anatomy.families import READS_AGAIN
 from txinspect.model import Model
 
+pytestmark = pytest.mark.pairs
+
 TEXT, OTHER = "abc abd", "xyz xyw"
 
 
@@ -77,7 +79,7 @@ def test_laws_of_encoder_decoders(kind: str, tmp_path: Path) -> None:
     _laws("seq2seq-lm", kind, tmp_path)
 
 
-@pytest.mark.parametrize("kind", by_type(buildable_types(), FEW))
+@pytest.mark.parametrize("kind", by_type(buildable_types(), FEW, pytest.mark.sweeps))
 def test_the_input_of_layer_0_is_all_that_later_layers_read(kind: str, tmp_path: Path) -> None:
     """From another text of the same length it gives that text's logits, bit for bit, but for types that are listed."""
     logits = logits_of(txinspect.load(str(save_tiny(kind, tmp_path / kind))))

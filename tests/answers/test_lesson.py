@@ -21,6 +21,8 @@ from txinspect.guards.quiet import quiet
 from txinspect.render.content import lesson as content
 from txinspect.sources.bundled_models import bundled_folder
 
+pytestmark = pytest.mark.pairs
+
 Array = NDArray[np.float64]
 TEXT = "The quick brown fox"
 

@@ -29,6 +29,8 @@ from txinspect.commands.lesson import STEPS
 from txinspect.queries import Query
 from txinspect.render.page import is_ours
 
+pytestmark = pytest.mark.screens
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "lessons"
 MODELS = ("opt-mini", "transformer-mini")
 LINES = 22

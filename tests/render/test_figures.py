@@ -32,6 +32,8 @@ from txinspect.render import figures
 from txinspect.render.figures import paper
 from txinspect.render.figures.paper import COLUMN, PAGE, TALLEST
 
+pytestmark = pytest.mark.screens
+
 MADE: dict[str, Callable[[], Report]] = {
     "attn": reports.attention_report,
     "cross": reports.cross_report,

@@ -17,7 +17,7 @@ POSITION = "position"
 """What an edit calls the axis of tokens, whatever the stage calls it."""
 
 UNNAMED = ("batch", "seq", "feature")
-"""Axes of what a module passes on that is no stage, where there are three."""
+"""Axes of what a module passes on that is no stage; where there are two, texts are joined."""
 
 
 def check_axes(edit: Edit, supply: Supply) -> None:
@@ -53,7 +53,7 @@ def change_of(edit: Edit, supply: Supply, value: Tensor | None, special: Collect
     def change(own: Tensor) -> Tensor:
         import torch
 
-        axes = supply.axes if supply.axes and len(supply.axes) == own.ndim else UNNAMED[: own.ndim]
+        axes = supply.axes if supply.axes and len(supply.axes) == own.ndim else UNNAMED[-own.ndim :]
         meant = _meant(edit, supply, axes, own)
         if edit.source == "mean":
             meant = meant & _ordinary(own, axes.index("seq"), special)

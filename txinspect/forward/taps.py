@@ -100,7 +100,7 @@ class PartsChanged:
 def _change(write: Write, shape: tuple[int, int] | None) -> Change:
     """What a write makes of a stage's tensor as the module has it, in the runs that are the stage's."""
     supply, runs = write.supply, Counter[Supply]()
-    by_token = shape is not None and (supply.axes is None or supply.axes[:2] == ("batch", "seq"))
+    by_token = shape is not None and supply.axes and supply.axes[:2] == ("batch", "seq")
 
     def change(own: Tensor) -> Tensor | None:
         runs[supply] += 1
