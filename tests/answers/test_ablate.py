@@ -22,6 +22,8 @@ from txinspect import AblateQuery, InspectError
 from txinspect.errors import UsageError
 from txinspect.model import Model
 
+pytestmark = pytest.mark.pairs
+
 Run = Callable[..., Result]
 
 SENTENCE = "The quick brown fox jumps over the lazy dog"

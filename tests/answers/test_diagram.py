@@ -23,6 +23,8 @@ from txinspect.forward.inputs import call
 from txinspect.records import TaskName
 from txinspect.render.content import diagram as content
 
+pytestmark = pytest.mark.pairs
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "diagrams"
 
 LENGTH = 10

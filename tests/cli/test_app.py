@@ -118,7 +118,8 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Completion": [],
         "Text": ["tokenize"],
         "Model": ["tree", "stages", "diagram", "models", "params"],
-        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run", "ablate", "page", "lesson"],
+        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run", "ablate"],
+        "Share": ["page", "lesson"],
         "Machines": ["plan", "env", "schema", "help"],
     }
 

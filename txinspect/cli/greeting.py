@@ -19,7 +19,6 @@ Your own model: add -m DIR or a Hub id, as in
 
 EXAMPLES = (
     "txinspect attn --layer 0",
-    "txinspect attn -m transformer-mini --cross --layer 1",
     'txinspect tokenize "your own text"',
     "txinspect tree facebook/opt-125m",
 )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from txinspect.commands.command import Command
     from txinspect.queries import Query
 
-Group = Literal["Text", "Model", "Run", "Machines"]
+Group = Literal["Text", "Model", "Run", "Share", "Machines"]
 """The heading that a command stands under in the list of commands: what it looks at, or whom it is for."""
 
 
@@ -71,11 +71,11 @@ LISTED = {
         "Say what is lost without each head, attention, MLP or layer: each is replaced, and the predictions compared.",
     ),
     "page": Listed(
-        "Run",
+        "Share",
         "Write one page to look at in a browser: tokens, attention, kinds of heads, lens, stages; it needs no network.",
     ),
     "lesson": Listed(
-        "Run",
+        "Share",
         "Take a tour from text to prediction in steps, on any model and text: each with its numbers and its command.",
     ),
     "plan": Listed(
