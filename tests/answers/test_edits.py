@@ -25,6 +25,8 @@ from txinspect.errors import UsageError
 from txinspect.inspecting import inspect
 from txinspect.model import Model
 
+pytestmark = pytest.mark.pairs
+
 TEXT = "abc abd abe"
 KINDS = ("llama", "gpt_neox", "bert", "bloom", "t5")
 
