@@ -260,3 +260,16 @@ def test_pictures_are_what_is_drawn(name: str) -> None:
     shown = re.findall(r">([^<>]+)</text>", path.read_text())
     drawn = re.findall(r">([^<>]+)</text>", picture)
     assert same(" ".join(shown), " ".join(drawn))
+
+
+def test_the_manuals_figure_is_what_is_drawn() -> None:
+    from txinspect.render.figures import figure
+
+    query = AttnQuery(text="The quick brown fox jumps over the lazy dog", layer=1, heads=(0, 1))
+    drawn = figure(txinspect.inspect(query), "svg", None).decode()
+    path = ROOT / "tests" / "golden" / "figure.svg"
+    if UPDATE_GOLDEN:
+        path.write_text(drawn)
+    words = [re.findall(r">([^<>]+)</text>", each) for each in (path.read_text(), drawn)]
+    assert words[0]
+    assert same(*(" ".join(each) for each in words))
