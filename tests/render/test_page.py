@@ -362,3 +362,17 @@ def test_python_and_the_shell_give_the_same_page(run_cli: Run, tmp_path: Path, m
     written = (tmp_path / "a.html").read_text(encoding="utf-8")
     asked_for = re.compile(r"<td><bdi class=\"dim\">asked</bdi></td><td><bdi>.*?</bdi></td>")
     assert asked_for.sub("", written) == asked_for.sub("", content)
+
+
+def test_a_page_says_what_was_left_out_of_it(tmp_path: Path, run_cli: Run) -> None:
+    folder = save_tiny("mamba", tmp_path / "mamba")
+    result = run_cli("page", TEXT, "-m", folder, "-o", tmp_path / "a.html")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "attn is left out: " in result.stdout
+    assert "attn is left out: " in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+def test_a_page_without_its_text_is_none(tmp_path: Path, run_cli: Run) -> None:
+    result = run_cli("page", "--ids", "2,99999999", "-o", tmp_path / "a.html")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert not (tmp_path / "a.html").exists()

@@ -43,8 +43,8 @@ def page(report: Report, attentions: Sequence[PackedAttention], asked: Asked) ->
     reports: list[Report] = getattr(report, "reports", [report])
     script, style = _own("page.js"), _own("page.css")
     shown = [*sections.of_text(reports), *attention.sections(reports, attentions)]
-    for report in reports:
-        shown += sections.of(report)
+    for each in reports:
+        shown += sections.of(each)
     shown += [*sections.of_tensors(reports), provenance.section(reports, asked.how)]
     model = next((report.model for report in reports if isinstance(report, ModelReport)), None)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
