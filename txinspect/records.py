@@ -100,6 +100,11 @@ class SentenceRecord(Record, frozen=True, kw_only=True):
         """The record's tokens decoded, or as they are stored where they are a part of a character."""
         return [token.token if token.text is None else token.text for token in self.tokens]
 
+    @property
+    def specials(self) -> list[int]:
+        """Where the record has special tokens."""
+        return [token.index for token in self.tokens if token.special]
+
 
 class InputRecord(SentenceRecord, frozen=True, kw_only=True):
     """What the model reads: the text, and the decoder's where a model has an encoder and a decoder."""

@@ -6,6 +6,7 @@ A stage is one place in the forward pass that has the same name in every archite
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -223,3 +224,25 @@ ATTENTION_PARTS = ("input", "q", "k", "v", "scores", "weights", "context", "outp
 
 POSITION_PARTS = ("scores.content_to_position", "scores.position_to_content", "scores.position")
 """The parts of `layers.{i}.attention` that DeBERTa adds to the scores (He et al. 2021, equation 4)."""
+
+NodeKind = Literal[
+    "text",
+    "embedding",
+    "positions",
+    "norm",
+    "attention",
+    "cross_attention",
+    "mixer",
+    "mlp",
+    "experts",
+    "head",
+    "module",
+    "operation",
+    "weight",
+    "scale",
+    "sum",
+    "stream",
+    "logits",
+    "output",
+]
+"""What a block of a model's diagram is."""

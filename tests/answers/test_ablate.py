@@ -19,6 +19,8 @@ from typer.testing import Result
 import txinspect
 from tests.making.models import buildable_types, by_type, save_tiny
 from txinspect import AblateQuery, InspectError
+from txinspect.answers import ablate
+from txinspect.answers.running import Running
 from txinspect.errors import UsageError
 from txinspect.model import Model
 
@@ -95,6 +97,20 @@ def test_resampling_from_the_same_text_is_no_effect(opt_mini: Model) -> None:
     report = opt_mini.ablate(SENTENCE, sweep="layers", baseline=f"resample:{SENTENCE}").report
     assert all(abs(part.delta) <= report.noise.delta + 1e-6 for part in report.parts)
     assert all(part.changed == 0 for part in report.parts)
+
+
+def test_another_text_runs_once_for_a_whole_sweep(opt_mini: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    run = Running.run
+
+    def counted(self: Running, *given: Any, **more: Any) -> Any:
+        runs.append(more.get("copies", 1))
+        return run(self, *given, **more)
+
+    monkeypatch.setattr(Running, "run", counted)
+    monkeypatch.setattr(ablate, "ROWS", 4)
+    opt_mini.ablate(SENTENCE, baseline=f"resample:{SENTENCE}")
+    assert runs == [1, 1, 6, 6, 6, 6]  # the text, the other one, then four heads at a time, with two rows beside
 
 
 @pytest.mark.parametrize("sweep", ["attention", "mlp", "layers"])

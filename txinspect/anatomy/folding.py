@@ -5,33 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Literal
 
 from txinspect.anatomy.architecture import Architecture, Stack
 from txinspect.anatomy.contracting import Piece
 from txinspect.anatomy.diagram import ENCODER_END, Drawing, LayerPieces, is_norm
 from txinspect.stage_names import ENCODER
-
-NodeKind = Literal[
-    "text",
-    "embedding",
-    "positions",
-    "norm",
-    "attention",
-    "cross_attention",
-    "mixer",
-    "mlp",
-    "experts",
-    "head",
-    "module",
-    "operation",
-    "weight",
-    "scale",
-    "sum",
-    "stream",
-    "logits",
-    "output",
-]
+from txinspect.stages import NodeKind
 
 
 @dataclass(frozen=True)

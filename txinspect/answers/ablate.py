@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from txinspect.answers.editing import Editing
+from txinspect.answers.editing import Changes, Editing
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
 from txinspect.answers.running import Running
@@ -128,12 +128,14 @@ class _Ablation(Question[AblateQuery]):
         self.parts = list(self._parts())
         if not self.parts:
             raise StageError(f"{self.subject.source.name!r} has no {self.query.sweep} in these layers to leave out")
+        others = self._others() if self.query.control else []
+        self.changes = self._changes(running, [*self.parts, *others])
         many = max(1, min(ROWS, LOGITS // max(1, self.whole.numel()) - 2))
         batches = [self.parts[begin : begin + many] for begin in range(0, len(self.parts), many)]
         for batch in running.counted("leaving out parts", batches):
             self.effects += self._effects(running, [[part] for part in batch], ids)
         if self.query.together:
-            sets = [self.parts, *([self._others()] if self.query.control else [])]
+            sets = [self.parts, *([others] if others else [])]
             found = self._effects(running, sets, ids)
             self.together = [
                 TogetherRecord(parts=[part.name for part in parts], random=place > 0, **vars(one))
@@ -142,7 +144,7 @@ class _Ablation(Question[AblateQuery]):
 
     def _effects(self, running: Running, sets: Sequence[Sequence[_Part]], ids: Sequence[int]) -> list[Effect]:
         """The effect of each set of parts, in a batch with the text as it is and with its own values written back."""
-        writes = self._writes(running, sets)
+        writes = self._writes(sets)
         rows: list[Tensor] = []
 
         def receive(caught: CaughtTensor) -> None:
@@ -158,15 +160,18 @@ class _Ablation(Question[AblateQuery]):
             self.noise = max(self.noise[0], abs(floor.delta)), max(self.noise[1], floor.kl)
         return [effect(row, plain, ids) for row in edited]
 
-    def _writes(self, running: Running, sets: Sequence[Sequence[_Part]]) -> tuple[Write, ...]:
-        """What leaves each set of parts out in its row of a batch; the first row stays, the second is written back."""
-        edits = list(dict.fromkeys(edit for parts in sets for part in parts for edit in part.edits))
+    def _changes(self, running: Running, parts: Sequence[_Part]) -> dict[Edit, Changes]:
+        """What leaves parts out, each worked out once for all the batches that it is in."""
+        edits = list(dict.fromkeys(edit for part in parts for edit in part.edits))
         editing = Editing(edits, self.query, self.subject, self.text, generates=False)
-        changes = dict(zip(edits, editing.changes(running, self.opened), strict=True))
+        return dict(zip(edits, editing.changes(running, self.opened), strict=True))
+
+    def _writes(self, sets: Sequence[Sequence[_Part]]) -> tuple[Write, ...]:
+        """What leaves each set of parts out in its row of a batch; the first row stays, the second is written back."""
         by_supply: dict[Supply, list[tuple[int, Callable[[Tensor], Tensor]]]] = {}
         for row, parts in enumerate(sets, 2):
             for edit in (edit for part in parts for edit in part.edits):
-                for supply, change in changes[edit]:
+                for supply, change in self.changes[edit]:
                     by_supply.setdefault(supply, []).append((row, change))
         return tuple(Write(supply, _by_row(supply, own, len(sets) + 2)) for supply, own in by_supply.items())
 

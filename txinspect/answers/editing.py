@@ -18,7 +18,7 @@ from txinspect.forward.changes import change_of, check_axes, mean_over_tokens
 from txinspect.forward.edits import Write
 from txinspect.forward.wants import Want, plan_of, plan_of_names
 from txinspect.loading.subject import Subject
-from txinspect.queries import PassQuery
+from txinspect.queries import PassQuery, TextQuery
 from txinspect.records import EditRecord, InputRecord
 from txinspect.texts.opened import Opened
 from txinspect.texts.reading import encode
@@ -62,17 +62,21 @@ class Editing:
 
     def changes(self, running: Running, opened: Opened) -> list[Changes]:
         """What each edit makes of its stages, with the values that other texts and files give."""
+        together: dict[str, tuple[Edit, list[Supply]]] = {}
+        for edit, supplies in zip(self.edits, self.supplies, strict=True):
+            together.setdefault(edit.value, (edit, []))[1].extend(supplies)
+        # Another text runs once for all the edits that take from it: a sweep has one for each head.
+        known = {value: self._values(edit, own, running, opened) for value, (edit, own) in together.items()}
         made: list[Changes] = []
         for edit, supplies in zip(self.edits, self.supplies, strict=True):
-            values = self._values(edit, supplies, running, opened)
+            values = known[edit.value]
             made.append(
-                [(each, change_of(edit, each, values.get(each.name), self._special(each))) for each in supplies]
+                [
+                    (each, change_of(edit, each, values.get(each.name), self.text.read_by(each.stack).specials))
+                    for each in supplies
+                ]
             )
         return made
-
-    def _special(self, supply: Supply) -> list[int]:
-        """The special tokens of the text that a changed stage is of."""
-        return [token.index for token in self.text.read_by(supply.stack).tokens if token.special]
 
     def records(self) -> list[EditRecord]:
         """The edits as a report has them. Raises StageError for one that the pass ended before."""
@@ -148,9 +152,10 @@ class Editing:
         return found[edit.name]
 
     def _read(self, text: str, opened: Opened) -> InputRecord:
-        """Another text as the question reads its own; a decoder's stays as it is."""
-        plain = replace(self.query, text=text, ids=None, pair=None, masks=(), chat=False)
-        own = encode(plain, opened)
+        """Another text by itself, with special tokens where the question has them; a decoder's stays as it is."""
+        query = self.query
+        plain: TextQuery[Any] = TextQuery(model=query.model, text=text, special=query.special, src_lang=query.src_lang)
+        own = encode(replace(plain, max_tokens=query.max_tokens), opened)
         if self.text.decoder is None:
             return own
         from msgspec import structs
@@ -171,7 +176,7 @@ class Editing:
         def receive(caught: CaughtTensor) -> None:
             found[caught.want.supply.name] = caught.copied()
 
-        wants = [Want(supply) for supply in supplies]
+        wants = [Want(supply) for supply in dict.fromkeys(supplies)]
         replace(running, writes=()).run(text, plan_of(running.subject.architecture, wants), receive)
         return found
 
@@ -194,7 +199,7 @@ class Editing:
                 raise InspectError(f"{str(edit)!r}: text {number} of {edit.file} cannot be read: {error}") from error
             for name, tensor in self._recorded(edit, supplies, running, text).items():
                 supply = next(each for each in supplies if each.name == name)
-                special = [token.index for token in text.read_by(supply.stack).tokens if token.special]
+                special = text.read_by(supply.stack).specials
                 count = tensor.shape[(supply.axes or ("batch", "seq")).index("seq")] - len(special)
                 mean = mean_over_tokens(tensor, (supply.axes or ("batch", "seq")).index("seq"), special) * count
                 sums[name] = sums[name] + mean if name in sums else mean

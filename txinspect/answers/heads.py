@@ -133,7 +133,7 @@ class _Reading(Question[HeadsQuery]):
             caught.tensor.blocks,
             layer,
             caught.run,
-            special=[token.index for token in self.text.tokens if token.special],
+            special=self.text.specials,
             copy=self.query.length if self.query.random else None,
             skipped=len(self.text.tokens) - self.query.length * self.query.repeats if self.query.random else 0,
             scale=self._scale(place, shape[1]),

@@ -11,30 +11,10 @@ from txinspect.model_choice import PLACEMENT
 from txinspect.option import Option
 from txinspect.queries import ModelQuery
 from txinspect.records import ModelReport, Record, doc
+from txinspect.stages import NodeKind
 
 MOST_TOKENS = 4096
 """Of the text whose shapes stand on the arrows: what does not depend on weights is computed."""
-
-NodeKindName = Literal[
-    "text",
-    "embedding",
-    "positions",
-    "norm",
-    "attention",
-    "cross_attention",
-    "mixer",
-    "mlp",
-    "experts",
-    "head",
-    "module",
-    "operation",
-    "weight",
-    "scale",
-    "sum",
-    "stream",
-    "logits",
-    "output",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +49,7 @@ class NodeRecord(Record, frozen=True, kw_only=True, rename={"class_": "class"}):
     """A box of the diagram, an addition, or a place in the residual stream."""
 
     id: Annotated[str, doc("Its name: a stage's, a module's path, or what it is.")]
-    kind: Annotated[NodeKindName, doc("What it is.")]
+    kind: Annotated[NodeKind, doc("What it is.")]
     module: Annotated[str | None, doc("The module that it is, or the first of several; null where none is.")]
     class_: Annotated[str | None, doc("That module's class.")]
     modules: Annotated[list[str], doc("All modules that it is, in the order of the pass.")]

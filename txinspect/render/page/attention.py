@@ -124,7 +124,7 @@ def _spelled(text: SentenceRecord) -> dict[str, Any]:
     """A text's tokens as a page's script shows them."""
     return {
         "tokens": [token_text(token) for token in text.tokens],
-        "special": [token.index for token in text.tokens if token.special],
+        "special": text.specials,
     }
 
 
