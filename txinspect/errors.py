@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import re
-from ast import literal_eval
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 Spell = Callable[[str, object], str]
 """A field of a query, and the value meant or None, as one face spells them: `dtype='float32'`, `--dtype float32`."""
 
-_FIELD = re.compile("\ufdd0(.*?)\ufdd1")
-"""A field in a message: noncharacters, which no text holds, around `name` or `name=value`."""
-
-
-def spelled(name: str, value: object = None) -> str:
-    """A field of a query in an error's message, such as `spelled("dtype", "float32")`: each face spells it its way."""
-    return f"\ufdd0{name}\ufdd1" if value is None else f"\ufdd0{name}={value!r}\ufdd1"
-
 
 def _as_python(name: str, value: object) -> str:
     return name if value is None else f"{name}={value!r}"
+
+
+_spell: ContextVar[Spell] = ContextVar("spell", default=_as_python)
+"""How the face that asks spells a field; Python's own where none says so."""
+
+
+def spelled(name: str, value: object = None) -> str:
+    """A field of a query as the face that asks spells it, such as `spelled("dtype", "float32")`: --dtype float32."""
+    return _spell.get()(name, value)
+
+
+@contextmanager
+def spelling(spell: Spell) -> Iterator[None]:
+    """Spell fields as a face does while it asks."""
+    before = _spell.set(spell)
+    try:
+        yield
+    finally:
+        _spell.reset(before)
 
 
 _LONGEST_SENTENCE, _LONGEST_WORD, _TAIL = 550, 260, 130
@@ -54,21 +65,13 @@ class InspectError(Exception):
         return self.said().sentence
 
     def __format__(self, spec: str) -> str:
-        """The error's message as it is: in that of another error, a field waits for the face that shows it."""
+        """The error's message whole: in that of another error, which is shortened when it is shown."""
         return format(super().__str__(), spec)
 
-    def said(self, spell: Spell = _as_python) -> Said:
-        """The error's sentence and its parts, with each field as a face spells it."""
-
-        def one(match: re.Match[str]) -> str:
-            name, _, value = match[1].partition("=")
-            return spell(name, literal_eval(value) if value else None)
-
-        def shown(text: str) -> str:
-            return _shortened(_FIELD.sub(one, text))
-
+    def said(self) -> Said:
+        """The error's sentence and its parts."""
         message, hint = self._parts
-        return Said(shown(super().__str__()), shown(message), None if hint is None else shown(hint))
+        return Said(_shortened(super().__str__()), _shortened(message), None if hint is None else _shortened(hint))
 
     @property
     def hint(self) -> str | None:

@@ -6,6 +6,6 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 
-def nearest(name: str, names: Sequence[str], limit: int = 3) -> list[str]:
+def nearest(name: str, names: Sequence[str], limit: int = 3, cutoff: float = 0.5) -> list[str]:
     """The names that look most like a mistyped one."""
-    return get_close_matches(name, names, n=limit, cutoff=0.5)
+    return get_close_matches(name, names, n=limit, cutoff=cutoff)

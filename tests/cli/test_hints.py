@@ -13,7 +13,7 @@ from typer.testing import Result
 from tests.cli.test_app import on_terminal
 from txinspect import AttnQuery, ModelChoice
 from txinspect.commands.attn import AttnView
-from txinspect.errors import InspectError, Said, SourceError, UsageError, spelled
+from txinspect.errors import InspectError, Said, SourceError, UsageError, spelled, spelling
 
 Run = Callable[..., Result]
 
@@ -25,12 +25,18 @@ def test_the_sentence_is_both_parts() -> None:
     assert SourceError("x is damaged").said() == Said("x is damaged", "x is damaged", None)
 
 
-def test_fields_are_spelled_in_both() -> None:
-    error = UsageError(f"{spelled('top_k')} 0 lists no token", f"omit {spelled('dtype', 'float32')}")
+def wrong_twice() -> UsageError:
+    return UsageError(f"{spelled('top_k')} 0 lists no token", f"omit {spelled('dtype', 'float32')}")
+
+
+def test_fields_are_spelled_in_both_as_who_asks_spells_them() -> None:
+    error = wrong_twice()
     assert str(error) == "top_k 0 lists no token: omit dtype='float32'"
     assert error.hint == "omit dtype='float32'"
-    spoken = error.said(lambda name, value: f"<{name} {value}>")
+    with spelling(lambda name, value: f"<{name} {value}>"):
+        spoken = wrong_twice().said()
     assert spoken == Said("<top_k None> 0 lists no token: omit <dtype float32>", *re.split(": ", spoken.sentence))
+    assert wrong_twice().said() == error.said()
 
 
 def test_an_error_within_another_keeps_its_sentence() -> None:

@@ -92,7 +92,7 @@ class _Lesson:
             if step == 8 and self.found[name].mlp is None:
                 raise InspectError("this layer has no MLP whose result is known by itself")
         except InspectError as error:
-            wrong = error.said(lambda name, _: "--" + name.replace("_", "-")).wrong
+            wrong = error.said().wrong
             self.missing[step] = wrong.removeprefix(f"{self.tour.model.name!r}: ")
 
     def line(self, step: int) -> str:

@@ -11,11 +11,11 @@ from typer.core import TyperGroup
 
 from txinspect import commands
 from txinspect.cli import appearance, before, completing, environment, help_pages, manual, parse_errors, shells, streams
-from txinspect.cli.command_line import CommandLine, help_of, long_of
+from txinspect.cli.command_line import CommandLine, help_of, long_of, option_named
 from txinspect.cli.greeting import EXAMPLES, greeting
 from txinspect.cli.output_options import Color, Json, NoPager, Quiet, Verbose, choose_output
 from txinspect.cli.streams import Output
-from txinspect.errors import CheckError, InspectError, Said, UsageError
+from txinspect.errors import CheckError, InspectError, Said, Spell, UsageError, spelling
 from txinspect.version import __version__, untested
 from txinspect.wording import some_of
 
@@ -41,6 +41,8 @@ class ErrorBoundary(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the app is asked for, which is built now, and told of the options before it."""
+        if args and args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise parse_errors.NoSuchCommand(args[0])
         name, listed, rest = super().resolve_command(ctx, args)
         command = listed if name is None else self.built(name)
         told = [] if ctx.resilient_parsing else before.words_for(command, ctx.params)
@@ -64,11 +66,12 @@ class ErrorBoundary(TyperGroup):
         """Parse what stands before the command, inside the error boundary."""
         streams.forget_impossible_sizes()
         try:
-            if not settings.get("resilient_parsing"):  # where a line is completed nobody is told what is wrong with it
-                appearance.read(args)
-            return super().make_context(info_name, args, *parent, **settings)
+            with spelling(lambda name, _: option_named(name)):
+                if not settings.get("resilient_parsing"):  # where a line is completed nobody is told what is wrong
+                    appearance.read(args)
+                return super().make_context(info_name, args, *parent, **settings)
         except InspectError as error:
-            streams.complain(error.said(lambda name, _: "--" + name.replace("_", "-")))
+            streams.complain(error.said())
             raise typer.Exit(error.exit_code) from None
         except typer.TyperException as error:
             streams.complain(self._parse_error(error, None))
@@ -77,14 +80,15 @@ class ErrorBoundary(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command inside the error boundary: an exception becomes a sentence and an exit code."""
         try:
-            return super().invoke(ctx)
+            with spelling(self._spell(ctx)):
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort, KeyboardInterrupt):
             raise
         except typer.TyperException as error:
             self._complain(ctx, error, self._parse_error(error, ctx.invoked_subcommand))
             raise typer.Exit(error.exit_code) from None
         except InspectError as error:
-            self._complain(ctx, error, error.said(self._spelling(ctx)))
+            self._complain(ctx, error, error.said())
             raise typer.Exit(error.exit_code) from None
         except Exception as error:
             self._complain(ctx, error, _foreseen(error) or _unforeseen(error, verbose=_is_verbose(ctx)))
@@ -97,18 +101,20 @@ class ErrorBoundary(TyperGroup):
         command = self if name is None else self.built(name)
         return list(command.params) if command is not None else []
 
-    def _spelling(self, ctx: Any) -> Any:
-        """How an error spells the fields of a query as options of this command."""
+    def _spell(self, ctx: Any) -> Spell:
+        """How the fields of a query are spelled as options of the command that is asked."""
         from shlex import quote
 
-        options = {each.name: long_of(each) for each in self._options(ctx.invoked_subcommand)}
+        options: dict[str, str] = {}
 
         def spell(name: str, value: object) -> str:
             if name == "special":
                 return "--no-special"
             if name == "quantization":
                 return f"--{value}" if value else "--8bit or --4bit"
-            option = options.get(name, "--" + name.replace("_", "-"))
+            if not options:  # the command is not known before it is invoked
+                options.update({each.name: long_of(each) for each in self._options(ctx.invoked_subcommand)})
+            option = options.get(name) or option_named(name)
             values = value if isinstance(value, tuple) else () if value in (None, True) else (value,)
             return " ".join(f"{option} {quote(str(each))}" for each in values) or option
 

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from txinspect.cli import help_pages
+from txinspect.cli.parse_errors import TooManyWords
 from txinspect.errors import UsageError
 
 
@@ -21,7 +22,10 @@ class CommandLine(TyperCommand):
         raise typer.Exit
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Parse the command line. Raises UsageError for an option given twice that holds one value."""
+        """Parse the command line.
+
+        Raises UsageError for an option given twice that holds one value, TooManyWords for what is left of the line.
+        """
         given = args[: args.index("--")] if "--" in args else args
         for each in self.params:
             if not _holds_one_value(each):
@@ -33,7 +37,11 @@ class CommandLine(TyperCommand):
                 raise UsageError(
                     f"{long_of(each)} is given {times} times: it holds one value", "give it once", by=", so "
                 )
-        return super().parse_args(ctx, args)
+        ctx.allow_extra_args = True
+        left = super().parse_args(ctx, args)
+        if left and not ctx.resilient_parsing:
+            raise TooManyWords(" ".join(left))
+        return left
 
 
 def long_of(parameter: Any) -> str:
@@ -51,3 +59,8 @@ def _holds_one_value(parameter: Any) -> bool:
 def help_of(sentence: str, examples: Sequence[str]) -> str:
     """A command's help, above its options: the sentence, which alone stands in the list of commands, and examples."""
     return "\n".join([f"{sentence}\n", "Examples:", *(f"  $ {line}" for line in examples)])
+
+
+def option_named(field: str) -> str:
+    """How a field of a query is spelled as an option where no command says otherwise."""
+    return "--" + field.replace("_", "-")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import typer
+
 from txinspect.cli.suggesting import suggestion
 from txinspect.errors import Said
+from txinspect.nearest import nearest
 from txinspect.wording import some_of
 
 Parameters = Callable[[str | None], Sequence[Any]]
@@ -17,19 +19,32 @@ MOST, FEW = 6, 3
 """Commands that are all named where only they have an option, and how many of more."""
 
 
-def said_of(error: Any, name: str | None, parameters: Parameters, commands: Sequence[str]) -> Said:
+class NoSuchCommand(typer.TyperException):
+    """A line names a command that there is not."""
+
+    exit_code = 2
+
+
+class TooManyWords(typer.TyperException):
+    """A command's line has words after its last argument."""
+
+    exit_code = 2
+
+
+def said_of(error: typer.TyperException, name: str | None, parameters: Parameters, commands: Sequence[str]) -> Said:
     """What is said of an error in the line of a command, or in what stands before one."""
     see = f"see 'txinspect {name} --help'" if name else "see 'txinspect --help'"
-    said = error.format_message().strip().rstrip(".")
-    said = f"{said[:1].lower()}{said[1:]}"
-    if extra := re.match(r"got unexpected extra argument\S* \((.*)\)", said):
-        wrong, advice = f"{extra[1]!r} is one argument too many", "put a text with spaces in quotes"
+    if isinstance(error, TooManyWords):
+        wrong, advice = f"{error.message!r} is one argument too many", "put a text with spaces in quotes"
         return Said(f"{wrong}: {advice}; {see}", wrong, f"{advice}; {see}")
-    if said.startswith("no such option"):
-        wrong, meant = _no_such_option(error.option_name, name, parameters, commands)
+    if isinstance(error, NoSuchCommand):
+        wrong, near = f"no such command {error.message!r}", nearest(error.message, commands, cutoff=0.6)
+        meant = ", ".join(map(repr, near)) or None
+    elif hasattr(error, "possibilities"):  # Typer's NoSuchOption, which has no public name
+        wrong, meant = _no_such_option(str(getattr(error, "option_name", "")), name, parameters, commands)
     else:
-        wrong, _, meant = said.partition(". Did you mean ")
-        meant = meant.rstrip("?")
+        said = error.format_message().strip().rstrip(".")
+        wrong, meant = f"{said[:1].lower()}{said[1:]}", None
     if meant:
         return Said(f"{wrong} (did you mean {meant}?); {see}", wrong, f"did you mean {meant}? Else {see}")
     return Said(f"{wrong}; {see}", wrong, see)
