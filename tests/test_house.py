@@ -63,9 +63,10 @@ WINGS: dict[str, set[str]] = {
     "answer": {"ground", "commands", "answers", "render"},
     "model": {"ground", "commands", "answers", "inspecting", "answer"},
     "render": {"records", "wording", "stages", "stage_names", "blocks", "commands", "render"},
-    "cli": {"ground", "commands", "inspecting", "render", "cli"},
+    "serving": {"ground", "guards", "serving"},
+    "cli": {"ground", "commands", "inspecting", "render", "serving", "cli"},
     "__init__": {"ground", "commands", "inspecting", "model"},
-    "__main__": {"cli"},
+    "__main__": {"serving", "cli"},
 }
 """Who may import whom. The files at the top level, but for the door and the two faces, are the ground."""
 

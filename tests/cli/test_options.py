@@ -44,7 +44,7 @@ PRECISION_OPTIONS = {
     "--skip-module",
 }
 LOADING = WHERE | PRECISION_OPTIONS | {"--as", "--device", "--device-map"}
-SHOWN = {"--json", "-q", "--quiet", "-v", "--verbose", "--color", "--no-pager"}
+SHOWN = {"--json", "-q", "--quiet", "-v", "--verbose", "--color", "--no-pager", "--no-serve"}
 OUTPUT = SHOWN | {"--legend", "--picture", "--csv", "--html", "--open"}
 DRAWN = OUTPUT | {"--figure"}
 MODEL = {"-m", "--model"}
@@ -130,6 +130,7 @@ EXPECTED = {
     "lesson": LOADING | OUTPUT | TEXT | DECODER | {"--step"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
     "env": SHOWN,
+    "serve": (SHOWN - {"--no-pager", "--no-serve"}) | {"-m", "--model", "--idle", "--status", "--stop"},
     "schema": {"--color"},
     "help": {"--color", "--no-pager"},
 }
@@ -442,7 +443,7 @@ def test_fields_become_options() -> None:
     assert names[3:6] == ["times", "only", "to"]
     inherited = {"pair", "masks", "ids", "chat", "system", "user", "assistant", "src_lang", "max_tokens", "task"}
     others = {"model", "revision", "offline", "trust_remote_code", "json", "quiet", "verbose", "color", "no_pager"}
-    others |= {"legend", "picture", "csv", "html", "open"}
+    others |= {"no_serve", "legend", "picture", "csv", "html", "open"}
     assert set(names[6:]) == inherited | others
     default = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     assert (default["times"], default["only"], default["to"]) == ("2", [], ["all"])

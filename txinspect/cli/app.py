@@ -13,7 +13,8 @@ from txinspect import commands
 from txinspect.cli import appearance, before, completing, environment, help_pages, manual, parse_errors, shells, streams
 from txinspect.cli.command_line import CommandLine, help_of, long_of, option_named
 from txinspect.cli.greeting import EXAMPLES, greeting
-from txinspect.cli.output_options import Color, Json, NoPager, Quiet, Verbose, choose_output
+from txinspect.cli.output_options import Color, Json, NoPager, NoServe, Quiet, Verbose, choose_output
+from txinspect.cli.serve import serve
 from txinspect.cli.streams import Output
 from txinspect.errors import CheckError, InspectError, Said, Spell, UsageError, spelling
 from txinspect.version import __version__, untested
@@ -202,6 +203,7 @@ def root(
     verbose: Annotated[bool, before.as_before(Verbose)] = False,
     color: Annotated[str, before.as_before(Color)] = "auto",
     no_pager: Annotated[bool, before.as_before(NoPager)] = False,
+    no_serve: Annotated[bool, before.as_before(NoServe)] = False,
     offline: Annotated[bool, before.as_before(before.Offline)] = False,
 ) -> None:
     """Say where to begin when no command is given."""
@@ -268,6 +270,7 @@ def env(
     verbose: Verbose = False,
     color: Color = "auto",
     no_pager: NoPager = False,
+    no_serve: NoServe = False,
 ) -> None:
     """Show what a bug report needs: versions, the machine, the terminal, and the variables that change what is done."""
     _show_surroundings(choose_output(json, quiet, verbose, color, no_pager))
@@ -337,6 +340,12 @@ _list(
     "Machines",
     schema,
     help_of(schema.__doc__ or "", ("txinspect schema attn", "txinspect schema | jq '.\"$defs\" | keys'")),
+)
+_list(
+    "serve",
+    "Machines",
+    serve,
+    help_of(serve.__doc__ or "", ("txinspect serve", "txinspect serve -m gpt2 --idle 2h", "txinspect serve --status")),
 )
 _list(
     "help",

@@ -15,6 +15,7 @@ These run now, on the small models that come with txinspect:
 
 Your own model: add -m DIR or a Hub id, as in
   txinspect attn --layer 0 -m facebook/opt-125m
+'txinspect serve &' keeps a process that answers the next ones at once.
 """
 
 EXAMPLES = (

@@ -82,6 +82,14 @@ NoPager = Annotated[
     bool,
     typer.Option("--no-pager", help="Show what is longer than the terminal without a pager.", rich_help_panel=OUTPUT),
 ]
+NoServe = Annotated[
+    bool,
+    typer.Option(
+        "--no-serve",
+        help="Answer in this process, not in the one that 'txinspect serve' keeps.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 
 
 def choose_output(
@@ -90,8 +98,9 @@ def choose_output(
     verbose: Verbose = False,
     color: Color = "auto",
     no_pager: NoPager = False,
+    no_serve: NoServe = False,
 ) -> Output:
-    """How to show the report; its appearance was read before all options."""
+    """How to show the report; its appearance was read before all options, and who answers before all else."""
     return Output(json=json, quiet=quiet, verbose=verbose)
 
 

@@ -1,0 +1,367 @@
+"""The process that stays: what it answers is what a process of its own would, to the byte, whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from txinspect.serving import client, protocol
+from txinspect.serving import server as server_module
+
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone")]
+
+PROGRAM = [sys.executable, "-m", "txinspect"]
+
+
+def surroundings(folder: Path, **others: str) -> dict[str, str]:
+    """The variables of a process whose server is in a folder of its own."""
+    return os.environ | {"XDG_RUNTIME_DIR": str(folder), "TXINSPECT_SERVE": "1"} | others
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+def started(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    """A server that takes questions."""
+    server = subprocess.Popen([*PROGRAM, "serve", *options], env=surroundings(folder), stderr=subprocess.PIPE)
+    assert server.stderr is not None
+    assert b"answers from process" in server.stderr.readline()
+    return server
+
+
+@pytest.fixture(scope="module")
+def server(runtime: Path) -> Iterator[subprocess.Popen[bytes]]:
+    made = started(runtime)
+    yield made
+    made.terminate()
+    made.communicate(timeout=20)
+    assert made.returncode == 0
+    assert not list((runtime / "txinspect").glob("socket"))
+
+
+def state(runtime: Path) -> dict[str, Any]:
+    told = subprocess.run([*PROGRAM, "serve", "--status", "--json"], env=surroundings(runtime), capture_output=True)
+    found: dict[str, Any] = json.loads(told.stdout)
+    return found
+
+
+def ran(runtime: Path, *words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """What the server answers; that it was the server is told by its count of questions."""
+    variables = surroundings(runtime, **options.pop("variables", {}))
+    return subprocess.run([*PROGRAM, *words], env=variables, capture_output=True, timeout=120, **options)
+
+
+def is_cold(*words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    variables = os.environ | {"TXINSPECT_SERVE": "0"} | options.pop("variables", {})
+    return subprocess.run([*PROGRAM, *words], env=variables, capture_output=True, timeout=120, **options)
+
+
+LINES: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "attention as JSON": (["attn", "--layer", "0", "--json"], {}),
+    "a drawing in colours": (["logits", "--color", "always", "-k", "3"], {"variables": {"COLUMNS": "91"}}),
+    "a text that is piped in": (["tokenize", "-"], {"input": "wörter aus der Röhre\n".encode()}),
+    "an encoder–decoder": (["attn", "-m", "transformer-mini", "--cross", "--layer", "1", "--json"], {}),
+    "another encoding": (["tokenize", "naïve"], {"variables": {"PYTHONIOENCODING": "ascii"}}),
+    "8 bits": (["embed", "--8bit", "--json"], {}),
+    "what is wrong": (["attn", "--layer", "9"], {}),
+    "what cannot be parsed": (["attn", "--leyer"], {}),
+    "a check that fails": (["logits", "--edit", "layers.0.output * 1", "--check"], {}),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_the_answer_is_a_process_s_own_to_the_byte(name: str, runtime: Path, server: Any) -> None:
+    words, options = LINES[name]
+    asked = state(runtime)["questions"]
+    warm = ran(runtime, *words, **dict(options))
+    cold = is_cold(*words, **dict(options))
+    assert (warm.returncode, warm.stdout, warm.stderr) == (cold.returncode, cold.stdout, cold.stderr)
+    is_answered = "PYTHONIOENCODING" not in options.get("variables", {})  # read when an interpreter starts
+    assert state(runtime)["questions"] == asked + is_answered
+
+
+def test_files_are_written_where_the_client_is(runtime: Path, server: Any, tmp_path: Path) -> None:
+    asked = state(runtime)["questions"]
+    old = os.umask(0o027)
+    try:
+        done = ran(runtime, "embed", "--save", "here.safetensors", "--csv", "here.csv", cwd=tmp_path)
+    finally:
+        os.umask(old)
+    assert done.returncode == 0, done.stderr
+    assert state(runtime)["questions"] == asked + 1
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["here.csv", "here.safetensors"]
+    assert (tmp_path / "here.csv").stat().st_mode & 0o777 == 0o640
+
+
+def test_limits_variables_and_a_closed_stdout_come_with_the_question(runtime: Path, server: Any, opt: Path) -> None:
+    named = ran(runtime, "tree", "--json", variables={"TXINSPECT_MODEL": str(opt)})
+    assert json.loads(named.stdout)["model"]["name"] == str(opt)
+    limited = "ulimit -f 0; trap '' XFSZ; exec \"$@\" > out"
+    words = ["sh", "-c", limited, "sh", *PROGRAM, "tree"]
+    done = subprocess.run(words, env=surroundings(runtime), capture_output=True, cwd=runtime)
+    assert done.returncode == 1
+    assert b"could not be written" in done.stderr
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, "tree"], env=surroundings(runtime), capture_output=True
+    )
+    assert closed.returncode == 1
+    assert b"standard output is closed" in closed.stderr
+
+
+def test_a_terminal_is_the_client_s(runtime: Path, server: Any) -> None:
+    def shown(**variables: str) -> bytes:
+        main, other = pty.openpty()
+        environment = surroundings(runtime, TERM="xterm-256color", PAGER="cat", **variables)
+        for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+            environment.pop(name, None)
+        process = subprocess.Popen(
+            [*PROGRAM, "attn", "--layer", "0"],
+            stdin=other,
+            stdout=other,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+        os.close(other)
+        parts = []
+        try:
+            while part := os.read(main, 65536):
+                parts.append(part)
+                if b"\x1b]11;?" in part:
+                    os.write(main, b"\x1b]11;rgb:ffff/ffff/ffff\x1b\\\x1b[?62c")
+        except OSError:
+            pass
+        os.close(main)
+        assert process.wait(30) == 0
+        return b"".join(parts)
+
+    warm, cold = shown(), shown(TXINSPECT_SERVE="0")
+    assert warm == cold
+    assert b"\x1b[" in warm
+
+
+def waiting(runtime: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """A client whose question is being answered for a long while: it waits for a text from a pipe."""
+    process = subprocess.Popen(
+        [*PROGRAM, "tokenize", "-"],
+        env=surroundings(runtime),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    until = time.monotonic() + 20
+    while state(runtime)["answering"] == 0:
+        assert time.monotonic() < until
+    return process
+
+
+def until_idle(runtime: Path) -> None:
+    until = time.monotonic() + 20
+    while state(runtime)["answering"]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_the_client_ends_the_answer(
+    number: signal.Signals, code: int, runtime: Path, server: Any, tmp_path: Path
+) -> None:
+    process = waiting(runtime, tmp_path)
+    process.send_signal(number)
+    _, heard = process.communicate(timeout=20)
+    assert (process.returncode, heard) == (code, b"")
+    until_idle(runtime)
+
+
+def test_the_answer_ends_when_its_client_is_killed(runtime: Path, server: Any, tmp_path: Path) -> None:
+    process = waiting(runtime, tmp_path)
+    process.kill()
+    process.communicate(timeout=20)
+    until_idle(runtime)
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_child_that_is_killed_is_told_in_a_sentence(runtime: Path, server: Any, tmp_path: Path) -> None:
+    process = waiting(runtime, tmp_path)
+    for each in children(server.pid):
+        os.kill(each, signal.SIGKILL)
+    _, heard = process.communicate(timeout=20)
+    assert process.returncode == 137
+    assert heard == b"txinspect: the process that answered was ended by SIGKILL: ask again\n"
+    assert ran(runtime, "tokenize", "hi").returncode == 0
+
+
+def test_twenty_at_once(runtime: Path, server: Any) -> None:
+    texts = [f"text number {number}" for number in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        done = list(pool.map(lambda text: ran(runtime, "logits", text, "--json", "-k", "1"), texts))
+    assert [json.loads(each.stdout)["input"]["text"] for each in done] == texts
+    assert {each.returncode for each in done} == {0}
+
+
+def test_a_second_server_is_refused(runtime: Path, server: Any) -> None:
+    second = subprocess.run([*PROGRAM, "serve"], env=surroundings(runtime), capture_output=True, timeout=60)
+    assert second.returncode == 1
+    assert second.stderr.startswith(b"txinspect: a server runs already")
+
+
+def test_the_socket_is_the_user_s_alone(runtime: Path, server: Any) -> None:
+    assert (runtime / "txinspect").stat().st_mode & 0o777 == 0o700
+    assert (runtime / "txinspect" / "socket").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x00", b"\x00\x00\x00\x05{", b"\xff\xff\xff\xff", b"\x00\x00\x00\x02[]", b'\x00\x00\x00\x0c{"stamp": 3}'],
+)
+def test_who_speaks_otherwise_is_not_answered(content: bytes, runtime: Path, server: Any) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(runtime / "txinspect" / "socket"))
+        other.sendall(content)
+        other.shutdown(socket.SHUT_WR)
+        other.settimeout(20)
+        assert other.recv(100) == b""
+    assert server.poll() is None
+
+
+@pytest.mark.parametrize(
+    "variables", [{"TXINSPECT_SERVE": "0"}, {"OMP_NUM_THREADS": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}]
+)
+def test_other_surroundings_are_answered_by_the_process_itself(
+    variables: dict[str, str], runtime: Path, server: Any
+) -> None:
+    asked = state(runtime)["questions"]
+    assert ran(runtime, "tokenize", "hi", variables=variables).returncode == 0
+    assert ran(runtime, "tokenize", "hi", "--no-serve").returncode == 0
+    assert state(runtime)["questions"] == asked
+    assert server.poll() is None
+
+
+def test_memory_stays_flat(runtime: Path, server: Any) -> None:
+    for _ in range(3):
+        assert ran(runtime, "tokenize", "hi").returncode == 0
+    before = state(runtime)["memory"]
+    for _ in range(30):
+        assert ran(runtime, "tokenize", "hi").returncode == 0
+    assert state(runtime)["memory"] < before + (4 << 20)
+
+
+def test_another_program_retires_it(tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(
+        Path(client.__file__).parents[1], folder / "txinspect", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    server = started(tmp_path)
+    other = surroundings(tmp_path, PYTHONPATH=str(folder))
+    done = subprocess.run([*PROGRAM, "tokenize", "hi"], env=other, capture_output=True, cwd=folder)
+    assert done.returncode == 0
+    assert server.wait(20) == 0
+
+
+def test_it_ends_when_it_is_idle_and_when_it_is_told(tmp_path: Path) -> None:
+    server = started(tmp_path, "--idle", "1s")
+    assert server.wait(20) == 0
+    assert list((tmp_path / "txinspect").iterdir()) == [tmp_path / "txinspect" / "lock"]
+    server = started(tmp_path)
+    told = subprocess.run([*PROGRAM, "serve", "--stop"], env=surroundings(tmp_path), capture_output=True)
+    assert told.returncode == 0
+    assert server.wait(20) == 0
+    for option in ("--stop", "--status"):
+        none = subprocess.run([*PROGRAM, "serve", option], env=surroundings(tmp_path), capture_output=True)
+        assert (none.returncode, none.stdout) == (1, b"")
+        assert none.stderr == b"txinspect: no server runs: 'txinspect serve' starts one\n"
+
+
+def test_a_server_that_is_killed_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    server = started(tmp_path)
+    process = waiting(tmp_path, tmp_path)
+    server.kill()
+    _, heard = process.communicate(timeout=20)
+    assert (process.returncode, heard) == (1, b"txinspect: the server ended before it had answered: ask again\n")
+    assert ran(tmp_path, "tokenize", "hi").returncode == 0
+    again = started(tmp_path)
+    again.terminate()
+    assert again.wait(20) == 0
+
+
+def test_one_is_started_where_that_is_asked_for(tmp_path: Path) -> None:
+    variables = {"TXINSPECT_SERVE": "auto"}
+    assert ran(tmp_path, "tokenize", "hi", variables=variables).returncode == 0
+    until = time.monotonic() + 60
+    while not (tmp_path / "txinspect" / "socket").exists():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert ran(tmp_path, "tokenize", "hi", variables=variables).returncode == 0
+    assert state(tmp_path)["questions"] == 1
+    assert (
+        subprocess.run([*PROGRAM, "serve", "--stop"], env=surroundings(tmp_path), capture_output=True).returncode == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["attn"], True),
+        (["--json", "attn"], True),
+        (["attn", "--no-serve"], False),
+        (["tokenize", "--", "--no-serve"], True),
+        (["serve", "--status"], False),
+        ([], False),
+        (["-V"], False),
+    ],
+)
+def test_which_lines_another_process_may_answer(
+    words: list[str], wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TXINSPECT_SERVE", "1")
+    assert client.is_wanted(words) is wanted
+
+
+@pytest.mark.parametrize(
+    ("on_cpu", "other", "ready", "stops"),
+    [
+        (False, {}, False, False),
+        (True, {}, True, False),
+        (True, {"variables": {}}, False, False),
+        (True, {"torch": []}, False, True),
+    ],
+)
+def test_what_a_gpu_computes_is_answered_elsewhere(
+    on_cpu: bool, other: dict[str, Any], ready: bool, stops: bool, tmp_path: Path
+) -> None:
+    stamp = {"torch": ["x"], "variables": {"HF_ENDPOINT": "x"}}
+    with server_module.listening(tmp_path / "socket") as made:
+        kept = server_module.Server(made, lambda _: None, 1.0, stamp, has_gpu=True)
+        here, there = socket.socketpair()
+        with here, there:
+            assert kept._agrees(here, {"stamp": stamp | other, "on_cpu": on_cpu}) is ready
+            heard = protocol.receive(there)
+    assert heard is not None
+    assert heard[0]["ready"] is ready
+    assert ("GPU" in (heard[0]["why"] or "")) is (not on_cpu)
+    assert kept.stopping is stops
+
+
+def test_a_folder_of_somebody_else_is_not_asked(tmp_path: Path) -> None:
+    (tmp_path / "txinspect").mkdir(mode=0o777)
+    (tmp_path / "txinspect").chmod(0o777)
+    assert not protocol.is_own(tmp_path / "txinspect")
+    assert not protocol.is_own(tmp_path / "nowhere")

@@ -1,0 +1,136 @@
+"""A child of the process that stays: it takes the client's place, runs the command line, and ends."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import io
+import json
+import locale
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from txinspect.serving import client, protocol
+
+threads = 1
+"""That torch computes on where nobody says otherwise: its number changes last bits."""
+
+_DIES_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
+
+_TRUSTED = ("torch", "transformers", "txinspect", "rich", "numpy", "tokenizers", "safetensors", "huggingface_hub")
+"""Packages whose modules are imported ahead for the next question: never code of a model's own."""
+
+
+def answer(run: Callable[[list[str]], None], ask: dict[str, Any], descriptors: Sequence[int], tells: int) -> None:
+    """Answer a client's question in its place, and end this process with the exit code."""
+    code = 1
+    before = set(sys.modules)
+    try:
+        _take_place(ask, descriptors)
+        try:
+            run(ask["words"])
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+        _flush()
+        _tell(tells, before)
+    finally:
+        os._exit(code)
+
+
+def _take_place(ask: dict[str, Any], descriptors: Sequence[int]) -> None:
+    """Take a client's streams, folder, variables, limits and signals for this process's own."""
+    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
+    os.setsid()
+    here, *streams = descriptors
+    os.fchdir(here)
+    for number in range(3):
+        with suppress(OSError):
+            os.close(number)
+    for number, stream in zip(ask["streams"], streams, strict=True):
+        os.dup2(stream, number)
+    os.environ.clear()
+    os.environ.update(ask["variables"])
+    os.umask(ask["umask"])
+    for name, (soft, hard) in ask["limits"].items():
+        with suppress(ValueError, OSError):
+            resource.setrlimit(getattr(resource, name), (soft, hard))
+    for name in client.PASSED_ON:
+        ignored = name in ask["ignored"]
+        signal.signal(getattr(signal, name), signal.SIG_IGN if ignored else signal.SIG_DFL)
+    if "SIGINT" not in ask["ignored"]:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with suppress(locale.Error):
+        locale.setlocale(locale.LC_CTYPE, "")
+    _read_again()
+    _open_streams(ask["streams"], ask["written"])
+    sys.argv[1:] = ask["words"]
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _read_again() -> None:
+    """Have huggingface_hub read its variables again, which it did when it was imported, and whoever took them over."""
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is None:
+        return
+    before = dict(vars(constants))
+    now = vars(importlib.reload(constants))
+    other = {name: value for name, value in before.items() if name.isupper() and now[name] != value}
+    if not other:
+        return
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("huggingface_hub.", "transformers.")):
+            for each in other.keys() & vars(module).keys():
+                setattr(module, each, now[each])
+
+
+def _open_streams(given: Sequence[int], written: Sequence[Any]) -> None:
+    """Open stdin, stdout and stderr as the client's interpreter had them."""
+    for number, (name, mode) in enumerate(zip(protocol.STREAMS, ("rb", "wb", "wb"), strict=True)):
+        stream = None
+        if number in given and written[number] is not None:
+            raw = open(number, mode, closefd=False)  # noqa: SIM115
+            encoding, errors = written[number]
+            newline = "\n" if name != "stdin" else None
+            at_once = name == "stderr" or raw.isatty()
+            stream = io.TextIOWrapper(raw, encoding, errors, newline=newline, line_buffering=at_once)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _flush() -> None:
+    for name in protocol.STREAMS[1:]:
+        with suppress(OSError, ValueError, AttributeError):
+            getattr(sys, name).flush()
+
+
+def _tell(tells: int, before: set[str]) -> None:
+    """Tell the parent which modules this question needed besides."""
+    names = [each for each in sys.modules if each not in before and each.partition(".")[0] in _TRUSTED]
+    with suppress(OSError):
+        os.set_blocking(tells, False)
+        os.write(tells, json.dumps(names).encode())
+
+
+def learn(told: int) -> None:
+    """In the parent: import what a child needed, for the next one. It computes nothing."""
+    os.set_blocking(told, False)
+    try:
+        content = os.read(told, 1 << 20)
+    except BlockingIOError:
+        content = b""
+    finally:
+        os.close(told)
+    with suppress(ValueError):
+        for name in json.loads(content or b"[]"):
+            if name not in sys.modules:
+                with suppress(Exception):
+                    importlib.import_module(name)
