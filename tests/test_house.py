@@ -63,7 +63,7 @@ WINGS: dict[str, set[str]] = {
     "answer": {"ground", "commands", "answers", "render"},
     "model": {"ground", "commands", "answers", "inspecting", "answer"},
     "render": {"records", "wording", "stages", "stage_names", "blocks", "commands", "render"},
-    "serving": {"ground", "guards", "serving"},
+    "serving": {"ground", "guards", "answers", "inspecting", "serving"},
     "cli": {"ground", "commands", "inspecting", "render", "serving", "cli"},
     "__init__": {"ground", "commands", "inspecting", "model"},
     "__main__": {"serving", "cli"},

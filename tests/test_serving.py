@@ -17,9 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
+from tests.making.gguf_llama import write_gguf
+from txinspect import ModelChoice
+from txinspect.answers.session import Session
 from txinspect.serving import client, protocol
 from txinspect.serving import server as server_module
+from txinspect.serving.kept import Kept, kept_of
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone")]
 
@@ -316,6 +322,130 @@ def test_one_is_started_where_that_is_asked_for(tmp_path: Path) -> None:
     )
 
 
+def until_held(runtime: Path, name: str) -> None:
+    until = time.monotonic() + 60
+    while not any(each["name"].startswith(name) for each in state(runtime)["models"]):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Models of several kinds, each with the words that name it."""
+    folder = tmp_path_factory.mktemp("models")
+    plain = shutil.copytree(Path(client.__file__).parents[1] / "bundled" / "opt-mini", folder / "plain")
+    base = AutoModelForCausalLM.from_pretrained(plain)
+    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(folder / "adapter"))
+    AutoModelForCausalLM.from_pretrained(plain).save_pretrained(str(folder / "shards"), max_shard_size="500KB")
+    for each in plain.glob("*token*"):
+        shutil.copy(each, folder / "shards")
+    return {
+        "folder": ["-m", str(plain)],
+        "shards": ["-m", str(folder / "shards")],
+        "adapter": ["-m", str(folder / "adapter")],
+        "gguf": ["-m", str(write_gguf(folder / "m.gguf"))],
+        "8 bits": ["-m", str(plain), "--8bit"],
+        "float32": ["-m", str(plain), "--dtype", "float32"],
+        "encoder–decoder": ["-m", "transformer-mini"],
+    }
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards", "adapter", "gguf", "8 bits", "float32", "encoder–decoder"])
+def test_a_model_that_is_held_answers_as_one_that_is_not(
+    kind: str, models: dict[str, list[str]], runtime: Path, server: Any
+) -> None:
+    words = models[kind]
+    assert ran(runtime, "tokenize", "hi", *words[:2]).returncode == 0 or kind == "gguf"
+    assert ran(runtime, "embed", "hi", "--json", *words).returncode == 0
+    until_held(runtime, f"{words[1]} (8bit)" if kind == "8 bits" else words[1])
+    for asked in (["attn", "hi", "--layer", "1", "--json"], ["logits", "hi", "--json"]):
+        warm, cold = ran(runtime, *asked, *words), is_cold(*asked, *words)
+        assert (warm.returncode, warm.stdout, warm.stderr) == (cold.returncode, cold.stdout, cold.stderr)
+        assert warm.returncode == 0
+
+
+def test_files_that_changed_and_names_elsewhere_are_seen(runtime: Path, server: Any, opt: Path, tmp_path: Path) -> None:
+    for folder in ("here", "there"):
+        shutil.copytree(opt, tmp_path / folder / "model")
+    config = tmp_path / "there" / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"_name_or_path": "another"}))
+    words = ["tree", "-m", "model", "--json"]
+    assert ran(runtime, *words, cwd=tmp_path / "here").returncode == 0
+    until_held(runtime, "model")
+    broken = config.read_text()
+    config.write_text("{")
+    assert ran(runtime, *words, cwd=tmp_path / "there").returncode == 1
+    config.write_text(broken)
+    (tmp_path / "here" / "model" / "config.json").write_text("{")
+    changed = ran(runtime, *words, cwd=tmp_path / "here")
+    assert changed.returncode == 1
+    assert b"config.json" in changed.stderr
+
+
+def test_models_that_are_used_least_go_first(tmp_path: Path, opt: Path) -> None:
+    names = [str(shutil.copytree(opt, tmp_path / f"model-{number}")) for number in range(3)]
+    server = started(tmp_path, "--memory", "1MB")
+    for name in names:
+        assert ran(tmp_path, "embed", "hi", "-m", name).returncode == 0
+        until_held(tmp_path, name)
+    until = time.monotonic() + 30
+    while len(held := state(tmp_path)["models"]) > 1:
+        assert time.monotonic() < until
+    assert [each["name"] for each in held] == names[-1:]
+    server.terminate()
+    assert server.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("choice", "may_be"),
+    [
+        (ModelChoice(), True),
+        (ModelChoice(trust_remote_code=True), False),
+        (ModelChoice(device="cuda"), False),
+        (ModelChoice(device_map="auto"), False),
+    ],
+)
+def test_which_models_may_be_held(choice: ModelChoice, may_be: bool, tmp_path: Path) -> None:
+    session = Session()
+    session.model(choice)
+    found = kept_of(session, str(tmp_path))
+    assert (found is not None) is may_be
+    if found is not None:
+        assert Kept.read(json.loads(json.dumps(found.record))) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "may_be"),
+    [
+        (["attn"], True),
+        (["attn", "-m", "opt-mini"], True),
+        (["tree", "opt-mini"], True),
+        (["attn", "-m", "gpt2"], False),
+        (["attn", "--8bit"], False),
+        (["attn", "--dtype", "float32"], False),
+    ],
+)
+def test_which_questions_go_to_a_model_that_is_held(words: list[str], may_be: bool) -> None:
+    kept = Kept(ModelChoice(), "/", (), (), is_anywhere=True)
+    assert kept.is_for({"words": words, "variables": {}}, 0) is may_be
+    assert not kept.is_for({"words": words, "variables": {"HF_HOME": "/elsewhere"}}, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--idle", "soon"), "--idle 'soon' is no time: give one such as 90s, 15m or 2h"),
+        (("--idle", "0"), "--idle '0' is no time: give one such as 90s, 15m or 2h"),
+        (("--memory", "much"), "--memory 'much' is no size: give one such as 500MB or 8GB"),
+        (("--status", "--stop"), "--status and --stop cannot be combined: give one of them"),
+        (("--json",), "--json is about --status: add --status, or omit it"),
+    ],
+)
+def test_what_is_wrong_is_said(words: tuple[str, ...], said: str, run_cli: Any) -> None:
+    result = run_cli("serve", *words)
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"txinspect: {said}\n")
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
@@ -349,7 +479,7 @@ def test_what_a_gpu_computes_is_answered_elsewhere(
 ) -> None:
     stamp = {"torch": ["x"], "variables": {"HF_ENDPOINT": "x"}}
     with server_module.listening(tmp_path / "socket") as made:
-        kept = server_module.Server(made, lambda _: None, 1.0, stamp, has_gpu=True)
+        kept = server_module.Server(made, lambda _: None, stamp, idle=1.0, memory=0, has_gpu=True)
         here, there = socket.socketpair()
         with here, there:
             assert kept._agrees(here, {"stamp": stamp | other, "on_cpu": on_cpu}) is ready

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from txinspect import answers
 from txinspect.answers.packing import Packing
 from txinspect.answers.session import Session
 from txinspect.commands.packed import PackedAttention
 from txinspect.errors import InspectError, first_line
 from txinspect.queries import Notify, Progress, Query, ReportType
+
+_held: ContextVar[Session | None] = ContextVar("held", default=None)
+"""The session that questions are answered in, where a process holds one for them."""
+
+
+@contextmanager
+def holding(session: Session) -> Iterator[None]:
+    """Answer questions in a session that may have models at hand."""
+    before = _held.set(session)
+    try:
+        yield
+    finally:
+        _held.reset(before)
+
+
+def _session(notify: Notify, progress: Progress | None) -> Session:
+    """The session that is held, told whom to tell how far it is, or one of the question's own."""
+    session = _held.get()
+    if session is None:
+        return Session(notify, progress)
+    session.notify, session.progress = notify, progress
+    return session
 
 
 def inspect(query: Query[ReportType], notify: Notify = lambda _: None, progress: Progress | None = None) -> ReportType:
@@ -16,14 +42,14 @@ def inspect(query: Query[ReportType], notify: Notify = lambda _: None, progress:
     `notify` is told what is going on, such as 'loading opt-mini', and `progress` how far it is. Raises InspectError,
     with one sentence, for what cannot be done, and TypeError for what is not a query.
     """
-    return answered(query, Session(notify, progress))
+    return answered(query, _session(notify, progress))
 
 
 def inspect_for_page(
     query: Query[ReportType], notify: Notify = lambda _: None, progress: Progress | None = None
 ) -> tuple[ReportType, list[PackedAttention]]:
     """Inspect a model by a query, and pack the attention of its passes, as a page shows it. See inspect."""
-    session = Session(notify, progress)
+    session = _session(notify, progress)
     session.packing = Packing()
     report = answered(query, session)
     return report, session.packing.attentions

@@ -130,7 +130,7 @@ EXPECTED = {
     "lesson": LOADING | OUTPUT | TEXT | DECODER | {"--step"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
     "env": SHOWN,
-    "serve": (SHOWN - {"--no-pager", "--no-serve"}) | {"-m", "--model", "--idle", "--status", "--stop"},
+    "serve": (SHOWN - {"--no-pager", "--no-serve"}) | {"-m", "--model", "--idle", "--memory", "--status", "--stop"},
     "schema": {"--color"},
     "help": {"--color", "--no-pager"},
 }

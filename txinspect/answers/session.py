@@ -50,7 +50,7 @@ class AtHand:
         if self._loaded is not None:
             own, had, loaded = self._loaded
             if own is subject and all(had[path] or not is_used for path, is_used in wanted.items()):
-                return loaded
+                return partial.part_of(loaded, subject, wanted)
             if own is subject:
                 wanted = {path: is_used or had[path] for path, is_used in wanted.items()}
             self._loaded = None  # before others take memory
@@ -58,6 +58,20 @@ class AtHand:
         if self._session.keeps_weights:
             self._loaded = subject, wanted, loaded
         return loaded
+
+    def take(self, most: int) -> int:
+        """Take all of a session's model to hand before it is asked about: its tokenizer, its modules, and its weights
+        where these take `most` bytes at most. Returns the bytes that they take."""
+        from txinspect.loading import cost, uses
+
+        subject = self.subject()
+        self.opened.tokens()
+        everything = uses.of_all_modules(subject)
+        _, size = cost.in_memory(subject, everything.modules)
+        if size > most or subject.missing is not None:
+            return 0
+        self.loaded(subject, everything)
+        return size
 
 
 class Session:
@@ -84,6 +98,11 @@ class Session:
     def opened(self, choice: ModelChoice) -> Opened:
         """The files and the tokenizer of a choice that the session has at hand."""
         return self.model(choice).opened
+
+    @property
+    def choices(self) -> list[ModelChoice]:
+        """The models that a session has at hand."""
+        return list(self._models)
 
     def let_go(self, choice: ModelChoice) -> None:
         """Have the session forget a model at hand, as where its files have changed."""

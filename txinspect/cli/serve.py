@@ -18,7 +18,9 @@ from txinspect.wording import short_bytes
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-IDLE = "15m"
+_SIZES = {"MB": 10**6, "GB": 10**9, "MiB": 1 << 20, "GiB": 1 << 30}
+
+IDLE, MEMORY = "15m", "8GB"
 
 
 def serve(
@@ -30,6 +32,9 @@ def serve(
     idle: Annotated[
         str, typer.Option("--idle", help="End after so long without a question: 90s, 15m, 2h.", metavar="TIME")
     ] = IDLE,
+    memory: Annotated[
+        str, typer.Option("--memory", help="Hold models of so much at most: 500MB, 8GB.", metavar="SIZE")
+    ] = MEMORY,
     status: Annotated[bool, typer.Option("--status", help="Tell of the server that runs, and start none.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End the server that runs, once it has answered.")] = False,
     json: Json = False,
@@ -51,7 +56,8 @@ def serve(
         raise UsageError("--json is about --status", "add --status, or omit it")
     from txinspect.serving.server import stay
 
-    stay(ctx.find_root().obj["run"], model or [], seconds(idle), quiet=quiet)
+    limits = seconds(idle), size(memory)
+    stay(ctx.find_root().obj["run"], model or [], *limits, quiet=quiet)
 
 
 def seconds(typed: str) -> float:
@@ -60,6 +66,14 @@ def seconds(typed: str) -> float:
     if match is None or not int(match[1]):
         raise UsageError(f"--idle {typed!r} is no time", "give one such as 90s, 15m or 2h")
     return float(int(match[1]) * _UNITS[match[2] or "s"])
+
+
+def size(typed: str) -> int:
+    """The bytes of a size such as 500MB or 8GB. Raises UsageError for anything else."""
+    match = re.fullmatch(r"([0-9]{1,9})(\.[0-9]{1,3})? ?(MB|GB|MiB|GiB)", typed.strip())
+    if match is None:
+        raise UsageError(f"--memory {typed!r} is no size", "give one such as 500MB or 8GB")
+    return int(float(match[1] + (match[2] or "")) * _SIZES[match[3]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +94,12 @@ class State:
     """That were asked."""
     answering: int
     """That are being answered."""
-    memory: int | None
-    """Bytes that are its own; null where the system does not tell."""
+    memory: int
+    """Bytes that are its own; 0 where the system does not tell."""
+    memory_limit: int
+    """Bytes that the models it holds may take."""
+    models: list[dict[str, Any]]
+    """Those that it holds, the latest used last: name and memory in bytes."""
 
 
 def _told(message: dict[str, Any]) -> State:
@@ -103,7 +121,8 @@ def _drawn(state: State) -> str:
         ("running for", _time(state.seconds)),
         ("questions", f"{state.questions} answered, {state.answering} being answered"),
         ("idle for", f"{_time(state.idle)} of {_time(state.limit)}"),
-        ("memory", "unknown" if state.memory is None else short_bytes(state.memory)),
+        ("memory", short_bytes(state.memory)),
+        *(("model", f"{each['name']}, {short_bytes(each['memory'])}") for each in state.models),
     ]
     width = max(len(name) for name, _ in rows)
     return "".join(f"{name:{width}}  {value}\n" for name, value in rows)

@@ -13,9 +13,13 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
+from txinspect import inspecting
+from txinspect.answers.session import Session
 from txinspect.serving import client, protocol
+from txinspect.serving.kept import Kept, kept_of
 
 threads = 1
 """That torch computes on where nobody says otherwise: its number changes last bits."""
@@ -27,25 +31,43 @@ _TRUSTED = ("torch", "transformers", "txinspect", "rich", "numpy", "tokenizers",
 """Packages whose modules are imported ahead for the next question: never code of a model's own."""
 
 
-def answer(run: Callable[[list[str]], None], ask: dict[str, Any], descriptors: Sequence[int], tells: int) -> None:
-    """Answer a client's question in its place, and end this process with the exit code."""
+@dataclass(frozen=True)
+class Needed:
+    """What a question needed that its process did not have."""
+
+    modules: tuple[str, ...] = ()
+    kept: Kept | None = None
+    """The model that it was about."""
+
+
+def answer(
+    run: Callable[[list[str]], None], ask: dict[str, Any], descriptors: Sequence[int], tells: int, session: Session
+) -> None:
+    """Answer a client's question in its place, in a session, and end this process with the exit code."""
     code = 1
     before = set(sys.modules)
     try:
         _take_place(ask, descriptors)
+        folder = os.getcwd()  # noqa: PTH109, a string
         try:
-            run(ask["words"])
+            with inspecting.holding(session):
+                run(ask["words"])
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
         _flush()
-        _tell(tells, before)
+        _tell(tells, before, kept_of(session, folder) if not code else None)
     finally:
         os._exit(code)
 
 
+def die_with_parent() -> None:
+    """Have the system end this process when its parent ends."""
+    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
+
+
 def _take_place(ask: dict[str, Any], descriptors: Sequence[int]) -> None:
     """Take a client's streams, folder, variables, limits and signals for this process's own."""
-    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
+    die_with_parent()
     os.setsid()
     here, *streams = descriptors
     os.fchdir(here)
@@ -68,7 +90,7 @@ def _take_place(ask: dict[str, Any], descriptors: Sequence[int]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with suppress(locale.Error):
         locale.setlocale(locale.LC_CTYPE, "")
-    _read_again()
+    read_again()
     _open_streams(ask["streams"], ask["written"])
     sys.argv[1:] = ask["words"]
     import torch
@@ -76,7 +98,7 @@ def _take_place(ask: dict[str, Any], descriptors: Sequence[int]) -> None:
     torch.set_num_threads(threads)
 
 
-def _read_again() -> None:
+def read_again() -> None:
     """Have huggingface_hub read its variables again, which it did when it was imported, and whoever took them over."""
     constants = sys.modules.get("huggingface_hub.constants")
     if constants is None:
@@ -112,25 +134,30 @@ def _flush() -> None:
             getattr(sys, name).flush()
 
 
-def _tell(tells: int, before: set[str]) -> None:
-    """Tell the parent which modules this question needed besides."""
+def _tell(tells: int, before: set[str], kept: Kept | None) -> None:
+    """Tell the parent what this question needed besides."""
     names = [each for each in sys.modules if each not in before and each.partition(".")[0] in _TRUSTED]
     with suppress(OSError):
         os.set_blocking(tells, False)
-        os.write(tells, json.dumps(names).encode())
+        os.write(tells, json.dumps({"modules": names, "kept": kept.record if kept is not None else None}).encode())
 
 
-def learn(told: int) -> None:
-    """In the parent: import what a child needed, for the next one. It computes nothing."""
+def heard(told: int) -> Needed:
+    """In the parent: what a child told it, which has ended."""
     os.set_blocking(told, False)
     try:
-        content = os.read(told, 1 << 20)
-    except BlockingIOError:
-        content = b""
+        record = json.loads(os.read(told, 1 << 20) or b"{}")
+        kept = record.get("kept")
+        return Needed(tuple(record.get("modules", ())), Kept.read(kept) if kept else None)
+    except (BlockingIOError, ValueError):
+        return Needed()
     finally:
         os.close(told)
-    with suppress(ValueError):
-        for name in json.loads(content or b"[]"):
-            if name not in sys.modules:
-                with suppress(Exception):
-                    importlib.import_module(name)
+
+
+def import_ahead(needed: Needed) -> None:
+    """In the parent: import what a child needed, for the next one. It computes nothing."""
+    for name in needed.modules:
+        if name not in sys.modules:
+            with suppress(Exception):
+                importlib.import_module(name)

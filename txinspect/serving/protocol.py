@@ -53,8 +53,8 @@ MOST_BYTES = 1 << 24
 
 STREAMS = ("stdin", "stdout", "stderr")
 
-MOST_DESCRIPTORS = 1 + len(STREAMS)
-"""Of a message: the client's folder and its streams."""
+MOST_DESCRIPTORS = 2 + len(STREAMS)
+"""Of a message: a client that is handed on, its folder and its streams."""
 
 
 def folder() -> Path | None:

@@ -1,13 +1,13 @@
 """The process that stays: it has imported all, computes nothing, and forks a child for each question.
 
 A child runs the ordinary command line on the client's own streams, folder, variables and limits. What is computed is
-computed by children alone: a process that ever ran an operation on two threads leaves children that hang.
+computed by children alone: a process that ever ran an operation on two threads leaves children that hang. Models are
+held by processes of their own, which fork the children that are asked about them.
 """
 
 from __future__ import annotations
 
 import fcntl
-import gc
 import os
 import selectors
 import signal
@@ -15,31 +15,23 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from txinspect.answers.session import Session
 from txinspect.errors import InspectError
 from txinspect.guards.quiet import quiet as quieted
 from txinspect.serving import child, protocol
+from txinspect.serving.children import Children, private_memory
 from txinspect.serving.client import question
-
-GRACE = 3.0
-"""Seconds that a child has to end after its client did."""
+from txinspect.serving.keeper import Keeper, check_children
+from txinspect.serving.kept import Kept
 
 PATIENCE = 1.0
 """Seconds that a client may take to say what it asks."""
 
-
-@dataclass
-class _Answering:
-    """A child, and who waits for it."""
-
-    pid: int
-    client: socket.socket
-    learned: int
-    """Where it tells which modules it imported."""
-    kill_at: float | None = None
+ENDING = 5.0
+"""Seconds that a server may take to end, once its socket is gone."""
 
 
 class Server:
@@ -49,48 +41,44 @@ class Server:
         self,
         listening: socket.socket,
         run: Callable[[list[str]], None],
-        idle: float,
         stamp: dict[str, Any],
         *,
+        idle: float,
+        memory: int,
         has_gpu: bool = False,
     ) -> None:
-        self.listening, self.run, self.idle, self.stamp, self.has_gpu = listening, run, idle, stamp, has_gpu
+        self.listening, self.stamp, self.idle, self.memory, self.has_gpu = listening, stamp, idle, memory, has_gpu
         self.started = self.asked_at = time.monotonic()
         self.questions = 0
         self.stopping = False
-        self._answering: dict[int, _Answering] = {}
-        self._selector = selectors.DefaultSelector()
-        self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.children = Children(run, self._learn)
+        self.children.selector.register(listening, selectors.EVENT_READ, self._accept)
+        self.keepers: list[Keeper] = []
+        self._refused: set[Kept] = set()
+        """What could not be held, and is not tried again."""
 
     def serve(self, *, quiet: bool = False) -> None:
         """Answer until it ends; questions that are being answered then are answered first."""
-        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._told_to_end)
         if not quiet:
             os.write(2, f"txinspect answers from process {os.getpid()} now; Ctrl-C ends it\n".encode())
-        self._selector.register(self.listening, selectors.EVENT_READ)
-        self._selector.register(self._woken, selectors.EVENT_READ)
-        while not (self.stopping and not self._answering):
-            for key, _ in self._selector.select(self._wait()):
-                if key.fileobj is self.listening:
-                    self._accept()
-                elif key.fileobj == self._woken:
-                    with suppress(BlockingIOError):
-                        os.read(self._woken, 4096)
-                else:
-                    self._hear(key.data)
-            self._reap()
-            self._kill_the_late()
-            if not self._answering and time.monotonic() - self.asked_at > self.idle:
+        while not (self.stopping and not self._is_busy()):
+            self.children.turn(3600.0 if self._is_busy() else self.asked_at + self.idle - time.monotonic())
+            if not self._is_busy() and time.monotonic() - self.asked_at > self.idle:
                 self._stop()
+        for keeper in self.keepers:
+            keeper.end()
+
+    def _is_busy(self) -> bool:
+        return bool(self.children.answering) or any(keeper.answering for keeper in self.keepers)
 
     def _told_to_end(self, *_: object) -> None:
         """Stop; told again, end what is being answered, too."""
         if self.stopping:
-            for each in self._answering.values():
-                _signal(each.pid, signal.SIGTERM)
+            self.children.end()
+            for keeper in self.keepers:
+                keeper.end()
         self._stop()
 
     def _stop(self) -> None:
@@ -100,16 +88,8 @@ class Server:
             with suppress(KeyError, OSError):
                 Path(self.listening.getsockname()).unlink()
             with suppress(KeyError):
-                self._selector.unregister(self.listening)
+                self.children.selector.unregister(self.listening)
             self.listening.close()
-
-    def _wait(self) -> float:
-        """Seconds until something is due."""
-        now = time.monotonic()
-        due = [each.kill_at - now for each in self._answering.values() if each.kill_at is not None]
-        if not self._answering:
-            due.append(self.asked_at + self.idle - now)
-        return max(0.0, min(due, default=3600.0)) + 0.01
 
     def _accept(self) -> None:
         """Take a client's question, or do what it says."""
@@ -143,107 +123,71 @@ class Server:
         """What is answered to what is no question."""
         if message.get("stop"):
             self._stop()
+        kept = [keeper for keeper in self.keepers if keeper.is_ready]
         return {
             "pid": os.getpid(),
             "seconds": time.monotonic() - self.started,
             "idle": time.monotonic() - self.asked_at,
             "limit": self.idle,
             "questions": self.questions,
-            "answering": len(self._answering),
-            "memory": _private(os.getpid()),
+            "answering": len(self.children.answering) + sum(keeper.answering for keeper in self.keepers),
+            "memory": private_memory(os.getpid()),
+            "memory_limit": self.memory,
+            "models": [{"name": each.kept.named, "memory": private_memory(each.pid)} for each in kept],
         }
 
     def _take(self, client: socket.socket) -> bool:
-        """Have a child answer a client's question; returns whether there was one."""
+        """Have a client's question answered by a child: of the process that holds its model, where one does."""
         heard = protocol.receive(client)
         if heard is None:
             return False
         message, descriptors = heard
-        learned, tells = os.pipe()
-        gc.freeze()  # a child that collects garbage would copy all pages
-        pid = os.fork()
-        if not pid:
-            try:
-                os.close(learned)
-                self._leave()
-                client.close()
-                child.answer(self.run, message["ask"], descriptors, tells)
-            finally:
-                os._exit(1)
-        os.close(tells)
-        for each in descriptors:
-            os.close(each)
+        ask = message["ask"]
         self.questions += 1
         self.asked_at = time.monotonic()
-        answering = self._answering[pid] = _Answering(pid, client, learned)
-        self._selector.register(client, selectors.EVENT_READ, answering)
+        keeper = next((each for each in self.keepers if each.is_for(ask, descriptors[0])), None)
+        if keeper is not None and keeper.hand_on(client, ask, descriptors):
+            self.keepers.append(self.keepers.pop(self.keepers.index(keeper)))  # the last is the latest used
+            return False  # the other process has it now
+        self.children.answer(client, ask, descriptors, Session())
         return True
 
-    def _leave(self) -> None:
-        """In a child: give back all that is the server's alone."""
-        signal.set_wakeup_fd(-1)
-        self._selector.close()
-        for each in (self.listening, *(one.client for one in self._answering.values())):
-            each.close()
-        for number in (self._woken, self._wake, *(one.learned for one in self._answering.values())):
-            os.close(number)
+    def _learn(self, needed: child.Needed) -> None:
+        """Import what a child needed, and hold the model that it was asked about."""
+        self.asked_at = time.monotonic()
+        with quieted():
+            child.import_ahead(needed)
+        self.hold(needed)
 
-    def _hear(self, answering: _Answering) -> None:
-        """Hand on the signal that a client got; end the child of a client that is gone."""
-        try:
-            heard = protocol.receive(answering.client)
-        except (OSError, ValueError):
-            heard = None
-        if heard is not None:
-            _signal(answering.pid, int(heard[0].get("signal", signal.SIGTERM)))
-        elif answering.kill_at is None:
-            self._selector.unregister(answering.client)
-            _signal(answering.pid, signal.SIGTERM)
-            _signal(answering.pid, signal.SIGCONT)
-            answering.kill_at = time.monotonic() + GRACE
+    def hold(self, needed: child.Needed) -> None:
+        """Hold the model that a child was asked about, in a process of its own, where it can be."""
+        kept = needed.kept
+        if kept is None or kept in self._refused or self.stopping or any(each.kept == kept for each in self.keepers):
+            return
+        if self.has_gpu and kept.choice.device != "cpu":
+            return
+        keeper = Keeper.started(kept, self.memory, self.children)
+        self.keepers.append(keeper)
+        self.children.selector.register(keeper.link, selectors.EVENT_READ, lambda: self._hear(keeper))
 
-    def _reap(self) -> None:
-        """Tell clients how their children ended, and import what these had to."""
-        while self._answering:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            answering = self._answering.pop(pid, None)
-            if answering is None:
-                continue
-            ended = {"killed": os.WTERMSIG(status)} if os.WIFSIGNALED(status) else {"exit": os.WEXITSTATUS(status)}
-            with suppress(OSError):
-                protocol.send(answering.client, ended)
-            with suppress(KeyError, ValueError):
-                self._selector.unregister(answering.client)
-            answering.client.close()
+    def _hear(self, keeper: Keeper) -> None:
+        """Hear what a process that holds a model has to say, or that it is gone."""
+        if keeper.hear():
             self.asked_at = time.monotonic()
-            _learn(answering.learned)
+            held = [each for each in self.keepers if each.is_ready]
+            idle = [each for each in held[:-1] if not each.answering]
+            while idle and sum(private_memory(each.pid) for each in held) > self.memory:
+                held.remove(idle[0])
+                self._let_go(idle.pop(0))
+            return
+        if not keeper.is_ready and not keeper.is_stale:
+            self._refused.add(keeper.kept)
+        self._let_go(keeper)
 
-    def _kill_the_late(self) -> None:
-        now = time.monotonic()
-        for each in self._answering.values():
-            if each.kill_at is not None and now > each.kill_at:
-                _signal(each.pid, signal.SIGKILL)
-                each.kill_at = now + GRACE
-
-
-def _signal(pid: int, number: int) -> None:
-    """Send a signal to a child and what it started, such as a pager."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
-
-
-def _private(pid: int) -> int | None:
-    """Bytes of memory that are a process's alone; None where the system does not tell."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+    def _let_go(self, keeper: Keeper) -> None:
+        self.keepers.remove(keeper)
+        self.children.selector.unregister(keeper.link)
+        keeper.end()
 
 
 @contextmanager
@@ -262,15 +206,24 @@ def alone() -> Iterator[Path]:
     except OSError as error:
         raise InspectError(f"{folder} cannot hold a socket ({error.strerror})", "set XDG_RUNTIME_DIR") from error
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it dies with its holder
-        except OSError:
-            raise InspectError(
-                "a server runs already", "'txinspect serve --status' tells of it, --stop ends it"
-            ) from None
+        if not _locked(lock, folder / "socket"):
+            raise InspectError("a server runs already", "'txinspect serve --status' tells of it, --stop ends it")
         yield folder
     finally:
         os.close(lock)
+
+
+def _locked(lock: int, path: Path) -> bool:
+    """Whether this process has the lock now, which dies with its holder; one that is ending is waited for."""
+    until = time.monotonic() + ENDING
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if path.exists() or time.monotonic() > until:
+                return False
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -290,7 +243,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
             path.unlink(missing_ok=True)
 
 
-def stay(run: Callable[[list[str]], None], models: Sequence[str], idle: float, *, quiet: bool) -> None:
+def stay(run: Callable[[list[str]], None], models: Sequence[str], idle: float, memory: int, *, quiet: bool) -> None:
     """Be the process that stays, whose children `run` command lines, until it ends.
 
     Raises InspectError where it cannot be.
@@ -301,31 +254,31 @@ def stay(run: Callable[[list[str]], None], models: Sequence[str], idle: float, *
             signal.signal(number, signal.SIG_DFL)  # what is raised while a process forks is lost
     with alone() as folder:
         _import()
-        _check_children()
-        for words in (["attn", "--layer", "0"], *(["logits", "-m", each] for each in models)):
-            _try_out(run, words)
+        check_children()
+        _tried(run, ["attn", "--layer", "0"])
+        needed = [_tried(run, ["logits", "-m", each]) for each in models]
         has_gpu = _has_gpu()
         with listening(folder / "socket") as made:
-            Server(made, run, idle, stamp, has_gpu=has_gpu).serve(quiet=quiet)
+            server = Server(made, run, stamp, idle=idle, memory=memory, has_gpu=has_gpu)
+            for each in needed:
+                server.hold(each)
+            server.serve(quiet=quiet)
 
 
-def _try_out(run: Callable[[list[str]], None], words: list[str]) -> None:
-    """Import what a question needs: a child answers it to nobody."""
-    learned, tells = os.pipe()
+def _tried(run: Callable[[list[str]], None], words: list[str]) -> child.Needed:
+    """What a question needs, which a child answers to nobody; it is imported."""
+    told, tells = os.pipe()
     streams = [os.open(".", os.O_RDONLY | os.O_DIRECTORY), *(os.open(os.devnull, os.O_RDWR) for _ in range(3))]
     pid = os.fork()
     if not pid:
-        child.answer(run, question(words, [0, 1, 2]), streams, tells)
+        child.answer(run, question(words, [0, 1, 2]), streams, tells, Session())
     for each in (tells, *streams):
         os.close(each)
     os.waitpid(pid, 0)
-    _learn(learned)
-
-
-def _learn(told: int) -> None:
-    """Import what a child needed, for the next one; nothing is computed."""
+    needed = child.heard(told)
     with quieted():
-        child.learn(told)
+        child.import_ahead(needed)
+    return needed
 
 
 def _has_gpu() -> bool:
@@ -354,23 +307,3 @@ def _import() -> None:
     tqdm.tqdm.monitor_interval = 0  # a thread
     child.threads = torch.get_num_threads()
     torch.set_num_threads(1)
-
-
-def _check_children(seconds: int = 20) -> None:
-    """Raise InspectError where a child of this process cannot compute on several threads: it would hang for ever."""
-    pid = os.fork()
-    if not pid:
-        try:
-            import torch
-
-            signal.alarm(seconds)
-            torch.set_num_threads(max(2, child.threads))
-            product = torch.ones(512, 512) @ torch.ones(512, 512)
-            os._exit(0 if float(product[0, 0]) == 512 else 1)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    if status:
-        raise InspectError(
-            "a child of this process cannot compute on several threads", "questions are answered without a server"
-        )

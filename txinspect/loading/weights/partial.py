@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,13 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
         _drop(model, uses)
     model.eval()
     return Loaded(model, found.files, frozenset(read), names)
+
+
+def part_of(loaded: Loaded, subject: Subject, uses: Mapping[str, bool]) -> Loaded:
+    """A loaded model as it is for a pass that uses some of its modules: the files and tensors that this one needs."""
+    needed = fit.needed_tensors(subject, loaded.names, uses)
+    files = [file for file in loaded.files if needed & {tensor.name for tensor in headers.stored([file])}]
+    return replace(loaded, files=files or loaded.files[:1], read=loaded.read & needed)
 
 
 def _options(subject: Subject, choice: ModelChoice, found: checkpoint.WeightFiles) -> dict[str, Any]:
