@@ -12,8 +12,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
+from transformers.models.opt.modeling_opt import OPTAttention
 
-WORDS = "? a b c d e f g".split()
+WORDS = ["?", *"abcdefg"]
 POSITIONS = 10
 SIZE = 16
 """Of a head; no space is larger."""
@@ -70,6 +71,8 @@ def _plant(model: OPTForCausalLM) -> None:
         attention.out_proj.bias.zero_()
         _undo(layer.self_attn_layer_norm, 2 + index)
     first, second = (layer.self_attn for layer in decoder.layers)
+    _clear(first, PREVIOUS[1])
+    _clear(second, INDUCTION[1])
     for query in places[1:]:
         _look(first, PREVIOUS[1], PLACE + query, PLACE + query - 1, query)
     _look(first, PREVIOUS[1], PLACE, PLACE, 0)
@@ -89,19 +92,21 @@ def _undo(norm: nn.LayerNorm, ones: int) -> None:
     norm.bias.fill_(mean)
 
 
-def _look(attention: nn.Module, head: int, query: int, key: int, through: int) -> None:
+def _look(attention: OPTAttention, head: int, query: int, key: int, through: int) -> None:
     """Make a head whose query has `query` look at keys that have `key`."""
-    if not getattr(attention, "planted", None) == head:
-        rows = slice(head * SIZE, (head + 1) * SIZE)
-        for each in (attention.q_proj, attention.k_proj, attention.v_proj):
-            each.weight[rows] = 0  # type: ignore[index, operator]
-            each.bias[rows] = 0  # type: ignore[index, operator]
-        attention.planted = head  # type: ignore[assignment]
-    attention.q_proj.weight[head * SIZE + through, query] = SHARP * SIZE**0.5  # type: ignore[index, operator]
-    attention.k_proj.weight[head * SIZE + through, key] += 1.0  # type: ignore[index, operator]
+    attention.q_proj.weight[head * SIZE + through, query] = SHARP * SIZE**0.5
+    attention.k_proj.weight[head * SIZE + through, key] = 1.0
 
 
-def _write(attention: nn.Module, head: int, read: int, write: int, through: int) -> None:
+def _write(attention: OPTAttention, head: int, read: int, write: int, through: int) -> None:
     """Make a head write at `write` what it finds at `read`."""
-    attention.v_proj.weight[head * SIZE + through, read] = 1.0  # type: ignore[index, operator]
-    attention.out_proj.weight[write, head * SIZE + through] = 1.0  # type: ignore[index, operator]
+    attention.v_proj.weight[head * SIZE + through, read] = 1.0
+    attention.out_proj.weight[write, head * SIZE + through] = 1.0
+
+
+def _clear(attention: OPTAttention, head: int) -> None:
+    """Make a head look nowhere, and write nothing."""
+    rows = slice(head * SIZE, (head + 1) * SIZE)
+    for each in (attention.q_proj, attention.k_proj, attention.v_proj):
+        each.weight[rows] = 0
+        each.bias[rows] = 0

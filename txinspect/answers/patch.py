@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from math import isfinite
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from math import isfinite, nan
+from typing import TYPE_CHECKING
 
 from txinspect.answers import decoder_text, limits, sweeping
 from txinspect.answers.observing import observe
 from txinspect.answers.patches import places, sides
 from txinspect.answers.patches.compared import Compared
+from txinspect.answers.patches.sides import Sample, Side, Way
 from txinspect.answers.question import Question
 from txinspect.answers.running import Running
 from txinspect.answers.session import Session
-from txinspect.commands import patch as asked
-from txinspect.commands.patch import CellRecord, PatchNoiseRecord, PatchQuery, PatchReport
+from txinspect.commands.patch import (
+    LEAST_GAP,
+    NOISES,
+    SMALL_GAP,
+    STEPS,
+    CellRecord,
+    PatchNoiseRecord,
+    PatchQuery,
+    PatchReport,
+)
 from txinspect.errors import InspectError, spelled
 from txinspect.forward.changes import put
 from txinspect.forward.wants import Plan, plan_of, plan_of_names
 from txinspect.loading.subject import Subject
 from txinspect.measure import answers
 from txinspect.records import InputRecord
-from txinspect.stage_names import ENCODER
-from txinspect.texts import reading
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from txinspect.answers.patches.places import Cell
-    from txinspect.answers.patches.sides import Side
     from txinspect.texts.opened import Opened
-
-Way = Literal["denoise", "noise"]
 
 
 def answer(query: PatchQuery, session: Session) -> PatchReport:
@@ -58,7 +62,7 @@ def answer(query: PatchQuery, session: Session) -> PatchReport:
         clean=patching.clean,
         corrupt=patching.broken,
         cells=patching.cells,
-        noise=PatchNoiseRecord(metric=patching.floor, effect=patching.floor / abs(patching.gap)),
+        noise=PatchNoiseRecord(metric=patching.floor, effect=_share(patching.floor, abs(patching.gap))),
     )
 
 
@@ -67,39 +71,21 @@ def questions(query: PatchQuery) -> list[_Patching]:
     return [_Patching(query)]
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """The two sides of a patch; with noise on a subject once for each time that it is drawn."""
-
-    clean: Side
-    corrupt: Side
-
-    def sides(self, way: Way) -> tuple[Side, Side]:
-        """The side that is patched, and the one that the value is from."""
-        return (self.corrupt, self.clean) if way == "denoise" else (self.clean, self.corrupt)
-
-
 class _Patching(Question[PatchQuery]):
     """Runs each text with each part of the other's pass."""
 
     def __init__(self, query: PatchQuery) -> None:
         super().__init__(query)
-        self.samples: list[_Sample] = []
+        self.samples: list[Sample] = []
         self.cells: list[CellRecord] = []
         self.corrupted: list[int] | None = None
         self.deviation: float | None = None
         self.floor = 0.0
 
     def read(self, opened: Opened) -> InputRecord:
-        """The tokens of CLEAN; those of CORRUPT are kept, an error about which says so."""
+        """The tokens of CLEAN; those of CORRUPT are kept."""
         clean = super().read(opened)
-        self.other = clean
-        if self.query.corrupt is not None:
-            instead = replace(self.query, text=self.query.corrupt, ids=None, user=None)
-            try:
-                self.other = reading.encode(instead, opened)
-            except InspectError as error:
-                raise type(error)(f"{spelled('corrupt')}: {error}") from error
+        self.other = clean if self.query.corrupt is None else sides.corrupt(self.query, opened)
         return clean
 
     def meet(self, subject: Subject, text: InputRecord) -> None:
@@ -118,8 +104,7 @@ class _Patching(Question[PatchQuery]):
         self.where = places.Places(query, subject, text, self.corrupt)
         if query.subject is not None:
             self.corrupted = places.positions_of(query.subject, query, subject, text, "CLEAN", "subject")
-        prefix = ENCODER if subject.has_decoder else ""
-        self.embeddings = plan_of_names(subject, [f"{prefix}token_embeddings"]) if self.corrupted else None
+            self.embeddings = sides.embeddings(subject)
         for suffix in self.compared.suffixes():
             limits.check_text(subject, self.compared.extended(text, suffix), query)
         self.text = text
@@ -146,7 +131,7 @@ class _Patching(Question[PatchQuery]):
         batches = [(way, cells[begin : begin + many]) for way in ways for begin in range(0, len(cells), many)]
         for way, batch in running.counted("patching parts", batches):
             self.cells += self._patched(way, batch)
-            self._check_gap(asked.NOISES * self.floor, "ten times the noise")
+            self._check_gap(NOISES * self.floor, "ten times the noise")
 
     def notes(self) -> list[str]:
         """What to know of the texts of a patch: what was taken where it was not given, and a small gap."""
@@ -160,11 +145,11 @@ class _Patching(Question[PatchQuery]):
         ]
         if said:
             found.append(f"Taken: {'; '.join(said)}.")
-        if abs(self.gap) < asked.SMALL_GAP:
+        if abs(self.gap) < SMALL_GAP:
             found.append(f"CLEAN and CORRUPT are only {abs(self.gap):.3g} apart: a small change is a large effect.")
         return found
 
-    def _samples(self, running: Running) -> Iterator[_Sample]:
+    def _samples(self, running: Running) -> Iterator[Sample]:
         """The two sides of each sample."""
         supplies = [each for own in self.where.supplies.values() for each in own]
 
@@ -172,13 +157,13 @@ class _Patching(Question[PatchQuery]):
             return sides.side(running, text, self.compared, self.logits, supplies)
 
         clean = side(running, self.text)
-        if self.corrupted is None or self.embeddings is None:
-            yield _Sample(clean, side(running, self.corrupt))
+        if self.corrupted is None:
+            yield Sample(clean, side(running, self.corrupt))
             return
-        supply, query = self.embeddings.wants[0].supply, self.query
-        self.deviation, writes = sides.noises(running, supply, self.corrupted, query.deviations, query.seed)
+        at, query = self.corrupted, self.query
+        self.deviation, writes = sides.noises(running, self.embeddings, at, query.deviations, query.seed)
         for write in running.counted("corrupting the subject", writes):
-            yield _Sample(clean, side(sides.with_write(running, write), self.text))
+            yield Sample(clean, side(sides.with_write(running, write), self.text))
 
     def _patched(self, way: Way, cells: Sequence[Cell]) -> list[CellRecord]:
         """What each of some parts, patched in a batch, makes of the metric: the mean over the samples."""
@@ -198,7 +183,7 @@ class _Patching(Question[PatchQuery]):
                 head=cell.head,
                 position=None if cell.pair is None else cell.pair[way == "denoise"],
                 metric=metric,
-                effect=(metric - own) / gap,
+                effect=_share(metric - own, gap),
             )
             for cell, metric in zip(cells, totals, strict=True)
         ]
@@ -225,7 +210,7 @@ class _Patching(Question[PatchQuery]):
         pairs = self.where.pairs if cell.pair is None else [cell.pair]
         return [(other, own) if way == "denoise" else (own, other) for own, other in pairs] if pairs else None
 
-    def _metric(self, read: answers.Read, sample: _Sample) -> float:
+    def _metric(self, read: answers.Read, sample: Sample) -> float:
         compared = self.compared
         return answers.measured(
             self.query.metric, read, sample.clean.logits, compared.answers, compared.wrong, continued=compared.continued
@@ -238,7 +223,7 @@ class _Patching(Question[PatchQuery]):
         """So many steps of the logits' type as a change of the metric."""
         first = self.samples[0]
         step = max(answers.step(rows) for side in (first.clean, first.corrupt) for rows in side.logits.values())
-        return asked.STEPS * step * (max(self.clean, self.broken) if self.query.metric == "prob" else 1.0)
+        return STEPS * step * (max(self.clean, self.broken) if self.query.metric == "prob" else 1.0)
 
     def _check_answers(self) -> None:
         """Raise InspectError where both texts have one answer, so that there is nothing to restore."""
@@ -260,14 +245,24 @@ class _Patching(Question[PatchQuery]):
 
     def _check_gap(self, least: float, what: str) -> None:
         """Raise InspectError for texts that differ by less than can be told from nothing."""
-        gap, limit = abs(self.gap), max(least, 0.0 if self.query.force else asked.LEAST_GAP)
+        if self.query.force:
+            return
+        gap, limit = abs(self.gap), max(least, LEAST_GAP)
         of = f"the {self.query.metric} of {self.compared.of()}"
         said = f"{of} is {self.clean:.6g} for CLEAN and {self.broken:.6g} for CORRUPT"
-        if not isfinite(self.gap) or not self.gap:
-            raise InspectError(f"{said}: there is no gap between them to be restored", "give other texts")
-        if gap < limit and not self.query.force:
-            least_of = what if limit > asked.LEAST_GAP else "the least that is told"
+        if not isfinite(gap):
+            raise InspectError(
+                f"{said}: that is no gap to be restored", f"give other texts, or add {spelled('force', True)}"
+            )
+        if gap < limit:
+            least_of = what if limit > LEAST_GAP else "the least that is told"
             raise InspectError(
                 f"{said}: a gap of {gap:.2g} is below {limit:.2g}, {least_of}",
                 f"give texts that differ more, or add {spelled('force', True)}",
             )
+
+
+def _share(change: float, gap: float) -> float | None:
+    """A change as a share of the gap; None where that is no number."""
+    found = change / gap if gap else nan
+    return found if isfinite(found) else None

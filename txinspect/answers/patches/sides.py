@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from txinspect.answers.patches.compared import Compared
 from txinspect.answers.running import Running
-from txinspect.errors import StageError
+from txinspect.commands.patch import PatchQuery
+from txinspect.errors import InspectError, StageError, spelled
+from txinspect.forward import taps
 from txinspect.forward.edits import Write
-from txinspect.forward.wants import Plan, Want, plan_of
+from txinspect.forward.wants import Plan, Want, plan_of, plan_of_names
+from txinspect.loading.subject import Subject
 from txinspect.measure.answers import Ids
 from txinspect.records import InputRecord
+from txinspect.stage_names import ENCODER
+from txinspect.texts import reading
+from txinspect.texts.opened import Opened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 10
 """How often the noise on a subject is drawn (Meng et al. 2022, appendix B.1)."""
+
+Way = Literal["denoise", "noise"]
 
 ROWS = 4096
 """Rows of the embedding table that are looked at at once."""
@@ -43,6 +51,35 @@ class Side:
     def text(self) -> InputRecord:
         """The text of this side, without any answer."""
         return self.texts[()]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The two sides of a patch; with noise on a subject once for each time that it is drawn."""
+
+    clean: Side
+    corrupt: Side
+
+    def sides(self, way: Way) -> tuple[Side, Side]:
+        """The side that is patched, and the one that the value is from."""
+        return (self.corrupt, self.clean) if way == "denoise" else (self.clean, self.corrupt)
+
+
+def corrupt(query: PatchQuery, opened: Opened) -> InputRecord:
+    """The tokens of CORRUPT, which stands in the place of whatever CLEAN is; an error about it says so."""
+    try:
+        return reading.encode(replace(query, text=query.corrupt or "", ids=None, user=None), opened)
+    except InspectError as error:
+        raise type(error)(f"{spelled('corrupt')}: {error}") from error
+
+
+def embeddings(subject: Subject) -> Supply:
+    """The stage of the embeddings that noise is put on. Raises StageError where they cannot be changed."""
+    name = f"{ENCODER if subject.has_decoder else ''}token_embeddings"
+    supply = plan_of_names(subject, [name]).wants[0].supply
+    if reason := taps.refusal(subject.as_configured, supply):
+        raise StageError(f"{name!r} cannot be changed: {reason}")
+    return supply
 
 
 def side(running: Running, text: InputRecord, compared: Compared, logits: Plan, supplies: Sequence[Supply]) -> Side:
