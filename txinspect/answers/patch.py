@@ -81,6 +81,7 @@ class _Patching(Question[PatchQuery]):
         self.corrupted: list[int] | None = None
         self.deviation: float | None = None
         self.floor = 0.0
+        self.same = False
 
     def read(self, opened: Opened) -> InputRecord:
         """The tokens of CLEAN; those of CORRUPT are kept."""
@@ -136,15 +137,17 @@ class _Patching(Question[PatchQuery]):
     def notes(self) -> list[str]:
         """What to know of the texts of a patch: what was taken where it was not given, and a small gap."""
         found, compared = [], self.compared
-        others = "CORRUPT" if self.corrupted is None else "CLEAN but for that"
+        others = "CORRUPT" if self.corrupted is None else "CLEAN"
         taken = (("answer", compared.answers, "CLEAN"), ("wrong", compared.wrong, others))
         said = [
-            f"--{name} {compared.spell(ids[0])!r}, the likeliest of {whose}"
+            f"--{name} {compared.spell(ids[0])!r}, the likeliest of {whose}{compared.beside(name)}"
             for name, ids, whose in taken
             if ids and getattr(self.query, name) is None
         ]
         if said:
             found.append(f"Taken: {'; '.join(said)}.")
+        if self.same:
+            found.append("Both texts have one answer: what is restored is how strongly it is given.")
         if abs(self.gap) < SMALL_GAP:
             found.append(f"CLEAN and CORRUPT are only {abs(self.gap):.3g} apart: a small change is a large effect.")
         return found
@@ -227,7 +230,7 @@ class _Patching(Question[PatchQuery]):
 
     def _check_answers(self) -> None:
         """Raise InspectError where both texts have one answer, so that there is nothing to restore."""
-        if self.corrupted is not None or self.query.force:
+        if self.corrupted is not None:
             return
         if self.query.metric == "logit-difference":
             same = (self.clean > 0) == (self.broken > 0)
@@ -237,7 +240,8 @@ class _Patching(Question[PatchQuery]):
             left, right = (side.logits[()].argmax(-1) for side in (first.clean, first.corrupt))
             same = bool((left == right).all())
             said = f"{self.compared.spell(tuple(left.tolist()))!r} is the likeliest for CLEAN and for CORRUPT"
-        if same:
+        self.same = same
+        if same and not self.query.force:
             raise InspectError(
                 f"both texts have one answer: {said}",
                 f"give texts with different ones, or add {spelled('force', True)}",

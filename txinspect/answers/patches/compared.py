@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import structs
 
@@ -38,6 +38,7 @@ class Compared:
         self.masks = self._masks(clean) if self.task == "masked-lm" else []
         self.answers = self._given("answer")
         self.wrong = self._given("wrong")
+        self.passed = False
 
     def check_other(self, corrupt: InputRecord) -> None:
         """Raise InspectError where CORRUPT has other masks than CLEAN."""
@@ -89,15 +90,14 @@ class Compared:
         if self.query.metric != "logit-difference":
             return
         if self.query.wrong is None:
-            self.wrong = [self._likeliest(corrupt)] if corrupt is not None else [self._second(clean)]
+            other = clean if corrupt is None else corrupt
+            self.wrong = [self._likeliest(other)]
+            if self.wrong[0] in self.answers and corrupt is not None and not self.query.force:
+                self._refuse(self.wrong[0], clean, corrupt)
+            self.passed = self.wrong[0] in self.answers
+            if self.passed:
+                self.wrong = [self._next(other)]
         if both := next((ids for ids in self.answers if ids in self.wrong), None):
-            if self.query.wrong is None and corrupt is not None:
-                said = [f"{float(rows[0, both[0]]):.4g}" for rows in (clean, corrupt)]
-                raise InspectError(
-                    f"both texts have one answer, {self.spell(both)!r} (its logit is {said[0]} for CLEAN and {said[1]} "
-                    f"for CORRUPT)",
-                    f"give another by {spelled('wrong')}, or texts with different answers",
-                )
             raise InspectError(f"{spelled('wrong')} {self.spell(both)!r} is the answer", "give another")
 
     def records(self, answers: Sequence[Ids]) -> list[AnswerRecord]:
@@ -111,17 +111,30 @@ class Compared:
         decoded = "".join(self.tokens.record(each).text or "" for each in ids)
         return decoded or self.tokens.decode(list(ids))
 
+    def beside(self, name: str) -> str:
+        """What a sentence says besides of an answer that was taken: that the likeliest of all was another one."""
+        return " but for the answer" if name == "wrong" and self.passed else ""
+
     def of(self) -> str:
         """What the metric is about, in words."""
         said = [" or ".join(repr(self.spell(ids)) for ids in each) for each in (self.answers, self.wrong) if each]
         return " − ".join(said) or "the prediction"
+
+    def _refuse(self, both: Ids, clean: Tensor, corrupt: Tensor) -> NoReturn:
+        """Raise InspectError for texts that have one answer."""
+        said = [f"{float(rows[0, both[0]]):.4g}" for rows in (clean, corrupt)]
+        raise InspectError(
+            f"both texts have one answer, {self.spell(both)!r} (its logit is {said[0]} for CLEAN and {said[1]} for "
+            f"CORRUPT)",
+            f"give another by {spelled('wrong')}, or texts with different answers",
+        )
 
     def _likeliest(self, rows: Tensor) -> Ids:
         """The likeliest answer: a token or a label, or one at each mask."""
         places = rows if self.task == "masked-lm" else rows[:1]
         return tuple(likeliest(row.double(), 1)[0] for row in places)
 
-    def _second(self, rows: Tensor) -> Ids:
+    def _next(self, rows: Tensor) -> Ids:
         """The likeliest answer that is none of those given."""
         if self.task == "masked-lm" and len(rows) > 1:
             raise InspectError(

@@ -58,8 +58,13 @@ def finding(report: PatchReport, direction: str) -> Line:
     if report.sweep == "stream" and (path := _path(report, parts)):
         return Line([Words("The difference is at ", "strong"), Words(path, "found")])
     verb = VERBS[direction] if (most.effect or 0.0) > 0 else "goes the other way by"
-    share = Words(f"{verb} {number(size(most), 2)}", "found")
+    share = Words(f"{verb} {rounded(size(most))}", "found")
     return Line([Words(f"{name(most, report)} ", "strong"), share, what])
+
+
+def rounded(value: float) -> str:
+    """A share of the gap of `patch` in a sentence: two decimals, of less two digits."""
+    return f"{value:.2f}" if value >= 0.005 else number(value, 2)
 
 
 def metric(report: PatchReport) -> str:
@@ -134,14 +139,17 @@ def column(part: CellRecord) -> int | None:
     return part.head if part.position is None else part.position
 
 
-def layers(parts: Sequence[CellRecord]) -> list[int]:
-    """The layers of parts of `patch`, in order."""
-    return list(dict.fromkeys(part.layer for part in parts))
+def layers(parts: Sequence[CellRecord], most: int | None = None) -> list[int]:
+    """The layers of parts of `patch`, in order; at `most` so many, those with the largest effects."""
+    found = {part.layer: 0.0 for part in parts}
+    for part in parts:
+        found[part.layer] = max(found[part.layer], size(part))
+    return sorted(sorted(found, key=lambda layer: -found[layer])[:most])
 
 
 def more(report: PatchReport) -> Line:
     """The line that says what the first screen of `patch` leaves out."""
-    return line(f"--table lists {counted(len(report.cells), 'part')}, with the metric of each", "dim")
+    return line(f"--table has all {counted(len(report.cells), 'part')}, with the metric of each", "dim")
 
 
 def parts(report: PatchReport) -> Iterator[Line | Table]:

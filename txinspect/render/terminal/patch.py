@@ -20,8 +20,8 @@ LABEL = 5
 LEAST, MOST = 5, 10
 """Columns for a cell of the grid, of which one is a gap."""
 
-LINES = 12
-"""Layers in the grids on the first screen."""
+LINES, HALF = 9, 3
+"""Layers in the grid on the first screen, those with the largest effects; and in each of two."""
 
 
 def draw(report: PatchReport, console: Console, view: Themed = Themed()) -> RenderableType:
@@ -31,10 +31,10 @@ def draw(report: PatchReport, console: Console, view: Themed = Themed()) -> Rend
     parts: list[RenderableType] = [*input_lines(report.input), *map(drawn, content.texts(report))]
     parts += [drawn(content.finding(report, way)) for way in ways]
     parts += [drawn(content.baseline(report))]
-    for way in ways:
-        width = _width(report, way, console, everything=view.table)
+    for way, most in _shown(report, everything=view.table):
+        width = _width(report, way, console)
         if width is not None:
-            parts += [Text(), *_grid(report, way, width, theme)]
+            parts += [Text(), *_grid(report, way, width, theme, most)]
         if width is None or view.table:
             parts += [Text(), Frame(content.table(report, way, None if view.table else content.FIRST))]
     return Group(*parts, *tensors.extras(report, console.width))
@@ -50,26 +50,34 @@ def then(report: PatchReport, view: Themed | None) -> Line | None:
     return None if view is not None and view.table else content.more(report)
 
 
-def _width(report: PatchReport, way: str, console: Console, *, everything: bool) -> int | None:
+def _shown(report: PatchReport, *, everything: bool) -> list[tuple[str, int | None]]:
+    """The directions of `patch` that are drawn, and how many layers of each: on the first screen both, if they fit."""
+    ways = content.directions(report)
+    if everything:
+        return [(way, None) for way in ways]
+    if len(ways) == 1 or len(content.layers(report.cells)) <= HALF:
+        return [(way, LINES) for way in ways]
+    return [(ways[0], LINES - len(ways))]
+
+
+def _width(report: PatchReport, way: str, console: Console) -> int | None:
     """Columns for a cell of the grid of `patch`; None where it has no room, or would be one column."""
-    cells = content.of(report, way)
-    titles = content.columns(report, cells)
-    lines = len(content.layers(cells)) * len(content.directions(report))
-    if not titles or (lines > LINES and not everything):
+    titles = content.columns(report, content.of(report, way))
+    room = (console.width - LABEL) // max(1, len(titles))
+    if not titles or room < LEAST:
         return None
-    room = (console.width - LABEL) // len(titles)
-    return min(room, MOST, max(LEAST + 1, *(len(title) + 1 for _, title in titles))) if room >= LEAST else None
+    return min(room, MOST, max(LEAST + 1, *(len(title) + 1 for _, title in titles)))
 
 
-def _grid(report: PatchReport, way: str, width: int, theme: Theme | None) -> list[RenderableType]:
-    """Draw a grid of `patch`: layers by heads, or by tokens."""
+def _grid(report: PatchReport, way: str, width: int, theme: Theme | None, most: int | None) -> list[RenderableType]:
+    """Draw a grid of `patch`: layers, at `most` so many, by heads or by tokens."""
     cells = content.of(report, way)
     titles = content.columns(report, cells)
     head = Text(" " * LABEL, style="dim")
     for _, title in titles:
         head.append(set_cell_size(title[: width - 1].rjust(width - 1), width - 1) + " ")
     rows: list[RenderableType] = [Text(content.title(report, way), style="dim"), head]
-    for layer in content.layers(cells):
+    for layer in content.layers(cells, most):
         line = Text(f"{layer:>{LABEL - 2}}  ")
         by_column = {content.column(part): part for part in cells if part.layer == layer}
         for column, _ in titles:
