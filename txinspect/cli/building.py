@@ -64,7 +64,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     groups = list(_parameters_of(choose_output))
     extra: list[inspect.Parameter] = []
     if issubclass(line, TextQuery):
-        extra += [*_parameters_of(read_text), _parameter("no_special", NoSpecial, False)]
+        extra += [*map(_called(line.called), _parameters_of(read_text)), _parameter("no_special", NoSpecial, False)]
     groups += _beside(command)
     if issubclass(line, PassQuery) and command.planned is None:
         groups.append(_parameter("dry_run", DryRun, False))
@@ -98,6 +98,19 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
     run.__doc__ = line.__doc__
     return run
+
+
+def _called(name: str) -> Callable[[inspect.Parameter], inspect.Parameter]:
+    """What gives a command's text the name that its help has for it."""
+
+    def named(parameter: inspect.Parameter) -> inspect.Parameter:
+        if not _is_argument(parameter) or name == TextQuery.called:
+            return parameter
+        (declared,) = parameter.annotation.__metadata__
+        renamed = typer.Argument(help=declared.help, metavar=name, show_default=False)
+        return parameter.replace(annotation=Annotated[str | None, renamed])
+
+    return named
 
 
 def _beside(command: Command) -> list[inspect.Parameter]:

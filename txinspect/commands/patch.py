@@ -38,6 +38,8 @@ NOISES, STEPS = 10, 2
 class PatchQuery(PassQuery["PatchReport"]):
     """Say where a model holds what tells two texts apart: parts of one text's pass are put into the other's."""
 
+    called = "CLEAN"
+
     corrupt: Annotated[
         str | None,
         Option("CORRUPT", "The other text, of as many tokens, to which the model gives another answer.", "CORRUPT"),
