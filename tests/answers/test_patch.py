@@ -18,7 +18,7 @@ from typer.testing import Result
 
 import txinspect
 from tests.making.circuits import INDUCTION, PREVIOUS, save_circuit
-from tests.making.models import buildable_types, by_type, save_tiny
+from tests.making.models import Task, buildable_types, by_type, save_tiny
 from txinspect import InspectError, PatchQuery
 from txinspect.answers import sweeping
 from txinspect.answers.patches import sides
@@ -610,12 +610,35 @@ def test_the_second_text_stands_behind_whatever_stands_for_the_first(run_cli: Ru
     assert [each["effect"] for each in found["cells"]] == [each["effect"] for each in plain["cells"]]
 
 
-@pytest.mark.parametrize("kind", by_type(buildable_types(), ("opt", "mamba"), pytest.mark.sweeps))
-def test_any_type_is_patched_or_refused_in_a_sentence(kind: str, tmp_path: Path) -> None:
-    """Where a text's own value is patched into it, nothing changes but what the noise is."""
-    model = txinspect.load(str(save_tiny(kind, tmp_path / kind)))
+def patched_or_refused(kind: str, task: Task, folder: Path) -> None:
+    """Patch a tiny model of a type. Where a text's own value is patched into it, nothing changes but what noise is."""
+    model = txinspect.load(str(save_tiny(kind, folder / kind, task=task)))
+    given: dict[str, Any] = {"answer": "e", "wrong": "q", "force": True}
+    given |= {"masks": ("-2",)} if task == "masked-lm" else {"decoder": "ab"} if task == "seq2seq-lm" else {}
     for sweep in ("heads", "stream"):
         with suppress(InspectError):  # what a type does not have is a sentence; anything else fails
-            report = model.patch("abc abd", corrupt="axc ayd", answer="e", wrong="q", force=True, sweep=sweep).report
+            report = model.patch("abc abd", corrupt="axc ayd", sweep=sweep, **given).report
             assert report.cells
             assert report.noise.effect is None or report.noise.effect < 0.05
+
+
+@pytest.mark.parametrize("kind", by_type(buildable_types(), ("opt", "mamba"), pytest.mark.sweeps))
+def test_any_decoder_is_patched_or_refused_in_a_sentence(kind: str, tmp_path: Path) -> None:
+    patched_or_refused(kind, "causal-lm", tmp_path)
+
+
+@pytest.mark.parametrize("kind", by_type(buildable_types("masked-lm"), ("bert",), pytest.mark.sweeps))
+def test_any_encoder_is_patched_or_refused_in_a_sentence(kind: str, tmp_path: Path) -> None:
+    patched_or_refused(kind, "masked-lm", tmp_path)
+
+
+@pytest.mark.parametrize("kind", by_type(buildable_types("seq2seq-lm"), ("t5",), pytest.mark.sweeps))
+def test_any_encoder_decoder_is_patched_or_refused_in_a_sentence(kind: str, tmp_path: Path) -> None:
+    patched_or_refused(kind, "seq2seq-lm", tmp_path)
+
+
+def test_a_stage_with_several_values_in_a_pass_is_refused(tmp_path: Path) -> None:
+    """DiffLlama's heads attend twice in each layer."""
+    model = txinspect.load(str(save_tiny("diffllama", tmp_path / "diffllama")))
+    with pytest.raises(InspectError, match=r"'layers\.0\.attention\.context' has several values in one pass"):
+        model.patch("abc abd", corrupt="axc ayd", answer="e", wrong="q", force=True)

@@ -83,7 +83,10 @@ def embeddings(subject: Subject) -> Supply:
 
 
 def side(running: Running, text: InputRecord, compared: Compared, logits: Plan, supplies: Sequence[Supply]) -> Side:
-    """A side of a patch: its text is run alone, and what is to be patched is recorded."""
+    """A side of a patch: its text is run alone, and what is to be patched is recorded.
+
+    Raises StageError for a stage that has several values in one pass, as where layers are run again.
+    """
     found = Side(running, {suffix: compared.extended(text, suffix) for suffix in compared.suffixes()})
     for suffix, each in found.texts.items():
         values: dict[Supply, Tensor] = {}
@@ -91,8 +94,12 @@ def side(running: Running, text: InputRecord, compared: Compared, logits: Plan, 
         def receive(caught: CaughtTensor, suffix: Ids = suffix, values: dict[Supply, Tensor] = values) -> None:
             if caught.want.supply.tap == "logits":
                 found.logits[suffix] = compared.rows(caught.copied(), text, suffix)
-            else:
-                values[caught.want.supply] = caught.copied()
+                return
+            supply = caught.want.supply
+            if supply in values:
+                name = running.subject.source.name
+                raise StageError(f"{supply.name!r} has several values in one pass of {name!r}: none can be patched")
+            values[supply] = caught.copied()
 
         wants = [*(Want(supply, by_glob=True) for supply in supplies), *logits.wants]
         running.run(each, plan_of(running.subject.architecture, wants), receive)
