@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from typer.testing import Result
 
 import txinspect
@@ -25,6 +26,7 @@ from txinspect.answers.patches import sides
 from txinspect.answers.running import Running
 from txinspect.errors import UsageError
 from txinspect.model import Model
+from txinspect.render.terminal import colours
 
 Run = Callable[..., Result]
 
@@ -597,6 +599,56 @@ def test_json_csv_and_table_say_the_same(run_cli: Run, tmp_path: Path) -> None:
     lines = (tmp_path / "cells.csv").read_text().splitlines()
     assert lines[0] == "direction,layer,head,position,metric,effect"
     assert len(lines) == 1 + len(report["cells"])
+
+
+def test_the_grid_has_its_numbers_in_any_colours(run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs are two colours, darker or lighter than zero; without colours the same letters stand there."""
+    asked = ("patch", FRANCE, RUSSIA, "--sweep", "stream", "--direction", "both")
+    for columns in (80, 140):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        plain = run_cli(*asked).stdout
+        assert max(map(len, plain.splitlines())) <= columns
+        assert len(plain.splitlines()) <= 22
+        for theme in ("dark", "light"):
+            drawn = run_cli(*asked, "--theme", theme, "--color", "always").stdout
+            assert "\x1b[" in drawn
+            bare = re.sub(r"\x1b\[[0-9;]*m", "", drawn)
+            assert [line.split() for line in bare.splitlines()] == [line.split() for line in plain.splitlines()]
+            monkeypatch.setenv("NO_COLOR", "1")
+            assert "\x1b[38;2" not in run_cli(*asked, "--theme", theme).stdout
+            monkeypatch.delenv("NO_COLOR")
+
+
+def test_colours_part_at_zero() -> None:
+    for theme in ("dark", "light"):
+        below, zero, above = (colours.parting(value, theme).get_truecolor() for value in (-1.0, 0.0, 1.0))
+        assert len({below, zero, above}) == 3
+        assert below.blue > below.red
+        assert above.red > above.blue
+        assert colours.parting(7.5, theme).get_truecolor() == above
+
+
+def test_of_a_deep_model_the_layers_that_matter_are_on_the_first_screen(
+    tmp_path: Path, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = save_tiny("llama", tmp_path / "llama")
+    config: Any = AutoConfig.from_pretrained(folder)
+    config.num_hidden_layers = 14
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    asked = ("patch", "abc abd", "axc ayd", "--answer", "e", "--wrong", "q", "--force", "-m", folder)
+    cells = json.loads(run_cli(*asked, "--json").stdout)["cells"]
+    best = max(cells, key=lambda cell: abs(cell["effect"]))
+    first, everything = run_cli(*asked).stdout, run_cli(*asked, "--table").stdout
+    assert len(first.splitlines()) <= 22
+    layers = [
+        [line.split()[0] for line in each.splitlines() if re.match(r" {1,2}\d+ {2}", line)]
+        for each in (first, everything)
+    ]
+    assert str(best["layer"]) in layers[0]
+    assert len(layers[0]) == 9
+    assert layers[1] == [str(layer) for layer in range(14)]
 
 
 def test_the_second_text_stands_behind_whatever_stands_for_the_first(run_cli: Run, tmp_path: Path) -> None:
