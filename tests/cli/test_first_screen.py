@@ -34,7 +34,7 @@ COMMANDS = {
     "models": ("your own",),
     "page": ("on the page",),
     "ablate": ("Without",),
-    "patch": ("restores",),
+    "patch": ("of the logit", "gap"),
 }
 """Each with what it found, on a screen of LINES lines."""
 
