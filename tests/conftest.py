@@ -187,8 +187,15 @@ def online(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     return hub
 
 
-NEEDED: dict[str, list[str]] = {"diff": ["--against-attn", "eager"], "ablate": ["--with", "mean"]}
+NEEDED: dict[str, list[str]] = {
+    "diff": ["--against-attn", "eager"],
+    "ablate": ["--with", "mean"],
+    "patch": ["--subject", "fox", "--force"],
+}
 """What a command cannot be asked without."""
+
+BESIDE: dict[tuple[str, str], list[str]] = {("patch", "transformer-mini"): ["--decoder", "la vulpo"]}
+"""What else it needs of a model."""
 
 
 @pytest.fixture(autouse=True)

@@ -104,6 +104,7 @@ def test_every_command_is_a_method(name: str, model: Model, folder: Path) -> Non
         "run": {"stages": ("logits",)},
         "diff": {"against_attn": "eager"},
         "ablate": {"baseline": "mean"},
+        "patch": {"subject": "fox", "force": True},
         "lens": {"top_k": 2},
     }
     own = options.get(name, {})

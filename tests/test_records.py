@@ -30,6 +30,7 @@ from txinspect.commands.logits import LogitsQuery
 from txinspect.commands.models import ModelsQuery
 from txinspect.commands.page import PageQuery
 from txinspect.commands.params import ParamsQuery
+from txinspect.commands.patch import PatchQuery
 from txinspect.commands.plan import PlanQuery
 from txinspect.commands.pos import PosQuery
 from txinspect.commands.run import RunQuery
@@ -42,7 +43,7 @@ from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
 MODEL = ("tree", "stages", "diagram", "models", "params")
-RUN = ("run", "ablate", "page", "lesson")
+RUN = ("run", "ablate", "patch", "page", "lesson")
 COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, *RUN, "plan")
 TEXT = "naïve 😀 [/INST]"
 
@@ -95,6 +96,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "diff": ("model", "input", "logits"),
     "page": ("model", "input", "input.tokens"),
     "ablate": ("model", "input", "input.tokens"),
+    "patch": ("model", "input", "input.tokens"),
     "lesson": ("model", "input", "input.tokens"),
     "plan": ("model", "input", "input.tokens"),
 }
@@ -117,6 +119,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "diff": lambda: DiffQuery(model=model, text=TEXT, against=model.name),
         "run": lambda: RunQuery(model=model, text=TEXT, stages=("**",), **more),
         "ablate": lambda: AblateQuery(model=model, text=TEXT, baseline="mean"),
+        "patch": lambda: PatchQuery(model=model, text=TEXT, subject="naïve", force=True),
         "page": lambda: PageQuery(model=model, text=TEXT),
         "lesson": lambda: LessonQuery(model=model, text=TEXT),
         "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from tests.conftest import BESIDE
 from tests.making.bad_input import sentence
 from txinspect import commands
 from txinspect.cli.app import app
@@ -39,6 +40,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "diff": (TEXT, "--against-attn", "eager"),
     "run": (TEXT, "-s", "logits"),
     "ablate": (TEXT, "--with", "mean"),
+    "patch": (TEXT, "The new fox jumps", "--force"),
     "page": (TEXT,),
     "lesson": (TEXT,),
     "plan": (TEXT, "-s", "logits"),
@@ -63,6 +65,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "diff": ((), "there is nothing to compare with"),
     "run": (("-s", "none"), "'opt-mini' has no stage or module 'none'"),
     "ablate": ((), "--with is missing"),
+    "patch": (("A", "B", "--metric", "x"), "--metric 'x' is unknown"),
     "page": (("--part", "none"), "--part 'none' is unknown: give logits, attn, heads"),
     "lesson": (("--step", "12"), "--step 12 is out of range: the lesson has steps 1 to 11"),
     "plan": (("-s", "none"), "'opt-mini' has no stage or module 'none'"),
@@ -81,10 +84,11 @@ def test_every_command_is_here() -> None:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("command", ASKED)
 def test_a_command_about_a_model(command: str, model: str, run_cli: Run) -> None:
-    drawn = run_cli(command, *ASKED[command], "-m", model)
+    asked = (*ASKED[command], "-m", model, *BESIDE.get((command, model), []))
+    drawn = run_cli(command, *asked)
     assert (drawn.exit_code, drawn.stderr) == (0, "")
     assert drawn.stdout.startswith(f"{model} · ")
-    plain = run_cli(command, *ASKED[command], "-m", model, "--json")
+    plain = run_cli(command, *asked, "--json")
     assert (plain.exit_code, plain.stderr) == (0, "")
     report = json.loads(plain.stdout)
     jsonschema.validate(report, schema(command), jsonschema.Draft202012Validator)

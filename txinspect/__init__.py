@@ -14,7 +14,8 @@ quantization="8bit", offline=True and others.
 
 Underneath, `inspect(query)` answers a query record with a report record. Each command has its query: AblateQuery,
 AttnQuery, DiagramQuery, DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LessonQuery, LogitsQuery, ModelsQuery, PageQuery,
-ParamsQuery, PlanQuery, PosQuery, RunQuery, StagesQuery, TokenizeQuery, TreeQuery. `txinspect help python` says more.
+ParamsQuery, PatchQuery, PlanQuery, PosQuery, RunQuery, StagesQuery, TokenizeQuery, TreeQuery. `txinspect help python`
+says more.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from txinspect.commands.models import ModelsQuery
     from txinspect.commands.page import PageQuery
     from txinspect.commands.params import ParamsQuery
+    from txinspect.commands.patch import PatchQuery
     from txinspect.commands.plan import PlanQuery
     from txinspect.commands.pos import PosQuery
     from txinspect.commands.run import RunQuery
@@ -72,6 +74,7 @@ __all__ = [
     "ModelsQuery",
     "PageQuery",
     "ParamsQuery",
+    "PatchQuery",
     "PlanQuery",
     "PosQuery",
     "RunQuery",

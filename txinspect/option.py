@@ -11,7 +11,8 @@ class Option:
     """How a field is spelled in a shell, and the sentence that explains it there and here."""
 
     spelling: str
-    """Such as `--layer`, or `-s/--stage` where there is a short one."""
+    """Such as `--layer`, or `-s/--stage` where there is a short one; a name such as `CORRUPT` for what stands by itself
+    behind the text."""
     help: str
     metavar: str | None = None
     """What stands for the value in the help; None for a switch."""

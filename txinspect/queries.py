@@ -74,6 +74,9 @@ class TextQuery(ModelQuery[ReportType]):
     instead_of_text: ClassVar[tuple[str, ...]] = ("ids", "user")
     """Fields that, where one is set, take the place of a text: a shell then reads none."""
 
+    called: ClassVar[str] = "TEXT"
+    """What the help calls the text."""
+
     text: str = LESSON
     special: bool = True
     """Whether the tokenizer adds its special tokens."""

@@ -19,7 +19,7 @@ from typer.testing import Result
 import txinspect
 from tests.making.models import buildable_types, by_type, save_tiny
 from txinspect import AblateQuery, InspectError
-from txinspect.answers import ablate
+from txinspect.answers import sweeping
 from txinspect.answers.running import Running
 from txinspect.errors import UsageError
 from txinspect.model import Model
@@ -108,7 +108,7 @@ def test_another_text_runs_once_for_a_whole_sweep(opt_mini: Model, monkeypatch: 
         return run(self, *given, **more)
 
     monkeypatch.setattr(Running, "run", counted)
-    monkeypatch.setattr(ablate, "ROWS", 4)
+    monkeypatch.setattr(sweeping, "ROWS", 4)
     opt_mini.ablate(SENTENCE, baseline=f"resample:{SENTENCE}")
     assert runs == [1, 1, 6, 6, 6, 6]  # the text, the other one, then four heads at a time, with two rows beside
 

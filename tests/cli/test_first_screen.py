@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import Result
 
-from tests.conftest import NEEDED
+from tests.conftest import BESIDE, NEEDED
 from tests.making.models import save_tiny
 from txinspect.commands import LISTED
 
@@ -34,6 +34,7 @@ COMMANDS = {
     "models": ("your own",),
     "page": ("on the page",),
     "ablate": ("Without",),
+    "patch": ("of the logit", "gap"),
 }
 """Each with what it found, on a screen of LINES lines."""
 
@@ -80,7 +81,7 @@ def on_a_screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def asked(command: str, model: str) -> list[str]:
     """The command with its defaults; a comparison is with another backend."""
     named = [] if command in ("models", "env") else ["-m", model]
-    return [command, *named, *NEEDED.get(command, [])]
+    return [command, *named, *NEEDED.get(command, []), *BESIDE.get((command, model), [])]
 
 
 def lines(result: Result) -> list[str]:

@@ -126,6 +126,12 @@ EXPECTED = {
     | (TENSORS - {"--values", "--fail-on"})
     | {"--sweep", "--with", "-l", "--layer", "--head", "--target", "--together", "--control", "--seed"}
     | {"--table", "--theme"},
+    "patch": LOADING
+    | OUTPUT
+    | TEXT
+    | {"--decoder", "--tgt-lang", "--dry-run"}
+    | {"--answer", "--wrong", "--metric", "--direction", "--sweep", "-l", "--layer", "--head", "--position", "--query"}
+    | {"--at-word", "--encoder", "--cross", "--subject", "--noise", "--seed", "--force", "--table", "--theme"},
     "page": LOADING | OUTPUT | TEXT | DECODER | {"-o", "--part"},
     "lesson": LOADING | OUTPUT | TEXT | DECODER | {"--step"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
@@ -159,16 +165,18 @@ def test_options_of(command: str) -> None:
 
 SAID_OTHERWISE: dict[str, set[str]] = {
     "--html": {"page"},
-    "-l": {"heads", "lens", "ablate"},
-    "--layer": {"heads", "lens", "ablate"},
-    "--head": {"ablate"},
-    "--seed": {"ablate"},
-    "--encoder": {"heads"},
+    "-l": {"heads", "lens", "ablate", "patch"},
+    "--layer": {"heads", "lens", "ablate", "patch"},
+    "--head": {"ablate", "patch"},
+    "--seed": {"ablate", "patch"},
+    "--sweep": {"ablate"},
+    "--encoder": {"heads", "patch"},
+    "--cross": {"patch"},
     "--fail-on": {"diff", "params"},
     "-s": {"diff"},
     "--stage": {"diff"},
-    "--position": {"attn", "lens"},
-    "--query": {"attn", "lens"},
+    "--position": {"attn", "lens", "patch"},
+    "--query": {"attn", "lens", "patch"},
     "-k": {"lens"},
     "--top-k": {"lens"},
     "--target": {"lens", "ablate"},

@@ -83,9 +83,9 @@ def test_what_was_meant(line: str, meant: str, run_cli: Run) -> None:
     [
         ("attn -k 3", "logits, lens have"),
         ("attn --top-k 3", "logits, lens have"),
-        ("embed --layer 0", "attn, lens, heads, ablate have"),
-        ("embed --head 0", "attn, ablate have"),
-        ("tokenize --8bit", "tree, stages, diagram and 12 more have"),
+        ("embed --layer 0", "attn, lens, heads, ablate, patch have"),
+        ("embed --head 0", "attn, ablate, patch have"),
+        ("tokenize --8bit", "tree, stages, diagram and 13 more have"),
     ],
 )
 def test_what_only_others_have(line: str, who: str, run_cli: Run) -> None:

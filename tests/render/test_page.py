@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from typer.testing import Result
 
-from tests.conftest import NEEDED
+from tests.conftest import BESIDE, NEEDED
 from tests.making import kinds, pages
 from tests.making.models import save_tiny
 from txinspect import AttnQuery, LogitsQuery, ModelChoice, PageQuery, TokenizeQuery
@@ -345,7 +345,7 @@ def test_what_is_read_otherwise(arguments: Sequence[str], task: str, holds: str,
 @pytest.mark.parametrize("command", LISTED)
 def test_every_command_makes_a_page(command: str, model: str, run_cli: Run, tmp_path: Path) -> None:
     extra = {**NEEDED, "run": ["-s", "*logits"]}.get(command, [])
-    chosen = [] if command in ("models", "env") else ["-m", model]
+    chosen = [] if command in ("models", "env") else ["-m", model, *BESIDE.get((command, model), [])]
     result = run_cli(command, *extra, *chosen, "--html", tmp_path / "a.html")
     assert (result.exit_code, result.stderr) == (0, "")
     assert f"pagein{tmp_path / 'a.html'}" in "".join(result.stdout.split())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from txinspect.answers import sweeping
 from txinspect.answers.editing import Changes, Editing
 from txinspect.answers.observing import observe
 from txinspect.answers.question import Question
@@ -15,7 +16,6 @@ from txinspect.answers.session import Session
 from txinspect.commands.ablate import AblateQuery, AblateReport, AblationRecord, NoiseRecord, TogetherRecord
 from txinspect.edits import Edit
 from txinspect.errors import InspectError, StageError, spelled
-from txinspect.forward.edits import Write
 from txinspect.forward.wants import Plan, Want, check_layers, plan_of, plan_of_names
 from txinspect.indices import from_start
 from txinspect.loading.subject import Subject
@@ -26,15 +26,8 @@ from txinspect.texts import masking, targets
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from txinspect.anatomy.architecture import Supply
     from txinspect.forward.capture import CaughtTensor
     from txinspect.texts.opened import Opened
-
-ROWS = 16
-"""Parts that are left out in one pass, each in a row of its own."""
-
-LOGITS = 1 << 26
-"""Logits of one pass at most: 256 MB in float32."""
 
 
 def answer(query: AblateQuery, session: Session) -> AblateReport:
@@ -130,7 +123,7 @@ class _Ablation(Question[AblateQuery]):
             raise StageError(f"{self.subject.source.name!r} has no {self.query.sweep} in these layers to leave out")
         others = self._others() if self.query.control else []
         self.changes = self._changes(running, [*self.parts, *others])
-        many = max(1, min(ROWS, LOGITS // max(1, self.whole.numel()) - 2))
+        many = sweeping.at_once(self.whole.numel())
         batches = [self.parts[begin : begin + many] for begin in range(0, len(self.parts), many)]
         for batch in running.counted("leaving out parts", batches):
             self.effects += self._effects(running, [[part] for part in batch], ids)
@@ -144,17 +137,10 @@ class _Ablation(Question[AblateQuery]):
 
     def _effects(self, running: Running, sets: Sequence[Sequence[_Part]], ids: Sequence[int]) -> list[Effect]:
         """The effect of each set of parts, in a batch with the text as it is and with its own values written back."""
-        writes = self._writes(sets)
-        rows: list[Tensor] = []
-
-        def receive(caught: CaughtTensor) -> None:
-            found = caught.copied()
-            if len(found) != len(sets) + 2:
-                raise StageError(f"{self.subject.source.name!r} cannot run several texts at once")
-            rows.extend(self._read(row[None]) for row in found)
-
-        running.run(self.text, replace(self.logits, writes=writes), receive, copies=len(sets) + 2)
-        plain, null, *edited = rows
+        changed = [[each for part in parts for edit in part.edits for each in self.changes[edit]] for parts in sets]
+        # What is changed is written in all rows: in the first two, as it was.
+        found = sweeping.rows(running, self.text, self.logits, [[], [], *changed])
+        plain, null, *edited = map(self._read, found)
         for other, one in ((plain, self.whole), (null, plain)):
             floor = effect(other, one, ids)
             self.noise = max(self.noise[0], abs(floor.delta)), max(self.noise[1], floor.kl)
@@ -165,15 +151,6 @@ class _Ablation(Question[AblateQuery]):
         edits = list(dict.fromkeys(edit for part in parts for edit in part.edits))
         editing = Editing(edits, self.query, self.subject, self.text, generates=False)
         return dict(zip(edits, editing.changes(running, self.opened), strict=True))
-
-    def _writes(self, sets: Sequence[Sequence[_Part]]) -> tuple[Write, ...]:
-        """What leaves each set of parts out in its row of a batch; the first row stays, the second is written back."""
-        by_supply: dict[Supply, list[tuple[int, Callable[[Tensor], Tensor]]]] = {}
-        for row, parts in enumerate(sets, 2):
-            for edit in (edit for part in parts for edit in part.edits):
-                for supply, change in self.changes[edit]:
-                    by_supply.setdefault(supply, []).append((row, change))
-        return tuple(Write(supply, _by_row(supply, own, len(sets) + 2)) for supply, own in by_supply.items())
 
     def _parts(self) -> Iterator[_Part]:
         """The parts to leave out, one after the other."""
@@ -252,19 +229,3 @@ class _Ablation(Question[AblateQuery]):
     def _read(self, logits: Tensor) -> Tensor:
         """The rows of a pass's logits that are looked at: (position, vocab)."""
         return logits[0, self.positions] if self.positions else logits.reshape(1, -1)
-
-
-def _by_row(
-    supply: Supply, changes: Sequence[tuple[int, Callable[[Tensor], Tensor]]], rows: int
-) -> Callable[[Tensor], Tensor]:
-    """What makes of each row of a batch what its own changes do, in their order."""
-
-    def change(own: Tensor) -> Tensor:
-        if own.shape[0] != rows:
-            raise StageError(f"{supply.name!r} does not keep several texts apart: its shape is {list(own.shape)}")
-        new = own.clone()
-        for row, make in changes:
-            new[row : row + 1] = make(new[row : row + 1])
-        return new
-
-    return change

@@ -18,7 +18,7 @@ def records(subject: Subject, logits: Tensor) -> list[LabelRecord]:
     exact = logits[0].detach().to("cpu", torch.float64)
     spans = subject.task.name == "question-answering"
     probabilities = _probabilities(subject, exact, spans=spans)
-    names = ["start", "end"] if spans else _names(subject, exact.shape[-1])
+    called = ["start", "end"] if spans else names(subject, exact.shape[-1])
     tokens = range(len(exact))
     rows: list[tuple[int | None, Tensor, Tensor | None]] = [(None, exact, probabilities)]
     if exact.ndim > 1:
@@ -27,12 +27,12 @@ def records(subject: Subject, logits: Tensor) -> list[LabelRecord]:
         LabelRecord(
             position=position,
             id=index,
-            label=names[index],
+            label=called[index],
             logit=float(row[index]),
             prob=None if share is None else float(share[index]),
         )
         for position, row, share in rows
-        for index in range(len(names))
+        for index in range(len(called))
     ]
 
 
@@ -46,8 +46,8 @@ def _probabilities(subject: Subject, exact: Tensor, *, spans: bool) -> Tensor | 
     return exact.sigmoid() if kind == "multi_label_classification" else exact.softmax(dim=-1)
 
 
-def _names(subject: Subject, count: int) -> list[str]:
-    """The names of a head's labels; what BERT's says of two sentences is not in its config (modeling_bert.py)."""
+def names(subject: Subject, count: int) -> list[str]:
+    """The names of the labels of a head with `count`; BERT's of two sentences are in no config (modeling_bert.py)."""
     if subject.task.name == "next-sentence":
         return ["the second follows the first", "the second is another"]
     known = getattr(subject.config, "id2label", None) or {}

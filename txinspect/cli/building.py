@@ -64,7 +64,7 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     groups = list(_parameters_of(choose_output))
     extra: list[inspect.Parameter] = []
     if issubclass(line, TextQuery):
-        extra += [*_parameters_of(read_text), _parameter("no_special", NoSpecial, False)]
+        extra += [*map(_called(line.called), _parameters_of(read_text)), _parameter("no_special", NoSpecial, False)]
     groups += _beside(command)
     if issubclass(line, PassQuery) and command.planned is None:
         groups.append(_parameter("dry_run", DryRun, False))
@@ -98,6 +98,19 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
     run.__doc__ = line.__doc__
     return run
+
+
+def _called(name: str) -> Callable[[inspect.Parameter], inspect.Parameter]:
+    """What gives a command's text the name that its help has for it."""
+
+    def named(parameter: inspect.Parameter) -> inspect.Parameter:
+        if not _is_argument(parameter) or name == TextQuery.called:
+            return parameter
+        (declared,) = parameter.annotation.__metadata__
+        renamed = typer.Argument(help=declared.help, metavar=name, show_default=False)
+        return parameter.replace(annotation=Annotated[str | None, renamed])
+
+    return named
 
 
 def _beside(command: Command) -> list[inspect.Parameter]:
@@ -164,7 +177,8 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
     if not output.json:
         fields |= dict.fromkeys(_from_width(line), environment.width())
     if issubclass(line, TextQuery):
-        typed = _taken(values, read_text)
+        typed = dict(_taken(values, read_text))
+        _shift(line, fields, typed)
         instead = next((name for name in line.instead_of_text if fields[name] not in (None, False)), None)
         if instead is not None and any(each is not None for each in typed.values()):
             what = "--file" if typed["file"] is not None else "a text"
@@ -177,6 +191,14 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
     chosen = {field.name: field.value(values.pop(field.name)) for field in _model_fields(line)}
     quantized = _taken(values, choose_model)
     return line(model=choose_model(name=values.pop("model"), **quantized, **chosen), **fields)
+
+
+def _shift(line: type[TextQuery[Any]], fields: Values, typed: Values) -> None:
+    """Take the only argument for the one behind TEXT, where an option says what is read in the place of TEXT."""
+    elsewhere = typed["file"] is not None or any(fields[name] not in (None, False) for name in line.instead_of_text)
+    behind = next((field.name for field in _fields(line) if field.is_argument), None)
+    if behind is not None and elsewhere and fields[behind] is None:
+        fields[behind], typed["text"] = typed["text"], None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +214,11 @@ class _Field:
     default: Any
 
     @property
+    def is_argument(self) -> bool:
+        """Whether the field's value stands by itself on a command line, behind the text."""
+        return not self.option.spelling.startswith("-")
+
+    @property
     def parameter(self) -> inspect.Parameter:
         """The field's option as Typer declares it. Values are checked by the query, in one voice, not by Typer."""
         shell, default = self.kind, self.default
@@ -203,6 +230,9 @@ class _Field:
             shell, default = list[str], list(self.default or ())
         elif get_origin(self.kind) is Literal or self.kind in (int, float):
             shell, default = str, default if default is None else str(default)
+        if self.is_argument:
+            argument = typer.Argument(help=self.option.help, metavar=self.option.metavar, show_default=False)
+            return _parameter(self.name, Annotated[shell | None, argument], default)
         declared = typer.Option(
             *self.option.spelling.split("/"),
             help=self.option.help,

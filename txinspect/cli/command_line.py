@@ -45,7 +45,9 @@ class CommandLine(TyperCommand):
 
 
 def long_of(parameter: Any) -> str:
-    """How a parameter of a command is spelled in a sentence: the option in full."""
+    """How a parameter of a command is spelled in a sentence: the option in full, an argument as in the help."""
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name)
     spellings: list[str] = parameter.opts
     return next((each for each in spellings if each.startswith("--")), spellings[0])
 

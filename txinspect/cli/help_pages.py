@@ -79,7 +79,7 @@ def of_app(group: Any, ctx: Any, listed: Mapping[str, Sequence[Any]], examples: 
         yield from _text("\nCommands", console, "bold")
         yield from _named({title: [str(each.name) for each in commands] for title, commands in listed.items()}, console)
         yield from _entries("Options", own[1], console, short=True)
-        yield from _more(["what each command does", *(title for title, _ in others)], console)
+        yield from _more(["what commands do", *(title for title, _ in others)], console)
 
     def full(console: Console) -> Iterator[Text]:
         yield from _head(group, ctx, console, group.help)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.architecture import Supply
 from txinspect.edits import HEADS_OUTPUT, Edit
@@ -111,6 +111,33 @@ def _made(
     else:
         moved = edit.amount * given
     return torch.where(moved == 0, exact, exact + moved)  # adding zero would make plus of a minus zero
+
+
+def put(
+    supply: Supply, value: Tensor, *, head: int | None = None, at: Sequence[tuple[int, int]] | None = None
+) -> Callable[[Tensor], Tensor]:
+    """What gives a stage's tensor the value that it has on another text, (1, …): of a head, or of all of them.
+
+    `at` are positions to be given one, each with that in the other text; None for all, of texts of one length.
+    """
+
+    def change(own: Tensor) -> Tensor:
+        axes = supply.axes or ()
+        if len(axes) != own.ndim or value.ndim != own.ndim:
+            raise StageError(f"{supply.name!r} has no axes {', '.join(axes)} here: its shape is {list(own.shape)}")
+        to, source = list[Any]([slice(None)] * own.ndim), list[Any]([slice(None)] * own.ndim)
+        if head is not None:
+            to[axes.index("head")] = source[axes.index("head")] = slice(head, head + 1)
+        if at is not None:
+            place = axes.index("seq")
+            to[place], source[place] = ([pair[side] for pair in at] for side in range(2))
+            if max(to[place]) >= own.shape[place] or max(source[place]) >= value.shape[place]:
+                raise StageError(f"{supply.name!r} has no place for each token: its shape is {list(own.shape)}")
+        new = own.clone()
+        new[tuple(to)] = value[tuple(source)].to(own)
+        return new
+
+    return change
 
 
 def mean_over_tokens(own: Tensor, place: int, special: Collection[int]) -> Tensor:

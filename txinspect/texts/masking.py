@@ -1,4 +1,4 @@
-"""Masks of a text: the tokens that a query asks to mask, and the masks that stand in a text."""
+"""Masks of a text: the tokens that a query asks to mask, and the masks that stand in a text; words' tokens."""
 
 from __future__ import annotations
 
@@ -79,12 +79,7 @@ def masked(
     mask = needed_mask_id(source, tokens)
     chosen = {index for asked in query.masks for index in _indexed(asked, text)}
     words = [asked for asked in query.masks if not _INDEX.fullmatch(asked)]
-    if any(token.start is not None for token in text.tokens):
-        texts = [text.text] if text.pair is None else [text.text, text.pair]
-        of = [0] * len(text.tokens) if text.pair is None else tokens.sequences(text.text, query.special, text.pair)
-        found = [_by_place(word, text, texts, of, said) for word in words]
-    else:  # tokenizers written in Python know no spans, nor do ids
-        found = [_by_tokens(word, text, tokens) for word in words]
+    found = of_words(words, query, text, tokens, said)
     for word, own in zip(words, found, strict=True):
         if not own:
             raise InspectError(
@@ -93,6 +88,22 @@ def masked(
             )
         chosen.update(own)
     return with_mask(text, tokens, mask, tuple(chosen))
+
+
+def of_words(
+    words: Sequence[str],
+    query: TextQuery[Any],
+    text: InputRecord,
+    tokens: Tokens,
+    said: Sequence[tuple[int, int]] | None = None,
+) -> list[list[int]]:
+    """The tokens of each of some words, wherever it stands in the text; of a conversation only in what was `said`."""
+    if any(token.start is not None for token in text.tokens):
+        texts = [text.text] if text.pair is None else [text.text, text.pair]
+        of = [0] * len(text.tokens) if text.pair is None else tokens.sequences(text.text, query.special, text.pair)
+        return [_by_place(word, text, texts, of, said) for word in words]
+    # Tokenizers written in Python know no spans, nor do ids.
+    return [_by_tokens(word, text, tokens) for word in words]
 
 
 _INDEX = re.compile(r"-?[0-9]{1,9}")

@@ -41,3 +41,13 @@ def target(tokens: Tokens, text: str, word: str, advice: str = "", field: str = 
         raise InspectError(f"{spelled(field)} {word!r} is no token: the tokenizer makes nothing of it; give another")
     pieces = ", ".join(repr(token.text or token.token) for token in alone)
     raise InspectError(f"{spelled(field)} {word!r} is {len(alone)} tokens, {pieces}: give one of them{advice}")
+
+
+def sequence(tokens: Tokens, text: str, words: str, field: str) -> tuple[int, ...]:
+    """The tokens that an answer is after a text, one or several. See target; raises InspectError, about the `field`."""
+    following = tokens.after(text, words) or tokens.ids(words)
+    if len(following) <= 1 or tokens.find(words) is not None:
+        return (target(tokens, text, words, field=field),)
+    if tokens.unknown in following:
+        raise InspectError(f"{spelled(field)} {words!r} holds what is not in the vocabulary", "give another")
+    return tuple(following)

@@ -72,6 +72,11 @@ TERMS = (
         "shades: below .05 of the most, then one for each quarter; blank is masked; ? is no number",
         ("attn", "lens"),
     ),
+    Term(
+        "CLEAN, CORRUPT, gap", "the two texts of a patch, and how far the metric of one is from the other's", ("patch",)
+    ),
+    Term("restores, breaks", "the share of the gap that a part makes up, put into CORRUPT or into CLEAN", ("patch",)),
+    Term("effect", "1 is as the text that the part is from, 0 as the text that it is put into", ("patch",)),
     Term("rank", "1 for the likeliest token; 5 (+1): one other token has the same logit", ("logits", "lens")),
     Term("logit", "the model's score of a token, before the softmax", ("logits",)),
     Term("probability", "the softmax of the logits", ("logits", "lens")),

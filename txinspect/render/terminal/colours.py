@@ -17,6 +17,10 @@ _GRADIENTS = {
 }
 """From zero to the most, evenly in lightness, after matplotlib's magma; zero differs from either background."""
 
+_BELOW = {"dark": (86, 180, 255), "light": (32, 96, 190)}
+_ABOVE = {"dark": (254, 159, 109), "light": (214, 90, 60)}
+"""Where colours part at zero: minus one and one. In between they go by the gradient's own zero."""
+
 _SHADES = "·░▒▓█"
 """Without colours: below 0.05 of the most, then one for each quarter. What is masked is blank."""
 
@@ -38,6 +42,15 @@ def colour(part: float, theme: Theme) -> Color:
     index = min(int(position), len(gradient) - 2)
     low, high = gradient[index], gradient[index + 1]
     red, green, blue = (round(a + (b - a) * (position - index)) for a, b in zip(low, high, strict=True))
+    return Color.from_rgb(red, green, blue)
+
+
+def parting(value: float, theme: Theme) -> Color:
+    """The colour of a number between -1 and 1, of which the two signs are two colours and zero is next to neither."""
+    key = "light" if theme == "light" else "dark"
+    share = min(abs(value), 1.0)
+    ends = zip(_GRADIENTS[key][0], (_BELOW if value < 0 else _ABOVE)[key], strict=True)
+    red, green, blue = (round(zero + (end - zero) * share) for zero, end in ends)
     return Color.from_rgb(red, green, blue)
 
 
@@ -65,7 +78,11 @@ def cell(part: float | None, width: int, theme: Theme | None) -> Text:
 
 def on_colour(text: str, part: float, theme: Theme) -> Text:
     """Letters that can be read on the colour of a part between 0 and 1: a terminal's white may be grey."""
-    ground = colour(part, theme)
+    return on_ground(text, colour(part, theme))
+
+
+def on_ground(text: str, ground: Color) -> Text:
+    """Letters that can be read on a colour."""
     return Text(text, style=Style(color="#000000" if is_bright(ground) else "#ffffff", bgcolor=ground, bold=False))
 
 
