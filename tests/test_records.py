@@ -20,6 +20,7 @@ from txinspect.as_json import to_json
 from txinspect.commands import schema
 from txinspect.commands.ablate import AblateQuery
 from txinspect.commands.attn import AttnQuery
+from txinspect.commands.attribute import AttributeQuery
 from txinspect.commands.diagram import DiagramQuery
 from txinspect.commands.diff import DiffQuery
 from txinspect.commands.embed import EmbedQuery
@@ -42,7 +43,7 @@ from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
 MODEL = ("tree", "stages", "diagram", "models", "params")
-RUN = ("run", "ablate", "page", "lesson")
+RUN = ("run", "ablate", "attribute", "page", "lesson")
 COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, *RUN, "plan")
 TEXT = "naïve 😀 [/INST]"
 
@@ -95,6 +96,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "diff": ("model", "input", "logits"),
     "page": ("model", "input", "input.tokens"),
     "ablate": ("model", "input", "input.tokens"),
+    "attribute": ("model", "input", "parts", "target"),
     "lesson": ("model", "input", "input.tokens"),
     "plan": ("model", "input", "input.tokens"),
 }
@@ -117,6 +119,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "diff": lambda: DiffQuery(model=model, text=TEXT, against=model.name),
         "run": lambda: RunQuery(model=model, text=TEXT, stages=("**",), **more),
         "ablate": lambda: AblateQuery(model=model, text=TEXT, baseline="mean"),
+        "attribute": lambda: AttributeQuery(model=model, text=TEXT),
         "page": lambda: PageQuery(model=model, text=TEXT),
         "lesson": lambda: LessonQuery(model=model, text=TEXT),
         "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),

@@ -41,6 +41,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "heads": ("naïve 😀 [/INST]", "-m", "{model}"),
     "diff": ("naïve 😀 [/INST]", "-m", "{model}", "--against-dtype", "bfloat16"),
     "ablate": ("naïve 😀 [/INST]", "-m", "{model}", "--with", "mean"),
+    "attribute": ("naïve 😀 [/INST]", "-m", "{model}"),
     "page": ("naïve 😀 [/INST]", "-m", "{model}"),
     "lesson": ("naïve 😀 [/INST]", "-m", "{model}"),
     "plan": ("naïve 😀 [/INST]", "-m", "{model}"),
@@ -118,7 +119,8 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Completion": [],
         "Text": ["tokenize"],
         "Model": ["tree", "stages", "diagram", "models", "params"],
-        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run", "ablate"],
+        "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run"],
+        "Cause": ["ablate", "attribute"],
         "Share": ["page", "lesson"],
         "Machines": ["plan", "env", "schema", "help"],
     }
@@ -128,7 +130,8 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
 def test_every_example_of_the_help_is_valid(
     command: str, run_cli: Run, wide: None, opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if command not in ("logits", "lens", "ablate"):  # these ask for words, which a tokenizer of bytes does not have
+    # Some ask for words, which a tokenizer of bytes does not have.
+    if command not in ("logits", "lens", "ablate", "attribute"):
         monkeypatch.setenv("TXINSPECT_MODEL", str(opt))
     monkeypatch.chdir(tmp_path)
     for example in examples(run_cli, command):

@@ -34,6 +34,7 @@ COMMANDS = {
     "models": ("your own",),
     "page": ("on the page",),
     "ablate": ("Without",),
+    "attribute": ("wrote",),
 }
 """Each with what it found, on a screen of LINES lines."""
 

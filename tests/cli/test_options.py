@@ -126,6 +126,12 @@ EXPECTED = {
     | (TENSORS - {"--values", "--fail-on"})
     | {"--sweep", "--with", "-l", "--layer", "--head", "--target", "--together", "--control", "--seed"}
     | {"--table", "--theme"},
+    "attribute": LOADING
+    | OUTPUT
+    | TEXT
+    | (EDITED - {"--values", "--fail-on"})
+    | {"--target", "--wrong", "--position", "--query", "--neurons", "--experts", "--tokens"}
+    | {"-k", "--top-k", "--table", "--theme"},
     "page": LOADING | OUTPUT | TEXT | DECODER | {"-o", "--part"},
     "lesson": LOADING | OUTPUT | TEXT | DECODER | {"--step"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
@@ -166,11 +172,11 @@ SAID_OTHERWISE: dict[str, set[str]] = {
     "--fail-on": {"diff", "params"},
     "-s": {"diff"},
     "--stage": {"diff"},
-    "--position": {"attn", "lens"},
-    "--query": {"attn", "lens"},
-    "-k": {"lens"},
-    "--top-k": {"lens"},
-    "--target": {"lens", "ablate"},
+    "--position": {"attn", "lens", "attribute"},
+    "--query": {"attn", "lens", "attribute"},
+    "-k": {"lens", "attribute"},
+    "--top-k": {"lens", "attribute"},
+    "--target": {"lens", "ablate", "attribute"},
 }
 """Commands in which an option is about something else of the same kind."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from txinspect.commands.command import Command
     from txinspect.queries import Query
 
-Group = Literal["Text", "Model", "Run", "Share", "Machines"]
+Group = Literal["Text", "Model", "Run", "Cause", "Share", "Machines"]
 """The heading that a command stands under in the list of commands: what it looks at, or whom it is for."""
 
 
@@ -67,8 +67,12 @@ LISTED = {
     ),
     "run": Listed("Run", "Run the model and show any stages of the pass, by name, glob or module path."),
     "ablate": Listed(
-        "Run",
+        "Cause",
         "Say what is lost without each head, attention, MLP or layer: each is replaced, and the predictions compared.",
+    ),
+    "attribute": Listed(
+        "Cause",
+        "Say which parts wrote a logit: embedding, positions, every head and MLP, biases, as a sum beside the model's.",
     ),
     "page": Listed(
         "Share",

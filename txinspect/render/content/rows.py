@@ -29,6 +29,7 @@ ROWS = {
     "plan": "loading.files",
     "page": "attn.tensors",
     "ablate": "parts",
+    "attribute": "parts",
     "lesson": "input.tokens",
 }
 """The list in each command's report whose records are its rows; of a list within a list each with what is around it."""
