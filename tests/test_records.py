@@ -67,6 +67,8 @@ CONTRACT: dict[str, set[str]] = {
     "edges": {"from", "to", "module", "axes", "shape"},
     "stacks": {"name", "before", "groups", "after", "positions"},
     "models": {"name", "origin", "model_type", "layers", "bytes", "path"},
+    "parts": {"kind", "layer", "head", "name", "value"},
+    "target": {"id", "token", "text"},
     "predictions": {"position", "token", "next", "surprisal", "entropy", "top", "targets"},
     "predictions.top": {"id", "token", "text", "logit", "prob", "rank", "ties"},
     "rows": {"layer", "at", "cells"},

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.architecture import Layer, Stack, Supply
+from txinspect.anatomy.families import ADDS_RESIDUAL
 from txinspect.errors import InspectError, PassError, first_line
 from txinspect.forward import taps
 from txinspect.forward.attention import recorder
 from txinspect.forward.edits import Write
-from txinspect.forward.hooks import before, passing
+from txinspect.forward.hooks import before, passing, rewriting_input
 from txinspect.forward.inputs import call, lengths_of, logits_of
 from txinspect.forward.inside_mlps import Inside
 from txinspect.forward.values import first_tensor, hidden_states
@@ -122,9 +123,7 @@ def cuts(model: PreTrainedModel, stack: Stack) -> list[Supply]:
     found, by_head = [], set()
     supplies = [supply for supply in stack.supplies() if supply.available]
     for supply in supplies:
-        if (supply.within in EMBEDDINGS and _is_added(supply)) or (
-            supply.layer is not None and supply.within in WRITERS
-        ):
+        if _is_added(supply) if supply.within in EMBEDDINGS else supply.within in WRITERS:
             found.append(supply)
         elif supply.within.endswith("attention.context") and taps.refusal(model, supply) is None:
             found.append(supply)
@@ -164,6 +163,7 @@ def contributions(
         hooks.enter_context(taps.written(model, every, lengths))
         hooks.enter_context(recorder.recording(model, list(changes), lambda *_: None, lengths[""][0], changes))
         hooks.enter_context(graph.streaming(model, stack, frozen))
+        hooks.enter_context(_apart(model, wanted))
         hooks.enter_context(inside.watching(model, wanted))
         hooks.enter_context(frozen.activating(model))
         hooks.enter_context(frozen)
@@ -176,6 +176,20 @@ def contributions(
         except Exception as error:
             raise PassError(f"pass with gradients failed: {type(error).__name__}: {first_line(error)}") from error
     return Sum(logits.detach(), float(value.detach().double()), tuple(parts), frozenset(frozen.activations))
+
+
+@contextmanager
+def _apart(model: PreTrainedModel, supplies: Sequence[Supply]) -> Iterator[None]:
+    """While open, gates that an attention makes of its input are no way from the stream to the logit.
+
+    Its context is where the graph begins, and what multiplies it afterwards is taken for a constant.
+    """
+    with ExitStack() as hooks:
+        for path in {str(each.module) for each in supplies if each.part == "context"}:
+            module = model.get_submodule(path)
+            if type(module).__name__ not in ADDS_RESIDUAL:
+                hooks.enter_context(rewriting_input(module, lambda own: own.detach()))
+        yield
 
 
 @contextmanager

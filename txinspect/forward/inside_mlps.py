@@ -14,7 +14,7 @@ from txinspect.forward.hooks import Arguments, before, passing
 from txinspect.forward.values import first_tensor, hidden_states
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 NEAR = 1e-4
@@ -50,7 +50,10 @@ class _Seen:
 
     read: Tensor | None = None
     """By its last matrix: the neurons."""
-    width: int = 0
+    bias: Tensor | None = None
+    """Of that matrix."""
+    experts: nn.Module | None = None
+    """What mixes the experts."""
     chosen: Tensor | None = None
     weights: Tensor | None = None
     """Of the experts that were chosen: (tokens, k), as their ids."""
@@ -79,10 +82,10 @@ class Inside:
             for path in {str(each.module) for each in supplies if each.within == "mlp.output"}:
                 for module in model.get_submodule(path).modules() if self.count or self.by_expert else ():
                     if getattr(getattr(module, "weight", None), "ndim", 0) == 2:
-                        hooks.enter_context(before(module, partial(self._read, path)))
+                        hooks.enter_context(before(module, partial(self._read, path, module)))
                     if self.by_expert:
-                        hooks.enter_context(before(module, partial(self._choose, path)))
-                        hooks.enter_context(passing(module, partial(self._mix, path)))
+                        hooks.enter_context(before(module, partial(self._choose, path, module)))
+                        hooks.enter_context(passing(module, partial(self._mix, path, module)))
             yield
 
     def took(self, supply: Supply, own: Tensor, leaf: Tensor) -> None:
@@ -101,54 +104,53 @@ class Inside:
             if self.by_expert and seen.weights is not None:
                 self._find_experts(supply, own, gradient, seen)
         self.neurons = sorted(self.neurons, key=lambda each: -abs(each.value))[: self.count]
+        if self.count and not self.neurons:
+            raise StageError(f"{spelled('neurons')} is about MLPs, and no stage of this model is the output of one")
         if self.by_expert and not self.experts:
             raise StageError(
                 f"{spelled('experts', True)} is about MLPs of which a router chooses experts and hands each its "
                 f"weight, and this model has none"
             )
 
-    def _read(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _read(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found = first_tensor(hidden_states(args, kwargs))
         if found is not None:
-            self._seen.setdefault(path, _Seen()).read = found
+            seen = self._seen.setdefault(path, _Seen())
+            seen.read, seen.bias = found, getattr(module, "bias", None)
 
-    def _choose(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    def _choose(self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         """See the experts that were chosen and their weights, of which the graph begins anew."""
         import torch
 
         tensors = [each for each in (*args, *kwargs.values()) if isinstance(each, torch.Tensor)]
         ids = [each for each in tensors if not each.is_floating_point() and each.ndim == 2]
-        if (
-            len(ids) != 1
-            or len(tensors) != 3
-            or (tensors[2].shape != ids[0].shape and tensors[1].shape != ids[0].shape)
-        ):
+        if len(ids) != 1 or len(tensors) != 3:
             return None
-        own = next(each for each in tensors[1:] if each.is_floating_point())
+        own = next((each for each in tensors if each is not ids[0] and each.shape == ids[0].shape), None)
+        if own is None:
+            return None
         seen = self._seen.setdefault(path, _Seen())
-        seen.chosen, seen.weights = ids[0], own.detach().clone().requires_grad_()
+        seen.experts, seen.chosen, seen.weights = module, ids[0], own.detach().clone().requires_grad_()
 
         def new(value: Any) -> Any:
             return seen.weights if value is own else value
 
         return tuple(map(new, args)), {name: new(value) for name, value in kwargs.items()}
 
-    def _mix(self, path: str, output: Any) -> None:
+    def _mix(self, path: str, module: nn.Module, output: Any) -> None:
         seen = self._seen.get(path)
-        if seen is not None and seen.weights is not None and seen.mixed is None:
+        if seen is not None and seen.experts is module:
             seen.mixed = first_tensor(output)
 
     def _find_neurons(self, supply: Supply, own: Tensor, gradient: Tensor, seen: _Seen) -> None:
-        read = seen.read
-        found = None if read is None or seen.weights is not None else _gradient(own, read, gradient)
-        if read is None or found is None:
+        found = None if seen.read is None else _gradient(own, seen.read, gradient)
+        if seen.read is None or found is None or not _is_whole(own, gradient, seen, found):
             raise StageError(
-                f"{spelled('neurons')} is about what the down projection of an MLP reads, and that of {supply.name!r} "
-                f"is not one matrix: its experts have one each"
+                f"{spelled('neurons')} is about what the down projection of an MLP reads, and what the last matrix of "
+                f"{supply.name!r} makes of that is not all that the MLP passes on, as where it has experts"
             )
-        activations = read.detach().double().reshape(-1, read.shape[-1])[self.position]
-        slopes = found.double().reshape(-1, read.shape[-1])[self.position]
-        values = (activations * slopes).cpu()
+        activations = seen.read.detach().double().reshape(-1, found.shape[-1])[self.position].cpu()
+        values = activations * found.double().reshape(-1, found.shape[-1])[self.position].cpu()
         for index in values.abs().topk(min(self.count, len(values))).indices.tolist():
             self.neurons.append(Neuron(supply.layer or 0, index, float(activations[index]), float(values[index])))
 
@@ -167,10 +169,23 @@ class Inside:
                 f"{spelled('experts', True)}: what the experts of {supply.name!r} make is no sum that their weights "
                 f"weigh"
             )
-        rows = zip(
-            seen.chosen[self.position].tolist(), seen.weights[self.position].tolist(), shares.tolist(), strict=True
-        )
-        self.experts += [Expert(supply.layer or 0, expert, weight, share) for expert, weight, share in rows]
+        chosen, weights = seen.chosen[self.position].tolist(), seen.weights[self.position].tolist()
+        self.experts += [
+            Expert(supply.layer or 0, expert, weight, share)
+            for expert, weight, share in zip(chosen, weights, shares.tolist(), strict=True)
+        ]
+
+
+def _is_whole(own: Tensor, gradient: Tensor, seen: _Seen, found: Tensor) -> bool:
+    """Whether the neurons that a last matrix reads, and its bias, add up to what an MLP adds to a logit."""
+    assert seen.read is not None
+    products = seen.read.detach().double() * found.double()
+    total, bias = float(products.sum()), None if seen.bias is None else _gradient(own, seen.bias, gradient)
+    if bias is not None and seen.bias is not None:
+        total += float((seen.bias.detach().double() * bias.double()).sum())
+    whole = own.detach().double() * gradient.reshape(own.shape).double()
+    size = max(float(products.abs().sum()), float(whole.abs().sum()))
+    return abs(total - float(whole.sum())) <= max(NEAR, 16 * _eps(own)) * size
 
 
 def _eps(tensor: Tensor) -> float:

@@ -23,6 +23,10 @@ ROWS = 16
 """Points of the path in one pass."""
 
 
+POWER = 8
+"""Of even steps, by which the path is walked: of Llama's norms, 256 steps then miss nothing, and 4,096 do by 1."""
+
+
 @dataclass(frozen=True)
 class Path:
     """A model, and the straight path from embeddings of zero to a text's own."""
@@ -45,7 +49,8 @@ class Path:
     def shares(self, steps: int) -> list[Tensor]:
         """What each token of each stack adds on the way, (seq), in float64, by the midpoint rule with so many steps.
 
-        The path is walked by t³ of even steps: norms turn fastest where the embeddings are all but zero.
+        The path is walked by a power of even steps: norms without a bias turn where the embeddings are all but zero,
+        each by a factor of 1/√eps.
         """
         import torch
 
@@ -53,8 +58,8 @@ class Path:
         totals: list[Tensor] = []
         for begin in range(0, steps, ROWS):
             part = middles[begin : begin + ROWS]
-            _, found = self._gradients([middle**3 for middle in part])
-            weights = torch.tensor([3 * middle**2 / steps for middle in part], dtype=torch.float64)
+            _, found = self._gradients([middle**POWER for middle in part])
+            weights = torch.tensor([POWER * middle ** (POWER - 1) / steps for middle in part], dtype=torch.float64)
             sums = [weights @ each for each in found]
             totals = [one + other for one, other in zip(totals, sums, strict=True)] if totals else sums
         return totals

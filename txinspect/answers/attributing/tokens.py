@@ -29,7 +29,7 @@ Value = Callable[["Tensor"], "Tensor"]
 ROWS = 16
 """Tokens that are knocked out in one pass, each in a row of its own."""
 
-FIRST, MOST = 16, 4096
+FIRST, MOST = 32, 2048
 """Steps of the integral, at first and at most."""
 
 GAP = 0.01
