@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import erf, sqrt
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from typer.testing import Result
 
 import txinspect
-from tests.making.models import save_tiny, tiny_config
+from tests.making.models import FEW, Task, buildable_types, by_type, save_tiny, tiny_config
+from txinspect import InspectError
 from txinspect.commands.attribute import AttributeReport
 
 Run = Callable[..., Result]
@@ -83,7 +84,7 @@ def heads_of(read: Any, projection: Any, direction: Array, position: int, heads:
 
 def found(report: AttributeReport) -> Parts:
     """The parts of a report by what they are; none occurs twice."""
-    parts = {(part.kind, part.layer, part.head): part.value or 0.0 for part in report.parts}
+    parts: Parts = {(part.kind, part.layer, part.head): part.value or 0.0 for part in report.parts}
     assert len(parts) == len(report.parts)
     return parts
 
@@ -441,3 +442,44 @@ def test_integrated_gradients_against_captum(tmp_path: Path) -> None:
     shares = exact(attr.IntegratedGradients(logit).attribute(own, torch.zeros_like(own), n_steps=200).sum(-1)[0])
     allowed = 0.02 * np.abs(shares).sum()
     assert [each.value for each in report.by_token.tokens] == pytest.approx(shares.tolist(), abs=allowed)
+
+
+@pytest.mark.parametrize("kind", by_type(buildable_types(), FEW, pytest.mark.sweeps))
+def test_any_type_adds_up_or_is_refused_in_a_sentence(kind: str, tmp_path: Path) -> None:
+    model = txinspect.load(str(save_tiny(kind, tmp_path / kind)), dtype="float32")
+    options: tuple[dict[str, Any], ...] = ({}, {"neurons": 2}, {"experts": True}, {"tokens": "knockout"})
+    for own in options:
+        with suppress(InspectError):  # what a type does not have is a sentence; anything else fails
+            report = model.attribute(TEXT, **own).report
+            assert [each.passed for each in report.checks or ()] == [True]
+            assert abs(report.remainder) <= report.tolerance
+
+
+@pytest.mark.parametrize("task", ["masked-lm", "seq2seq-lm"])
+@pytest.mark.sweeps
+def test_any_other_model_adds_up_or_is_refused_in_a_sentence(task: Task, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"position": 2} if task == "masked-lm" else {"decoder": "abd"}
+    for kind in buildable_types(task):
+        model = txinspect.load(str(save_tiny(kind, tmp_path / kind, task=task)), dtype="float32")
+        with suppress(InspectError):
+            assert [each.passed for each in model.attribute(TEXT, **given).report.checks or ()] == [True], kind
+
+
+SUMS = ("opt", "gpt2", "llama", "bloom", "xlnet", "qwen3_next", "mamba", "granitemoehybrid")
+"""Of the few types, those that are no refusals."""
+
+
+@pytest.mark.parametrize("kind", SUMS)
+def test_the_few_types_are_summed(kind: str, tmp_path: Path) -> None:
+    report = txinspect.load(str(save_tiny(kind, tmp_path / kind))).attribute(TEXT).report
+    rests = [part for part in report.parts if part.kind == "rest"]
+    assert bool(rests) == (kind == "granitemoehybrid")  # whose two MLPs no stage is the sum of
+    assert len(report.parts) > 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("deepseek_v4", "carries several streams side by side"), ("reformer", "two streams")]
+)
+def test_what_is_no_sum_is_refused(kind: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InspectError, match=said):
+        txinspect.load(str(save_tiny(kind, tmp_path / kind))).attribute(TEXT)

@@ -190,7 +190,8 @@ class _Attribution(Question[AttributeQuery]):
             return targets.positions((self.query.position,), text.main)[0]
         if subject.task.name != "masked-lm":
             return len(text.main.tokens) - 1
-        masks = masking.positions(subject.source, self.tokens, text)
+        mask = masking.needed_mask_id(subject.source, self.tokens)
+        masks = [token.index for token in text.main.tokens if token.id == mask]
         if not masks:
             raise InspectError(
                 f"{subject.source.name!r} fills masks, and the text has none",

@@ -170,7 +170,7 @@ def contributions(
         try:
             logits = logits_of(call(model, inputs))
             value = of(logits)
-            parts = list(_parts(graph, stack, value, biases))
+            parts = _parts(graph, stack, value, biases)
         except (InspectError, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -216,7 +216,7 @@ def _only_biases(model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
         yield biases
 
 
-def _parts(graph: _Graph, stack: Stack, value: Tensor, biases: Mapping[str, Tensor]) -> Iterator[Contribution]:
+def _parts(graph: _Graph, stack: Stack, value: Tensor, biases: Mapping[str, Tensor]) -> list[Contribution]:
     """The parts that a value is the sum of, in the order of the pass."""
     import torch
 
@@ -233,9 +233,12 @@ def _parts(graph: _Graph, stack: Stack, value: Tensor, biases: Mapping[str, Tens
         for name, each in biases.items()
         if found[id(each)] is not None
     ]
-    eps = float(torch.finfo(value.dtype).eps)
-    rests = _rests(stack, parts, [_flow(each, found) for each in (entered, *streams)], front, eps)
-    return iter([each for each in (*parts, *rests) if each.size or any(each.values)])
+    sizes, eps = sum(abs(each) for part in parts for each in part.values), float(torch.finfo(value.dtype).eps)
+    least = max(EXACT, eps) * sizes
+    missing = float(value.detach().double()) - sum(sum(part.values) for part in parts)
+    if abs(missing) > least:
+        parts += _rests(stack, parts, [_flow(each, found) for each in (entered, *streams)], front, least)
+    return [each for each in parts if each.size or any(each.values)]
 
 
 def _gradients(value: Tensor, wanted: Sequence[Tensor]) -> Sequence[Tensor | None]:
@@ -305,12 +308,11 @@ def _in_front(entered: Tensor | None, found: Mapping[int, Tensor | None], biases
 
 
 def _rests(
-    stack: Stack, parts: Sequence[Contribution], flows: Sequence[float | None], front: set[str], eps: float
+    stack: Stack, parts: Sequence[Contribution], flows: Sequence[float | None], front: set[str], least: float
 ) -> Iterator[Contribution]:
     """What the stream brings before the first layer, and from each layer to the next, that no part explains."""
     if any(layer.run is not None or layer.first != layer.last for layer in stack.layers):
         return
-    least = max(EXACT, eps) * sum(abs(value) for each in parts for value in each.values)
     before = [each for each in parts if each.layer is None and (each.kind in EMBEDDINGS or each.name in front)]
     by_layer = [before, *([each for each in parts if each.layer == index] for index in range(len(stack.layers)))]
     known: float | None = 0.0

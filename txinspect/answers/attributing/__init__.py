@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from txinspect.anatomy import locating
+from txinspect.anatomy.families import NO_SUM
 from txinspect.answers.running import Running
 from txinspect.errors import InspectError, PassError, StageError
 from txinspect.forward.contributions import Sum, contributions
@@ -26,6 +27,8 @@ def check(subject: Subject) -> None:
     name, stack = subject.source.name, subject.architecture.main
     if not stack.layers:
         raise StageError(f"{name!r} has no layers whose parts could be added up")
+    if reason := NO_SUM.get(subject.architecture.model_type):
+        raise StageError(f"{name!r} cannot be added up: {reason}")
     if subject.quantization is not None and not subject.quantization.dequantized:
         raise InspectError(
             f"{name!r} is quantized ({subject.quantization.method}): gradients through its kernels are no sum of parts",
