@@ -50,7 +50,7 @@ class Path:
         """What each token of each stack adds on the way, (seq), in float64, by the midpoint rule with so many steps.
 
         The path is walked by a power of even steps: norms without a bias turn where the embeddings are all but zero,
-        each by a factor of 1/√eps.
+        each by a factor of 1 / sqrt(eps).
         """
         import torch
 
