@@ -147,6 +147,9 @@ def test_a_sum_that_does_not_hold_is_exit_code_3(run_cli: Run, monkeypatch: pyte
     assert result.exit_code == 3
     assert "give --dtype float32" in result.stderr
     assert "rounding" in result.stdout
+    report = json.loads(run_cli("attribute", FRANCE, "--json").stdout)
+    assert report["checks"][0]["detail"].endswith("; give --dtype float32")
+    assert "Half precision rounds: --dtype float32 leaves less over." in report["notes"]
 
 
 def test_json_table_and_csv_say_the_same(run_cli: Run, tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def test_json_table_and_csv_say_the_same(run_cli: Run, tmp_path: Path) -> None:
     assert {row["kind"] for row in rows} >= {"embedding", "positions", "head", "mlp", "attention bias", "norm bias"}
     shown = run_cli("attribute", FRANCE, "--table").stdout
     assert sum(line.startswith("head ") for line in shown.splitlines()) == 16
-    assert f"{report['total']:.4f}" in shown
+    assert f"sum {report['total']:.5g}, the model's logit {report['logit']:.5g}: rounding" in shown
     assert "others" not in shown
     few = run_cli("attribute", FRANCE, "-k", "3").stdout
     assert sum(line.startswith(("head ", "layer ")) for line in few.splitlines()) == 3

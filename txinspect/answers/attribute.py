@@ -162,18 +162,18 @@ class _Attribution(Question[AttributeQuery]):
         remainder = abs(self.logit - self.total)
         passed = isfinite(remainder) and remainder <= self.tolerance
         detail = f"the parts add up to {self.total:.6g}, and the model's logit is {self.logit:.6g}"
-        told = f"; give {spelled('dtype', 'float32')}" if self.half and not passed else ""
+        told = "; give --dtype float32" if self.half and not passed else ""
         return CheckRecord(name="sum", passed=passed, detail=f"{detail}: {self.tolerance:.2g} apart at most{told}")
 
     def notes(self) -> list[str]:
         """What to know of the sum of `attribute`."""
-        said = ["The scales of norms are frozen as they are in this pass: a part's share is not what removing it does."]
+        said = ["Norms' scales are frozen: a part's share is not what is lost without it."]
         if self.sum.activations:
             said.append(f"So is the slope of the head's {', '.join(sorted(self.sum.activations))}.")
         if self.cap is not None:
             said.append(f"The logits are as they are before the cap of {self.cap:g}.")
         if self.half:
-            said.append("The weights are in half precision: the remainder is its rounding, less with --dtype float32.")
+            said.append("Half precision rounds: --dtype float32 leaves less over.")
         if any(part.kind == "rest" for part in self.sum.parts):
             said.append("A rest is what a layer adds to the stream that none of its named parts explains.")
         return said

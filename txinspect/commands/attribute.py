@@ -32,7 +32,7 @@ PartKind = Literal[
 
 Ways = Literal["knockout", "gradients"]
 
-ROWS = 10
+ROWS = 8
 """Parts on the first screen."""
 
 

@@ -236,8 +236,10 @@ def _parts(graph: _Graph, stack: Stack, value: Tensor, biases: Mapping[str, Tens
     sizes, eps = sum(abs(each) for part in parts for each in part.values), float(torch.finfo(value.dtype).eps)
     least = max(EXACT, eps) * sizes
     missing = float(value.detach().double()) - sum(sum(part.values) for part in parts)
-    if abs(missing) > least:
-        parts += _rests(stack, parts, [_flow(each, found) for each in (entered, *streams)], front, least)
+    flows = [_flow(each, found) for each in (entered, *streams)]
+    rests = list(_rests(stack, parts, flows, front, least)) if abs(missing) > least else []
+    if abs(missing - sum(sum(rest.values) for rest in rests)) < abs(missing):
+        parts += rests
     return [each for each in parts if each.size or any(each.values)]
 
 

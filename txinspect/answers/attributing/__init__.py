@@ -35,7 +35,7 @@ def check(subject: Subject) -> None:
             "omit the quantization",
         )
     stream = next(each for each in stack.supplies() if each.name == f"{stack.prefix}layers.0.output")
-    beside = [axis for axis in stream.axes or () if axis.startswith(("stream", "ngram"))]
+    beside = [axis for axis in stream.axes or () if axis.startswith("stream")]
     if beside:
         raise StageError(
             f"{name!r} carries several streams side by side, which its layers mix anew each time: what a part "

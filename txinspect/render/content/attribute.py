@@ -73,8 +73,8 @@ def finding(report: AttributeReport) -> Line:
     return Line(
         [
             Words(f"{word(report.target)}{over} by {number(report.logit, 4)}: ", "strong"),
-            Words(f"{most} wrote {number(together[most], 4)}", "found"),
-            Words(" of it", "strong"),
+            Words(f"{most} wrote {number(size(together[most]), 4)}", "found"),
+            Words(" of it" if together[most] * (report.logit or 0.0) >= 0 else " against it", "strong"),
         ]
     )
 
@@ -93,24 +93,18 @@ def shown(report: AttributeReport, most: int | None = ROWS) -> list[PartRecord]:
 
 
 def table(report: AttributeReport, most: int | None = ROWS) -> Table:
-    """The table of what `attribute` adds up, the largest first; `most` of them, then the others, sum and logit."""
+    """The table of what `attribute` adds up, the largest first; `most` of them, then the others."""
     listed = shown(report, most)
     top = max((size(part.value) for part in listed), default=0.0)
     rows = [_row(name(part), part.value, top) for part in listed]
     left = [part for part in report.parts if part not in listed]
     if left:
         rows.append(_row(f"{len(left)} others", sum(part.value or 0.0 for part in left), top, "dim"))
-    rows.append(Row([cell("sum", "strong"), numeric(report.total, 5), *_nothing()], "strong"))
-    rows.append(Row([cell("the model's logit"), numeric(report.logit, 5), *_nothing()]))
     return Table([Column("part", whole=True), *numbers("adds"), Column("", right=True), Column("")], rows)
 
 
 def _row(what: str, value: float | None, top: float, tone: str = "plain") -> Row:
     return Row([cell(what), numeric(value, 4), *_bars(value, top)], "dim" if tone == "dim" else "plain")
-
-
-def _nothing() -> Sequence[Cell]:
-    return Cell(), Cell()
 
 
 HALF = 8
@@ -126,11 +120,11 @@ def _bars(value: float | None, top: float) -> Sequence[Cell]:
 
 
 def remainder(report: AttributeReport) -> Line:
-    """The line about what the sum of `attribute` leaves over, and how much it may be."""
-    apart = size(report.remainder)
-    fits = apart <= (report.tolerance or 0.0)
-    said = f"rounding {number(report.remainder, 2)}, {'within' if fits else 'beyond'} {number(report.tolerance, 2)}"
-    return line(said, "dim" if fits else "bad")
+    """The line about the sum of `attribute`, the model's own logit, and what is left over, and how much may be."""
+    fits = size(report.remainder) <= (report.tolerance or 0.0)
+    over = f": rounding {number(report.remainder, 2)}, {'within' if fits else 'beyond'} {number(report.tolerance, 2)}"
+    both = f"sum {number(report.total, 5)}, the model's logit {number(report.logit, 5)}"
+    return Line([Words(both, "strong"), Words(over, "dim" if fits else "bad")])
 
 
 def neurons(report: AttributeReport) -> Table | None:
