@@ -483,3 +483,46 @@ def test_the_few_types_are_summed(kind: str, tmp_path: Path) -> None:
 def test_what_is_no_sum_is_refused(kind: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(InspectError, match=said):
         txinspect.load(str(save_tiny(kind, tmp_path / kind))).attribute(TEXT)
+
+
+def test_knockout_of_what_the_encoder_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against an attention written by hand, in which a token's column is masked in the encoder and across."""
+    folder = Path(txinspect.__file__).parent / "bundled" / "transformer-mini"
+    model = txinspect.load("transformer-mini", dtype="float32")
+    report = model.attribute("ein Hund", decoder="a", tokens="knockout").report
+    plain: Any = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    assert report.input.decoder is not None
+    assert report.wrong is not None
+    assert report.by_token is not None
+    ids, decoder_ids = torch.tensor(report.input.input_ids), torch.tensor(report.input.decoder.input_ids)
+    kinds = {layer.self_attn: "encoder" for layer in plain.model.encoder.layers}
+    kinds |= {layer.self_attn: "decoder" for layer in plain.model.decoder.layers}
+    crosses = {layer.encoder_attn for layer in plain.model.decoder.layers}
+    out: list[tuple[str, int]] = []
+
+    def attention(module: Any, query: Any, key: Any, value: Any, _mask: Any, scaling: float, **_: Any) -> Any:
+        scores = query @ key.transpose(2, 3) * scaling
+        if kinds.get(module) == "decoder":
+            scores = scores + torch.full(scores.shape[-2:], -torch.inf).triu(1)
+        for stack, index in out:
+            own = scores[..., index, index].clone() if module not in crosses else None
+            if kinds.get(module, "encoder") == stack:
+                scores[..., index] = -torch.inf
+                if own is not None:
+                    scores[..., index, index] = own
+        weights = scores.softmax(-1)
+        return (weights @ value).transpose(1, 2), weights
+
+    monkeypatch.setattr("transformers.models.marian.modeling_marian.eager_attention_forward", attention)
+
+    def logit() -> float:
+        with torch.no_grad():
+            row = plain(ids, decoder_input_ids=decoder_ids).logits[0, report.position].double()
+        return float(row[report.target.id] - row[report.wrong.id])
+
+    whole = logit()
+    assert whole == pytest.approx(report.logit, abs=1e-4)
+    for each in report.by_token.tokens:
+        out[:] = [(str(each.stack), each.index)]
+        assert each.value == pytest.approx(whole - logit(), abs=1e-4), each
+    assert {each.stack for each in report.by_token.tokens} == {"encoder", "decoder"}

@@ -107,7 +107,6 @@ class _Attribution(Question[AttributeQuery]):
         query = self.query
         self.half = running.model.dtype.itemsize < 4
         self.eps = attributing.eps(running.model)
-        self.cap = attributing.cap(running.model)
         inside = attributing.Inside(self.position, query.neurons, query.experts)
         self.sum = attributing.summed(running, self.text, self.value, inside)
         self.neurons = [NeuronRecord(**vars(each)) for each in inside.neurons]
@@ -137,7 +136,7 @@ class _Attribution(Question[AttributeQuery]):
             "wrong": None if self.wrong is None else self._spelled(self.wrong),
             "target_logit": own,
             "wrong_logit": other,
-            "cap": self.cap,
+            "cap": self.sum.cap,
             "parts": parts,
             "total": self.total,
             "logit": self.logit,
@@ -170,8 +169,8 @@ class _Attribution(Question[AttributeQuery]):
         said = ["Norms' scales are frozen: a part's share is not what is lost without it."]
         if self.sum.activations:
             said.append(f"So is the slope of the head's {', '.join(sorted(self.sum.activations))}.")
-        if self.cap is not None:
-            said.append(f"The logits are as they are before the cap of {self.cap:g}.")
+        if self.sum.cap is not None:
+            said.append(f"The logits are as they are before the cap of {self.sum.cap:g}.")
         if self.half:
             said.append("Half precision rounds: --dtype float32 leaves less over.")
         if any(part.kind == "rest" for part in self.sum.parts):

@@ -49,8 +49,6 @@ class Contribution:
     """Of the stage, or of the parameter."""
     values: tuple[float, ...]
     """One, or one for each head of a context."""
-    size: float = 0.0
-    """The sum of the magnitudes of what was added up: what rounding is measured by."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,8 @@ class Sum:
     parts: tuple[Contribution, ...]
     activations: frozenset[str]
     """After the last layer, whose slopes were frozen."""
+    cap: float | None
+    """What caps the logits afterwards; None where nothing does."""
 
 
 @dataclass
@@ -155,7 +155,7 @@ def contributions(
     from txinspect.forward.frozen import Frozen
 
     graph, wanted = _Graph(inside), cuts(model, stack)
-    frozen = Frozen(cap, getattr(model.config.get_text_config(decoder=True), "vocab_size", None))
+    frozen = Frozen(None if cap is None else _rows_of_head(model))
     every = [*writes, *map(graph.cut, wanted)]
     changes = taps.in_attention(model, every)
     lengths = lengths_of(inputs)
@@ -175,7 +175,20 @@ def contributions(
             raise
         except Exception as error:
             raise PassError(f"pass with gradients failed: {type(error).__name__}: {first_line(error)}") from error
-    return Sum(logits.detach(), float(value.detach().double()), tuple(parts), frozenset(frozen.activations))
+    return Sum(
+        logits.detach(),
+        float(value.detach().double()),
+        tuple(parts),
+        frozenset(frozen.activations),
+        cap if frozen.uncapped else None,
+    )
+
+
+def _rows_of_head(model: PreTrainedModel) -> int | None:
+    """How many logits a model's head gives for a token."""
+    head: Any = model.get_output_embeddings()
+    rows: int | None = None if head is None else head.weight.shape[0]
+    return rows
 
 
 @contextmanager
@@ -226,7 +239,7 @@ def _parts(graph: _Graph, stack: Stack, value: Tensor, biases: Mapping[str, Tens
     wanted = [*(leaf for _, leaf in graph.leaves), *biases.values(), *kept]
     found = dict(zip(map(id, wanted), _gradients(value, wanted), strict=True))
     graph.inside.look(found)
-    parts = [_of_stage(supply, leaf, found[id(leaf)]) for supply, leaf in graph.leaves]
+    parts = [_of_stage(supply, leaf, found[id(leaf)]) for supply, leaf in graph.leaves if found[id(leaf)] is not None]
     front = _in_front(entered, found, biases)
     parts += [
         _of_bias(name, each, found[id(each)], stack, is_front=name in front)
@@ -240,7 +253,7 @@ def _parts(graph: _Graph, stack: Stack, value: Tensor, biases: Mapping[str, Tens
     rests = list(_rests(stack, parts, flows, front, least)) if abs(missing) > least else []
     if abs(missing - sum(sum(rest.values) for rest in rests)) < abs(missing):
         parts += rests
-    return [each for each in parts if each.size or any(each.values)]
+    return parts
 
 
 def _gradients(value: Tensor, wanted: Sequence[Tensor]) -> Sequence[Tensor | None]:
@@ -278,7 +291,7 @@ def _of_stage(supply: Supply, leaf: Tensor, gradient: Tensor | None) -> Contribu
     product = _product(leaf, gradient)
     by_head = supply.part == "context" and product.ndim == 4
     values = product.sum((0, 2, 3)).tolist() if by_head else [float(product.sum())]
-    return Contribution(supply.within, supply.layer, supply.name, tuple(values), float(product.abs().sum()))
+    return Contribution(supply.within, supply.layer, supply.name, tuple(values))
 
 
 def _of_bias(name: str, own: Tensor, gradient: Tensor | None, stack: Stack, *, is_front: bool) -> Contribution:
@@ -293,7 +306,7 @@ def _of_bias(name: str, own: Tensor, gradient: Tensor | None, stack: Stack, *, i
     elif stack.final_norm is not None and _is_in(name, (stack.final_norm,)):
         kind = "norm bias"
     shared = layer is not None and stack.layers[layer].run is not None
-    return Contribution(kind, None if shared else layer, name, (float(product.sum()),), float(product.abs().sum()))
+    return Contribution(kind, None if shared else layer, name, (float(product.sum()),))
 
 
 def _is_in(name: str, modules: Sequence[str]) -> bool:
@@ -324,5 +337,5 @@ def _rests(
             if abs(rest) > least:
                 kind = "rest" if place or stack.position_table is None else "position_embeddings"
                 name = f"{stack.prefix}layers.{place - 1}" if place else f"{stack.prefix}{kind}"
-                yield Contribution(kind, place - 1 if place else None, name, (rest,), abs(rest))
+                yield Contribution(kind, place - 1 if place else None, name, (rest,))
         known = flow

@@ -57,12 +57,14 @@ _POWERS = frozenset({torch.pow, torch.Tensor.pow, torch.Tensor.__pow__})
 class Frozen(TorchFunctionMode):
     """While open, gradients take the scales of norms, gates, and the slopes of activations for constants.
 
-    With a `cap` on the logits, the `vocab` numbers of a row are passed on as they were before it.
+    Where logits are capped, rows of so many numbers pass as they were before the cap.
     """
 
-    def __init__(self, cap: float | None = None, vocab: int | None = None) -> None:
+    def __init__(self, capped: int | None = None) -> None:
         super().__init__()
-        self.cap, self.vocab = cap, vocab
+        self.capped = capped
+        self.uncapped = False
+        """Whether such rows came."""
         self.activations: set[str] = set()
         """Names of the activations whose slopes were frozen since this was last cleared."""
 
@@ -108,7 +110,8 @@ class Frozen(TorchFunctionMode):
 
     def _sloped(self, name: str, read: Tensor, made: Tensor) -> Tensor:
         """What an activation makes of what it reads, as a frozen slope times it."""
-        if self.cap is not None and made.shape[-1] == self.vocab:
+        if made.shape[-1] == self.capped and "tanh" in name:
+            self.uncapped = True
             return read
         self.activations.add(name)
         slope = torch.where(read == 0, 0, made / read).detach()
