@@ -505,8 +505,8 @@ def test_knockout_of_what_the_encoder_reads(monkeypatch: pytest.MonkeyPatch) -> 
         if kinds.get(module) == "decoder":
             scores = scores + torch.full(scores.shape[-2:], -torch.inf).triu(1)
         for stack, index in out:
-            own = scores[..., index, index].clone() if module not in crosses else None
             if kinds.get(module, "encoder") == stack:
+                own = None if module in crosses else scores[..., index, index].clone()
                 scores[..., index] = -torch.inf
                 if own is not None:
                     scores[..., index, index] = own

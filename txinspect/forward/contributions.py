@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.architecture import Layer, Stack, Supply
-from txinspect.anatomy.families import ADDS_RESIDUAL
 from txinspect.errors import InspectError, PassError, first_line
 from txinspect.forward import taps
 from txinspect.forward.attention import recorder
 from txinspect.forward.edits import Write
-from txinspect.forward.hooks import before, passing, rewriting_input
+from txinspect.forward.hooks import before, passing
 from txinspect.forward.inputs import call, lengths_of, logits_of
 from txinspect.forward.inside_mlps import Inside
 from txinspect.forward.values import first_tensor, hidden_states
@@ -163,7 +162,6 @@ def contributions(
         hooks.enter_context(taps.written(model, every, lengths))
         hooks.enter_context(recorder.recording(model, list(changes), lambda *_: None, lengths[""][0], changes))
         hooks.enter_context(graph.streaming(model, stack, frozen))
-        hooks.enter_context(_apart(model, wanted))
         hooks.enter_context(inside.watching(model, wanted))
         hooks.enter_context(frozen.activating(model))
         hooks.enter_context(frozen)
@@ -189,20 +187,6 @@ def _rows_of_head(model: PreTrainedModel) -> int | None:
     head: Any = model.get_output_embeddings()
     rows: int | None = None if head is None else head.weight.shape[0]
     return rows
-
-
-@contextmanager
-def _apart(model: PreTrainedModel, supplies: Sequence[Supply]) -> Iterator[None]:
-    """While open, gates that an attention makes of its input are no way from the stream to the logit.
-
-    Its context is where the graph begins, and what multiplies it afterwards is taken for a constant.
-    """
-    with ExitStack() as hooks:
-        for path in {str(each.module) for each in supplies if each.part == "context"}:
-            module = model.get_submodule(path)
-            if type(module).__name__ not in ADDS_RESIDUAL:
-                hooks.enter_context(rewriting_input(module, lambda own: own.detach()))
-        yield
 
 
 @contextmanager
