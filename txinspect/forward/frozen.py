@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from txinspect.forward.hooks import after
+from txinspect.forward.hooks import after, starting
 from txinspect.forward.values import first_tensor, hidden_states
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Frozen(TorchFunctionMode):
     def __init__(self, capped: int | None = None) -> None:
         super().__init__()
         self.capped = capped
+        self._within = 0  # modules that are activations, open now
         self.uncapped = False
         """Whether such rows came."""
         self.activations: set[str] = set()
@@ -97,14 +98,19 @@ class Frozen(TorchFunctionMode):
         """While open, modules that are activations have frozen slopes, whatever they compute them by."""
 
         def act(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            self._within -= 1
             read = first_tensor(hidden_states(args, kwargs))
             if isinstance(output, Tensor) and output.requires_grad and read is not None and read.shape == output.shape:
                 return self._sloped(type(module).__name__, read, output)
             return None
 
+        def begin() -> None:
+            self._within += 1
+
         with ExitStack() as hooks:
             for module in model.modules():
                 if type(module).__module__ in _ACTIVATION_FILES:
+                    hooks.enter_context(starting(module, begin))
                     hooks.enter_context(after(module, partial(act, module)))
             yield
 
@@ -113,7 +119,8 @@ class Frozen(TorchFunctionMode):
         if made.shape[-1] == self.capped and "tanh" in name:
             self.uncapped = True
             return read
-        self.activations.add(name)
+        if not self._within:
+            self.activations.add(name)
         slope = torch.where(read == 0, 0, made / read).detach()
         return _same(read * slope, made)
 
