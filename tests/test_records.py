@@ -20,6 +20,7 @@ from txinspect.as_json import to_json
 from txinspect.commands import schema
 from txinspect.commands.ablate import AblateQuery
 from txinspect.commands.attn import AttnQuery
+from txinspect.commands.attribute import AttributeQuery
 from txinspect.commands.diagram import DiagramQuery
 from txinspect.commands.diff import DiffQuery
 from txinspect.commands.embed import EmbedQuery
@@ -43,7 +44,7 @@ from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
 MODEL = ("tree", "stages", "diagram", "models", "params")
-RUN = ("run", "ablate", "patch", "page", "lesson")
+RUN = ("run", "ablate", "patch", "attribute", "page", "lesson")
 COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, *RUN, "plan")
 TEXT = "naïve 😀 [/INST]"
 
@@ -67,6 +68,8 @@ CONTRACT: dict[str, set[str]] = {
     "edges": {"from", "to", "module", "axes", "shape"},
     "stacks": {"name", "before", "groups", "after", "positions"},
     "models": {"name", "origin", "model_type", "layers", "bytes", "path"},
+    "parts": {"kind", "layer", "head", "name", "value"},
+    "target": {"id", "token", "text"},
     "predictions": {"position", "token", "next", "surprisal", "entropy", "top", "targets"},
     "predictions.top": {"id", "token", "text", "logit", "prob", "rank", "ties"},
     "rows": {"layer", "at", "cells"},
@@ -97,6 +100,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "page": ("model", "input", "input.tokens"),
     "ablate": ("model", "input", "input.tokens"),
     "patch": ("model", "input", "input.tokens"),
+    "attribute": ("model", "input", "parts", "target"),
     "lesson": ("model", "input", "input.tokens"),
     "plan": ("model", "input", "input.tokens"),
 }
@@ -120,6 +124,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "run": lambda: RunQuery(model=model, text=TEXT, stages=("**",), **more),
         "ablate": lambda: AblateQuery(model=model, text=TEXT, baseline="mean"),
         "patch": lambda: PatchQuery(model=model, text=TEXT, subject="naïve", force=True),
+        "attribute": lambda: AttributeQuery(model=model, text=TEXT),
         "page": lambda: PageQuery(model=model, text=TEXT),
         "lesson": lambda: LessonQuery(model=model, text=TEXT),
         "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),

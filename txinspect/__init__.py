@@ -13,9 +13,9 @@ What cannot be done raises InspectError, with one sentence. `load` takes the fie
 quantization="8bit", offline=True and others.
 
 Underneath, `inspect(query)` answers a query record with a report record. Each command has its query: AblateQuery,
-AttnQuery, DiagramQuery, DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LessonQuery, LogitsQuery, ModelsQuery, PageQuery,
-ParamsQuery, PatchQuery, PlanQuery, PosQuery, RunQuery, StagesQuery, TokenizeQuery, TreeQuery. `txinspect help python`
-says more.
+AttnQuery, AttributeQuery, DiagramQuery, DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LessonQuery, LogitsQuery,
+ModelsQuery, PageQuery, ParamsQuery, PatchQuery, PlanQuery, PosQuery, RunQuery, StagesQuery, TokenizeQuery, TreeQuery.
+`txinspect help python` says more.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from txinspect.as_json import to_json
     from txinspect.commands.ablate import AblateQuery
     from txinspect.commands.attn import AttnQuery
+    from txinspect.commands.attribute import AttributeQuery
     from txinspect.commands.diagram import DiagramQuery
     from txinspect.commands.diff import DiffQuery
     from txinspect.commands.embed import EmbedQuery
@@ -62,6 +63,7 @@ _HOMES = {
 __all__ = [
     "AblateQuery",
     "AttnQuery",
+    "AttributeQuery",
     "DiagramQuery",
     "DiffQuery",
     "EmbedQuery",

@@ -302,7 +302,7 @@ class TensorQuery(PassQuery[ReportType]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditedQuery(TensorQuery[ReportType]):
+class ChangedQuery(PassQuery[ReportType]):
     """A query of a pass that may be changed."""
 
     edits: Annotated[
@@ -334,6 +334,11 @@ class EditedQuery(TensorQuery[ReportType]):
                 raise UsageError(
                     f"{spelled('edits')} and {spelled(name)} cannot be combined: {why}", "omit one", by="; "
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditedQuery(ChangedQuery[ReportType], TensorQuery[ReportType]):
+    """A query of a pass that may be changed, which reports its tensors."""
 
 
 _UNCHANGED = {

@@ -35,6 +35,7 @@ COMMANDS = {
     "page": ("on the page",),
     "ablate": ("Without",),
     "patch": ("of the logit", "gap"),
+    "attribute": ("wrote",),
 }
 """Each with what it found, on a screen of LINES lines."""
 

@@ -132,6 +132,12 @@ EXPECTED = {
     | {"--decoder", "--tgt-lang", "--dry-run"}
     | {"--answer", "--wrong", "--metric", "--direction", "--sweep", "-l", "--layer", "--head", "--position", "--query"}
     | {"--at-word", "--encoder", "--cross", "--subject", "--noise", "--seed", "--force", "--table", "--theme"},
+    "attribute": LOADING
+    | OUTPUT
+    | TEXT
+    | (EDITED - {"--values", "--fail-on"})
+    | {"--target", "--wrong", "--position", "--query", "--neurons", "--experts", "--tokens"}
+    | {"-k", "--top-k", "--table", "--theme"},
     "page": LOADING | OUTPUT | TEXT | DECODER | {"-o", "--part"},
     "lesson": LOADING | OUTPUT | TEXT | DECODER | {"--step"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
@@ -175,11 +181,11 @@ SAID_OTHERWISE: dict[str, set[str]] = {
     "--fail-on": {"diff", "params"},
     "-s": {"diff"},
     "--stage": {"diff"},
-    "--position": {"attn", "lens", "patch"},
-    "--query": {"attn", "lens", "patch"},
-    "-k": {"lens"},
-    "--top-k": {"lens"},
-    "--target": {"lens", "ablate"},
+    "--position": {"attn", "lens", "patch", "attribute"},
+    "--query": {"attn", "lens", "patch", "attribute"},
+    "-k": {"lens", "attribute"},
+    "--top-k": {"lens", "attribute"},
+    "--target": {"lens", "ablate", "attribute"},
 }
 """Commands in which an option is about something else of the same kind."""
 

@@ -300,6 +300,14 @@ def adds_up(config: Any) -> bool:
     return bool(getattr(config, field) == value)
 
 
+NO_SUM = {
+    "blt": "its last stack reads patches of bytes that another one made, and what that adds reaches no logit as a sum",
+    "hrm_text": "its code lets no gradient through all but the last of its cycles",
+    "perceiver": "its latents are read by a decoder whose stream is another one",
+    "reformer": "its layers keep two streams, and its code gives gradients in training alone",
+}
+"""Types whose logits are no sum of what parts write to one stream, or whose code keeps that from being seen."""
+
 READS_AGAIN = frozenset(
     {
         *("deepseek_v4", "gemma3n_text", "gemma4", "gemma4_text", "hrm_text", "inkling2_loop_text", "inkling2_text"),

@@ -172,7 +172,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="See what happens inside a Hugging Face transformer: tokens, embeddings, attention, MLPs, logits. "
+    help="See what happens inside a Hugging Face transformer, from tokens to logits. "
     "tokenize, models, env, schema and help answer at once, and params reads files without torch; the others import "
     "torch and transformers first, for some seconds.",
 )

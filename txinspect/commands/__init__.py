@@ -74,6 +74,10 @@ LISTED = {
         "Cause",
         "Say where a model holds what tells two texts apart: parts of one text's pass are put into the other's.",
     ),
+    "attribute": Listed(
+        "Cause",
+        "Say which parts wrote a logit: embedding, positions, every head and MLP, biases, as a sum beside the model's.",
+    ),
     "page": Listed(
         "Share",
         "Write one page to look at in a browser: tokens, attention, kinds of heads, lens, stages; it needs no network.",

@@ -30,6 +30,7 @@ ROWS = {
     "page": "attn.tensors",
     "ablate": "parts",
     "patch": "cells",
+    "attribute": "parts",
     "lesson": "input.tokens",
 }
 """The list in each command's report whose records are its rows; of a list within a list each with what is around it."""

@@ -10,6 +10,7 @@ from txinspect.commands.tree import TreeView
 from txinspect.records import Report
 from txinspect.render.content import (
     ablate,
+    attribute,
     diagram,
     diff,
     embed,
@@ -118,6 +119,15 @@ def _diagram(report: Any) -> Parts:
     yield from diagram.notes(report)
 
 
+def _attribute(report: Any) -> Parts:
+    yield attribute.finding(report)
+    yield attribute.where(report)
+    yield attribute.table(report, None)
+    yield attribute.remainder(report)
+    yield from (each for each in (attribute.neurons(report), attribute.experts(report)) if each is not None)
+    yield from attribute.by_token(report, None)
+
+
 def _ablate(report: Any) -> Parts:
     yield ablate.finding(report)
     yield ablate.baseline(report)
@@ -165,6 +175,7 @@ _PARTS: dict[str, tuple[str, Callable[[Any], Parts]]] = {
     "embed": ("Similar texts", _embed),
     "ablate": ("What is lost without each part", _ablate),
     "patch": ("Where the difference is", patch.parts),
+    "attribute": ("Which parts wrote the logit", _attribute),
     "diagram": ("What a pass adds", _diagram),
     "stages": ("Stages", _stages),
     "tree": ("Modules", _tree),
