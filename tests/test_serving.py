@@ -261,6 +261,7 @@ def test_other_surroundings_are_answered_by_the_process_itself(
     assert server.poll() is None
 
 
+@pytest.mark.sweeps
 def test_memory_stays_flat(runtime: Path, server: Any) -> None:
     for _ in range(3):
         assert ran(runtime, "tokenize", "hi").returncode == 0
@@ -270,6 +271,7 @@ def test_memory_stays_flat(runtime: Path, server: Any) -> None:
     assert state(runtime)["memory"] < before + (4 << 20)
 
 
+@pytest.mark.sweeps
 def test_another_program_retires_it(tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(
@@ -308,6 +310,7 @@ def test_a_server_that_is_killed_leaves_nothing_in_the_way(tmp_path: Path) -> No
     assert again.wait(20) == 0
 
 
+@pytest.mark.sweeps
 def test_one_is_started_where_that_is_asked_for(tmp_path: Path) -> None:
     variables = {"TXINSPECT_SERVE": "auto"}
     assert ran(tmp_path, "tokenize", "hi", variables=variables).returncode == 0
@@ -350,6 +353,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.sweeps
 @pytest.mark.parametrize("kind", ["folder", "shards", "adapter", "gguf", "8 bits", "float32", "encoder–decoder"])
 def test_a_model_that_is_held_answers_as_one_that_is_not(
     kind: str, models: dict[str, list[str]], runtime: Path, server: Any
@@ -358,7 +362,7 @@ def test_a_model_that_is_held_answers_as_one_that_is_not(
     assert ran(runtime, "tokenize", "hi", *words[:2]).returncode == 0 or kind == "gguf"
     assert ran(runtime, "embed", "hi", "--json", *words).returncode == 0
     until_held(runtime, f"{words[1]} (8bit)" if kind == "8 bits" else words[1])
-    for asked in (["attn", "hi", "--layer", "1", "--json"], ["logits", "hi", "--json"]):
+    for asked in (["attn", "hi", "--layer", "0", "--json"], ["logits", "hi", "--json"]):
         warm, cold = ran(runtime, *asked, *words), is_cold(*asked, *words)
         assert (warm.returncode, warm.stdout, warm.stderr) == (cold.returncode, cold.stdout, cold.stderr)
         assert warm.returncode == 0
@@ -382,6 +386,7 @@ def test_files_that_changed_and_names_elsewhere_are_seen(runtime: Path, server: 
     assert b"config.json" in changed.stderr
 
 
+@pytest.mark.sweeps
 def test_models_that_are_used_least_go_first(tmp_path: Path, opt: Path) -> None:
     names = [str(shutil.copytree(opt, tmp_path / f"model-{number}")) for number in range(3)]
     server = started(tmp_path, "--memory", "1MB")

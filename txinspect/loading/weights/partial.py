@@ -84,10 +84,8 @@ def load(subject: Subject, choice: ModelChoice, uses: Mapping[str, bool]) -> Loa
 
 
 def part_of(loaded: Loaded, subject: Subject, uses: Mapping[str, bool]) -> Loaded:
-    """A loaded model as it is for a pass that uses some of its modules: the files and tensors that this one needs."""
-    needed = fit.needed_tensors(subject, loaded.names, uses)
-    files = [file for file in loaded.files if needed & {tensor.name for tensor in headers.stored([file])}]
-    return replace(loaded, files=files or loaded.files[:1], read=loaded.read & needed)
+    """A loaded model as it is for a pass that uses some of its modules: the tensors that this one needs."""
+    return replace(loaded, read=loaded.read & fit.needed_tensors(subject, loaded.names, uses))
 
 
 def _options(subject: Subject, choice: ModelChoice, found: checkpoint.WeightFiles) -> dict[str, Any]:
