@@ -38,13 +38,14 @@ from txinspect.commands.run import RunQuery
 from txinspect.commands.stages import StagesQuery
 from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.commands.tree import TreeQuery
+from txinspect.commands.why import WhyQuery
 from txinspect.inspecting import inspect
 from txinspect.model_choice import ModelChoice
 from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
 MODEL = ("tree", "stages", "diagram", "models", "params")
-RUN = ("run", "ablate", "patch", "attribute", "page", "lesson")
+RUN = ("run", "ablate", "patch", "attribute", "why", "page", "lesson")
 COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, *RUN, "plan")
 TEXT = "naïve 😀 [/INST]"
 
@@ -101,6 +102,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "ablate": ("model", "input", "input.tokens"),
     "patch": ("model", "input", "input.tokens"),
     "attribute": ("model", "input", "parts", "target"),
+    "why": ("model", "input", "parts", "target"),
     "lesson": ("model", "input", "input.tokens"),
     "plan": ("model", "input", "input.tokens"),
 }
@@ -125,6 +127,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "ablate": lambda: AblateQuery(model=model, text=TEXT, baseline="mean"),
         "patch": lambda: PatchQuery(model=model, text=TEXT, subject="naïve", force=True),
         "attribute": lambda: AttributeQuery(model=model, text=TEXT),
+        "why": lambda: WhyQuery(model=model, text=TEXT),
         "page": lambda: PageQuery(model=model, text=TEXT),
         "lesson": lambda: LessonQuery(model=model, text=TEXT),
         "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),

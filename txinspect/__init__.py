@@ -14,8 +14,8 @@ quantization="8bit", offline=True and others.
 
 Underneath, `inspect(query)` answers a query record with a report record. Each command has its query: AblateQuery,
 AttnQuery, AttributeQuery, DiagramQuery, DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LessonQuery, LogitsQuery,
-ModelsQuery, PageQuery, ParamsQuery, PatchQuery, PlanQuery, PosQuery, RunQuery, StagesQuery, TokenizeQuery, TreeQuery.
-`txinspect help python` says more.
+ModelsQuery, PageQuery, ParamsQuery, PatchQuery, PlanQuery, PosQuery, RunQuery, StagesQuery, TokenizeQuery, TreeQuery,
+WhyQuery. `txinspect help python` says more.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from txinspect.commands.stages import StagesQuery
     from txinspect.commands.tokenize import TokenizeQuery
     from txinspect.commands.tree import TreeQuery
+    from txinspect.commands.why import WhyQuery
     from txinspect.errors import InspectError
     from txinspect.inspecting import inspect
     from txinspect.model import load
@@ -83,6 +84,7 @@ __all__ = [
     "StagesQuery",
     "TokenizeQuery",
     "TreeQuery",
+    "WhyQuery",
     "__version__",
     "inspect",
     "load",

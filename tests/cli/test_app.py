@@ -43,6 +43,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "ablate": ("naïve 😀 [/INST]", "-m", "{model}", "--with", "mean"),
     "patch": ("naïve 😀 [/INST]", "-m", "{model}", "--subject", "naïve", "--force"),
     "attribute": ("naïve 😀 [/INST]", "-m", "{model}"),
+    "why": ("naïve 😀 [/INST]", "-m", "{model}"),
     "page": ("naïve 😀 [/INST]", "-m", "{model}"),
     "lesson": ("naïve 😀 [/INST]", "-m", "{model}"),
     "plan": ("naïve 😀 [/INST]", "-m", "{model}"),
@@ -121,7 +122,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Text": ["tokenize"],
         "Model": ["tree", "stages", "diagram", "models", "params"],
         "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run"],
-        "Cause": ["ablate", "patch", "attribute"],
+        "Cause": ["ablate", "patch", "attribute", "why"],
         "Share": ["page", "lesson"],
         "Machines": ["plan", "env", "schema", "serve", "help"],
     }
@@ -132,7 +133,7 @@ def test_every_example_of_the_help_is_valid(
     command: str, run_cli: Run, wide: None, opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Some ask for words, which a tokenizer of bytes does not have.
-    if command not in ("logits", "lens", "ablate", "patch", "attribute"):
+    if command not in ("logits", "lens", "ablate", "patch", "attribute", "why"):
         monkeypatch.setenv("TXINSPECT_MODEL", str(opt))
     monkeypatch.chdir(tmp_path)
     for example in examples(run_cli, command):

@@ -36,6 +36,7 @@ COMMANDS = {
     "ablate": ("Without",),
     "patch": ("of the logit", "gap"),
     "attribute": ("wrote",),
+    "why": ("wrote", "blation"),
 }
 """Each with what it found, on a screen of LINES lines."""
 

@@ -138,6 +138,11 @@ EXPECTED = {
     | (EDITED - {"--values", "--fail-on"})
     | {"--target", "--wrong", "--position", "--query", "--neurons", "--experts", "--tokens"}
     | {"-k", "--top-k", "--table", "--theme"},
+    "why": LOADING
+    | OUTPUT
+    | TEXT
+    | DECODER
+    | {"--target", "--wrong", "--position", "--query", "-k", "--top-k", "--seed"},
     "page": LOADING | OUTPUT | TEXT | DECODER | {"-o", "--part"},
     "lesson": LOADING | OUTPUT | TEXT | DECODER | {"--step"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
@@ -181,11 +186,12 @@ SAID_OTHERWISE: dict[str, set[str]] = {
     "--fail-on": {"diff", "params"},
     "-s": {"diff"},
     "--stage": {"diff"},
-    "--position": {"attn", "lens", "patch", "attribute"},
-    "--query": {"attn", "lens", "patch", "attribute"},
-    "-k": {"lens", "attribute"},
-    "--top-k": {"lens", "attribute"},
-    "--target": {"lens", "ablate", "attribute"},
+    "--position": {"attn", "lens", "patch", "attribute", "why"},
+    "--query": {"attn", "lens", "patch", "attribute", "why"},
+    "-k": {"lens", "attribute", "why"},
+    "--top-k": {"lens", "attribute", "why"},
+    "--target": {"lens", "ablate", "attribute", "why"},
+    "--wrong": {"attribute", "why"},
 }
 """Commands in which an option is about something else of the same kind."""
 

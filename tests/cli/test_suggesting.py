@@ -81,11 +81,11 @@ def test_what_was_meant(line: str, meant: str, run_cli: Run) -> None:
 @pytest.mark.parametrize(
     ("line", "who"),
     [
-        ("attn -k 3", "logits, lens, attribute have"),
-        ("attn --top-k 3", "logits, lens, attribute have"),
+        ("attn -k 3", "logits, lens, attribute, why have"),
+        ("attn --top-k 3", "logits, lens, attribute, why have"),
         ("embed --layer 0", "attn, lens, heads, ablate, patch have"),
         ("embed --head 0", "attn, ablate, patch have"),
-        ("tokenize --8bit", "tree, stages, diagram and 14 more have"),
+        ("tokenize --8bit", "tree, stages, diagram and 15 more have"),
     ],
 )
 def test_what_only_others_have(line: str, who: str, run_cli: Run) -> None:

@@ -190,7 +190,8 @@ class _Ablation(Question[AblateQuery]):
 
     def _find_targets(self, subject: Subject, text: InputRecord) -> None:
         """Find the positions and tokens whose probabilities are compared."""
-        own, tokens = text.main, subject.opened.tokens(text.text)
+        # What fills masks puts out a row for each token of the text itself, whatever its decoder reads.
+        own, tokens = text if subject.task.name == "masked-lm" else text.main, subject.opened.tokens(text.text)
         ids = [token.id for token in own.tokens]
         self.target: int | None = None
         if self.query.target is not None:

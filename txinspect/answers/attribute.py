@@ -190,7 +190,7 @@ class _Attribution(Question[AttributeQuery]):
         if subject.task.name != "masked-lm":
             return len(text.main.tokens) - 1
         mask = masking.needed_mask_id(subject.source, self.tokens)
-        masks = [token.index for token in text.main.tokens if token.id == mask]
+        masks = [token.index for token in text.tokens if token.id == mask]
         if not masks:
             raise InspectError(
                 f"{subject.source.name!r} fills masks, and the text has none",

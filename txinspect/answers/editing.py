@@ -20,6 +20,7 @@ from txinspect.forward.wants import Want, plan_of, plan_of_names
 from txinspect.loading.subject import Subject
 from txinspect.queries import PassQuery, TextQuery
 from txinspect.records import EditRecord, InputRecord
+from txinspect.texts import masking
 from txinspect.texts.opened import Opened
 from txinspect.texts.reading import encode
 
@@ -72,7 +73,7 @@ class Editing:
             values = known[edit.value]
             made.append(
                 [
-                    (each, change_of(edit, each, values.get(each.name), self.text.read_by(each.stack).specials))
+                    (each, change_of(edit, each, values.get(each.name), self._special(self.text, each)))
                     for each in supplies
                 ]
             )
@@ -143,6 +144,12 @@ class Editing:
             return self._means(edit, supplies, running, opened)
         return {}
 
+    def _special(self, text: InputRecord, supply: Supply) -> list[int]:
+        """Where an edit's text has tokens that a mean leaves out; a mask stands for an ordinary one."""
+        own = text.read_by(supply.stack)
+        mask = masking.mask_id(self.subject.source, self.subject.opened.tokens(text.text))
+        return [place for place in own.specials if own.tokens[place].id != mask]
+
     def _saved(self, edit: Edit) -> Tensor:
         """The tensor of a file that an edit names. Raises InspectError for one that is not there."""
         assert edit.file is not None
@@ -199,7 +206,7 @@ class Editing:
                 raise InspectError(f"{str(edit)!r}: text {number} of {edit.file} cannot be read: {error}") from error
             for name, tensor in self._recorded(edit, supplies, running, text).items():
                 supply = next(each for each in supplies if each.name == name)
-                special = text.read_by(supply.stack).specials
+                special = self._special(text, supply)
                 count = tensor.shape[(supply.axes or ("batch", "seq")).index("seq")] - len(special)
                 mean = mean_over_tokens(tensor, (supply.axes or ("batch", "seq")).index("seq"), special) * count
                 sums[name] = sums[name] + mean if name in sums else mean

@@ -78,6 +78,10 @@ LISTED = {
         "Cause",
         "Say which parts wrote a logit: embedding, positions, every head and MLP, biases, as a sum beside the model's.",
     ),
+    "why": Listed(
+        "Cause",
+        "Say why the model says what it says: what came close, when it was decided, which parts wrote it, if it is so.",
+    ),
     "page": Listed(
         "Share",
         "Write one page to look at in a browser: tokens, attention, kinds of heads, lens, stages; it needs no network.",

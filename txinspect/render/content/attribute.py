@@ -104,16 +104,16 @@ def table(report: AttributeReport, most: int | None = ROWS) -> Table:
 
 
 def _row(what: str, value: float | None, top: float, tone: str = "plain") -> Row:
-    return Row([cell(what), numeric(value, 4), *_bars(value, top)], "dim" if tone == "dim" else "plain")
+    return Row([cell(what), numeric(value, 4), *bars(value, top)], "dim" if tone == "dim" else "plain")
 
 
 HALF = 8
 """Characters of the longest bar to either side."""
 
 
-def _bars(value: float | None, top: float) -> Sequence[Cell]:
+def bars(value: float | None, top: float, half: int = HALF) -> Sequence[Cell]:
     """Bars of a part: what is taken off to the left, what is added to the right."""
-    length = round(HALF * size(value) / top) if top else 0
+    length = round(half * size(value) / top) if top else 0
     left = "█" * length if (value or 0.0) < 0 else ""
     right = "█" * length if (value or 0.0) > 0 else ""
     return Cell([Words(left, "bad")], value), Cell([Words(right, "figure")], value)
@@ -133,7 +133,7 @@ def neurons(report: AttributeReport) -> Table | None:
         return None
     top = max(size(each.value) for each in report.neurons)
     rows = [
-        Row([cell(f"neuron {each.layer}.{each.neuron}"), numeric(each.value, 4), *_bars(each.value, top)])
+        Row([cell(f"neuron {each.layer}.{each.neuron}"), numeric(each.value, 4), *bars(each.value, top)])
         for each in report.neurons
     ]
     return Table([Column("of the MLPs", whole=True), *numbers("adds"), Column("", right=True), Column("")], rows)
@@ -150,7 +150,7 @@ def experts(report: AttributeReport) -> Table | None:
                 cell(f"expert {each.layer}.{each.expert}"),
                 numeric(each.weight, 3),
                 numeric(each.value, 4),
-                *_bars(each.value, top),
+                *bars(each.value, top),
             ]
         )
         for each in report.experts
@@ -172,7 +172,7 @@ def by_token(report: AttributeReport, most: int | None = TOKENS) -> list[Line | 
                 cell(f"{each.stack + ' ' if each.stack else ''}{each.index}"),
                 cell(visible(each.token or "–", spaces=True), "token"),
                 numeric(each.value, 4),
-                *_bars(each.value, top),
+                *bars(each.value, top),
             ]
         )
         for each in ordered

@@ -31,6 +31,7 @@ ROWS = {
     "ablate": "parts",
     "patch": "cells",
     "attribute": "parts",
+    "why": "parts",
     "lesson": "input.tokens",
 }
 """The list in each command's report whose records are its rows; of a list within a list each with what is around it."""

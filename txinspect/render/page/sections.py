@@ -24,6 +24,7 @@ from txinspect.render.content import (
     stages,
     tokenize,
     tree,
+    why,
 )
 from txinspect.render.page import lens, tensors, tokens
 from txinspect.render.tables import Line, Table, in_decimals
@@ -176,6 +177,7 @@ _PARTS: dict[str, tuple[str, Callable[[Any], Parts]]] = {
     "ablate": ("What is lost without each part", _ablate),
     "patch": ("Where the difference is", patch.parts),
     "attribute": ("Which parts wrote the logit", _attribute),
+    "why": ("Why", why.parts),
     "diagram": ("What a pass adds", _diagram),
     "stages": ("Stages", _stages),
     "tree": ("Modules", _tree),
