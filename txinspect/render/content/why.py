@@ -68,10 +68,13 @@ def _row(part: StoryRecord, top: float) -> Row:
             *attribute.bars(part.value, top, HALF),
             numeric(part.fall, 4),
             cell(", ".join(part.labels)),
-            cell(" · ".join(map(_read, part.reads)), "token"),
+            cell(" · ".join(_read(read) for read in part.reads if (read.share or 0.0) >= LEAST), "token"),
         ]
     )
 
+
+LEAST = 0.005
+"""Of what a head reads: less is not worth a word."""
 
 HALF = 5
 """Characters of the longest bar to either side."""
