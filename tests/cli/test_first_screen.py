@@ -36,7 +36,7 @@ COMMANDS = {
     "ablate": ("Without",),
     "patch": ("of the logit", "gap"),
     "attribute": ("wrote",),
-    "why": ("wrote", "blation"),
+    "why": ("wrote", "at random"),
 }
 """Each with what it found, on a screen of LINES lines."""
 

@@ -45,7 +45,7 @@ READS = 2
 COMPUTED = ("head", "cross head", "attention", "cross attention", "mixer", "mlp")
 """Kinds of parts that compute what they write from the text, and so can be left out."""
 
-CARRIERS = 3
+CARRIERS = 2
 """Parts that are named besides, without which the difference falls."""
 
 CARRIES = 0.25
@@ -68,7 +68,7 @@ def answer(query: WhyQuery, session: Session) -> WhyReport:
     asked = _Without(wrote, query, session)
     observed = observe(asked, session)
     when = _when(query, wrote, session)
-    return replace(observed, findings=[], cautions=asked.notes).report(
+    return observed.report(
         WhyReport,
         "why",
         position=wrote.position,
@@ -135,7 +135,6 @@ class _Without(Question[AttributeQuery]):
         self.computed = [part for part in wrote.parts if part.kind in COMPUTED]
         self.chosen = sorted(self.computed, key=lambda part: -abs(part.value or 0.0))[: query.top_k]
         self.sum = sum(part.value or 0.0 for part in self.chosen)
-        self.notes: list[str] = []
         self.noise = 0.0
         self._weights: dict[str, Tensor] = {}
         self._values: dict[str, Tensor] = {}
@@ -210,8 +209,9 @@ class _Without(Question[AttributeQuery]):
     def _carriers(self) -> list[PartRecord]:
         """Parts that wrote little, and without which the difference falls: those of the story read what is theirs."""
         least = max(CARRIES * abs(self.logit), ABOVE * self.noise)
-        others = [part for part in self.computed if part not in self.chosen and abs(self._fall(part)) >= least]
-        return sorted(others, key=lambda part: -abs(self._fall(part)))[:CARRIERS]
+        way = -1.0 if self.logit < 0 else 1.0
+        others = [part for part in self.computed if part not in self.chosen and way * self._fall(part) >= least]
+        return sorted(others, key=lambda part: -way * self._fall(part))[:CARRIERS]
 
     def _fall(self, part: PartRecord) -> float:
         """How much the difference falls without a part alone."""
@@ -231,7 +231,7 @@ class _Without(Question[AttributeQuery]):
         ]
 
     def _others(self) -> list[PartRecord]:
-        """As many other parts of each kind, drawn at random; of few others all, which is said."""
+        """As many other parts of each kind, drawn at random; of few others all."""
         story = [*self.chosen, *self.carriers]
         drawn: list[PartRecord] = []
         chance = random.Random(self.why.seed)
@@ -239,8 +239,6 @@ class _Without(Question[AttributeQuery]):
             wanted = sum(part.kind == kind for part in story)
             left = [part for part in self.computed if part.kind == kind and part not in story]
             drawn += chance.sample(left, min(wanted, len(left)))
-        if drawn and len(drawn) < len(story):
-            self.notes.append(f"No more than {len(drawn)} others of the same kinds are left to compare with.")
         return drawn
 
     @cached_property

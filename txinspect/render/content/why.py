@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from txinspect.commands.why import ReadRecord, StoryRecord, Verdict, WhyReport, WithoutRecord
+from txinspect.commands.why import ReadRecord, StoryRecord, Verdict, WhyReport
 from txinspect.render.content import attribute
 from txinspect.render.spelling import number, percent, visible, word
 from txinspect.render.tables import Column, Line, Row, Table, Tone, Words, cell, line, numbers, numeric
 from txinspect.wording import counted
 
 SAID: dict[Verdict, tuple[str, Tone]] = {
-    "confirmed": ("Ablation confirms it: the difference falls without these, and not without the others.", "good"),
-    "made up for": ("Ablation does not confirm it: without these, others make up for more than half.", "warning"),
+    "confirmed": ("Ablation confirms it: the difference falls without these, not without others.", "good"),
+    "made up for": ("Ablation does not confirm it: without these, others make up for over half.", "warning"),
     "no more than others": ("Ablation does not single these out: the others matter about as much.", "warning"),
     "not confirmed": ("Ablation does not confirm it: without these the difference does not fall.", "bad"),
     "below the noise": ("Ablation says nothing: the change is no more than the noise.", "warning"),
-    "too few": ("These parts wrote less than half of it: many parts did, and -k names more.", "warning"),
+    "too few": ("These parts wrote less than half of it: many did, and -k names more.", "warning"),
 }
 """What is said of each verdict, never more than was measured."""
 
@@ -86,16 +86,12 @@ def _read(read: ReadRecord) -> str:
 
 def without(report: WhyReport) -> Iterator[Line]:
     """The lines about whether it is so: the difference without these parts, and without as many others."""
-    said = f"{_without(report.without, 'these')}: {number(report.logit, 4)} → {number(report.without.logit, 4)}"
+    said = f"without these {len(report.without.parts)}: {number(report.logit, 4)} → {number(report.without.logit, 4)}"
     if report.control is not None:
-        said += f" · {_without(report.control, 'others, at random')}: {number(report.control.logit, 4)}"
+        said += f" · {counted(len(report.control.parts), 'other')} at random: {number(report.control.logit, 4)}"
     yield line(f"{said} · noise {number(report.noise, 2)}")
     sentence, tone = SAID[report.verdict]
     yield Line([Words(sentence, tone)])
-
-
-def _without(record: WithoutRecord, which: str) -> str:
-    return f"without {len(record.parts)} {which}" if which != "these" else f"without these {len(record.parts)} (mean)"
 
 
 def parts(report: WhyReport) -> Iterator[Line | Table]:
