@@ -10,7 +10,7 @@ from math import isfinite, isnan
 from pathlib import Path
 from typing import Literal, get_args
 
-from txinspect.errors import UsageError, spelled
+from txinspect.errors import UsageError
 from txinspect.indices import read_indices
 
 Op = Literal["=", "*", "+", "- proj"]
@@ -62,7 +62,7 @@ class Edit:
         match = _EDIT.fullmatch(text)
         if match is None:
             raise UsageError(
-                f"{spelled('edits')} {text!r} is not PLACE OP VALUE",
+                f"the edit {text!r} is not PLACE OP VALUE",
                 f"give one {EXAMPLE}, with blanks around =, *, + or - proj",
             )
         op = "- proj" if match["op"].startswith("-") else match["op"]
@@ -133,7 +133,7 @@ class Edit:
         match = re.fullmatch(r"(.+?\.(?:safetensors|npz|gguf|pt)):(.+)", self.vector)
         if match is None:
             raise UsageError(
-                f"{spelled('edits')} {str(self)!r}: {self.vector!r} is no value",
+                f"the edit {str(self)!r}: {self.vector!r} is no value",
                 "give 0, mean, mean:FILE, text:OTHER or FILE.safetensors:NAME",
             )
         return match[1], match[2]
@@ -142,7 +142,7 @@ class Edit:
     def _parts(self) -> tuple[str, str | None]:
         match = _PLACE.fullmatch(self.place.strip())
         if match is None:
-            raise UsageError(f"{spelled('edits')} {str(self)!r}: {self.place!r} is no place", f"give one {EXAMPLE}")
+            raise UsageError(f"the edit {str(self)!r}: {self.place!r} is no place", f"give one {EXAMPLE}")
         return match["stage"], match["axes"]
 
     def _axes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -155,11 +155,9 @@ class Edit:
         for part in parts:
             match = re.fullmatch(r"([a-z_]+)\s*=\s*(.+)", part.strip())
             if match is None:
-                raise UsageError(
-                    f"{spelled('edits')} {str(self)!r}: [{given}] names no axis", "give some such as [head=0,2-3]"
-                )
+                raise UsageError(f"the edit {str(self)!r}: [{given}] names no axis", "give some such as [head=0,2-3]")
             if match[1] in named:
-                raise UsageError(f"{spelled('edits')} {str(self)!r} names the axis {match[1]} twice", "name it once")
+                raise UsageError(f"the edit {str(self)!r} names the axis {match[1]} twice", "name it once")
             named.add(match[1])
             positions = read_indices([match[2]], "edits")
             if positions is not None:
@@ -167,7 +165,7 @@ class Edit:
 
     def _check_value(self) -> None:
         """Raise UsageError for a value that the op cannot take."""
-        wrong = f"{spelled('edits')} {str(self)!r}"
+        wrong = f"the edit {str(self)!r}"
         if self.op == "*":
             if not re.fullmatch(_NUMBER, self.value, re.IGNORECASE) or not isfinite(float(self.value)):
                 raise UsageError(f"{wrong}: {self.value!r} is no factor", "give a number, such as 0.5")

@@ -323,17 +323,24 @@ class ChangedQuery(PassQuery[ReportType]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = (self.edits,) if isinstance(self.edits, (str, Edit)) else self.edits
-        wrong = next((each for each in given if not isinstance(each, (str, Edit))), None)
-        if wrong is not None:
-            raise UsageError(f"{spelled('edits')} {shown(wrong)} is no edit", f"give one {EXAMPLE}")
-        read = tuple(Edit.read(each) if isinstance(each, str) else each for each in given)
-        object.__setattr__(self, "edits", read)
+        object.__setattr__(self, "edits", read_edits("edits", self.edits))
         for name, why in _UNCHANGED.items():
             if self.edits and getattr(self, name, None):
                 raise UsageError(
                     f"{spelled('edits')} and {spelled(name)} cannot be combined: {why}", "omit one", by="; "
                 )
+
+
+def read_edits(name: str, given: tuple[Edit | str, ...]) -> tuple[Edit, ...]:
+    """The edits of a query's field called `name` as records, each given as one or as a shell spells it.
+
+    Raises UsageError for what is no edit.
+    """
+    given = (given,) if isinstance(given, (str, Edit)) else given
+    wrong = next((each for each in given if not isinstance(each, (str, Edit))), None)
+    if wrong is not None:
+        raise UsageError(f"{spelled(name)} {shown(wrong)} is no edit", f"give one {EXAMPLE}")
+    return tuple(Edit.read(each) if isinstance(each, str) else each for each in given)
 
 
 @dataclass(frozen=True, kw_only=True)

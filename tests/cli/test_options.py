@@ -117,7 +117,7 @@ EXPECTED = {
     | {"-s", "--stage", "--isolated", "--tolerance", "--map", "--against", "--table"}
     | {
         f"--against-{way}"
-        for way in ("8bit", "4bit", "dtype", "attn", "device", "revision", "text", "no-adapter", "file")
+        for way in ("8bit", "4bit", "edit", "dtype", "attn", "device", "revision", "text", "no-adapter", "file")
     },
     "run": LOADING | OUTPUT | TEXT | EDITED | {"-s", "--stage"},
     "ablate": LOADING

@@ -8,7 +8,7 @@ from txinspect.answers import dumps, saving
 from txinspect.answers.differences import against_file, reruns, verdict
 from txinspect.answers.differences.alignment import Alignment
 from txinspect.answers.differences.comparison import Comparison
-from txinspect.answers.differences.sides import OtherSide, Side, side
+from txinspect.answers.differences.sides import OtherSide, Side, read_alone, side
 from txinspect.answers.observing import Observation, observe
 from txinspect.answers.reporting import head
 from txinspect.answers.running import Running
@@ -57,6 +57,7 @@ class _This(Side):
     def meet(self, subject: Subject, text: InputRecord) -> None:
         """Let the other side of `diff` know the model and the text that it is compared with."""
         self.comparison.subject, self.comparison.text = subject, text
+        self.comparison.beside = {supply.name for supply in read_alone(subject, self.comparison.query)}
 
     def look(self, caught: CaughtTensor) -> None:
         """Keep a tensor of this side, for the other side of `diff` to be compared with."""
@@ -123,7 +124,7 @@ def _report(comparison: Comparison, this: Observation, other: Observation | None
         noise=comparison.noise,
         logits=comparison.logits,
         changed=comparison.changed,
-        only_this=[name for name in comparison.this if name not in comparison.apart],
+        only_this=[name for name in comparison.this if name not in comparison.apart and name not in comparison.beside],
         only_other=comparison.only_other,
         saved=str(save) if save else None,
         replaced=to is not None and to.replaces,

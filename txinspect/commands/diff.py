@@ -9,10 +9,11 @@ from typing import Annotated, Literal, get_args
 
 from txinspect.commands.command import Command, Detailed
 from txinspect.commands.run import STAGE
+from txinspect.edits import Edit
 from txinspect.errors import UsageError, spelled
 from txinspect.model_choice import DType, ModelChoice
 from txinspect.option import Option
-from txinspect.queries import PassQuery
+from txinspect.queries import PassQuery, read_edits
 from txinspect.records import CheckRecord, InputRecord, ModelRecord, ModelReport, Record, doc
 from txinspect.value_checks import check_one_of
 
@@ -28,10 +29,11 @@ _WAYS = (
     "against_device",
     "against_revision",
     "against_text",
+    "against_edit",
     "against_no_adapter",
     "against_file",
 )
-"""The fields that name the other side; None or False where they name none."""
+"""The fields that name the other side; None, False or empty where they name none."""
 
 FAILING = ("rel_l2", "max_abs", "mean_abs", "isolated_rel_l2", "kl_mean", "kl_max", "changed")
 """What --fail-on compares."""
@@ -64,6 +66,15 @@ class DiffQuery(PassQuery["DiffReport"]):
         str | None,
         Option("--against-text", "The model on another text; tokens that only one has are left out.", "TEXT", AGAINST),
     ] = None
+    against_edit: Annotated[
+        tuple[Edit | str, ...],
+        Option(
+            "--against-edit",
+            "The model with its pass changed, PLACE OP VALUE as --edit has it; may be repeated.",
+            "EDIT",
+            AGAINST,
+        ),
+    ] = ()
     against_no_adapter: Annotated[
         bool, Option("--against-no-adapter", "The base model, without the adapter that -m names.", None, AGAINST)
     ] = False
@@ -98,12 +109,14 @@ class DiffQuery(PassQuery["DiffReport"]):
         return self._ways()[0]
 
     def _ways(self) -> list[str]:
-        return [name for name in _WAYS if getattr(self, name) not in (None, False)]
+        return [name for name in _WAYS if getattr(self, name) not in (None, False, ())]
 
     @property
     def given(self) -> str | None:
         """What the query of `diff` gives for its other side; None for a switch."""
         value = getattr(self, self.way)
+        if isinstance(value, tuple):
+            return "; ".join(map(str, value))
         return None if isinstance(value, bool) else str(value)
 
     def other(self) -> ModelChoice:
@@ -120,6 +133,7 @@ class DiffQuery(PassQuery["DiffReport"]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "against_edit", read_edits("against_edit", self.against_edit))
         given = self._ways()
         if not given:
             raise UsageError(

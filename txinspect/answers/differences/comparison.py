@@ -39,6 +39,8 @@ class Comparison:
     alignment: Alignment | None = None
     """Where the other side reads another text."""
     this: Shelf = field(default_factory=Shelf)
+    beside: set[str] = field(default_factory=set)
+    """Stages that are kept to run layers alone, and not compared."""
     axes: dict[str, Axes] = field(default_factory=dict)
     """Of this side's tensors, where texts are aligned."""
     saved: dict[str, KeptTensor] = field(default_factory=dict)
@@ -83,7 +85,7 @@ class Comparison:
 
     def _describe(self, name: str, caught: CaughtTensor, text: InputRecord) -> None:
         """Keep a tensor of either side of the comparison for --save, with its axes."""
-        if self.query.save:
+        if self.query.save and caught.want.supply.name not in self.beside:
             axes = tensors.axes_of(caught, self.subject, text)
             self.saved[name] = KeptTensor(caught.copied(), axes, caught.coordinates)
 
@@ -95,6 +97,8 @@ class Comparison:
     def compare(self, caught: CaughtTensor) -> None:
         """Compare a tensor that the other side gives with the one kept of this side."""
         name = self.name_of(caught)
+        if caught.want.supply.name in self.beside:
+            return
         text = self.text if self.alignment is None else self.other
         self._describe(OTHER + name, caught, text)
         this, other = self.this.get(name), caught.tensor.whole().cpu()

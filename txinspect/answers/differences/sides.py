@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from txinspect.answers.run import Stages
 from txinspect.commands.diff import DiffQuery
@@ -16,6 +17,9 @@ from txinspect.queries import read_by
 from txinspect.records import InputRecord
 from txinspect.sources.resolving import resolve
 from txinspect.texts.opened import Opened
+
+if TYPE_CHECKING:
+    from txinspect.anatomy.architecture import Supply
 
 COMPARED = (
     *(
@@ -47,6 +51,8 @@ def other_side(query: DiffQuery) -> RunQuery:
     if query.against_text is not None:
         # It stands in the place of whatever this side reads: a text, ids, a message.
         return replace(side(query, query.model), text=query.against_text, ids=None, user=None)
+    if query.against_edit:
+        return replace(side(query, query.model), edits=query.against_edit)
     if not query.against_no_adapter:
         return side(query, query.other())
     source = resolve(query.model)
@@ -62,7 +68,17 @@ def chosen(subject: Subject, query: DiffQuery) -> list[Want]:
     else:
         supplies = subject.architecture.supplies()
         wants = [Want(supply) for supply in supplies if supply.available and supply.within in COMPARED]
-    return [Want(want.supply, want.selection, by_glob=True, reported=False) for want in wants]
+    wanted = [Want(want.supply, want.selection, by_glob=True, reported=False) for want in wants]
+    return [*wanted, *(Want(supply, by_glob=True, reported=False) for supply in read_alone(subject, query))]
+
+
+def read_alone(subject: Subject, query: DiffQuery) -> list[Supply]:
+    """What a side's layers read, where each is to be fed that alone and nobody asked to compare it."""
+    if not (query.isolated and query.stages):
+        return []
+    asked = {want.supply.name for want in plan_of_names(subject, query.stages).wants}
+    inputs = (supply for supply in subject.architecture.supplies() if supply.within == "input" and supply.available)
+    return [supply for supply in inputs if supply.layer is not None and supply.name not in asked]
 
 
 class Side(Stages):
