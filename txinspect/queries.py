@@ -54,7 +54,7 @@ class ModelQuery(Query[ReportType]):
     """A query about a model."""
 
     idle: ClassVar[tuple[str, ...]] = ()
-    """Fields of the choice that would do nothing here, and so are not options in a shell."""
+    """Fields, of the choice too, that would do nothing here, and so are not options in a shell."""
 
     model: ModelChoice = field(default_factory=ModelChoice)
     """A name alone is taken for the choice of that model with all else as it is by default."""
@@ -270,6 +270,9 @@ class PassQuery(DecoderQuery[ReportType]):
                 f"{spelled('save')} {str(self.save)!r} is not a name that ends in .safetensors or .npz, which decides "
                 f"the format"
             )
+        for name in ("save", "check"):
+            if name in self.idle and getattr(self, name):
+                raise UsageError(f"{spelled(name)} is about the tensors of a pass, and this reports none", "omit it")
         if self.overwrite and self.save is None:
             raise UsageError(f"{spelled('overwrite')} is about a file", f"add {spelled('save', 'FILE')}, or omit it")
 

@@ -197,8 +197,8 @@ def test_any_type_is_ablated_or_refused_in_a_sentence(kind: str, tmp_path: Path)
         (("--with", "mean", "--sweep", "all"), "--sweep 'all' is unknown"),
         (("--with", "mean", "--sweep", "mlp", "--head", "1"), "cannot be combined"),
         (("--with", "mean", "--control"), "add --together"),
-        (("--with", "mean", "--save", "a.npz"), "this reports none"),
-        (("--with", "mean", "--check"), "this reports none"),
+        (("--with", "mean", "--save", "a.npz"), "no such option: --save"),
+        (("--with", "mean", "--check"), "no such option: --check"),
     ],
 )
 def test_wrong_usage(options: tuple[str, ...], said: str, run_cli: Run) -> None:

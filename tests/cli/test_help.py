@@ -182,7 +182,7 @@ def test_the_full_list_has_every_sentence(run_cli: Run, columns: Callable[[int],
     assert all(f" {command.name} {str(command.help).splitlines()[0]}" in words for command in app.registered_commands)
     assert headings(page) == [
         *("Options", "Completion", "Before or after the command"),
-        *("Text", "Model", "Run", "Share", "Machines"),
+        *("Text", "Model", "Run", "Cause", "Share", "Machines"),
     ]
     assert page.endswith("txinspect COMMAND --help says more about each.\n")
 

@@ -123,7 +123,7 @@ EXPECTED = {
     "ablate": LOADING
     | OUTPUT
     | TEXT
-    | (TENSORS - {"--values", "--fail-on"})
+    | {"--decoder", "--tgt-lang", "-n", "--new", "--dry-run"}
     | {"--sweep", "--with", "-l", "--layer", "--head", "--target", "--together", "--control", "--seed"}
     | {"--table", "--theme"},
     "patch": LOADING
@@ -135,7 +135,7 @@ EXPECTED = {
     "attribute": LOADING
     | OUTPUT
     | TEXT
-    | (EDITED - {"--values", "--fail-on"})
+    | {"--edit", "--decoder", "--tgt-lang", "-n", "--new", "--dry-run"}
     | {"--target", "--wrong", "--position", "--query", "--neurons", "--experts", "--tokens"}
     | {"-k", "--top-k", "--table", "--theme"},
     "why": LOADING
@@ -179,7 +179,7 @@ SAID_OTHERWISE: dict[str, set[str]] = {
     "-l": {"heads", "lens", "ablate", "patch"},
     "--layer": {"heads", "lens", "ablate", "patch"},
     "--head": {"ablate", "patch"},
-    "--seed": {"ablate", "patch"},
+    "--seed": {"why", "ablate", "patch"},
     "--sweep": {"ablate"},
     "--encoder": {"heads", "patch"},
     "--cross": {"patch"},

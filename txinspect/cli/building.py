@@ -273,8 +273,8 @@ def _typed(default: int | tuple[int, ...] | None) -> list[str]:
 
 
 def _fields(record: type[Any]) -> tuple[_Field, ...]:
-    """The fields of a dataclass that become options, since they have an Option."""
-    return tuple(_declared(record))
+    """The fields of a dataclass that become options, since they have an Option and do something there."""
+    return tuple(field for field in _declared(record) if field.name not in getattr(record, "idle", ()))
 
 
 def _from_width(record: type[Any]) -> list[str]:

@@ -23,6 +23,8 @@ BASELINES = "zero, mean, mean:FILE or resample:TEXT"
 class AblateQuery(PassQuery["AblateReport"]):
     """Say what is lost without each head, attention, MLP or layer: each is replaced, and the predictions compared."""
 
+    idle = ("save", "overwrite", "check")
+
     sweep: Annotated[Sweep, Option("--sweep", "What is left out, one after the other.", "PARTS")] = "heads"
     baseline: Annotated[
         str | None,
@@ -68,9 +70,6 @@ class AblateQuery(PassQuery["AblateReport"]):
             raise UsageError(
                 f"{spelled('control', True)} is beside heads that are left out", f"add {spelled('together', True)}"
             )
-        for name in ("save", "check"):
-            if getattr(self, name):
-                raise UsageError(f"{spelled(name)} is about the tensors of a pass, and this reports none", "omit it")
         for name, chosen in (("layers", self.layers), ("heads", self.heads)):
             if chosen == ():
                 raise UsageError(f"{spelled(name)} chooses none", "name at least one, or omit it for all")

@@ -40,6 +40,8 @@ ROWS = 8
 class AttributeQuery(ChangedQuery["AttributeReport"]):
     """Say which parts wrote a logit: embedding, positions, every head and MLP, biases, as a sum beside the model's."""
 
+    idle = ("save", "overwrite", "check")
+
     target: Annotated[
         str | None,
         Option("--target", "A token, such as ' dog', whose logit it is; the likeliest if not given.", "TOKEN"),
@@ -78,9 +80,6 @@ class AttributeQuery(ChangedQuery["AttributeReport"]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_one_of("tokens", self.tokens, (*get_args(Ways), None))
-        for name in ("save", "check"):
-            if getattr(self, name):
-                raise UsageError(f"{spelled(name)} is about the tensors of a pass, and this reports none", "omit it")
         if self.target == "":
             raise UsageError(f"{spelled('target')} '' is empty", "give at least one character")
         if self.target is not None and self.target == self.wrong:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from txinspect.commands.command import Command, Themed
@@ -37,6 +36,8 @@ NOISES, STEPS = 10, 2
 @dataclass(frozen=True, kw_only=True)
 class PatchQuery(PassQuery["PatchReport"]):
     """Say where a model holds what tells two texts apart: parts of one text's pass are put into the other's."""
+
+    idle = ("save", "overwrite", "check", "new")
 
     called = "CLEAN"
 
@@ -112,11 +113,6 @@ class PatchQuery(PassQuery["PatchReport"]):
     force: Annotated[
         bool, Option("--force", "Patch where both texts have one answer, or differ by next to nothing, too.")
     ] = False
-    # What the pass of a sweep has none of, so that a shell has no option for it.
-    save: Path | None = None
-    overwrite: bool = False
-    check: bool = False
-    new: int = PassQuery.new
 
     @property
     def layers_asked(self) -> Layers:
@@ -135,9 +131,6 @@ class PatchQuery(PassQuery["PatchReport"]):
         self._check_corruption()
         self._check_answers()
         self._check_parts()
-        for name in ("save", "check"):
-            if getattr(self, name):
-                raise UsageError(f"{spelled(name)} is about the tensors of a pass, and this reports none", "omit it")
 
     def _check_corruption(self) -> None:
         """Raise UsageError unless there is one text to be told from CLEAN, or a subject to be corrupted."""
