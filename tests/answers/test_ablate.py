@@ -110,7 +110,9 @@ def test_another_text_runs_once_for_a_whole_sweep(opt_mini: Model, monkeypatch: 
     monkeypatch.setattr(Running, "run", counted)
     monkeypatch.setattr(sweeping, "ROWS", 4)
     opt_mini.ablate(SENTENCE, baseline=f"resample:{SENTENCE}")
-    assert runs == [1, 1, 6, 6, 6, 6]  # the text, the other one, then four heads at a time, with two rows beside
+    # The text, the other one, then four heads at a time, with two rows beside; before all but the first layer's the
+    # text's own pass is seen to go on from there with the same logits.
+    assert runs == [1, 1, 6, 1, 1, 6, 1, 6, 1, 6]
 
 
 @pytest.mark.parametrize("sweep", ["attention", "mlp", "layers"])

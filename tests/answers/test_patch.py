@@ -274,13 +274,13 @@ def test_every_sweep_and_metric_against_plain_hooks(kind: str, sweep: str, metri
 def test_a_texts_own_values_are_the_null_row(opt_mini: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """In each batch the text stands by itself, and with its own values patched into it, as they were recorded."""
     sets: list[Any] = []
-    rows = sweeping.rows
+    rows = sweeping.Sweep.rows
 
-    def seen(running: Running, text: Any, logits: Any, given: Any) -> Any:
+    def seen(sweep: Any, running: Running, text: Any, given: Any) -> Any:
         sets.append(given)
-        return rows(running, text, logits, given)
+        return rows(sweep, running, text, given)
 
-    monkeypatch.setattr(sweeping, "rows", seen)
+    monkeypatch.setattr(sweeping.Sweep, "rows", seen)
     monkeypatch.setattr(sweeping, "ROWS", 4)
     report = opt_mini.patch(FRANCE, corrupt=RUSSIA).report
     assert len(sets) == 4

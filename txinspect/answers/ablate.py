@@ -93,6 +93,7 @@ class _Ablation(Question[AblateQuery]):
         self.subject, self.text, self.prefix = subject, text, stack.prefix
         self.layers = check_layers(subject.source.name, self.query.layers, len(stack.layers))
         self.logits = plan_of_names(subject, ["logits"])
+        self.swept = sweeping.Sweep(self.logits)
         self._find_targets(subject, text)
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
@@ -139,7 +140,7 @@ class _Ablation(Question[AblateQuery]):
         """The effect of each set of parts, in a batch with the text as it is and with its own values written back."""
         changed = [[each for part in parts for edit in part.edits for each in self.changes[edit]] for parts in sets]
         # What is changed is written in all rows: in the first two, as it was.
-        found = sweeping.rows(running, self.text, self.logits, [[], [], *changed])
+        found = self.swept.rows(running, self.text, [[], [], *changed])
         plain, null, *edited = map(self._read, found)
         for other, one in ((plain, self.whole), (null, plain)):
             floor = effect(other, one, ids)

@@ -110,6 +110,7 @@ class _Patching(Question[PatchQuery]):
             limits.check_text(subject, self.compared.extended(text, suffix), query)
         self.text = text
         self.logits = plan_of_names(subject, ["logits"])
+        self.swept = sweeping.Sweep(self.logits)
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
         """What the pass of `patch` records: nothing but what comes out, which the weights of a whole pass are for."""
@@ -203,7 +204,7 @@ class _Patching(Question[PatchQuery]):
                 for cell in cells
             ]
             sets = [[], null, *patched]
-            rows = sweeping.rows(to.running, text, self.logits, sets)
+            rows = self.swept.rows(to.running, text, sets)
             for reads, logits in zip(found, rows, strict=True):
                 reads[suffix] = self.compared.rows(logits, to.text, suffix)
         return list(found)

@@ -150,6 +150,7 @@ class _Without(Question[AttributeQuery]):
         """Find the stages that `why` looks at: the logits, and where its heads look."""
         self.subject, self.text = subject, text
         self.logits = plan_of_names(subject, ["logits"])
+        self.swept = sweeping.Sweep(self.logits)
 
     def plan(self, subject: Subject, text: InputRecord) -> Plan:
         """What `why` records: the logits, the weights and values of the heads that it names."""
@@ -201,7 +202,7 @@ class _Without(Question[AttributeQuery]):
         """The difference without each set of parts, in one batch with the text as it is."""
         changed = [[each for part in parts for each in self._changes[_edit(part)]] for parts in sets]
         # What is changed is written in all rows: in the first two, as it was.
-        found = sweeping.rows(running, self.text, self.logits, [[], [], *changed])
+        found = self.swept.rows(running, self.text, [[], [], *changed])
         plain, null, *without = (self._difference(row[0, self.wrote.position]) for row in found)
         self.noise = max(self.noise, abs(plain - self.logit), abs(null - plain))
         return without
