@@ -109,21 +109,24 @@ class Touched(TorchDispatchMode):
         tensors = [*tensors_in(args), *tensors_in(options)]
         for tensor in tensors:
             self.names.update(self.owners.get(storage(tensor), ()))
-        args, options = on_one_device(args, options, tensors)
+        args, options, _ = on_one_device(args, options, tensors)
         return operator(*args, **options)
 
 
 def on_one_device(
     args: tuple[Any, ...], options: dict[str, Any], tensors: Sequence[Tensor]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """An operator's arguments and options: on the meta device where one of its tensors is there, else for real."""
-    if any(tensor.is_meta for tensor in tensors):
-        if "device" in options or not all(tensor.is_meta for tensor in tensors):
-            return tree_map(_on_meta, (args, options))  # type: ignore[no-any-return]  # of the same make
-    elif options.get("device") is not None:
+) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
+    """An operator's arguments and options on the meta device where one of its tensors is there, else for real; whether
+    it is there."""
+    are_meta = [tensor.is_meta for tensor in tensors]
+    if True in are_meta:
+        if "device" in options or False in are_meta:
+            args, options = tree_map(_on_meta, (args, options))
+        return args, options, True
+    if options.get("device") is not None:
         # A new tensor on "the device of the hidden states": positions and masks, which are real.
         options = {**options, "device": torch.device("cpu")}
-    return args, options
+    return args, options, False
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:

@@ -6,8 +6,8 @@ As in a rehearsal, the text's ids and positions are real, and what is made of we
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
@@ -49,6 +49,7 @@ def trace(model: PreTrainedModel, seq: int) -> Traced:
     with (
         quiet(),
         torch.no_grad(),
+        _one_thread(),
         rehearsable(model),
         _Tracing(model, inputs) as tracing,
         _Attention(tracing),
@@ -69,6 +70,17 @@ def model_inputs_of(model: PreTrainedModel, seq: int) -> dict[str, Tensor]:
     if getattr(model.config, "is_encoder_decoder", False):
         inputs["decoder_input_ids"] = ids.clone()
     return inputs
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """While open, torch computes on one thread: what a traced pass computes for real is small, and others would spin."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Tracing(Touched):
@@ -110,7 +122,7 @@ class _Tracing(Touched):
         """Run an operator of the traced pass, and note it where weights have to do with it."""
         options = dict(kwargs or {})
         read = [*tensors_in(args), *tensors_in(options)]
-        name, is_mutable = _known(operator)
+        name, is_mutable, is_empty = _known(operator)
         makers = list(map(self._maker, read))
         known = tuple(maker for maker in makers if maker is not None)
         weights = [each for maker, each in zip(makers, read, strict=True) if maker is None and self._is_weight(each)]
@@ -118,9 +130,9 @@ class _Tracing(Touched):
         result = self._run(operator, name, args, options, read)
         made = [*tensors_in((result,))]
         rescales = is_mutable and bool(read) and self._is_weight(read[0])  # RWKV its own weights
-        if not made or rescales or name.startswith(_EMPTY) or name.endswith(_LIKE):
+        if not made or rescales or is_empty:
             return result
-        of_ids = any(id(tensor) in self._of_ids for tensor in read)
+        of_ids = not self._of_ids.isdisjoint(map(id, read))
         if known or weights:
             operation = Operation(
                 name,
@@ -180,14 +192,13 @@ class _Tracing(Touched):
         ):
             args = (args[0], [index for each in args[1] for index in _all_of(each)], *args[2:])
             read = [*tensors_in(args), *tensors_in(options)]
-        args, options = on_one_device(args, options, read)
-        if any(tensor.is_meta for tensor in read):
-            return self._on_meta.run(operator, args, options)
-        return operator(*args, **options)
+        args, options, is_meta = on_one_device(args, options, read)
+        return self._on_meta.run(operator, args, options) if is_meta else operator(*args, **options)
 
     def _maker(self, tensor: Tensor) -> int | None:
         """The operation that a tensor of the traced pass is the result of; the last one that wrote into its memory."""
-        found, written = self._made.get(id(tensor)), self._written.get(storage(tensor))
+        found = self._made.get(id(tensor))
+        written = self._written.get(storage(tensor)) if self._written else None
         return written if written is not None and (found is None or written > found) else found
 
 
@@ -208,9 +219,10 @@ class _Attention(TorchFunctionMode):
 
 
 @cache
-def _known(operator: Any) -> tuple[str, bool]:
-    """An operator's name, and whether it writes into what it reads."""
-    return operator._schema.name.partition("::")[2], operator._schema.is_mutable
+def _known(operator: Any) -> tuple[str, bool, bool]:
+    """An operator's name, whether it writes into what it reads, and whether its result has only a shape of that."""
+    name = operator._schema.name.partition("::")[2]
+    return name, operator._schema.is_mutable, name.startswith(_EMPTY) or name.endswith(_LIKE)
 
 
 def _all_of(index: Any) -> tuple[Any, ...]:
