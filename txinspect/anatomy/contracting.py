@@ -157,9 +157,7 @@ class Contraction:
         if kind != "sum" and not operation.of_text and (kind == "operation" or self._is_of_weights(operation)):
             kind = "weight"
         named, is_residual = [operation.name.rstrip("_")], index in self.residual
-        return Piece(
-            index, kind, names=named, factor=operation.factor, within=operation.call, is_residual=is_residual
-        )
+        return Piece(index, kind, names=named, factor=operation.factor, within=operation.call, is_residual=is_residual)
 
     def _is_of_weights(self, operation: Operation) -> bool:
         """Whether an operation reads nothing but weights, and what is made of them outside of all boxes."""

@@ -23,8 +23,8 @@ from txinspect.anatomy import locating
 from txinspect.anatomy.traced import ATTENTION, PART, PRODUCTS, SUMS, Call, Operation, Traced
 from txinspect.forward import hooks
 from txinspect.forward.inputs import call
-from txinspect.forward.remembered import Remembered
 from txinspect.forward.rehearsal import Touched, on_one_device, rehearsable, storage, tensors_in
+from txinspect.forward.remembered import Remembered
 from txinspect.guards.quiet import quiet
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _EMPTY = ("new_", "zeros", "ones", "empty", "full", "rand")
 """What operations begin with whose result has only the shape of what they read."""
 
 _LIKE = "_like"
+
+_SCALING = PRODUCTS | SUMS
 
 _INTEGERS = (torch.int64, torch.int32, torch.bool)
 
@@ -74,7 +76,7 @@ def model_inputs_of(model: PreTrainedModel, seq: int) -> dict[str, Tensor]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """While open, torch computes on one thread: what a traced pass computes for real is small, and others would spin."""
+    """While open, torch computes on one thread: what a traced pass computes for real is small; others would spin."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -235,7 +237,7 @@ def _all_of(index: Any) -> tuple[Any, ...]:
 
 def _factor(name: str, args: tuple[Any, ...]) -> float | None:
     """What a traced product multiplies with, or 1 for what changes nothing; None for all else."""
-    if len(args) < 2 or name not in PRODUCTS | SUMS:
+    if name not in _SCALING or len(args) < 2:
         return None
     numbers = [_number(each) for each in args[:2]]
     if name in SUMS:
