@@ -80,8 +80,10 @@ COMPUTE = {"torch", "transformers", "numpy", "safetensors", "bitsandbytes", "acc
 HEAVY = COMPUTE | {"huggingface_hub", "platformdirs", "gguf", "ml_dtypes", "matplotlib"}
 DRAWING = {"rich", "typer", "argparse", "click"}
 
-WRITTEN_WITH_TORCH = {"forward.attention.softmax_watch", "forward.frozen", "forward.rehearsal", "forward.wiring"}
-"""torch's modes cannot be written without torch; these are imported when a model runs."""
+WRITTEN_WITH_TORCH = {
+    *("forward.attention.softmax_watch", "forward.frozen", "forward.rehearsal", "forward.remembered", "forward.wiring"),
+}
+"""torch's modes, and what they ask for each operator, cannot be written without torch; imported when a model runs."""
 
 TORCH_FREE = {"ground", "commands", "sources", "render", "cli", "inspecting", "__init__", "__main__"}
 """Wings that compute nothing; sources opens pickled weights with torch, when it has to."""

@@ -18,8 +18,12 @@ from tests.making.models import BUILT_FROM_PART, Task, buildable_types, save_tin
 from tests.making.reports import drawn
 from txinspect import DiagramQuery, InspectError, ModelChoice, inspect
 from txinspect.anatomy import locating
+from txinspect.anatomy.traced import Traced
+from txinspect.answers.session import Session
 from txinspect.commands.diagram import DiagramReport, DiagramView, EdgeRecord, NodeRecord, TiedRecord
 from txinspect.forward.inputs import call
+from txinspect.forward.remembered import Remembered
+from txinspect.forward.wiring import trace
 from txinspect.records import TaskName
 from txinspect.render.content import diagram as content
 
@@ -90,6 +94,26 @@ def test_the_arrows_are_what_a_pass_does(task: Task, model_type: str, tmp_path: 
     assert not held.wrong
     assert len(held.checked) > 10
     assert not held.unknown or any(node.operations for node in report.nodes), held.unknown
+
+
+@pytest.mark.parametrize(("task", "model_type"), kinds())
+def test_a_trace_that_remembers_layouts_is_one_that_works_each_out(
+    task: Task, model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny(model_type, tmp_path / "model", tokenizer=False, task=task)
+    choice = ModelChoice(name=str(tmp_path / "model"), task=None if model_type in BUILT_FROM_PART else task)
+    model = Session().model(choice).subject(LENGTH, only_looked_at=True).as_configured
+
+    def traced() -> Traced | str:
+        try:
+            return trace(model, LENGTH)
+        except Exception as error:
+            return str(error)
+
+    remembering = traced()
+    monkeypatch.setattr(Remembered, "run", lambda _self, operator, args, options: operator(*args, **options))
+    assert remembering == traced()
+    assert isinstance(remembering, Traced) or NOT_DRAWN.get(model_type) == "its pass cannot be traced"
 
 
 # A wrong drawing does not hold

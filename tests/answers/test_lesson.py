@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
 from tests.making.models import FEW, buildable_types, by_type, save_tiny
+from tests.making.reports import drawn
 from txinspect import InspectError, LessonQuery, ModelChoice, inspect
 from txinspect.commands.lesson import STEPS, LessonReport
 from txinspect.edits import Edit
@@ -395,6 +396,71 @@ def test_what_is_switched_off(taken: Taken) -> None:
         assert [getattr(each, which) for each in found.tokens] == pytest.approx(expected, rel=2e-3)
         assert getattr(found, which) == pytest.approx(np.mean(np.log(expected)), rel=1e-3, abs=1e-7)
     assert len(found.tokens) == (7 if found.part == "head" else len(ids) - 1)
+
+
+def test_what_the_decoder_wrote_is_read_from_its_letters(tmp_path: Path) -> None:
+    """A random model writes pieces of characters, which no text gives again: its text's own tokens are counted."""
+    folder = save_tiny("bart", tmp_path / "bart", task="seq2seq-lm")
+    report = inspect(LessonQuery(model=ModelChoice(name=str(folder)), text=TEXT, step=11))
+    found = report.off
+    assert found is not None
+    with quiet():
+        model: Any = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = [model.config.decoder_start_token_id, *(each.id for each in found.tokens)]
+    assert ids != report.input.main.input_ids[0]
+    assert [each.position for each in found.tokens] == list(range(1, len(ids)))
+    text = torch.tensor(report.input.input_ids)
+    for which in ("on", "off"):
+        if which == "off":
+            for layer in model.model.decoder.layers:
+                layer.encoder_attn.out_proj.register_forward_pre_hook(lambda _, given: (given[0] * 0,))
+        with torch.no_grad():
+            logits = model(input_ids=text, decoder_input_ids=torch.tensor([ids])).logits[0].double().numpy()
+        expected = [softmax(logits)[place - 1, ids[place]] for place in range(1, len(ids))]
+        assert [getattr(each, which) for each in found.tokens] == pytest.approx(expected, rel=2e-3)
+        assert getattr(found, which) == pytest.approx(np.mean(np.log(expected)), rel=1e-3)
+    shown = drawn(report, 400)
+    assert "gives other tokens than it wrote" in shown
+    assert "This model does not write such a text to begin with" in shown
+
+
+def test_what_the_decoder_wrote_is_read_again_where_its_text_gives_it() -> None:
+    report = inspect(LessonQuery(model=ModelChoice(name="transformer-mini"), text=TEXT, step=11))
+    assert report.off is not None
+    assert [each.id for each in report.off.tokens] == report.input.main.input_ids[0][1:]
+    assert "gives other tokens" not in drawn(report, 400)
+
+
+def test_scores_of_contents_alone_are_said_to_be(tmp_path: Path) -> None:
+    """XLNet scales the sum of its scores and those of distances (rel_attn_core of modeling_xlnet.py)."""
+    folder = save_tiny("xlnet", tmp_path / "xlnet", task="causal-lm")
+    report = inspect(LessonQuery(model=ModelChoice(name=str(folder)), text=TEXT, step=5))
+    found = report.head
+    assert found is not None
+    with quiet():
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    module = model.transformer.layer[found.layer].rel_attn
+    seen: list[Any] = []
+    own = module.rel_attn_core
+
+    def core(q: Any, k: Any, *more: Any, **named: Any) -> Any:
+        seen.append(torch.einsum("ibnd,jbnd->bnij", q + module.r_w_bias, k))
+        return own(q, k, *more, **named)
+
+    module.rel_attn_core = core
+    with torch.no_grad():
+        out = model(input_ids=torch.tensor(report.input.input_ids), output_attentions=True)
+    scores = seen[0][0, found.head, found.query].double().numpy()
+    weights = out.attentions[found.layer][0, found.head, found.query].double().numpy()
+    assert [each.score for each in found.keys] == near(list(scores))
+    assert [each.weight for each in found.keys] == near(list(weights))
+    assert found.apart == near(np.abs(softmax(scores) - weights).max())
+    assert found.apart > 0.1
+    assert report.positions is not None
+    assert report.positions.kind == "relative"
+    shown = drawn(report, 1000)
+    assert f"that is up to {found.apart:.1%} away" in shown
+    assert "In this score that is not done yet." in shown
 
 
 def test_copying_dies_on_opt_mini() -> None:

@@ -14,8 +14,22 @@ from txinspect.commands.attn import AttnReport, HeadRecord, KeyRecord, MapRecord
 from txinspect.commands.diagram import DiagramReport, EdgeRecord, GroupRecord, NodeRecord, StackRecord, TiedRecord
 from txinspect.commands.diff import ChangedRecord, DiffReport, LogitsDiffRecord, StageDiffRecord
 from txinspect.commands.embed import EmbedReport, SimilarRecord
-from txinspect.commands.heads import HeadsReport, KindRecord, SinkRecord
+from txinspect.commands.heads import HeadsReport, Kind, KindRecord, SinkRecord
 from txinspect.commands.lens import CellRecord, DecidedRecord, FollowedRecord, LensReport, LensRowRecord, LikelyRecord
+from txinspect.commands.lesson import (
+    AgainRecord,
+    EmbeddingRecord,
+    GuessRecord,
+    HeadKindRecord,
+    LayerGuessRecord,
+    LessonReport,
+    OffRecord,
+    PositionRecord,
+    ScoredKeyRecord,
+    StepRecord,
+    StreamRecord,
+    WorkingHeadRecord,
+)
 from txinspect.commands.logits import (
     ContinuationRecord,
     LabelRecord,
@@ -600,6 +614,86 @@ def diagram_report() -> DiagramReport:
     return DiagramReport(**head("diagram", device="meta"), seq=10, nodes=nodes, edges=edges, stacks=[stack], tied=tied)
 
 
+def lesson_report() -> LessonReport:
+    """Every step but one, with a scale of 1, weights that are no plain softmax, and a head that matters."""
+    said = text_input(["The", " quick", " [red]", " fox"])
+    of = {"layer": 1, "position": 3}
+    asked = ("tokenize", "embed", "pos", "attn --values", "attn", "heads", "run", "run", "lens", "logits", "logits")
+
+    def guess(id_: int, text: str | None, prob: float) -> GuessRecord:
+        return GuessRecord(id=id_, text=text, prob=prob)
+
+    def again(position: int, text: str, on: float, off: float) -> AgainRecord:
+        return AgainRecord(position=position, id=100 + position, text=text, on=on, off=off)
+
+    kinds: list[tuple[Kind, float]] = [("previous", 0.75), ("broad", 0.0), ("first", 0.5)]
+    scored = [(-2.0, 0.1), (4.0, 0.3), (12.0, 0.45), (10.0, 0.15), (30.0, 0.0)]
+    return LessonReport(
+        **head("lesson"),
+        input=said,
+        step=None,
+        steps=[
+            StepRecord(
+                step=step, line=f"txinspect {line}", missing="this model predicts no token" if step == 10 else None
+            )
+            for step, line in enumerate(asked, 1)
+        ],
+        embedding=EmbeddingRecord(position=3, id=121, first=[0.5, -0.25, 0.125, 2.0], norm=3.5, width=16, rows=2048),
+        positions=PositionRecord(kind="relative", position=3, first=[0.5, -0.5], why=None),
+        head=WorkingHeadRecord(
+            layer=1,
+            head=2,
+            query=3,
+            key=2,
+            size=8,
+            q=[1.0, -2.0, 0.5, 0.25],
+            k=[2.0, -1.0, 4.0, 0.0],
+            v=[0.1, 0.2, 0.3, 0.4],
+            scale=1.0,
+            plain=True,
+            apart=0.25,
+            keys=[
+                ScoredKeyRecord(
+                    key=key, product=score, score=score, added=None, seen=key < 4, softmax=weight, weight=weight
+                )
+                for key, (score, weight) in enumerate(scored)
+            ],
+            middle=1,
+            hidden=[2, 3, 4],
+        ),
+        heads=[
+            HeadKindRecord(layer=1, head=index, kind=kind, share=share) for index, (kind, share) in enumerate(kinds)
+        ],
+        stream=StreamRecord(
+            **of,
+            before=10.0,
+            attention=2.5,
+            cross=None,
+            sum=11.0,
+            mlp=4.0,
+            after=12.0,
+            error=1e-7,
+            width=16,
+            inner=64,
+        ),
+        layers=[
+            LayerGuessRecord(layer=-1, guess=guess(121, " [red]", 1.0)),
+            LayerGuessRecord(layer=0, guess=guess(7, None, 0.25)),
+            LayerGuessRecord(layer=1, guess=guess(9, " jumps\x1b[31m", 0.5)),
+        ],
+        predicted=None,
+        off=OffRecord(
+            part="head",
+            edit="layers.1.attention.context[head=2] = 0",
+            layer=1,
+            head=2,
+            tokens=[again(1, " quick", 0.9, 0.1), again(2, " [red]", 0.8, 0.001)],
+            on=-0.164,
+            off=-4.6,
+        ),
+    )
+
+
 def models_report() -> ModelsReport:
     """A bundled model, a cached one with a long name, and one of which nothing is known."""
     return ModelsReport(
@@ -922,6 +1016,7 @@ REPORTS: dict[str, Callable[[], tuple[Report, object]]] = {
     "tree-params": lambda: (tree_report(quantization="8bit"), TreeView(params=True)),
     "stages": lambda: (stages_report(), None),
     "diagram": lambda: (diagram_report(), None),
+    "lesson": lambda: (lesson_report(), None),
     "models": lambda: (models_report(), None),
     "params": lambda: (flawed_params(), None),
     "params-many": lambda: (many_params(), None),

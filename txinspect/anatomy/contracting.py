@@ -64,27 +64,38 @@ class Contraction:
         self.opened = self._opened(architecture)
         self.pieces: dict[int, Piece] = {}
         self._owner: dict[int, int] = {}
+        self._outermost: dict[int, int] = {}
+        self._items: dict[int, dict[int, int]] = {}
         self._weights: dict[str, int] = {}
 
     def contracted(self) -> dict[int, Piece]:
         """The pieces of the pass, by their keys, in the order of the pass."""
         for index, operation in enumerate(self.operations):
-            around = self.traced.around(operation.call)
-            closed = next((call for call in around if call not in self.opened), None)
-            if closed is not None:
-                key = self.traced.calls[closed].begin
-                piece = self.pieces.setdefault(
-                    key, Piece(key, "module", [closed], within=(-1, *around)[around.index(closed)])
-                )
+            closed = self._closed(operation.call)
+            if closed >= 0:
+                call = self.traced.calls[closed]
+                if call.begin not in self.pieces:
+                    self.pieces[call.begin] = Piece(call.begin, "module", [closed], within=call.parent)
+                piece = self.pieces[call.begin]
                 self._join(piece, operation)
             elif not self._is_same(operation):
-                piece = self._of_operation(index, operation, around)
+                piece = self._of_operation(index, operation)
                 self.pieces[index] = piece
                 self._join(piece, operation)
             else:
                 continue
             self._owner[index] = piece.key
         return self.pieces
+
+    def _closed(self, call: int) -> int:
+        """The outermost call around an operation's that is not opened; -1 where all are."""
+        if call < 0 or call in self._outermost:
+            return self._outermost.get(call, -1)
+        found = self._closed(self.traced.calls[call].parent)
+        if found < 0 and call not in self.opened:
+            found = call
+        self._outermost[call] = found
+        return found
 
     def source(self, index: int) -> int:
         """The operation whose values another one's result has, in another shape or type."""
@@ -99,11 +110,18 @@ class Contraction:
         piece = self.pieces[key]
         if piece.kind != "module":
             return Wire(key, self.operations[index].shape, factor=factor)
-        call = self.traced.calls[piece.calls[0]]
-        made = [self.source(each) if each is not None else None for each in call.outputs]
-        item = made.index(self.source(index)) if self.source(index) in made else None
+        made = self._passed(piece.calls[0])
+        item = made.get(self.source(index))
         shape = self.operations[index].shape
         return Wire(key, shape, None if item is None else piece.calls[0], item or 0, factor)
+
+    def _passed(self, call: int) -> dict[int, int]:
+        """Which of the tensors that a call passes on each of the operations made whose values these have."""
+        if call not in self._items:
+            made = self.traced.calls[call].outputs
+            items = [(self.source(index), item) for item, index in enumerate(made) if index is not None]
+            self._items[call] = dict(reversed(items))  # of several the first
+        return self._items[call]
 
     def _outside(self, index: int) -> int:
         """The operation that belongs to a piece and whose values an operation's result has."""
@@ -128,7 +146,7 @@ class Contraction:
             self.pieces[key] = Piece(key, "weight", weights=[name])
         return self._weights[name]
 
-    def _of_operation(self, index: int, operation: Operation, around: Sequence[int]) -> Piece:
+    def _of_operation(self, index: int, operation: Operation) -> Piece:
         """The piece that an operation outside of all boxes is."""
         read = len(operation.inputs) + len(operation.weights)
         kind: PieceKind = "operation"
@@ -138,11 +156,8 @@ class Contraction:
             kind = "scale"
         if kind != "sum" and not operation.of_text and (kind == "operation" or self._is_of_weights(operation)):
             kind = "weight"
-        within = around[-1] if around else -1
-        named = [operation.name.rstrip("_")]
-        return Piece(
-            index, kind, names=named, factor=operation.factor, within=within, is_residual=index in self.residual
-        )
+        named, is_residual = [operation.name.rstrip("_")], index in self.residual
+        return Piece(index, kind, names=named, factor=operation.factor, within=operation.call, is_residual=is_residual)
 
     def _is_of_weights(self, operation: Operation) -> bool:
         """Whether an operation reads nothing but weights, and what is made of them outside of all boxes."""
@@ -194,9 +209,9 @@ class Contraction:
 
     def _opened(self, architecture: Architecture) -> set[int]:
         """The calls that are drawn by what is in them."""
-        located = set(_located(architecture))
+        holding = {"", *(above for path in _located(architecture) for above in _above(path))}
         calls = self.traced.calls
-        opened = {number for number, call in enumerate(calls) if _holds(call.path, located)}
+        opened = {number for number, call in enumerate(calls) if call.path in holding}
         for index, base in self.residual.items():
             for call in self.traced.around(self.operations[index].call):
                 if base < calls[call].begin:
@@ -254,9 +269,10 @@ def _located(architecture: Architecture) -> Iterator[str]:
     yield from (path for path in (architecture.pooler, architecture.head_transform) if path)
 
 
-def _holds(path: str, located: set[str]) -> bool:
-    """Whether a module holds one that plays a part."""
-    return not path or any(each.startswith(f"{path}.") for each in located)
+def _above(path: str) -> Iterator[str]:
+    """The modules that hold the module of a path."""
+    while path := path.rpartition(".")[0]:
+        yield path
 
 
 def _stream_sizes(traced: Traced, architecture: Architecture) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from txinspect.anatomy.contracting import Wire
@@ -268,7 +269,8 @@ def _plain(name: str, kind: str) -> NodeRecord:
 
 def _positions(stack: Stack) -> str:
     """How positions act in a stack, in a sentence."""
-    found = [supply for supply in stack.supplies() if supply.within.startswith("position_embeddings")]
+    before_layers = takewhile(lambda each: each.layer is None, stack.supplies())
+    found = [supply for supply in before_layers if supply.within.startswith("position_embeddings")]
     for supply in found:
         if supply.available:
             return supply.note or "added to the embeddings"

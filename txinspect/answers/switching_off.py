@@ -43,8 +43,6 @@ def switched_off(tour: Tour, query: LogitsQuery) -> OffRecord:
         raise InspectError(f"{own.model.name!r} reads both ways: it predicts no next token, and there is no copying")
     text: SentenceRecord = own.input.main
     is_head = not tour.subject.has_decoder
-    if not is_head and [each.id for each in text.tokens] != [each.id for each in tour.text.tokens]:
-        raise InspectError("what the decoder wrote cannot be given to it again as a text")
     begin = len(text.tokens) - COPY + 1 if is_head else 1
     pairs = [
         (text.tokens[index], _logprob(own.predictions[index - 1]), _logprob(changed.predictions[index - 1]))

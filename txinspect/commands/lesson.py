@@ -172,7 +172,9 @@ class LessonReport(ModelReport, frozen=True, kw_only=True):
     step: Annotated[int | None, doc("The step that was asked for; null for all.")]
     steps: Annotated[list[StepRecord], doc("The steps: their command lines, and why one is missing.")]
     embedding: Annotated[EmbeddingRecord | None, doc("Step 2.")]
-    positions: Annotated[PositionRecord | None, doc("Step 3.")]
+    positions: Annotated[
+        PositionRecord | None, doc("Step 3; and for step 5 where its weights are no softmax of its scores alone.")
+    ]
     head: Annotated[WorkingHeadRecord | None, doc("Steps 4 and 5.")]
     heads: Annotated[list[HeadKindRecord], doc("Step 6: the heads of that layer.")]
     stream: Annotated[StreamRecord | None, doc("Steps 7 and 8.")]

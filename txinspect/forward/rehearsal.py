@@ -7,7 +7,7 @@ it will; what is made of weights lives on the meta device. The rehearsal stops w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -109,13 +109,24 @@ class Touched(TorchDispatchMode):
         tensors = [*tensors_in(args), *tensors_in(options)]
         for tensor in tensors:
             self.names.update(self.owners.get(storage(tensor), ()))
-        if any(tensor.is_meta for tensor in tensors):
-            if "device" in options or not all(tensor.is_meta for tensor in tensors):
-                args, options = tree_map(_on_meta, (args, options))
-        elif options.get("device") is not None:
-            # A new tensor on "the device of the hidden states": positions and masks, which are real.
-            options["device"] = torch.device("cpu")
+        args, options, _ = on_one_device(args, options, tensors)
         return operator(*args, **options)
+
+
+def on_one_device(
+    args: tuple[Any, ...], options: dict[str, Any], tensors: Sequence[Tensor]
+) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
+    """An operator's arguments and options on the meta device where one of its tensors is there, else for real; whether
+    it is there."""
+    are_meta = [tensor.is_meta for tensor in tensors]
+    if True in are_meta:
+        if "device" in options or False in are_meta:
+            args, options = tree_map(_on_meta, (args, options))
+        return args, options, True
+    if options.get("device") is not None:
+        # A new tensor on "the device of the hidden states": positions and masks, which are real.
+        options = {**options, "device": torch.device("cpu")}
+    return args, options, False
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:

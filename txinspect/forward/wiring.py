@@ -6,10 +6,11 @@ As in a rehearsal, the text's ids and positions are real, and what is made of we
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +23,8 @@ from txinspect.anatomy import locating
 from txinspect.anatomy.traced import ATTENTION, PART, PRODUCTS, SUMS, Call, Operation, Traced
 from txinspect.forward import hooks
 from txinspect.forward.inputs import call
-from txinspect.forward.rehearsal import Touched, rehearsable, storage, tensors_in
+from txinspect.forward.rehearsal import Touched, on_one_device, rehearsable, storage, tensors_in
+from txinspect.forward.remembered import Remembered
 from txinspect.guards.quiet import quiet
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ _EMPTY = ("new_", "zeros", "ones", "empty", "full", "rand")
 """What operations begin with whose result has only the shape of what they read."""
 
 _LIKE = "_like"
+
+_SCALING = PRODUCTS | SUMS
 
 _INTEGERS = (torch.int64, torch.int32, torch.bool)
 
@@ -47,6 +51,7 @@ def trace(model: PreTrainedModel, seq: int) -> Traced:
     with (
         quiet(),
         torch.no_grad(),
+        _one_thread(),
         rehearsable(model),
         _Tracing(model, inputs) as tracing,
         _Attention(tracing),
@@ -69,6 +74,17 @@ def model_inputs_of(model: PreTrainedModel, seq: int) -> dict[str, Tensor]:
     return inputs
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """While open, torch computes on one thread: what a traced pass computes for real is small; others would spin."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class _Tracing(Touched):
     """While open, notes every operation of a pass that weights have to do with, and every call of a module."""
 
@@ -79,6 +95,7 @@ class _Tracing(Touched):
         self._open: list[int] = []
         self._runs: Counter[str] = Counter()
         self._made: dict[int, int] = {}
+        self._on_meta = Remembered()
         self._kept: list[Any] = []  # an id is a tensor's as long as it lives
         self._written: dict[int, int] = {}
         self._of_ids = {id(tensor) for name, tensor in inputs.items() if name.endswith("input_ids")}
@@ -105,18 +122,19 @@ class _Tracing(Touched):
         self, operator: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run an operator of the traced pass, and note it where weights have to do with it."""
-        read = [*tensors_in(args), *tensors_in(dict(kwargs or {}))]
-        name = operator._schema.name.partition("::")[2]
-        factor = _factor(name, args)
-        result = self._run(operator, types, name, args, kwargs)
+        options = dict(kwargs or {})
+        read = [*tensors_in(args), *tensors_in(options)]
+        name, is_mutable, is_empty = _known(operator)
+        makers = list(map(self._maker, read))
+        known = tuple(maker for maker in makers if maker is not None)
+        weights = [each for maker, each in zip(makers, read, strict=True) if maker is None and self._is_weight(each)]
+        factor = _factor(name, args) if known or weights else None  # before an operator writes into what it reads
+        result = self._run(operator, name, args, options, read)
         made = [*tensors_in((result,))]
-        rescales = operator._schema.is_mutable and bool(read) and self._is_weight(read[0])  # RWKV its own weights
-        if not made or rescales or name.startswith(_EMPTY) or name.endswith(_LIKE):
+        rescales = is_mutable and bool(read) and self._is_weight(read[0])  # RWKV its own weights
+        if not made or rescales or is_empty:
             return result
-        of_ids = any(id(tensor) in self._of_ids for tensor in read)
-        sources = [(self._maker(tensor), tensor) for tensor in read]
-        known = tuple(maker for maker, _ in sources if maker is not None)
-        weights = [each for maker, each in sources if maker is None and self._is_weight(each)]
+        of_ids = not self._of_ids.isdisjoint(map(id, read))
         if known or weights:
             operation = Operation(
                 name,
@@ -125,13 +143,13 @@ class _Tracing(Touched):
                 tuple(made[0].shape),
                 self._open[-1] if self._open else -1,
                 factor,
-                float((kwargs or {}).get("alpha", 1)) * (-1 if name.startswith("sub") else 1),
+                float(options.get("alpha", 1)) * (-1 if name.startswith("sub") else 1),
                 of_ids or any(self.operations[each].of_text for each in known),
                 len(made),
                 max((each.numel() for each in weights), default=0),
             )
             self._note(operation, made)
-            if operator._schema.is_mutable:
+            if is_mutable:
                 self._written[storage(made[0])] = len(self.operations) - 1
         elif of_ids:
             self._of_ids.update(map(id, made))
@@ -163,7 +181,7 @@ class _Tracing(Touched):
         return storage(tensor) in self.owners and tensor.dtype not in _INTEGERS
 
     def _run(
-        self, operator: Any, types: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None
+        self, operator: Any, name: str, args: tuple[Any, ...], options: dict[str, Any], read: Sequence[Tensor]
     ) -> Any:
         """The result of an operator; where it chooses by values that are not there, such as an expert's rows, all."""
         if name == "nonzero" and args[0].is_meta:
@@ -175,11 +193,14 @@ class _Tracing(Touched):
             and args[0].is_meta
         ):
             args = (args[0], [index for each in args[1] for index in _all_of(each)], *args[2:])
-        return super().__torch_dispatch__(operator, types, args, kwargs)
+            read = [*tensors_in(args), *tensors_in(options)]
+        args, options, is_meta = on_one_device(args, options, read)
+        return self._on_meta.run(operator, args, options) if is_meta else operator(*args, **options)
 
     def _maker(self, tensor: Tensor) -> int | None:
         """The operation that a tensor of the traced pass is the result of; the last one that wrote into its memory."""
-        found, written = self._made.get(id(tensor)), self._written.get(storage(tensor))
+        found = self._made.get(id(tensor))
+        written = self._written.get(storage(tensor)) if self._written else None
         return written if written is not None and (found is None or written > found) else found
 
 
@@ -199,6 +220,13 @@ class _Attention(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+@cache
+def _known(operator: Any) -> tuple[str, bool, bool]:
+    """An operator's name, whether it writes into what it reads, and whether its result has only a shape of that."""
+    name = operator._schema.name.partition("::")[2]
+    return name, operator._schema.is_mutable, name.startswith(_EMPTY) or name.endswith(_LIKE)
+
+
 def _all_of(index: Any) -> tuple[Any, ...]:
     """An index of a traced pass; of a mask whose values are not there the index of all."""
     if not isinstance(index, Tensor) or index.dtype not in (torch.bool, torch.uint8):
@@ -209,7 +237,7 @@ def _all_of(index: Any) -> tuple[Any, ...]:
 
 def _factor(name: str, args: tuple[Any, ...]) -> float | None:
     """What a traced product multiplies with, or 1 for what changes nothing; None for all else."""
-    if len(args) < 2 or name not in PRODUCTS | SUMS:
+    if name not in _SCALING or len(args) < 2:
         return None
     numbers = [_number(each) for each in args[:2]]
     if name in SUMS:

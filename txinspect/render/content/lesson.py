@@ -209,10 +209,7 @@ def _softmax(report: LessonReport) -> Told:
     assert found is not None
     query, middle = _named(report, found.query), _named(report, found.middle)
     sentences = [
-        f"Scale: the sum was multiplied by {number(found.scale, 3)}, so that adding many numbers gives no larger score."
-        if found.scale != 1
-        else "Scale: most models make the sum smaller, so that adding many numbers gives no larger score. Here it is "
-        "multiplied by 1: q was made small enough before.",
+        _scale(found),
         f"Mask: {middle} at place {found.middle} may not see the {counted(len(found.hidden), 'token')} after it. "
         "Predicting what comes next would be no work if one could look."
         if found.hidden
@@ -243,10 +240,38 @@ def _softmax(report: LessonReport) -> Told:
     power = numbers("for distance", "e^(both - top)") if added else numbers("e^(score - top)")
     columns = [*numbers("place"), Column("token"), *numbers("score"), *power, *numbers("weight"), Column("")]
     more = _more(len(chosen), len(_seen(found)), "token")
-    other = "This model does more to its scores, so that its weights are not the softmax of these alone."
     return Told(
-        "Scale, mask, softmax", sentences, [Table(columns, [*rows, *more])], [other] if found.apart > SMALL else []
+        "Scale, mask, softmax",
+        sentences,
+        [Table(columns, [*rows, *more])],
+        [_besides(report)] if found.apart > SMALL else [],
     )
+
+
+def _scale(found: WorkingHeadRecord) -> str:
+    """How the lesson's sum becomes a score."""
+    if found.scale != 1:
+        return (
+            f"Scale: the sum was multiplied by {number(found.scale, 3)}, so that adding many numbers gives no larger "
+            f"score."
+        )
+    usual = "Scale: most models make the sum smaller, so that adding many numbers gives no larger score. "
+    if found.apart > SMALL:
+        return f"{usual}In this score that is not done yet."
+    return f"{usual}Here it is multiplied by 1: q was made small enough before."
+
+
+def _besides(report: LessonReport) -> str:
+    """Why the lesson's weights are not the softmax of what is listed."""
+    assert report.head is not None
+    listed = any(each.added is not None for each in report.head.keys)
+    if report.positions is not None and report.positions.kind == "relative" and not listed:
+        return (
+            "Before the softmax this model adds a number to each score that it makes of q and of how far apart the two "
+            "tokens are (step 3), anew in each layer. These are not listed, so the weights are not the softmax of the "
+            f"scores alone: that is up to {percent(report.head.apart)} away."
+        )
+    return "This model does more to its scores, so that its weights are not the softmax of these alone."
 
 
 def _seen(found: WorkingHeadRecord) -> list[ScoredKeyRecord]:
@@ -425,6 +450,9 @@ def _off(report: LessonReport) -> Told:
             "tokens was: once as the model is, and once with what all its cross-attentions give set to 0, so that it "
             "no longer sees the text that it translates:",
         ]
+        written = [each.id for each in report.input.main.tokens[1:]]
+        if [each.id for each in found.tokens] != written:
+            sentences.insert(0, "Its text is read from its letters here, which gives other tokens than it wrote.")
     shown = found.tokens[: MOST if count <= COPIED else KEYS]
     rows: list[Row | Line] = [
         Row([cell(_guess(each.text, each.id), "token"), cell(percent(each.on)), cell(percent(each.off))])
@@ -447,8 +475,9 @@ def _verdict(report: LessonReport) -> str:
         f"{on} on average with it, {off} without (the mean is that of the logarithms: {number(found.on, 3)} and "
         f"{number(found.off, 3)})"
     )
-    if exp(found.on) < 0.1 and found.part == "head":
-        return f"This model does not copy such a text to begin with: {numbers_said}."
+    if exp(found.on) < 0.1:
+        does = "copy" if found.part == "head" else "write"
+        return f"This model does not {does} such a text to begin with: {numbers_said}."
     if found.on - found.off > 1:
         return f"Without it {what} dies: {numbers_said}."
     return f"Here {what} goes on without it: {numbers_said}. Other parts do the same."
