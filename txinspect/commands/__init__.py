@@ -74,6 +74,10 @@ LISTED = {
         "Cause",
         "Say where a model holds what tells two texts apart: parts of one text's pass are put into the other's.",
     ),
+    "steer": Listed(
+        "Cause",
+        "Make a vector that leads a model toward some texts and away from others, or try one on what it generates.",
+    ),
     "page": Listed(
         "Share",
         "Write one page to look at in a browser: tokens, attention, kinds of heads, lens, stages; it needs no network.",

@@ -21,6 +21,7 @@ from txinspect.render.content import (
     patch,
     plan,
     stages,
+    steer,
     tokenize,
     tree,
 )
@@ -165,6 +166,7 @@ _PARTS: dict[str, tuple[str, Callable[[Any], Parts]]] = {
     "embed": ("Similar texts", _embed),
     "ablate": ("What is lost without each part", _ablate),
     "patch": ("Where the difference is", patch.parts),
+    "steer": ("What a vector does", steer.parts),
     "diagram": ("What a pass adds", _diagram),
     "stages": ("Stages", _stages),
     "tree": ("Modules", _tree),
