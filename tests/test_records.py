@@ -35,6 +35,7 @@ from txinspect.commands.plan import PlanQuery
 from txinspect.commands.pos import PosQuery
 from txinspect.commands.run import RunQuery
 from txinspect.commands.stages import StagesQuery
+from txinspect.commands.steer import SteerQuery
 from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.commands.tree import TreeQuery
 from txinspect.inspecting import inspect
@@ -43,7 +44,7 @@ from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
 MODEL = ("tree", "stages", "diagram", "models", "params")
-RUN = ("run", "ablate", "patch", "page", "lesson")
+RUN = ("run", "ablate", "patch", "steer", "page", "lesson")
 COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, *RUN, "plan")
 TEXT = "naïve 😀 [/INST]"
 
@@ -97,6 +98,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "page": ("model", "input", "input.tokens"),
     "ablate": ("model", "input", "input.tokens"),
     "patch": ("model", "input", "input.tokens"),
+    "steer": ("model", "input", "input.tokens"),
     "lesson": ("model", "input", "input.tokens"),
     "plan": ("model", "input", "input.tokens"),
 }
@@ -120,6 +122,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "run": lambda: RunQuery(model=model, text=TEXT, stages=("**",), **more),
         "ablate": lambda: AblateQuery(model=model, text=TEXT, baseline="mean"),
         "patch": lambda: PatchQuery(model=model, text=TEXT, subject="naïve", force=True),
+        "steer": lambda: SteerQuery(model=model, action="make", toward=("a",), away=("b",), layers=(0,)),
         "page": lambda: PageQuery(model=model, text=TEXT),
         "lesson": lambda: LessonQuery(model=model, text=TEXT),
         "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),

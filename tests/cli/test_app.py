@@ -42,6 +42,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "diff": ("naïve 😀 [/INST]", "-m", "{model}", "--against-dtype", "bfloat16"),
     "ablate": ("naïve 😀 [/INST]", "-m", "{model}", "--with", "mean"),
     "patch": ("naïve 😀 [/INST]", "-m", "{model}", "--subject", "naïve", "--force"),
+    "steer": ("make", "-m", "{model}", "--toward", "naïve 😀 [/INST]", "--away", "x", "--layer", "0"),
     "page": ("naïve 😀 [/INST]", "-m", "{model}"),
     "lesson": ("naïve 😀 [/INST]", "-m", "{model}"),
     "plan": ("naïve 😀 [/INST]", "-m", "{model}"),
@@ -120,7 +121,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Text": ["tokenize"],
         "Model": ["tree", "stages", "diagram", "models", "params"],
         "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run"],
-        "Cause": ["ablate", "patch"],
+        "Cause": ["ablate", "patch", "steer"],
         "Share": ["page", "lesson"],
         "Machines": ["plan", "env", "schema", "serve", "help"],
     }

@@ -35,6 +35,7 @@ COMMANDS = {
     "page": ("on the page",),
     "ablate": ("Without",),
     "patch": ("of the logit", "gap"),
+    "steer": ("A vector at", "of ‖h‖"),
 }
 """Each with what it found, on a screen of LINES lines."""
 

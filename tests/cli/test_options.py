@@ -132,6 +132,12 @@ EXPECTED = {
     | {"--decoder", "--tgt-lang", "--dry-run"}
     | {"--answer", "--wrong", "--metric", "--direction", "--sweep", "-l", "--layer", "--head", "--position", "--query"}
     | {"--at-word", "--encoder", "--cross", "--subject", "--noise", "--seed", "--force", "--table", "--theme"},
+    "steer": LOADING
+    | OUTPUT
+    | TEXT
+    | DECODER
+    | {"-o", "--save", "--overwrite", "--dry-run", "--toward", "--away", "--pairs", "-l", "--layer", "-s", "--stage"}
+    | {"--over", "--method", "--vector", "--from", "--scales", "--seed", "--table", "--theme"},
     "page": LOADING | OUTPUT | TEXT | DECODER | {"-o", "--part"},
     "lesson": LOADING | OUTPUT | TEXT | DECODER | {"--step"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
@@ -165,16 +171,18 @@ def test_options_of(command: str) -> None:
 
 SAID_OTHERWISE: dict[str, set[str]] = {
     "--html": {"page"},
-    "-l": {"heads", "lens", "ablate", "patch"},
-    "--layer": {"heads", "lens", "ablate", "patch"},
+    "-o": {"steer"},
+    **dict.fromkeys(("--save", "-n", "--new"), {"steer"}),
+    "-l": {"heads", "lens", "ablate", "patch", "steer"},
+    "--layer": {"heads", "lens", "ablate", "patch", "steer"},
     "--head": {"ablate", "patch"},
-    "--seed": {"ablate", "patch"},
+    "--seed": {"ablate", "patch", "steer"},
     "--sweep": {"ablate"},
     "--encoder": {"heads", "patch"},
     "--cross": {"patch"},
     "--fail-on": {"diff", "params"},
-    "-s": {"diff"},
-    "--stage": {"diff"},
+    "-s": {"diff", "steer"},
+    "--stage": {"diff", "steer"},
     "--position": {"attn", "lens", "patch"},
     "--query": {"attn", "lens", "patch"},
     "-k": {"lens"},

@@ -45,7 +45,7 @@ class SteerQuery(PassQuery["SteerReport"]):
 
     action: Annotated[
         Action | None,
-        Option("ACTION", "make: a vector of texts; try: one on what follows TEXT.", "make|try", first=True),
+        Option("ACTION", "make: a vector of texts; try: one on what follows TEXT.", "ACTION", first=True),
     ] = None
     toward: Annotated[
         tuple[str, ...] | None,
@@ -227,7 +227,8 @@ class VectorRecord(Record, frozen=True, kw_only=True):
     ]
     ratio: Annotated[float | None, doc("‖v‖/‖h‖.")]
     agreement: Annotated[
-        float | None, doc("Mean cosine of each pair's difference with it, 1 for a single pair; null where it is tried.")
+        float | None,
+        doc("Mean cosine of the pairs' differences with it, of those that differ; null where it is tried."),
     ]
 
 
@@ -263,8 +264,9 @@ COMMAND = Command(
     SteerQuery,
     SteerReport,
     examples=(
-        "txinspect steer make --toward 'a happy day' --away 'a sad day' --layer 2 -o happy.safetensors",
-        "txinspect steer make --toward 'a warm fire' --away 'a cold wind' --layer 1-3 --over all --json",
+        "txinspect steer make --toward 'a happy day' --away 'a sad day' --layer 1 -o happy.safetensors",
+        "txinspect steer try 'My friend was' --vector happy.safetensors --scales -2,-1,1,2",
+        "txinspect logits 'My friend was' --edit 'layers.1.output + 2*happy.safetensors:layers.1.output'",
     ),
     view=Themed,
     more=(

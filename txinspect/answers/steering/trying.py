@@ -40,7 +40,7 @@ class Vector:
 
     def edit(self, file: Path, scale: float) -> Edit:
         """What adds the vector."""
-        return Edit(self.supply.name, "+", f"{scale:g}*{file}:{self.name}")
+        return Edit(self.supply.name, "+", f"{str(scale).removesuffix('.0')}*{file}:{self.name}")
 
 
 class Trying(Question[SteerQuery]):
