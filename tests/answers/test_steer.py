@@ -250,14 +250,19 @@ def test_what_is_written_is_read_by_an_edit(tmp_path: Path, opt_mini: Model) -> 
     assert made.keys() == [each.name for each in made.report.vectors] == ["layers.1.output", "layers.2.output"]
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()
-        assert {*opened.keys()} == {*made.keys()}  # noqa: SIM118, it is no dictionary
+        assert {*opened.keys()} == {*made.keys()}
         np.testing.assert_array_equal(opened.get_tensor("layers.1.output").numpy(), made["layers.1.output"])
     told = json.loads(metadata["steer"])
     assert (told["method"], told["over"], told["pairs"]) == ("mean", "last", [["a happy day", "a sad day"]])
     first = made.report.vectors[0]
     assert told["vectors"][0] == {
-        **{"name": first.name, "place": first.name, "width": 128, "norm": first.norm, "stream": first.stream},
-        **{"ratio": first.ratio, "agreement": pytest.approx(1)},
+        "name": first.name,
+        "place": first.name,
+        "width": 128,
+        "norm": first.norm,
+        "stream": first.stream,
+        "ratio": first.ratio,
+        "agreement": pytest.approx(1),
     }
     own = opt_mini.run("a day", stages=("layers.1.output",))["layers.1.output"]
     edit = f"layers.1.output + 2*{file}:layers.1.output"
@@ -356,9 +361,9 @@ def test_what_torch_saved(tmp_path: Path, opt_mini: Model, drawn: NDArray[np.flo
         edited = opt_mini.run("a day", stages=("layers.2.output",), edits=(edit,))["layers.2.output"]
         own = opt_mini.run("a day", stages=("layers.2.output",))["layers.2.output"]
         np.testing.assert_allclose(edited, own + 3 * drawn[2], atol=1e-5)
-    with pytest.raises(InspectError, match="'vector' of .*one.pt is the name of no stage"):
+    with pytest.raises(InspectError, match=r"'vector' of .*one\.pt is the name of no stage"):
         places_of(opt_mini, one)
-    with pytest.raises(InspectError, match="'mlp' of .*named.pt is the name of no stage"):
+    with pytest.raises(InspectError, match=r"'mlp' of .*named\.pt is the name of no stage"):
         places_of(opt_mini, named)
     torch.save(torch.from_numpy(drawn[:3]), table)
     with pytest.raises(InspectError, match="has 3 rows, and 'opt-mini' 4 layers"):
@@ -423,7 +428,7 @@ def test_pairs_of_a_file_are_pairs(content: str, tmp_path: Path, opt_mini: Model
 def test_a_line_that_is_no_pair(content: str, tmp_path: Path, opt_mini: Model) -> None:
     file = tmp_path / "pairs"
     file.write_text(f"a\tb\n{content}", encoding="utf-8")
-    with pytest.raises(InspectError, match="line 2 of .* is no pair"):
+    with pytest.raises(InspectError, match=r"line 2 of .* is no pair"):
         opt_mini.steer(action="make", pairs=file, layers=2)
     file.write_text("\n", encoding="utf-8")
     with pytest.raises(InspectError, match="has 0 pairs"):

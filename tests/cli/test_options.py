@@ -172,7 +172,9 @@ def test_options_of(command: str) -> None:
 SAID_OTHERWISE: dict[str, set[str]] = {
     "--html": {"page"},
     "-o": {"steer"},
-    **dict.fromkeys(("--save", "-n", "--new"), {"steer"}),
+    "-n": {"steer"},
+    "--new": {"steer"},
+    "--save": {"steer"},
     "-l": {"heads", "lens", "ablate", "patch", "steer"},
     "--layer": {"heads", "lens", "ablate", "patch", "steer"},
     "--head": {"ablate", "patch"},

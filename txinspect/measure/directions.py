@@ -25,7 +25,7 @@ def direction(differences: Tensor, method: Literal["mean", "pca"]) -> Tensor:
 
 
 def agreement(differences: Tensor, vector: Tensor) -> float:
-    """The mean cosine between the differences of pairs, (pair, hidden), and a vector; those of no length do not count."""
+    """The mean cosine of a vector with the differences of pairs, (pair, hidden), that are no zero."""
     lengths = differences.norm(dim=-1) * vector.norm()
     cosines = (differences @ vector)[lengths > 0] / lengths[lengths > 0]
     return float(cosines.mean()) if len(cosines) else 0.0
