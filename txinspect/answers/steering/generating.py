@@ -37,7 +37,7 @@ class Writer:
         if subject.task.name not in ("causal-lm", "seq2seq-lm"):
             raise InspectError(
                 f"{name!r} ({subject.task.class_name}) generates no text",
-                f"see what the vector changes by {spelled('edits')} 'STAGE + 4*FILE:NAME' on logits or embed",
+                "see what the vector changes by an edit, STAGE + 4*FILE:NAME, of logits or embed",
             )
         limit = subject.architecture.main.max_positions
         if not subject.has_decoder and limit is not None and len(text.tokens) + query.new > limit:
@@ -65,7 +65,7 @@ class Writer:
         except Exception as error:
             raise InspectError(
                 f"{subject.source.name!r} could not generate ({type(error).__name__}: {first_line(error)})",
-                f"see what the vector changes by {spelled('edits')} on logits",
+                "see what the vector changes by an edit, STAGE + 4*FILE:NAME, of logits",
             ) from error
 
     def spell(self, ids: Sequence[int]) -> str:
