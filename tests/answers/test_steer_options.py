@@ -28,7 +28,7 @@ LOADED: dict[str, tuple[str, ...]] = {
     "--max-tokens": ("4",),
     "--pair": ("big face",),
     "--mask": ("1",),
-    "--ids": ("2,3",),
+    "--ids": ("5,9",),
     "--chat": (),
     "--decoder": ("la vulpo",),
     "--check": (),
