@@ -191,10 +191,13 @@ NEEDED: dict[str, list[str]] = {
     "diff": ["--against-attn", "eager"],
     "ablate": ["--with", "mean"],
     "patch": ["--subject", "fox", "--force"],
+    "steer": ["make", "--toward", "a happy day", "--away", "a sad day", "--layer", "1"],
 }
 """What a command cannot be asked without."""
 
-BESIDE: dict[tuple[str, str], list[str]] = {("patch", "transformer-mini"): ["--decoder", "la vulpo"]}
+BESIDE: dict[tuple[str, str], list[str]] = {
+    (command, "transformer-mini"): ["--decoder", "la vulpo"] for command in ("patch", "steer")
+}
 """What else it needs of a model."""
 
 

@@ -105,11 +105,20 @@ def test_examples_print_what_is_shown(
     example: Example, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for each in written_before(example):
+        run(each, run_cli)
     printed = run(example.command, run_cli)
     if UPDATE_GOLDEN:
         _rewrite(example, printed)
         return
     assert same(example.output, printed), printed
+
+
+def written_before(example: Example) -> list[str]:
+    """The examples of its page that write a file which it reads, by `-o FILE`."""
+    others = [each.command for each in EXAMPLES if each.page == example.page and each.command != example.command]
+    files = {each: re.findall(r" -o (\S+)", each) for each in others}
+    return [each for each, written in files.items() if any(file in example.command for file in written)]
 
 
 def _rewrite(example: Example, printed: str) -> None:

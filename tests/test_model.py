@@ -105,6 +105,7 @@ def test_every_command_is_a_method(name: str, model: Model, folder: Path) -> Non
         "diff": {"against_attn": "eager"},
         "ablate": {"baseline": "mean"},
         "patch": {"subject": "fox", "force": True},
+        "steer": {"action": "make", "toward": ("good",), "away": ("bad",), "layers": 0},
         "lens": {"top_k": 2},
     }
     own = options.get(name, {})

@@ -36,6 +36,7 @@ from txinspect.commands.plan import PlanQuery
 from txinspect.commands.pos import PosQuery
 from txinspect.commands.run import RunQuery
 from txinspect.commands.stages import StagesQuery
+from txinspect.commands.steer import SteerQuery
 from txinspect.commands.tokenize import TokenizeQuery
 from txinspect.commands.tree import TreeQuery
 from txinspect.commands.why import WhyQuery
@@ -45,7 +46,7 @@ from txinspect.queries import Query
 
 ASKING = ("logits", "lens", "heads", "diff")
 MODEL = ("tree", "stages", "diagram", "models", "params")
-RUN = ("run", "ablate", "patch", "attribute", "why", "page", "lesson")
+RUN = ("run", "ablate", "patch", "attribute", "why", "steer", "page", "lesson")
 COMMANDS = ("tokenize", *MODEL, "embed", "pos", "attn", *ASKING, *RUN, "plan")
 TEXT = "naïve 😀 [/INST]"
 
@@ -103,6 +104,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "patch": ("model", "input", "input.tokens"),
     "attribute": ("model", "input", "parts", "target"),
     "why": ("model", "input", "parts", "target"),
+    "steer": ("model", "input", "input.tokens"),
     "lesson": ("model", "input", "input.tokens"),
     "plan": ("model", "input", "input.tokens"),
 }
@@ -128,6 +130,7 @@ def query(command: str, model: ModelChoice, **more: Any) -> Query[Any]:
         "patch": lambda: PatchQuery(model=model, text=TEXT, subject="naïve", force=True),
         "attribute": lambda: AttributeQuery(model=model, text=TEXT),
         "why": lambda: WhyQuery(model=model, text=TEXT),
+        "steer": lambda: SteerQuery(model=model, action="make", toward=("a",), away=("b",), layers=(0,)),
         "page": lambda: PageQuery(model=model, text=TEXT),
         "lesson": lambda: LessonQuery(model=model, text=TEXT),
         "plan": lambda: PlanQuery(model=model, of=RunQuery(model=model, text=TEXT, stages=("**",), **more)),

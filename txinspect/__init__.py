@@ -14,8 +14,8 @@ quantization="8bit", offline=True and others.
 
 Underneath, `inspect(query)` answers a query record with a report record. Each command has its query: AblateQuery,
 AttnQuery, AttributeQuery, DiagramQuery, DiffQuery, EmbedQuery, HeadsQuery, LensQuery, LessonQuery, LogitsQuery,
-ModelsQuery, PageQuery, ParamsQuery, PatchQuery, PlanQuery, PosQuery, RunQuery, StagesQuery, TokenizeQuery, TreeQuery,
-WhyQuery. `txinspect help python` says more.
+ModelsQuery, PageQuery, ParamsQuery, PatchQuery, PlanQuery, PosQuery, RunQuery, StagesQuery, SteerQuery, TokenizeQuery,
+TreeQuery, WhyQuery. `txinspect help python` says more.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from txinspect.commands.pos import PosQuery
     from txinspect.commands.run import RunQuery
     from txinspect.commands.stages import StagesQuery
+    from txinspect.commands.steer import SteerQuery
     from txinspect.commands.tokenize import TokenizeQuery
     from txinspect.commands.tree import TreeQuery
     from txinspect.commands.why import WhyQuery
@@ -82,6 +83,7 @@ __all__ = [
     "PosQuery",
     "RunQuery",
     "StagesQuery",
+    "SteerQuery",
     "TokenizeQuery",
     "TreeQuery",
     "WhyQuery",

@@ -10,7 +10,7 @@ from math import isfinite, isnan
 from pathlib import Path
 from typing import Literal, get_args
 
-from txinspect.errors import UsageError
+from txinspect.errors import UsageError, spelled
 from txinspect.indices import read_indices
 
 Op = Literal["=", "*", "+", "- proj"]
@@ -36,6 +36,23 @@ _PLACE = re.compile(r"(?P<stage>[^\[\]]+?)\s*(?:\[(?P<axes>[^\[\]]*)\])?")
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?"
 
 _ADDED = re.compile(rf"(?:(?P<amount>{_NUMBER})\s*(?:(?P<norms>\|h\|)\s*)?\*\s*)?(?P<source>\S.*)", re.IGNORECASE)
+
+_FILE = re.compile(r"(?P<file>.+?\.(?:safetensors|npz|gguf|pt))(?::(?P<name>.+))?")
+"""A file of tensors, and the name of one."""
+
+
+def file_and_name(text: str) -> tuple[Path, str | None]:
+    """The file of vectors that a text spells, and the name of one of them where it names one.
+
+    Raises UsageError for another kind of file.
+    """
+    match = _FILE.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"{spelled('vector')} {text!r} is no file of vectors",
+            "give .safetensors, .npz, .gguf or .pt, and :NAME of one",
+        )
+    return Path(match["file"]), match["name"]
 
 
 @dataclass(frozen=True)
@@ -130,13 +147,13 @@ class Edit:
 
     @property
     def _file_and_name(self) -> tuple[str, str]:
-        match = re.fullmatch(r"(.+?\.(?:safetensors|npz|gguf|pt)):(.+)", self.vector)
-        if match is None:
+        match = _FILE.fullmatch(self.vector)
+        if match is None or match["name"] is None:
             raise UsageError(
                 f"the edit {str(self)!r}: {self.vector!r} is no value",
                 "give 0, mean, mean:FILE, text:OTHER or FILE.safetensors:NAME",
             )
-        return match[1], match[2]
+        return match["file"], match["name"]
 
     @cached_property
     def _parts(self) -> tuple[str, str | None]:

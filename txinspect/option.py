@@ -24,6 +24,8 @@ class Option:
     """The environment variable that is taken where it is not given."""
     in_order: bool = False
     """Of whole numbers: whether their order counts, as that of ids does; else they are positions."""
+    first: bool = False
+    """Of what stands by itself: whether in front of the text, not behind it."""
 
 
 INPUT, WHERE, LOADING, OUTPUT = "Input", "Model", "Loading", "Output"

@@ -236,6 +236,9 @@ class PassQuery(DecoderQuery[ReportType]):
         ),
     ] = False
 
+    continues: ClassVar[bool] = False
+    """Whether a model that reads one text onwards generates, too, so that `new` is of it as well."""
+
     @property
     def window_step(self) -> int | None:
         """Tokens by which windows of a query's text beyond the model's positions are apart; None to refuse it."""

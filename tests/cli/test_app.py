@@ -44,6 +44,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "patch": ("naïve 😀 [/INST]", "-m", "{model}", "--subject", "naïve", "--force"),
     "attribute": ("naïve 😀 [/INST]", "-m", "{model}"),
     "why": ("naïve 😀 [/INST]", "-m", "{model}"),
+    "steer": ("make", "-m", "{model}", "--toward", "naïve 😀 [/INST]", "--away", "x", "--layer", "0"),
     "page": ("naïve 😀 [/INST]", "-m", "{model}"),
     "lesson": ("naïve 😀 [/INST]", "-m", "{model}"),
     "plan": ("naïve 😀 [/INST]", "-m", "{model}"),
@@ -122,7 +123,7 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Text": ["tokenize"],
         "Model": ["tree", "stages", "diagram", "models", "params"],
         "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run"],
-        "Cause": ["ablate", "patch", "attribute", "why"],
+        "Cause": ["ablate", "patch", "attribute", "why", "steer"],
         "Share": ["page", "lesson"],
         "Machines": ["plan", "env", "schema", "serve", "help"],
     }

@@ -101,7 +101,7 @@ def test_a_stage_that_this_model_does_not_have_says_why(
         (("tree", "--depth", "1", "--json"), ("--depth", "--json", "omit one")),
         (("tree", "--params", "--json"), ("--params", "--json", "omit one")),
         (("embed", "--8bit", "--int8-threshold", "x"), ("--int8-threshold 'x'", "number")),
-        (("embed", "--layer", "0"), ("no such option: --layer", "attn, lens, heads, ablate, patch have")),
+        (("embed", "--layer", "0"), ("no such option: --layer", "attn, lens, heads, ablate, patch, steer have")),
         (("embed", "--vlues"), ("did you mean --values",)),
         (("--no-special", "tokenize"), ("--no-special", "after the command")),
         (("--json", "schema"), ("--json", "schema")),

@@ -37,6 +37,7 @@ COMMANDS = {
     "patch": ("of the logit", "gap"),
     "attribute": ("wrote",),
     "why": ("wrote", "at random"),
+    "steer": ("A vector at", "of ‖h‖"),
 }
 """Each with what it found, on a screen of LINES lines."""
 

@@ -143,6 +143,12 @@ EXPECTED = {
     | TEXT
     | DECODER
     | {"--target", "--wrong", "--position", "--query", "-k", "--top-k", "--seed"},
+    "steer": LOADING
+    | OUTPUT
+    | TEXT
+    | DECODER
+    | {"-o", "--save", "--overwrite", "--dry-run", "--toward", "--away", "--pairs", "-l", "--layer", "-s", "--stage"}
+    | {"--over", "--method", "--vector", "--from", "--scales", "--seed", "--table", "--theme"},
     "page": LOADING | OUTPUT | TEXT | DECODER | {"-o", "--part"},
     "lesson": LOADING | OUTPUT | TEXT | DECODER | {"--step"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
@@ -176,22 +182,26 @@ def test_options_of(command: str) -> None:
 
 SAID_OTHERWISE: dict[str, set[str]] = {
     "--html": {"page"},
-    "-l": {"heads", "lens", "ablate", "patch"},
-    "--layer": {"heads", "lens", "ablate", "patch"},
+    "-o": {"steer"},
+    "-n": {"steer"},
+    "--new": {"steer"},
+    "--save": {"steer"},
+    "-l": {"heads", "lens", "ablate", "patch", "steer"},
+    "--layer": {"heads", "lens", "ablate", "patch", "steer"},
     "--head": {"ablate", "patch"},
-    "--seed": {"why", "ablate", "patch"},
+    "--seed": {"why", "ablate", "patch", "steer"},
     "--sweep": {"ablate"},
     "--encoder": {"heads", "patch"},
     "--cross": {"patch"},
     "--fail-on": {"diff", "params"},
-    "-s": {"diff"},
-    "--stage": {"diff"},
     "--position": {"attn", "lens", "patch", "attribute", "why"},
     "--query": {"attn", "lens", "patch", "attribute", "why"},
     "-k": {"lens", "attribute", "why"},
     "--top-k": {"lens", "attribute", "why"},
     "--target": {"lens", "ablate", "attribute", "why"},
     "--wrong": {"attribute", "why"},
+    "-s": {"diff", "steer"},
+    "--stage": {"diff", "steer"},
 }
 """Commands in which an option is about something else of the same kind."""
 

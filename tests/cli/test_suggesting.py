@@ -69,7 +69,7 @@ def said(result: Result) -> str:
         ("attn --Layer 0", "--layer"),
         ("embed --vlues", "--values"),
         ("attn --overwirte", "--overwrite"),
-        ("attn --over", "--overwrite"),
+        ("attn --overw", "--overwrite"),
         ("attn --hepl", "--help"),
         ("logits --top_k 3", "--top-k"),
     ],
@@ -83,9 +83,9 @@ def test_what_was_meant(line: str, meant: str, run_cli: Run) -> None:
     [
         ("attn -k 3", "logits, lens, attribute, why have"),
         ("attn --top-k 3", "logits, lens, attribute, why have"),
-        ("embed --layer 0", "attn, lens, heads, ablate, patch have"),
+        ("embed --layer 0", "attn, lens, heads, ablate, patch, steer have"),
         ("embed --head 0", "attn, ablate, patch have"),
-        ("tokenize --8bit", "tree, stages, diagram and 15 more have"),
+        ("tokenize --8bit", "tree, stages, diagram and 16 more have"),
     ],
 )
 def test_what_only_others_have(line: str, who: str, run_cli: Run) -> None:

@@ -31,7 +31,8 @@ def before_the_run(
     Raises UsageError for a decoder's text where there is no decoder.
     """
     if not subject.has_decoder:
-        named = {"decoder": query.decoder, "tgt_lang": query.tgt_lang, "new": query.new != PassQuery.new or None}
+        new = (query.new != PassQuery.new and not query.continues) or None
+        named = {"decoder": query.decoder, "tgt_lang": query.tgt_lang, "new": new}
         given = next((name for name, value in named.items() if value is not None), None)
         if given is not None:
             raise UsageError(
@@ -95,6 +96,18 @@ def generated(
     if limit is not None and len(ids) > limit[2]:
         notes.append(f"{generation.FILE} has {limit[0]} {limit[1]}, and as many as were asked for were generated.")
     return _with(text, tokens, [*start, *ids], tokens.decode(ids)), notes
+
+
+def begun(subject: Subject, query: PassQuery[Any], tokens: Tokens) -> tuple[list[int], int]:
+    """What a decoder that generates its text begins with, and how many tokens follow at most."""
+    return _start(subject, query, tokens), _most(subject, query)
+
+
+def with_ids(
+    subject: Subject, query: PassQuery[Any], text: InputRecord, tokens: Tokens, ids: Sequence[int]
+) -> InputRecord:
+    """The text with these ids as what its decoder reads, after what that begins with."""
+    return _with(text, tokens, [*_start(subject, query, tokens), *ids], tokens.decode(list(ids)))
 
 
 def _start(subject: Subject, query: PassQuery[Any], tokens: Tokens) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from txinspect import opening
 from txinspect.anatomy.families import READS_AGAIN
-from txinspect.answers import dumps, limits
+from txinspect.answers import limits, vectors
 from txinspect.answers.running import Running
 from txinspect.edits import Edit
 from txinspect.errors import InspectError, StageError, spelled
@@ -153,7 +153,7 @@ class Editing:
     def _saved(self, edit: Edit) -> Tensor:
         """The tensor of a file that an edit names. Raises InspectError for one that is not there."""
         assert edit.file is not None
-        found = dumps.load(edit.file)
+        found = vectors.load(edit.file)
         if edit.name not in found:
             raise InspectError(f"{edit.file} has no tensor {edit.name!r}", f"it has {', '.join(sorted(found)[:6])}")
         return found[edit.name]

@@ -94,7 +94,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
     question.then(running)
     if not recorder.records and any(want.reported for want in prepared.plan.wants):
         raise StageError(f"{idle[0]!r} passed no tensor on: its module did not run in this pass")
-    records, kept = tensors.numbered(recorder.records, recorder.kept)
+    records, kept = tensors.numbered(recorder.records, {**recorder.kept, **question.more_tensors})
     if session.attached is not None:
         session.attached |= kept
     findings = [*prepared.editing.said(), *soundness.findings(records)]
@@ -103,7 +103,7 @@ def observe(question: Question[Any], session: Session) -> Observation:
         cautions.append(f"{some_of(idle)} passed no tensor on in this pass.")
     destination = prepared.destination
     if destination is not None:
-        cautions += saving.save(destination.path, kept, name, prepared.text, destination)
+        cautions += saving.save(destination.path, kept, name, prepared.text, destination, question.told)
     return Observation(
         model=describing.model_record(subject, loaded.model),
         cautions=[*cautions, *loading_notes(subject)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from txinspect.edits import Edit
@@ -15,6 +15,7 @@ from txinspect.texts.reading import encode
 
 if TYPE_CHECKING:
     from txinspect.answers.running import Running
+    from txinspect.answers.saving import KeptTensor
     from txinspect.forward.capture import CaughtTensor
 
 QueryType = TypeVar("QueryType", bound=PassQuery[Any])
@@ -43,6 +44,16 @@ class Question(Generic[QueryType]):
         """What the pass of a question does differently, as it was asked to."""
         edits: Sequence[Edit] = getattr(self.query, "changes", ())
         return edits
+
+    @property
+    def more_tensors(self) -> Mapping[str, KeptTensor]:
+        """Tensors that a question made of what it saw, which are kept and saved beside those recorded."""
+        return {}
+
+    @property
+    def told(self) -> Mapping[str, str]:
+        """What a file of a question's tensors says of how they were made."""
+        return {}
 
     def read(self, opened: Opened) -> InputRecord:
         """The tokens that the model runs on for a question."""

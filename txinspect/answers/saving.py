@@ -71,14 +71,20 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 
 
 def save(
-    path: Path, kept: Mapping[str, KeptTensor], model: str, text: InputRecord, destination: Destination | None = None
+    path: Path,
+    kept: Mapping[str, KeptTensor],
+    model: str,
+    text: InputRecord,
+    destination: Destination | None = None,
+    told: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Save tensors under their names, whole or not at all; returns what to know about the file, as sentences.
 
     Model and text are told under their names, the text's tokens as JSON under `tokens` (and `decoder_tokens` where a
-    decoder reads a text of its own), the names of the axes, and the positions kept of an axis that was cut,
-    as JSON under `axes` and `coordinates`: in the metadata of a .safetensors file, in the array `__metadata__` of an
-    .npz file. NumPy has no bfloat16: an .npz file holds float32 in its place, which keeps every value.
+    decoder reads a text of its own), the names of the axes, and the positions kept of an axis that was cut, as JSON
+    under `axes` and `coordinates`, and what else is `told`: in the metadata of a .safetensors file, in the array
+    `__metadata__` of an .npz file. NumPy has no bfloat16: an .npz file holds float32 in its place, which keeps every
+    value.
 
     Raises InspectError if the file cannot be written; an existing one is then left as it was.
     """
@@ -90,6 +96,7 @@ def save(
         **({"decoder_tokens": json.dumps(text.decoder.words)} if text.decoder else {}),
         "axes": json.dumps({name: each.axes for name, each in kept.items()}),
         "coordinates": json.dumps({name: each.coordinates for name, each in kept.items() if each.coordinates}),
+        **(told or {}),
     }
     try:
         # A link stays, and what it leads to is written.

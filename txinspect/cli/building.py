@@ -93,7 +93,8 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     model = _model_parameters(line) if issubclass(line, ModelQuery) else ()
     detailed = [_parameter("ctx", typer.Context)] if command.view and issubclass(command.view, Detailed) else []
     everything = [*extra, *asked, *model, *shown, *groups, *detailed]
-    ordered = sorted(everything, key=lambda parameter: not _is_argument(parameter))
+    first = [field.name for field in own if field.option.first]
+    ordered = sorted(everything, key=lambda parameter: (parameter.name not in first, not _is_argument(parameter)))
     run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
     run.__doc__ = line.__doc__
@@ -179,7 +180,7 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
     if issubclass(line, TextQuery):
         typed = dict(_taken(values, read_text))
         _shift(line, fields, typed)
-        instead = next((name for name in line.instead_of_text if fields[name] not in (None, False)), None)
+        instead = next((name for name in line.instead_of_text if _is_set(fields[name])), None)
         if instead is not None and any(each is not None for each in typed.values()):
             what = "--file" if typed["file"] is not None else "a text"
             raise UsageError(f"{what} and {spelled(instead)} cannot be combined: it stands in the text's place")
@@ -195,10 +196,14 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
 
 def _shift(line: type[TextQuery[Any]], fields: Values, typed: Values) -> None:
     """Take the only argument for the one behind TEXT, where an option says what is read in the place of TEXT."""
-    elsewhere = typed["file"] is not None or any(fields[name] not in (None, False) for name in line.instead_of_text)
-    behind = next((field.name for field in _fields(line) if field.is_argument), None)
+    elsewhere = typed["file"] is not None or any(_is_set(fields[name]) for name in line.instead_of_text)
+    behind = next((field.name for field in _fields(line) if field.is_argument and not field.option.first), None)
     if behind is not None and elsewhere and fields[behind] is None:
         fields[behind], typed["text"] = typed["text"], None
+
+
+def _is_set(value: Any) -> bool:
+    return value not in (None, False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,6 +267,8 @@ class _Field:
             return number(given, self.name, self.kind)
         if _is_list(self.kind) and _choices(self.kind):
             return tuple(each.strip() for typed in given for each in typed.split(","))
+        if _is_list(self.kind) and self.optional and not given:
+            return None
         return tuple(given) if _is_list(self.kind) else given
 
 

@@ -82,6 +82,10 @@ LISTED = {
         "Cause",
         "Say why the model says what it says: what came close, when it was decided, which parts wrote it, if it is so.",
     ),
+    "steer": Listed(
+        "Cause",
+        "Make a vector that leads a model toward some texts and away from others, or try one on what it generates.",
+    ),
     "page": Listed(
         "Share",
         "Write one page to look at in a browser: tokens, attention, kinds of heads, lens, stages; it needs no network.",

@@ -1,4 +1,4 @@
-"""Greedy decoding by an encoder–decoder: the likeliest token each time, of those that its settings leave."""
+"""Greedy decoding: the likeliest token each time; by an encoder–decoder of those that its settings leave."""
 
 from __future__ import annotations
 
@@ -43,6 +43,32 @@ def greedy(
             do_sample=False,
             return_dict_in_generate=False,
         )
-    ids = [int(each) for each in found[0][len(start) :]]
+    return _before_the_end([int(each) for each in found[0][len(start) :]], settings)
+
+
+def continued(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], count: int, settings: GenerationConfig
+) -> list[int]:
+    """Greedy decoding by a model that reads one text onwards: the ids of the likeliest tokens, at most `count`.
+
+    The text ends where the settings say which token ends it, which is left out; nothing else of them is followed.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    given = {name: each for name, each in inputs.items() if name in ("input_ids", "attention_mask")}
+    ends = settings.eos_token_id
+    padding = (
+        settings.pad_token_id if settings.pad_token_id is not None else (ends[0] if isinstance(ends, list) else ends)
+    )
+    plain = GenerationConfig(eos_token_id=ends, pad_token_id=padding, bos_token_id=settings.bos_token_id)
+    generate: Any = model.generate
+    with torch.no_grad(), patched(model, "generation_config", plain):
+        found = generate(**given, max_new_tokens=count, num_beams=1, do_sample=False, return_dict_in_generate=False)
+    return _before_the_end([int(each) for each in found[0][given["input_ids"].shape[1] :]], settings)
+
+
+def _before_the_end(ids: list[int], settings: GenerationConfig) -> list[int]:
+    """Decoded ids without the one that ends the text."""
     ends = settings.eos_token_id
     return ids[:-1] if ids and ids[-1] in (ends if isinstance(ends, list) else [ends]) else ids

@@ -77,10 +77,9 @@ def kept_of(session: Session, folder: str) -> Kept | None:
         if choice.trust_remote_code or choice.device not in ("auto", "cpu") or choice.device_map is not None:
             return None
         source = session.opened(choice).source
-        own = (source.path, source.adapter.folder if source.adapter is not None else None, source.modules)
         if source.path is None:
             return None
-        paths = tuple(dict.fromkeys(str(each.resolve()) for each in own if each is not None))
-        is_anywhere = source.place.kind == "bundled" or Path(choice.name).is_absolute()
+        paths = tuple(dict.fromkeys(str(each.resolve()) for each in source.places_here))
+        is_anywhere = source.place.origin(fetched=True) == "bundled" or Path(choice.name).is_absolute()
         return Kept(choice, folder, followed(os.environ), paths, is_anywhere)
     return None

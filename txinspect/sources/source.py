@@ -140,10 +140,15 @@ class Source:
         except SourceError:  # whoever reads the weights says so
             return []
 
+    @property
+    def places_here(self) -> list[Path]:
+        """The folders and files on this machine that a source is of: its own, its adapter's, its modules'."""
+        adapter = self.adapter.folder if self.adapter is not None else None
+        return [each for each in (self.path, adapter, self.modules) if each is not None]
+
     def owns(self, file: Path) -> bool:
         """Whether a path, all links followed, is a source's file, or its adapter's, or would be taken for one."""
-        places = (self.path, self.adapter.folder if self.adapter is not None else None, self.modules)
-        folders = [folder for folder in places if folder is not None and folder.is_dir()]
+        folders = [place for place in self.places_here if place.is_dir()]
         if any(fnmatch(file.name, kind) and file.parent == each.resolve() for each in folders for kind in TAKEN_FILES):
             return True
         own = [each for folder in folders for each in folder.iterdir() if not each.is_dir()]

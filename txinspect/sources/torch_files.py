@@ -114,15 +114,19 @@ Member = Callable[[_Storage], tuple[int, int]]
 """Where the bytes of a storage begin in the file, and how many there are. Raises KeyError if they are not there."""
 
 
-def read(file: Path) -> dict[str, TorchTensor]:
-    """The tensors of a pytorch_model.bin by their names. Raises SourceError for a damaged file, or other contents."""
+def read(file: Path, alone: str | None = None) -> dict[str, TorchTensor]:
+    """The tensors of a pytorch_model.bin by their names; `alone` is that of one that the file holds by itself.
+
+    Raises SourceError for a damaged file, or other contents.
+    """
     size = opening.check(file, None)
     try:
         with file.open("rb") as stream:
             head = stream.read(4)
             stream.seek(0)
             found, member = _read_zip(stream) if head == ZIP else _read_pickles(stream, size)
-            return _tensors(file, found, member)
+            named = {alone: found} if alone is not None and _is_tensor(found) else found
+            return _tensors(file, named, member)
     except SourceError:
         raise
     except pickle.UnpicklingError as error:

@@ -32,9 +32,11 @@ ROWS = {
     "patch": "cells",
     "attribute": "parts",
     "why": "parts",
+    "steer": "tries|vectors",
     "lesson": "input.tokens",
 }
-"""The list in each command's report whose records are its rows; of a list within a list each with what is around it."""
+"""The list in each command's report whose records are its rows; of a list within a list each with what is around it. Of
+lists with | between, the first that has any."""
 
 Flat = dict[str, Any]
 
@@ -44,8 +46,9 @@ def rows(report: Report) -> list[Flat]:
 
     Of lists of records, such as the likeliest tokens, the first one.
     """
-    path = ROWS[report.command].split(".")
-    return [_flat(each) for each in _records(msgspec.to_builtins(report), path)]
+    whole = msgspec.to_builtins(report)
+    found = ([_flat(each) for each in _records(whole, path.split("."))] for path in ROWS[report.command].split("|"))
+    return next(filter(None, found), [])
 
 
 def csv(report: Report) -> str:

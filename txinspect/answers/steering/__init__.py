@@ -1,0 +1,1 @@
+"""Vectors that steer a model: made, read from files, and tried."""
