@@ -20,9 +20,8 @@ from txinspect.forward.wants import Want, plan_of, plan_of_names
 from txinspect.loading.subject import Subject
 from txinspect.queries import PassQuery, TextQuery
 from txinspect.records import EditRecord, InputRecord
-from txinspect.texts import masking
+from txinspect.texts import masking, reading
 from txinspect.texts.opened import Opened
-from txinspect.texts.reading import encode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -162,7 +161,7 @@ class Editing:
         """Another text by itself, with special tokens where the question has them; a decoder's stays as it is."""
         query = self.query
         plain: TextQuery[Any] = TextQuery(model=query.model, text=text, special=query.special, src_lang=query.src_lang)
-        own = encode(replace(plain, max_tokens=query.max_tokens), opened)
+        own = reading.encode(replace(plain, max_tokens=query.max_tokens), opened)
         if self.text.decoder is None:
             return own
         from msgspec import structs
