@@ -21,6 +21,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from tests.making.gguf_llama import write_gguf
+from tests.making.models import by_type
 from txinspect import ModelChoice
 from txinspect.answers.session import Session
 from txinspect.serving import client, protocol
@@ -90,7 +91,10 @@ LINES: dict[str, tuple[list[str], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", LINES)
+OFTEN = ("attention as JSON", "a text that is piped in", "what is wrong")
+
+
+@pytest.mark.parametrize("name", by_type(LINES, OFTEN, pytest.mark.sweeps))
 def test_the_answer_is_a_process_s_own_to_the_byte(name: str, runtime: Path, server: Any) -> None:
     words, options = LINES[name]
     asked = state(runtime)["questions"]
@@ -284,6 +288,7 @@ def test_another_program_retires_it(tmp_path: Path) -> None:
     assert server.wait(20) == 0
 
 
+@pytest.mark.sweeps
 def test_it_ends_when_it_is_idle_and_when_it_is_told(tmp_path: Path) -> None:
     server = started(tmp_path, "--idle", "1s")
     assert server.wait(20) == 0
@@ -298,6 +303,7 @@ def test_it_ends_when_it_is_idle_and_when_it_is_told(tmp_path: Path) -> None:
         assert none.stderr == b"txinspect: no server runs: 'txinspect serve' starts one\n"
 
 
+@pytest.mark.sweeps
 def test_a_server_that_is_killed_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     server = started(tmp_path)
     process = waiting(tmp_path, tmp_path)
@@ -368,6 +374,7 @@ def test_a_model_that_is_held_answers_as_one_that_is_not(
         assert warm.returncode == 0
 
 
+@pytest.mark.sweeps
 def test_files_that_changed_and_names_elsewhere_are_seen(runtime: Path, server: Any, opt: Path, tmp_path: Path) -> None:
     for folder in ("here", "there"):
         shutil.copytree(opt, tmp_path / folder / "model")

@@ -19,6 +19,8 @@ from tests.making.models import FEW, Task, buildable_types, by_type, save_tiny, 
 from txinspect import InspectError
 from txinspect.commands.attribute import AttributeReport
 
+pytestmark = pytest.mark.pairs
+
 Run = Callable[..., Result]
 
 TEXT = "abc abd abe"

@@ -15,7 +15,7 @@ import txinspect
 from tests.making.models import save_tiny
 from txinspect.answers import attribute
 
-pytestmark = pytest.mark.pairs
+pytestmark = pytest.mark.sweeps
 
 Run = Callable[..., Result]
 

@@ -28,6 +28,8 @@ from txinspect.errors import UsageError
 from txinspect.model import Model
 from txinspect.render.terminal import colours
 
+pytestmark = pytest.mark.pairs
+
 Run = Callable[..., Result]
 
 FRANCE, RUSSIA = "The capital of France is", "The capital of Russia is"

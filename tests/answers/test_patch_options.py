@@ -12,7 +12,7 @@ from typer.testing import Result
 
 from tests.making.kinds import decoder_in, encoder_in
 
-pytestmark = pytest.mark.pairs
+pytestmark = pytest.mark.sweeps
 
 Run = Callable[..., Result]
 

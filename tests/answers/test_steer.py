@@ -28,6 +28,8 @@ from txinspect.errors import SourceError, UsageError
 from txinspect.measure import directions
 from txinspect.model import Model
 
+pytestmark = pytest.mark.pairs
+
 Run = Callable[..., Result]
 
 Array = NDArray[np.float64]

@@ -16,6 +16,8 @@ from txinspect.answers.sweeping import _OwnPass
 from txinspect.forward.resuming import CannotResumeError, repeated
 from txinspect.model import Model
 
+pytestmark = pytest.mark.pairs
+
 
 def effects(model: Model, **options: Any) -> list[tuple[float, float]]:
     report = model.ablate("abd abe", sweep="layers", baseline="zero", **options).report
