@@ -220,6 +220,29 @@ def test_a_child_that_is_killed_is_told_in_a_sentence(runtime: Path, server: Any
     assert ran(runtime, "tokenize", "hi").returncode == 0
 
 
+def test_in_a_folder_that_is_gone_it_is_said(runtime: Path, server: Any, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    words = ["sh", "-c", 'cd "$1" && rmdir "$1" && shift && exec "$@"', "sh", str(gone), *PROGRAM, "logits", "hi"]
+    done = subprocess.run(words, env=surroundings(runtime), capture_output=True, timeout=120)
+    assert done.returncode == 1
+    assert b"the working directory is gone" in done.stderr
+
+
+@pytest.mark.sweeps
+def test_a_model_that_it_cannot_be_ready_for_is_said(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "serve", "-m", "opt-mini", "-m", "./nosuchmodel"],
+        env=surroundings(tmp_path),
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    first, last = done.stderr.decode().splitlines()
+    assert first.startswith("txinspect: there is no file or directory './nosuchmodel'")
+    assert last == "txinspect: there is nothing to be ready for: 'txinspect embed -m ./nosuchmodel' fails"
+
+
 def test_twenty_at_once(runtime: Path, server: Any) -> None:
     texts = [f"text number {number}" for number in range(20)]
     with ThreadPoolExecutor(20) as pool:
@@ -287,12 +310,16 @@ def test_another_program_retires_it(tmp_path: Path) -> None:
     done = subprocess.run([*PROGRAM, "tokenize", "hi"], env=other, capture_output=True, cwd=folder)
     assert done.returncode == 0
     assert server.wait(20) == 0
+    assert server.stderr is not None
+    assert server.stderr.read() == b"txinspect is another one for those who ask now: this server ends\n"
 
 
 @pytest.mark.sweeps
 def test_it_ends_when_it_is_idle_and_when_it_is_told(tmp_path: Path) -> None:
     server = started(tmp_path, "--idle", "1s")
     assert server.wait(20) == 0
+    assert server.stderr is not None
+    assert server.stderr.read() == b"nobody asked: this server ends\n"
     assert list((tmp_path / "txinspect").iterdir()) == [tmp_path / "txinspect" / "lock"]
     server = started(tmp_path)
     told = subprocess.run([*PROGRAM, "serve", "--stop"], env=surroundings(tmp_path), capture_output=True)
@@ -452,6 +479,7 @@ def test_which_questions_go_to_a_model_that_is_held(words: list[str], may_be: bo
         (("--memory", "much"), "--memory 'much' is no size: give one such as 500MB or 8GB"),
         (("--status", "--stop"), "--status and --stop cannot be combined: give one of them"),
         (("--json",), "--json is about --status: add --status, or omit it"),
+        (("-m", "x", "--stop"), "--model and --stop cannot be combined: --model is of a server that starts: omit one"),
     ],
 )
 def test_what_is_wrong_is_said(words: tuple[str, ...], said: str, run_cli: Any) -> None:

@@ -199,6 +199,8 @@ def test_any_type_is_ablated_or_refused_in_a_sentence(kind: str, tmp_path: Path)
         (("--with", "mean", "--sweep", "all"), "--sweep 'all' is unknown"),
         (("--with", "mean", "--sweep", "mlp", "--head", "1"), "cannot be combined"),
         (("--with", "mean", "--control"), "add --together"),
+        (("--with", "mean", "--together", "--control", "--sweep", "mlp"), "--control draws heads"),
+        (("--with", "mean", "--seed", "5"), "--seed draws the control: add --control"),
         (("--with", "mean", "--save", "a.npz"), "no such option: --save"),
         (("--with", "mean", "--check"), "no such option: --check"),
     ],

@@ -415,9 +415,28 @@ def test_what_cannot_be_changed_is_one_sentence(
     assert "unexpected" not in result.stderr
 
 
-def test_an_edit_after_what_is_asked_is_refused(model: Model) -> None:
+@pytest.mark.parametrize("value", ["= 0", "= text:abe abd abc", "* 2"])
+def test_an_edit_after_what_is_asked_is_refused(value: str, folders: Callable[[str], Path]) -> None:
+    """Whatever it would need of weights that are not loaded."""
+    query = RunQuery(
+        model=ModelChoice(name=str(folders("llama"))),
+        text=TEXT,
+        stages=("layers.0.output",),
+        edits=(f"layers.1.mlp.output {value}",),
+    )
     with pytest.raises(InspectError, match="changed nothing"):
-        model.attn(TEXT, layer=0, edits=("layers.1.output = 0",))
+        inspect(query)
+
+
+def test_a_number_beyond_the_type_is_one_sentence() -> None:
+    with pytest.raises(InspectError, match="1e9 is too large for float16: give less, or inf"):
+        inspect(LogitsQuery(edits=("layers.1.output = 1e9",)))
+
+
+def test_a_mean_over_what_is_no_text_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "no.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InspectError, match=r"no\.txt is not UTF-8: give a file with a text on each line"):
+        inspect(LogitsQuery(edits=(f"layers.1.output = mean:{tmp_path / 'no.txt'}",)))
 
 
 @pytest.mark.parametrize(

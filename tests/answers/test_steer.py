@@ -501,6 +501,11 @@ def test_what_cannot_be_asked(options: dict[str, Any], says: str, opt_mini: Mode
         opt_mini.steer(**options)
 
 
+def test_a_scale_at_which_logits_are_no_numbers_is_said(made: Path) -> None:
+    with pytest.raises(InspectError, match="not all logits are numbers: give smaller scales"):
+        txinspect.load("opt-mini").steer("My friend was", action="try", vector=str(made), scales=(1e30,), new=2)
+
+
 def test_texts_that_do_not_differ_give_no_vector(opt_mini: Model) -> None:
     with pytest.raises(InspectError, match=r"no vector at 'layers\.1\.output': the texts do not differ there"):
         opt_mini.steer(action="make", toward=("a day",), away=("a day",), layers=1)

@@ -222,9 +222,26 @@ def test_masks_of_a_decoder_that_reads_the_text_itself_are_the_text_s(tmp_path: 
     assert model.attribute("abc abd abe", **text).report.position == place
 
 
+def test_a_difference_below_zero_falls_toward_zero(report: WhyReport) -> None:
+    other: WhyReport = txinspect.load("opt-mini", dtype="float32").why(FRANCE, target=" Moscow", wrong=" Paris").report
+    falls = {part.name + str(part.head): part.fall for part in report.parts}
+    for part in other.parts:
+        assert part.fall == pytest.approx(falls[part.name + str(part.head)], abs=1e-4)
+
+
+@pytest.mark.pairs
+def test_what_is_capped_is_told_before_the_cap(tmp_path: Path) -> None:
+    model = txinspect.load(str(save_tiny("gemma2", tmp_path / "gemma2")), dtype="float32")
+    attributed = model.attribute("abd abe").report
+    told: WhyReport = model.why("abd abe").report
+    assert told.cap == attributed.cap is not None
+    assert told.logit == pytest.approx(attributed.logit, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"position": 0}, "token 0, </s>, is special"),
         ({"target": " nothing like it"}, "target ' nothing like it' is"),
         ({"position": 99}, "position 99 is out of range"),
         ({"target": " Paris", "wrong": " Paris"}, "are the same token"),

@@ -238,6 +238,7 @@ def test_json_is_what_its_schema_says(command: str, run_cli: Run, opt: Path) -> 
     jsonschema.validate(report, everything, jsonschema.Draft202012Validator)
 
 
+@pytest.mark.screens
 @pytest.mark.parametrize("command", REPORTS)
 def test_json_does_not_know_the_width(command: str, run_cli: Run, opt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
@@ -247,6 +248,7 @@ def test_json_does_not_know_the_width(command: str, run_cli: Run, opt: Path, mon
     assert run_cli(*asked(command, opt), "--json").stdout_bytes == narrow
 
 
+@pytest.mark.screens
 @pytest.mark.parametrize("command", REPORTS)
 def test_options_that_say_less_or_more_do_not_change_the_report(command: str, run_cli: Run, opt: Path) -> None:
     plain = run_cli(*asked(command, opt), "--json").stdout_bytes

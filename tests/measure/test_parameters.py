@@ -22,6 +22,8 @@ from txinspect.measure.pieces import CHUNK, PIECE, Tensor
 from txinspect.sources.headers import stored
 from txinspect.sources.tensors import TensorReader, is_readable
 
+pytestmark = pytest.mark.slow
+
 Array = NDArray[Any]
 
 

@@ -206,6 +206,7 @@ class TestStories:
         assert hashlib.sha256(text.encode()).hexdigest() == FIRST_STORIES
 
 
+@pytest.mark.slow
 class TestHeldOutStories:
     def test_loss_is_far_below_a_bigram_model(
         self, model: Any, documents: Any, held_out: np.ndarray, card: dict[str, list[str]]

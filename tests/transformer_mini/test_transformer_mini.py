@@ -269,6 +269,7 @@ class TestTokenizer:
             assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
+@pytest.mark.slow
 class TestHeldOutSentences:
     def test_translations_are_exact(
         self, model: Any, tokenizer: Any, held_out: list[Pair], measured: Told, card: dict[str, list[str]]

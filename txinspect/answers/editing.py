@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from txinspect.anatomy.architecture import Supply
     from txinspect.forward.capture import CaughtTensor
+    from txinspect.loading.uses import Uses
 
 MOST_TEXTS = 10_000
 """Lines of a file whose texts a mean is over."""
@@ -51,6 +52,12 @@ class Editing:
                 f"give the decoder's text by {spelled('decoder')}",
             )
         self.supplies = [self._supplies(edit) for edit in self.edits]
+
+    def check_reached(self, used: Uses) -> None:
+        """Raise StageError for an edit of modules that the pass ends before, whose weights are not loaded."""
+        for edit, supplies in zip(self.edits, self.supplies, strict=True):
+            if not any(used.modules.get(supply.module or "", True) for supply in supplies):
+                raise _changed_nothing(edit)
 
     def writes(self, running: Running, opened: Opened) -> tuple[Write, ...]:
         """What the edits write, in their order."""
@@ -82,7 +89,7 @@ class Editing:
         """The edits as a report has them. Raises StageError for one that the pass ended before."""
         for place, (edit, supplies) in enumerate(zip(self.edits, self.supplies, strict=True)):
             if not any(self._came[place, supply.name] for supply in supplies):
-                raise StageError(f"{str(edit)!r} changed nothing: what is asked was there before the pass came to it")
+                raise _changed_nothing(edit)
         return [
             EditRecord(place=edit.place, op=edit.op, value=edit.value, stages=[supply.name for supply in supplies])
             for edit, supplies in zip(self.edits, self.supplies, strict=True)
@@ -190,7 +197,10 @@ class Editing:
         """The mean of an edit's stages over the ordinary tokens of the texts in a file, a text a line."""
         assert edit.file is not None
         opening.check(edit.file, None, advice="give a file with a text on each line")
-        lines = [line for line in edit.file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        try:
+            lines = [line for line in edit.file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise InspectError(f"{edit.file} is not UTF-8", "give a file with a text on each line") from error
         if not lines or len(lines) > MOST_TEXTS:
             raise InspectError(
                 f"{edit.file} has {len(lines):,} lines of text", f"give a file of 1 to {MOST_TEXTS:,} texts, one a line"
@@ -211,3 +221,7 @@ class Editing:
                 sums[name] = sums[name] + mean if name in sums else mean
                 counts[name] += count
         return {name: total / counts[name] for name, total in sums.items()}
+
+
+def _changed_nothing(edit: Edit) -> StageError:
+    return StageError(f"{str(edit)!r} changed nothing: what is asked was there before the pass came to it")

@@ -15,12 +15,12 @@ from txinspect.commands.attribute import AttributeQuery, AttributeReport, PartRe
 from txinspect.commands.lens import LikelyRecord
 from txinspect.commands.why import WithoutRecord
 from txinspect.edits import Edit
-from txinspect.errors import StageError
+from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward.wants import Plan, Selection, Want, plan_of, plan_of_names
 from txinspect.loading.subject import Subject
 from txinspect.measure import predictions
 from txinspect.records import InputRecord
-from txinspect.texts import tokens
+from txinspect.texts import masking, tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,6 +68,14 @@ class LeavingOut(Question[AttributeQuery]):
     def meet(self, subject: Subject, text: InputRecord) -> None:
         """Find the stages that `why` looks at: the logits, and where its heads look."""
         self.subject, self.text = subject, text
+        own = text if subject.task.name == "masked-lm" else text.main
+        token = own.tokens[self.wrote.position]
+        if token.special and token.id != masking.mask_id(subject.source, subject.opened.tokens(text.text)):
+            raise InspectError(
+                f"token {token.index}, {token.token}, is special: a mean over ordinary tokens leaves it as it is, and "
+                f"nothing there could be left out",
+                f"give another by {spelled('position')}, or a longer text",
+            )
         self.logits = plan_of_names(subject, ["logits"])
         self.swept = sweeping.Sweep(self.logits)
 
@@ -108,7 +116,9 @@ class LeavingOut(Question[AttributeQuery]):
             for batch in running.counted("leaving out parts", batches)
             for logit in self._left_out(running, [[part] for part in batch])
         ]
-        self.falls = {_name(part): self.logit - each for part, each in zip(self.computed, alone, strict=True)}
+        self.falls = {
+            _name(part): self.way * (self.logit - each) for part, each in zip(self.computed, alone, strict=True)
+        }
         self.carriers = self._carriers()
         sets = [[*self.chosen, *self.carriers], *([others] if (others := self._others()) else [])]
         records = [
@@ -129,9 +139,8 @@ class LeavingOut(Question[AttributeQuery]):
     def _carriers(self) -> list[PartRecord]:
         """Parts that wrote little, and without which the difference falls: those of the story read what is theirs."""
         least = max(CARRIES * abs(self.logit), ABOVE * self.noise)
-        way = -1.0 if self.logit < 0 else 1.0
-        others = [part for part in self.computed if part not in self.chosen and way * self.fall(part) >= least]
-        return sorted(others, key=lambda part: -way * self.fall(part))[:CARRIERS]
+        others = [part for part in self.computed if part not in self.chosen and self.fall(part) >= least]
+        return sorted(others, key=lambda part: -self.fall(part))[:CARRIERS]
 
     def fall(self, part: PartRecord) -> float:
         """How much the difference falls without a part alone."""
@@ -149,9 +158,16 @@ class LeavingOut(Question[AttributeQuery]):
         return drawn
 
     def _difference(self, row: Tensor) -> float:
-        """The target's logit less the wrong one's."""
+        """The target's logit less the wrong one's, before a cap: what was written is of that."""
         assert self.wrote.wrong is not None
-        return float(row[self.wrote.target.id].double() - row[self.wrote.wrong.id].double())
+        target, wrong = (row[each.id].double() for each in (self.wrote.target, self.wrote.wrong))
+        cap = self.wrote.cap
+        return float(target - wrong) if cap is None else float(cap * ((target / cap).atanh() - (wrong / cap).atanh()))
+
+    @property
+    def way(self) -> float:
+        """The sign of the difference: it falls toward zero and beyond."""
+        return -1.0 if self.logit < 0 else 1.0
 
     def _likely(self, row: Tensor) -> list[LikelyRecord]:
         """The likeliest tokens of a row of logits."""

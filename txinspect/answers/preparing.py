@@ -74,6 +74,7 @@ def prepare(question: Question[Any], session: Session) -> Preparation:
         bitsandbytes.check_widths(subject.as_loaded, query.model, used.modules)
     parts += [Window(each, 0, 0) for each in question.others(opened)]
     edited = editing.Editing(question.edits, query, subject, text, generates=generates)
+    edited.check_reached(used)
     return Preparation(subject, plan, text, parts, used, generates, destination, edited)
 
 

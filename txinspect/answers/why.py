@@ -57,6 +57,7 @@ def answer(query: WhyQuery, session: Session) -> WhyReport:
         others=len(wrote.parts) - len(left.chosen),
         without=left.without,
         control=left.control,
+        cap=wrote.cap,
         noise=left.noise,
         verdict=verdict(left.sum, left.logit, left.without, left.control, left.noise),
     )

@@ -42,12 +42,20 @@ def serve(
     verbose: Verbose = False,
     color: Color = "auto",
 ) -> None:
-    """Keep a process that answers the next commands at once: it has imported torch, and forks a child for each."""
+    """Keep a process that answers the next commands at once: it has imported torch, and forks a child for each.
+
+    It ends after --idle, by --stop, and once other versions or sources of txinspect, torch or transformers ask it.
+    """
     output = choose_output(json, quiet, verbose, color)
     if not sys.platform.startswith("linux"):
         raise InspectError("a process that stays is known to work on Linux alone", "commands run as they do without it")
     if status and stop:
         raise UsageError("--status and --stop cannot be combined", "give one of them")
+    starting = {"--model": bool(model), "--idle": idle != IDLE, "--memory": memory != MEMORY}
+    given = next((name for name, each in starting.items() if each), None)
+    if (status or stop) and given:
+        asked = "--status" if status else "--stop"
+        raise UsageError(f"{given} and {asked} cannot be combined", f"{given} is of a server that starts: omit one")
     if status or stop:
         state = _told({"stop": stop})
         streams.show_plain(state, output, lambda: _drawn(state))
@@ -121,7 +129,7 @@ def _drawn(state: State) -> str:
         ("running for", _time(state.seconds)),
         ("questions", f"{state.questions} answered, {state.answering} being answered"),
         ("idle for", f"{_time(state.idle)} of {_time(state.limit)}"),
-        ("memory", short_bytes(state.memory)),
+        ("memory", f"{short_bytes(state.memory)} beside models, which may take {short_bytes(state.memory_limit)}"),
         *(("model", f"{each['name']}, {short_bytes(each['memory'])}") for each in state.models),
     ]
     width = max(len(name) for name, _ in rows)

@@ -66,10 +66,17 @@ class AblateQuery(PassQuery["AblateReport"]):
             raise UsageError(f"{spelled('baseline', self.baseline)} is unknown", f"give {BASELINES}")
         if self.heads is not None and self.sweep != "heads":
             raise UsageError(f"{spelled('heads')} and {spelled('sweep', self.sweep)} cannot be combined", "omit one")
-        if self.control and not (self.together and self.sweep == "heads"):
+        if self.control and self.sweep != "heads":
+            raise UsageError(
+                f"{spelled('control', True)} draws heads, and {spelled('sweep', self.sweep)} leaves out others",
+                "omit one",
+            )
+        if self.control and not self.together:
             raise UsageError(
                 f"{spelled('control', True)} is beside heads that are left out", f"add {spelled('together', True)}"
             )
+        if self.seed != AblateQuery.seed and not self.control:
+            raise UsageError(f"{spelled('seed')} draws the control", f"add {spelled('control', True)}, or omit it")
         for name, chosen in (("layers", self.layers), ("heads", self.heads)):
             if chosen == ():
                 raise UsageError(f"{spelled(name)} chooses none", "name at least one, or omit it for all")

@@ -63,7 +63,8 @@ class StoryRecord(PartRecord, frozen=True, kw_only=True):
     """A part of the story: what it wrote of the difference, and what is lost without it."""
 
     fall: Annotated[
-        float | None, doc("How much the difference falls without it alone, set to its mean over the text's tokens.")
+        float | None,
+        doc("How much the difference falls, toward zero and beyond, without it alone, set to its mean over the text."),
     ]
     labels: Annotated[list[Kind], doc("Of a head: the kinds that it is one of, by this text; else empty.")]
     reads: Annotated[list[ReadRecord], doc("Of a head: the tokens that it reads from the most; else empty.")]
@@ -101,6 +102,7 @@ class WhyReport(TensorsReport, frozen=True, kw_only=True):
         WithoutRecord | None,
         doc("Without as many others of the same kinds, at random; null where none are left."),
     ]
+    cap: Annotated[float | None, doc("What caps the logits, before which the difference is; null where nothing does.")]
     noise: Annotated[float | None, doc("What is no change of the difference: of one text beside others in a batch.")]
     verdict: Annotated[Verdict, doc("Whether leaving them out confirms what they wrote.")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from txinspect.anatomy.architecture import Supply
@@ -95,6 +96,9 @@ def _made(
     if edit.op == "*":
         return own * edit.amount
     if edit.source == "number":
+        if isfinite(edit.amount) and abs(edit.amount) > torch.finfo(own.dtype).max:
+            kind = str(own.dtype).removeprefix("torch.")
+            raise StageError(f"{str(edit)!r}: {edit.value} is too large for {kind}", "give less, or inf")
         return torch.full_like(own, edit.amount)
     if value is None:
         return mean_over_tokens(own, axes.index("seq"), special)

@@ -44,18 +44,19 @@ def answer(
     run: Callable[[list[str]], None], ask: dict[str, Any], descriptors: Sequence[int], tells: int, session: Session
 ) -> None:
     """Answer a client's question in its place, in a session, and end this process with the exit code."""
-    code = 1
+    code, folder = 1, ""
     before = set(sys.modules)
     try:
         _take_place(ask, descriptors)
-        folder = os.getcwd()  # noqa: PTH109, a string
+        with suppress(OSError):
+            folder = os.getcwd()  # noqa: PTH109, a string
         try:
             with inspecting.holding(session):
                 run(ask["words"])
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
         _flush()
-        _tell(tells, before, kept_of(session, folder) if not code else None)
+        _tell(tells, before, kept_of(session, folder) if not code and folder else None)
     finally:
         os._exit(code)
 

@@ -44,8 +44,10 @@ class Kept:
 
     @property
     def named(self) -> str:
-        """A held model's name, and how it is quantized."""
-        return f"{self.choice.name} ({self.choice.quantization})" if self.choice.quantization else self.choice.name
+        """A held model's name, and in what numbers it is held where that was asked for."""
+        others = [self.choice.quantization, self.choice.dtype if self.choice.dtype != "auto" else None]
+        said = ", ".join(each for each in others if each)
+        return f"{self.choice.name} ({said})" if said else self.choice.name
 
     def is_for(self, ask: Mapping[str, Any], folder: int) -> bool:
         """Whether a question from a folder may be about a held model. Where it is not, its answer is right, too."""

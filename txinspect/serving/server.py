@@ -51,6 +51,7 @@ class Server:
         self.started = self.asked_at = time.monotonic()
         self.questions = 0
         self.stopping = False
+        self._quiet = True
         self.children = Children(run, self._learn)
         self.children.selector.register(listening, selectors.EVENT_READ, self._accept)
         self.keepers: list[Keeper] = []
@@ -61,14 +62,21 @@ class Server:
         """Answer until it ends; questions that are being answered then are answered first."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._told_to_end)
-        if not quiet:
-            os.write(2, f"txinspect answers from process {os.getpid()} now; Ctrl-C ends it\n".encode())
+        self._quiet = quiet
+        self._say(f"txinspect answers from process {os.getpid()} now; Ctrl-C ends it")
         while not (self.stopping and not self._is_busy()):
             self.children.turn(3600.0 if self._is_busy() else self.asked_at + self.idle - time.monotonic())
-            if not self._is_busy() and time.monotonic() - self.asked_at > self.idle:
+            if not self.stopping and not self._is_busy() and time.monotonic() - self.asked_at > self.idle:
+                self._say("nobody asked: this server ends")
                 self._stop()
         for keeper in self.keepers:
             keeper.end()
+
+    def _say(self, sentence: str) -> None:
+        """Tell whoever sees the server's terminal what it does."""
+        if not self._quiet:
+            with suppress(OSError):
+                os.write(2, f"{sentence}\n".encode())
 
     def _is_busy(self) -> bool:
         return bool(self.children.answering) or any(keeper.answering for keeper in self.keepers)
@@ -115,7 +123,8 @@ class Server:
         if other is None and self.has_gpu and not said["on_cpu"]:
             why = "answered without the server: what a GPU computes survives no fork; --device cpu is answered there"
         protocol.send(client, {"ready": other is None and why is None, "why": why})
-        if other not in (None, "variables", "processors"):  # it is another program that clients run now
+        if other not in (None, "variables", "processors"):
+            self._say(f"{other} is another one for those who ask now: this server ends")
             self._stop()
         return other is None and why is None
 
@@ -256,7 +265,7 @@ def stay(run: Callable[[list[str]], None], models: Sequence[str], idle: float, m
         _import()
         check_children()
         _tried(run, ["attn", "--layer", "0"])
-        needed = [_tried(run, ["logits", "-m", each]) for each in models]
+        needed = [_tried(run, ["embed", "-m", each], aloud=True) for each in models]
         has_gpu = _has_gpu()
         with listening(folder / "socket") as made:
             server = Server(made, run, stamp, idle=idle, memory=memory, has_gpu=has_gpu)
@@ -265,17 +274,24 @@ def stay(run: Callable[[list[str]], None], models: Sequence[str], idle: float, m
             server.serve(quiet=quiet)
 
 
-def _tried(run: Callable[[list[str]], None], words: list[str]) -> child.Needed:
-    """What a question needs, which a child answers to nobody; it is imported."""
+def _tried(run: Callable[[list[str]], None], words: list[str], *, aloud: bool = False) -> child.Needed:
+    """What a question needs, which a child answers to nobody; it is imported.
+
+    Raises InspectError where it cannot be answered, which the child has said if it may be heard `aloud`.
+    """
     told, tells = os.pipe()
     streams = [os.open(".", os.O_RDONLY | os.O_DIRECTORY), *(os.open(os.devnull, os.O_RDWR) for _ in range(3))]
+    if aloud:
+        os.dup2(2, streams[3])
     pid = os.fork()
     if not pid:
         child.answer(run, question(words, [0, 1, 2]), streams, tells, Session())
     for each in (tells, *streams):
         os.close(each)
-    os.waitpid(pid, 0)
+    _, status = os.waitpid(pid, 0)
     needed = child.heard(told)
+    if status and aloud:
+        raise InspectError(f"there is nothing to be ready for: 'txinspect {' '.join(words)}' fails")
     with quieted():
         child.import_ahead(needed)
     return needed

@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -51,6 +52,7 @@ class Writer:
         """The ids of the likeliest tokens, one after the other, with these writes in every pass; the one that ends a
         text is left out."""
         subject, model = self.subject, running.model
+        self._check_numbers(running, writes)
         inputs = running.inputs(self.text)
         settings = generation.settings(subject.source, subject.config)
         locating.settle(model, len(self.text.tokens))
@@ -67,6 +69,16 @@ class Writer:
                 f"{subject.source.name!r} could not generate ({type(error).__name__}: {first_line(error)})",
                 "see what the vector changes by an edit, STAGE + 4*FILE:NAME, of logits",
             ) from error
+
+    def _check_numbers(self, running: Running, writes: Sequence[Write]) -> None:
+        """Raise InspectError where these writes leave logits that are no numbers: no token is then the likeliest."""
+
+        def receive(caught: CaughtTensor) -> None:
+            if not bool(caught.tensor.whole().isfinite().all()):
+                raise InspectError("with the vector at this scale not all logits are numbers", "give smaller scales")
+
+        if writes:
+            running.run(self.text, replace(plan_of_names(self.subject, ["logits"]), writes=tuple(writes)), receive)
 
     def spell(self, ids: Sequence[int]) -> str:
         """The text of generated ids."""

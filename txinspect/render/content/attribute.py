@@ -188,4 +188,8 @@ def by_token(report: AttributeReport, most: int | None = TOKENS) -> list[Line | 
 def more(report: AttributeReport, most: int) -> Line | None:
     """The line that says what the first screen of `attribute` leaves out."""
     count = len(report.parts)
-    return line(f"--table has all {count} parts, -k {min(count, 2 * most)} more", "dim") if count > most else None
+    tokens = len(report.by_token.tokens) if report.by_token is not None else 0
+    both = f" and all {tokens} tokens" if tokens > TOKENS else ""
+    if count <= most:
+        return line(f"--table has all {tokens} tokens", "dim") if both else None
+    return line(f"--table has all {count} parts{both}, -k {min(count, 2 * most)} more", "dim")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from txinspect.commands.why import ReadRecord, StoryRecord, Verdict, WhyReport
 from txinspect.render.content import attribute
@@ -19,6 +19,12 @@ SAID: dict[Verdict, tuple[str, Tone]] = {
     "too few": ("These parts wrote less than half of it: many did, and -k names more.", "warning"),
 }
 """What is said of each verdict, never more than was measured."""
+
+ALONE: dict[Verdict, tuple[str, Tone]] = {
+    "confirmed": ("Ablation confirms it as far as it goes: no others are left to compare with.", "warning"),
+    "too few": ("These parts wrote less than half of it: embeddings and biases wrote the rest.", "warning"),
+}
+"""And where no other parts are left."""
 
 
 def finding(report: WhyReport) -> Line:
@@ -44,6 +50,7 @@ def where(report: WhyReport) -> Line:
     """The line about the difference that the story is of: where, and how much of it the parts wrote."""
     token = f"{report.position}, {visible(report.input.main.words[report.position] or '', spaces=True)}"
     over = f"{word(report.target)} over {word(report.wrong)} by {number(report.logit, 4)} at token {token}"
+    over += f" before the cap of {report.cap:g}" if report.cap is not None else ""
     count = counted(len(report.parts), "part")
     return line(f"{over}: {count} of {len(report.parts) + report.others} wrote {number(report.written, 4)}", "dim")
 
@@ -52,15 +59,20 @@ def table(report: WhyReport) -> Table:
     """The table of the parts of the story: how much each wrote, what falls without it, what it reads from."""
     story = [*report.parts, *report.carriers]
     top = max((attribute.size(part.value) for part in report.parts), default=0.0)
-    rows: list[Row | Line] = [_row(part, top) for part in report.parts]
+    words = [*report.input.words, *(report.input.decoder.words if report.input.decoder else ())]
+    repeated = {word for word in words if words.count(word) > 1}
+    rows: list[Row | Line] = [_row(part, top, repeated) for part in report.parts]
     if report.carriers:
-        rows += [line("and what these read is written by", "dim"), *(_row(part, top) for part in report.carriers)]
+        rows += [
+            line("and what these read is written by", "dim"),
+            *(_row(part, top, repeated) for part in report.carriers),
+        ]
     columns = [Column("part", whole=True), *numbers("wrote"), Column("", right=True), Column(""), *numbers("falls")]
     kind = "kind" if any(part.labels for part in story) else ""
     return Table([*columns, Column(kind), Column("reads from" if any(part.reads for part in story) else "")], rows)
 
 
-def _row(part: StoryRecord, top: float) -> Row:
+def _row(part: StoryRecord, top: float, repeated: Collection[str | None]) -> Row:
     return Row(
         [
             cell(attribute.name(part)),
@@ -68,7 +80,7 @@ def _row(part: StoryRecord, top: float) -> Row:
             *attribute.bars(part.value, top, HALF),
             numeric(part.fall, 4),
             cell(", ".join(part.labels)),
-            cell(" · ".join(_read(read) for read in part.reads if (read.share or 0.0) >= LEAST), "token"),
+            cell(" · ".join(_read(read, repeated) for read in part.reads if (read.share or 0.0) >= LEAST), "token"),
         ]
     )
 
@@ -80,8 +92,9 @@ HALF = 5
 """Characters of the longest bar to either side."""
 
 
-def _read(read: ReadRecord) -> str:
-    return f"{visible(read.token or '', spaces=True)} {round(100 * (read.share or 0.0))}%"
+def _read(read: ReadRecord, repeated: Collection[str | None]) -> str:
+    index = f"{read.index} " if read.token in repeated else ""
+    return f"{index}{visible(read.token or '', spaces=True)} {round(100 * (read.share or 0.0))}%"
 
 
 def without(report: WhyReport) -> Iterator[Line]:
@@ -90,7 +103,7 @@ def without(report: WhyReport) -> Iterator[Line]:
     if report.control is not None:
         said += f" · {counted(len(report.control.parts), 'other')} at random: {number(report.control.logit, 4)}"
     yield line(f"{said} · noise {number(report.noise, 2)}")
-    sentence, tone = SAID[report.verdict]
+    sentence, tone = (SAID if report.control is not None else ALONE).get(report.verdict, SAID[report.verdict])
     yield Line([Words(sentence, tone)])
 
 
