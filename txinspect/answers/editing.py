@@ -56,8 +56,16 @@ class Editing:
     def check_reached(self, used: Uses) -> None:
         """Raise StageError for an edit of modules that the pass ends before, whose weights are not loaded."""
         for edit, supplies in zip(self.edits, self.supplies, strict=True):
-            if not any(used.modules.get(supply.module or "", True) for supply in supplies):
+            if not any(self._is_reached(supply, used) for supply in supplies):
                 raise _changed_nothing(edit)
+
+    def _is_reached(self, supply: Supply, used: Uses) -> bool:
+        """Whether the pass of an edit uses weights in the module of a stage; one without weights may be reached."""
+        if supply.module is None:
+            return True
+        module = self.subject.as_loaded.get_submodule(supply.module)
+        holding = [path for path, each in module.named_modules(prefix=supply.module) if each._parameters]
+        return not holding or any(used.modules.get(path, True) for path in holding)
 
     def writes(self, running: Running, opened: Opened) -> tuple[Write, ...]:
         """What the edits write, in their order."""
