@@ -168,7 +168,7 @@ def test_bundled_models_through_the_protocol(complete: Complete) -> None:
 
 
 def test_commands_of_schema_through_the_protocol(complete: Complete) -> None:
-    assert complete("txinspect schema at") == ["attn"]
+    assert complete("txinspect schema attn") == ["attn"]
 
 
 def test_commands_of_help_through_the_protocol(complete: Complete) -> None:
@@ -187,7 +187,7 @@ def test_commands_of_help_through_the_protocol(complete: Complete) -> None:
         ("txinspect schema --color n", ["never"]),
         ("txinspect --color a", ["auto", "always"]),
         ("txinspect --color never -q --json stages --dtype float3", ["float32"]),
-        ("txinspect --json schema at", ["attn"]),
+        ("txinspect --json schema attn", ["attn"]),
         ("txinspect --color never stages --color always --dtype float3", ["float32"]),
     ],
 )

@@ -147,7 +147,7 @@ def test_what_ends_it_leaves_no_file(number: signal.Signals, code: int, model: P
 
 def test_a_hang_up_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     """As by nohup."""
-    code = "import signal; from txinspect.__main__ import _end_cleanly; _end_cleanly(); print(signal.getsignal(1))"
+    code = "import signal; from txinspect.cli.starting import _end_cleanly; _end_cleanly(); print(signal.getsignal(1))"
     command = [sys.executable, "-c", code]
     ignored = subprocess.run(
         command,
