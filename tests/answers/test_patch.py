@@ -265,8 +265,7 @@ def test_every_head_against_plain_hooks(kind: str, tmp_path: Path) -> None:
     assert {each.head for each in report.cells} == set(range(4))
 
 
-@pytest.mark.pairs
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", by_type(METRICS, ("logit-difference",), pytest.mark.sweeps))
 @pytest.mark.parametrize("sweep", ["heads", "attention", "mlp", "stream"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_sweep_and_metric_against_plain_hooks(kind: str, sweep: str, metric: str, tmp_path: Path) -> None:
