@@ -36,16 +36,18 @@ def serve(
         str, typer.Option("--memory", help="Hold models of so much at most: 500MB, 8GB.", metavar="SIZE")
     ] = MEMORY,
     status: Annotated[bool, typer.Option("--status", help="Tell of the server that runs, and start none.")] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="End the server that runs, once it has answered.")] = False,
+    stop: Annotated[
+        bool,
+        typer.Option(
+            "--stop", help="End the server that runs, once it has answered; a program that changed ends it, too."
+        ),
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     color: Color = "auto",
 ) -> None:
-    """Keep a process that answers the next commands at once: it has imported torch, and forks a child for each.
-
-    It ends after --idle, by --stop, and once other versions or sources of txinspect, torch or transformers ask it.
-    """
+    """Keep a process that answers the next commands at once: it has imported torch, and forks a child for each."""
     output = choose_output(json, quiet, verbose, color)
     if not sys.platform.startswith("linux"):
         raise InspectError("a process that stays is known to work on Linux alone", "commands run as they do without it")

@@ -92,8 +92,9 @@ def _asked(server: socket.socket, words: list[str]) -> int | None:
         return None
     streams = [number for number in range(3) if _is_open(number)]
     try:
+        os.getcwd()  # noqa: PTH109, it fails where the working directory is gone, which can be opened all the same
         here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # the working directory is gone
+    except OSError:
         return None
     try:
         protocol.send(server, {"ask": question(words, streams)}, [here, *streams])

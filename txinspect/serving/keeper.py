@@ -118,7 +118,9 @@ def _keep(kept: Kept, memory: int, run: Callable[[list[str]], None], parent: soc
         if files != _stamps(kept):
             session = Session()
             protocol.send(parent, {"stale": True})
-        children.answer(socket.socket(fileno=client), message["ask"], descriptors, session)
+        asking = socket.socket(fileno=client)
+        asking.settimeout(protocol.PATIENCE)  # the descriptor does not block, which this one is to know
+        children.answer(asking, message["ask"], descriptors, session)
 
     children.selector.register(parent, selectors.EVENT_READ, take)
     while not is_over or children.answering:

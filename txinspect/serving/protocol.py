@@ -48,6 +48,9 @@ FOLLOWED = {
 
 _LENGTH = struct.Struct("!I")
 
+PATIENCE = 1.0
+"""Seconds that the rest of a message may take once it has begun."""
+
 MOST_BYTES = 1 << 24
 """Of a message."""
 
@@ -123,12 +126,9 @@ def _file(package: str, name: str) -> list[Any]:
 def send(to: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
     """Send a message, with descriptors that the other process gets copies of. Raises OSError where it is gone."""
     content = json.dumps(message).encode()
-    first = _LENGTH.pack(len(content))
-    if descriptors:
-        socket.send_fds(to, [first], list(descriptors))
-    else:
-        to.sendall(first)
-    to.sendall(content)
+    whole = _LENGTH.pack(len(content)) + content
+    sent = socket.send_fds(to, [whole], list(descriptors)) if descriptors else 0
+    to.sendall(whole[sent:])
 
 
 def receive(of: socket.socket) -> tuple[dict[str, Any], list[int]] | None:

@@ -27,9 +27,6 @@ from txinspect.serving.client import question
 from txinspect.serving.keeper import Keeper, check_children
 from txinspect.serving.kept import Kept
 
-PATIENCE = 1.0
-"""Seconds that a client may take to say what it asks."""
-
 ENDING = 5.0
 """Seconds that a server may take to end, once its socket is gone."""
 
@@ -107,7 +104,7 @@ class Server:
             return
         is_taken = False
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # it is gone, or speaks otherwise
-            client.settimeout(PATIENCE)
+            client.settimeout(protocol.PATIENCE)
             heard = protocol.receive(client) if protocol.peer(client) == os.getuid() else None
             if heard is not None and "stamp" in heard[0]:
                 is_taken = self._agrees(client, heard[0]) and self._take(client)
