@@ -178,10 +178,9 @@ def _score(report: LessonReport) -> Told:
     query, key = _named(report, found.query), _named(report, found.key)
     at = next(each for each in found.keys if each.key == found.key)
     sentences = [
-        "Now the tokens look at each other: this is attention. Three new vectors are made of each token's, by "
-        "three learned tables: a query q, what it looks for; a key k, what others find it by; and a value v, what it "
-        "hands over. The score says how well one token's q fits another's k: multiply number by number, and add it all "
-        "up.",
+        "Now the tokens look at each other: this is attention. Three new vectors are made of each token's: a query q, "
+        "what it looks for; a key k, what others find it by; and a value v, what it hands over. The score says how "
+        "well one token's q fits another's k: multiply number by number, and add it all up.",
         f"A model does this many times over, in layers (step 9) with heads (step 6), counted from 0. Head {found.head} "
         f"of layer {found.layer} does it with {counted(found.size, 'number')}: {query} at place {found.query} looks at "
         f"{'itself' if found.query == found.key else f'{key} at place {found.key}'}.",
@@ -440,10 +439,9 @@ def _off(report: LessonReport) -> Told:
         title = "Switch off a head"
         sentences = [
             f"Does a head matter? Take {count + 1} tokens at random and write them twice. No one can guess the first "
-            "copy; in the second, the model can copy what followed last time: it looks for the place that the "
-            "token now read stood before. For that it has to know, for each token, which one stood before it, and of "
-            f"all heads, head {found.head} of layer {found.layer} looks there the "
-            "most. The second copy with that head as it is, and with what it gives set to 0:",
+            "copy; in the second, the model can copy what followed last time, the token that the present one stood "
+            f"before. For that it has to know which token stood before each, and head {found.head} of layer "
+            f"{found.layer} looks there the most. The second copy with that head as it is, and with what it gives 0:",
         ]
     else:
         title = "Switch off the cross-attention"
