@@ -17,7 +17,6 @@ from txinspect.commands.ablate import AblateQuery, AblateReport, AblationRecord,
 from txinspect.edits import Edit
 from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward.wants import Plan, Want, check_layers, plan_of, plan_of_names
-from txinspect.indices import from_start
 from txinspect.loading.subject import Subject
 from txinspect.measure.effects import Effect, effect, logprob
 from txinspect.records import InputRecord
@@ -150,8 +149,7 @@ class _Ablation(Question[AblateQuery]):
     def _changes(self, running: Running, parts: Sequence[_Part]) -> dict[Edit, Changes]:
         """What leaves parts out, each worked out once for all the batches that it is in."""
         edits = list(dict.fromkeys(edit for part in parts for edit in part.edits))
-        editing = Editing(edits, self.query, self.subject, self.text, generates=False)
-        return dict(zip(edits, editing.changes(running, self.opened), strict=True))
+        return Editing(edits, self.query, self.subject, self.text, generates=False).by_edit(running, self.opened)
 
     def _parts(self) -> Iterator[_Part]:
         """The parts to leave out, one after the other."""
@@ -159,12 +157,7 @@ class _Ablation(Question[AblateQuery]):
         for layer in self.layers:
             stage = f"{self.prefix}layers.{layer}."
             if self.query.sweep == "heads":
-                count = self.heads.get(layer, 0)
-
-                def wrong(head: int, layer: int = layer, count: int = count) -> StageError:
-                    return StageError(f"head {head} is out of range: layer {layer} has heads 0 to {count - 1}")
-
-                for head in from_start(self.query.heads, count, wrong) if count else ():
+                for head in sweeping.heads(self.query.heads, self.heads.get(layer, 0), layer):
                     yield _Part(layer, head, (self.query.edit(f"{stage}attention.context[head={head}]"),))
                 continue
             kinds = {"attention": ("attention",), "mlp": ("mlp",)}.get(
@@ -198,15 +191,10 @@ class _Ablation(Question[AblateQuery]):
         if self.query.target is not None:
             self.target = targets.target(tokens, text.spoken, self.query.target, field="target")
         if subject.task.name == "masked-lm":
-            mask = masking.needed_mask_id(subject.source, tokens)
-            self.positions = [place for place, each in enumerate(ids) if each == mask]
+            self.positions = masking.masks(subject.source, tokens, text)
             self.of = (
                 "the likeliest token at each mask" if self.target is None else f"{self.query.target!r} at each mask"
             )
-            if not self.positions:
-                raise InspectError(
-                    f"{subject.source.name!r} fills masks, and the text has none", f"mask a word by {spelled('masks')}"
-                )
         elif subject.task.name in ("causal-lm", "seq2seq-lm"):
             last = len(ids) - 1
             self.positions = [last] if self.target is not None else list(range(last))

@@ -189,13 +189,7 @@ class _Attribution(Question[AttributeQuery]):
             return targets.positions((self.query.position,), text.main)[0]
         if subject.task.name != "masked-lm":
             return len(text.main.tokens) - 1
-        mask = masking.needed_mask_id(subject.source, self.tokens)
-        masks = [token.index for token in text.tokens if token.id == mask]
-        if not masks:
-            raise InspectError(
-                f"{subject.source.name!r} fills masks, and the text has none",
-                f"mask a word by {spelled('masks')}, or give {spelled('position')}",
-            )
+        masks = masking.masks(subject.source, self.tokens, text, otherwise=f", or give {spelled('position')}")
         if len(masks) > 1:
             raise InspectError(
                 f"the text has {len(masks)} masks, at {', '.join(map(str, masks))}", f"give {spelled('position')}"

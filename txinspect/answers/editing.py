@@ -93,6 +93,10 @@ class Editing:
             )
         return made
 
+    def by_edit(self, running: Running, opened: Opened) -> dict[Edit, Changes]:
+        """What each of several different edits makes of its stages, by the edit."""
+        return dict(zip(self.edits, self.changes(running, opened), strict=True))
+
     def records(self) -> list[EditRecord]:
         """The edits as a report has them. Raises StageError for one that the pass ended before."""
         for place, (edit, supplies) in enumerate(zip(self.edits, self.supplies, strict=True)):

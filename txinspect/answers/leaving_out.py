@@ -108,7 +108,7 @@ class LeavingOut(Question[AttributeQuery]):
         """Run the text without each part, without those of the story, and without as many others."""
         edits = [_edit(part) for part in self.computed]
         editing = Editing(edits, self.query, self.subject, self.text, generates=False)
-        self._changes = dict(zip(edits, editing.changes(running, self.opened), strict=True))
+        self._changes = editing.by_edit(running, self.opened)
         many, count = sweeping.at_once(self.size), len(self.computed)
         batches = [self.computed[begin : begin + many] for begin in range(0, count, many)]
         alone = [

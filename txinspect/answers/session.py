@@ -59,19 +59,17 @@ class AtHand:
             self._loaded = subject, wanted, loaded
         return loaded
 
-    def take(self, most: int) -> int:
+    def take(self, most: int) -> None:
         """Take all of a session's model to hand before it is asked about: its tokenizer, its modules, and its weights
-        where these take `most` bytes at most. Returns the bytes that they take."""
+        where these take `most` bytes at most."""
         from txinspect.loading import cost, uses
 
         subject = self.subject()
         self.opened.tokens()
         everything = uses.of_all_modules(subject)
         _, size = cost.in_memory(subject, everything.modules)
-        if size > most or subject.missing is not None:
-            return 0
-        self.loaded(subject, everything)
-        return size
+        if size <= most and subject.missing is None:
+            self.loaded(subject, everything)
 
 
 class Session:

@@ -13,6 +13,7 @@ from txinspect.errors import InspectError, StageError
 from txinspect.forward.edits import Write
 from txinspect.forward.resuming import CannotResumeError, Passed, Resume
 from txinspect.forward.wants import Plan
+from txinspect.indices import from_start
 from txinspect.records import InputRecord
 
 if TYPE_CHECKING:
@@ -37,6 +38,15 @@ Changes = Sequence[tuple["Supply", Callable[["Tensor"], "Tensor"]]]
 def at_once(logits: int) -> int:
     """How many parts a sweep changes in one batch, where a text has so many logits."""
     return max(1, min(ROWS, LOGITS // max(1, logits) - BESIDE))
+
+
+def heads(asked: Sequence[int] | None, count: int, layer: int) -> list[int]:
+    """The heads of a layer that a sweep is of, one after the other. Raises StageError for one that it does not have."""
+
+    def wrong(head: int) -> StageError:
+        return StageError(f"head {head} is out of range: layer {layer} has heads 0 to {count - 1}")
+
+    return list(from_start(None if asked is None else tuple(asked), count, wrong)) if count else []
 
 
 class Sweep:

@@ -30,6 +30,16 @@ PartKind = Literal[
     "rest",
 ]
 
+Position = Annotated[
+    int | None,
+    Option(
+        "--position/--query",
+        "The token after which it is, or at which of a model that fills masks; the last, or its only mask, if not "
+        "given.",
+        "N",
+    ),
+]
+
 Ways = Literal["knockout", "gradients"]
 
 ROWS = 8
@@ -54,15 +64,7 @@ class AttributeQuery(ChangedQuery["AttributeReport"]):
             "TOKEN",
         ),
     ] = None
-    position: Annotated[
-        int | None,
-        Option(
-            "--position/--query",
-            "The token after which it is, or at which of a model that fills masks; the last, or its only mask, if not "
-            "given.",
-            "N",
-        ),
-    ] = None
+    position: Position = None
     neurons: Annotated[int, Option("--neurons", "The K neurons of all MLPs that wrote the most, too.", "K")] = 0
     experts: Annotated[bool, Option("--experts", "What each expert that was chosen wrote of its MLP's part, too.")] = (
         False

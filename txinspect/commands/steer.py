@@ -40,6 +40,7 @@ _READ_BY_TRYING = ("pair", "masks", "ids", "chat")
 class SteerQuery(PassQuery["SteerReport"]):
     """Make a vector that leads a model toward some texts and away from others, or try one on what it generates."""
 
+    idle = ("check",)
     instead_of_text = ("ids", "user", "toward", "pairs")
     continues = True
 
@@ -106,8 +107,6 @@ class SteerQuery(PassQuery["SteerReport"]):
     save: Annotated[
         Path | None, Option("-o/--save", "make: write the vector to FILE.safetensors or FILE.npz.", "FILE", OUTPUT)
     ] = None
-    # The check is about the tensors of a pass, so that a shell has no option for it.
-    check: bool = False
 
     @property
     def layers_asked(self) -> Layers:
@@ -138,8 +137,6 @@ class SteerQuery(PassQuery["SteerReport"]):
         if wrong is not None:
             which = "try" if self.action == "make" else "make"
             raise UsageError(f"{spelled(wrong)} is of steer {which}, and this is steer {self.action}", "omit it")
-        if self.check:
-            raise UsageError(f"{spelled('check')} is about the tensors of a pass, and this reports none", "omit it")
         if self.layers == ():
             raise UsageError(f"{spelled('layers')} chooses none", "name at least one")
         if self.layers is not None and self.stages:

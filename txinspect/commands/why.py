@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from txinspect.commands.attribute import PartRecord
+from txinspect.commands.attribute import PartRecord, Position
 from txinspect.commands.command import Command
 from txinspect.commands.heads import Kind
 from txinspect.commands.lens import LikelyRecord
@@ -30,15 +30,7 @@ class WhyQuery(DecoderQuery["WhyReport"]):
     wrong: Annotated[
         str | None, Option("--wrong", "A token to tell it from, in the place of the runner-up.", "TOKEN")
     ] = None
-    position: Annotated[
-        int | None,
-        Option(
-            "--position/--query",
-            "The token after which it is, or at which of a model that fills masks; the last, or its only mask, if not "
-            "given.",
-            "N",
-        ),
-    ] = None
+    position: Position = None
     top_k: Annotated[int, Option("-k/--top-k", "Parts that the story is about.", "K")] = PARTS
     seed: Annotated[int, Option("--seed", "What the other parts are drawn with.", "S")] = 0
 

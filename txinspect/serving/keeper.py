@@ -90,6 +90,9 @@ class Keeper:
 
 def _keep(kept: Kept, memory: int, run: Callable[[list[str]], None], parent: socket.socket) -> None:
     """In a process of its own: take a model to hand, and answer what is handed on until the parent is gone."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a terminal sends them to its parent, too, which ends it in its time
     for name in protocol.FOLLOWED:
         os.environ.pop(name, None)
     os.environ.update(kept.variables)
@@ -103,7 +106,6 @@ def _keep(kept: Kept, memory: int, run: Callable[[list[str]], None], parent: soc
         return
     check_children()
     children = Children(run, lambda _: protocol.send(parent, {"ended": True}))
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     protocol.send(parent, {"ready": True})
     is_over = False
 

@@ -45,6 +45,22 @@ def positions(source: Source, tokens: Tokens, text: InputRecord) -> tuple[int, .
     return found
 
 
+def masks(
+    source: Source, tokens: Tokens, text: InputRecord, *, named: str = "the text", otherwise: str = ""
+) -> list[int]:
+    """Where the masks of a text stand, whose own tokens are what is predicted, whatever a decoder reads.
+
+    Raises InspectError for a text without one, as it is `named`; what could be done `otherwise` is said.
+    """
+    mask = needed_mask_id(source, tokens)
+    found = [token.index for token in text.tokens if token.id == mask]
+    if not found:
+        raise InspectError(
+            f"{source.name!r} fills masks, and {named} has none", f"mask a word by {spelled('masks')}{otherwise}"
+        )
+    return found
+
+
 def needed_mask_id(source: Source, tokens: Tokens) -> int:
     """The id of the tokenizer's mask token. Raises InspectError where it has none."""
     mask = mask_id(source, tokens)

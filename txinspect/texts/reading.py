@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import structs
@@ -122,6 +123,21 @@ def continued(
         segments = text.segments[0][:kept]
         whole = structs.replace(whole, segments=[[*segments, *segments[-1:] * len(added)]])
     return whole, kept
+
+
+def with_tokens(text: InputRecord, tokens: Tokens, ids: Sequence[int]) -> InputRecord:
+    """A text, or its decoder's, with these tokens behind it."""
+    own = text.main
+    records = [*own.tokens, *(tokens.record(each, len(own.tokens) + place) for place, each in enumerate(ids))]
+    fields = {
+        "tokens": records,
+        "input_ids": [[each.id for each in records]],
+        "attention_mask": [[1] * len(records)],
+    }
+    if text.decoder is not None:
+        return structs.replace(text, decoder=structs.replace(text.decoder, **fields))
+    segments = text.segments and [[*text.segments[0], *text.segments[0][-1:] * len(ids)]]
+    return structs.replace(text, segments=segments, **fields)
 
 
 def moves_blanks(query: TextQuery[Any]) -> bool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from txinspect.anatomy.architecture import Stack, Supply
+from txinspect.answers import sweeping
 from txinspect.answers.running import Running
 from txinspect.commands.attribute import TokenEffectRecord, TokensRecord, Ways
 from txinspect.errors import InspectError, PassError, StageError, spelled
 from txinspect.forward import taps
-from txinspect.forward.edits import Write
 from txinspect.forward.integrated import Path
 from txinspect.forward.wants import Plan
 from txinspect.guards.quiet import quiet
@@ -21,13 +21,8 @@ from txinspect.stage_names import DECODER, ENCODER
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from txinspect.forward.capture import CaughtTensor
-
 Value = Callable[["Tensor"], "Tensor"]
 """What is followed of the logits, (batch, seq, vocab): (batch)."""
-
-ROWS = 16
-"""Tokens that are knocked out in one pass, each in a row of its own."""
 
 FIRST, MOST = 32, 2048
 """Steps of the integral, at first and at most."""
@@ -68,21 +63,14 @@ def _record(token: _Token, text: InputRecord, value: float) -> TokenEffectRecord
 
 def _knocked_out(running: Running, text: InputRecord, logits: Plan, value: Value) -> list[TokenEffectRecord]:
     """What is lost of a value where no other token attends to each one, beside the text as it is in the same batch."""
-    tokens = _tokens(running, text)
+    tokens, swept = _tokens(running, text), sweeping.Sweep(logits)
     scores = [each for stack in running.subject.architecture.stacks for each in _scores(running, stack)]
-    batches = [tokens[begin : begin + ROWS] for begin in range(0, len(tokens), ROWS)]
+    batches = [tokens[begin : begin + sweeping.ROWS] for begin in range(0, len(tokens), sweeping.ROWS)]
     found: list[TokenEffectRecord] = []
     for batch in running.counted("knocking tokens out", batches):
-        rows: list[float] = []
-
-        def receive(caught: CaughtTensor, rows: list[float] = rows) -> None:
-            rows.extend(value(caught.tensor.whole().detach().double()).tolist())
-
-        writes = tuple(Write(supply, _blocked(supply, batch)) for supply in scores)
-        running.run(text, replace(logits, writes=writes), receive, copies=len(batch) + 1)
-        if len(rows) != len(batch) + 1:
-            raise StageError(f"{running.subject.source.name!r} cannot run several texts at once")
-        found += [_record(token, text, rows[0] - row) for token, row in zip(batch, rows[1:], strict=True)]
+        blocked = [[(each, _blocked(each, token)) for each in scores if _reads(each) == token.stack] for token in batch]
+        plain, *rows = (float(value(row.double())[0]) for row in swept.rows(running, text, [[], *blocked]))
+        found += [_record(token, text, plain - row) for token, row in zip(batch, rows, strict=True)]
     return found
 
 
@@ -107,24 +95,22 @@ def _scores(running: Running, stack: Stack) -> Iterator[Supply]:
         yield supply
 
 
-def _blocked(supply: Supply, batch: Sequence[_Token]) -> Callable[[Tensor], Tensor]:
-    """What keeps every other token from attending to each one of a batch, in its row; the first row stays."""
+def _reads(supply: Supply) -> str:
+    """The stack whose tokens the keys of scores are of."""
+    return ENCODER if supply.within.startswith("cross_attention") else supply.stack
+
+
+def _blocked(supply: Supply, token: _Token) -> Callable[[Tensor], Tensor]:
+    """What keeps every other token from attending to one, in scores of (1, head, query, key)."""
     crosses = supply.within.startswith("cross_attention")
-    read = ENCODER if crosses else supply.stack
 
     def block(own: Tensor) -> Tensor:
-        if own.shape[0] != len(batch) + 1:
-            raise StageError(f"{supply.name!r} does not keep several texts apart: its shape is {list(own.shape)}")
         if own.shape[-1] == 1 and crosses:
             raise StageError(f"{spelled('tokens', 'knockout')}: the encoder's text is one token, and nothing is left")
         new = own.clone()
-        for row, token in enumerate(batch, 1):
-            if token.stack != read:
-                continue
-            kept = new[row, :, token.index, token.index].clone() if not crosses else None
-            new[row, :, :, token.index] = float("-inf")
-            if kept is not None:
-                new[row, :, token.index, token.index] = kept
+        new[..., token.index] = float("-inf")
+        if not crosses:
+            new[..., token.index, token.index] = own[..., token.index, token.index]
         return new
 
     return block

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from msgspec import structs
-
 from txinspect.answers import labels
 from txinspect.commands.patch import OR, AnswerRecord, PatchQuery
 from txinspect.errors import InspectError, spelled
 from txinspect.loading.subject import Subject
 from txinspect.measure.answers import Ids
 from txinspect.measure.predictions import likeliest
-from txinspect.records import InputRecord, SentenceRecord
-from txinspect.texts import masking, targets
+from txinspect.records import InputRecord
+from txinspect.texts import masking, reading, targets
 from txinspect.wording import counted, some_of
 
 if TYPE_CHECKING:
@@ -55,19 +53,7 @@ class Compared:
 
     def extended(self, text: InputRecord, suffix: Ids) -> InputRecord:
         """A text, or its decoder's, with the tokens of an answer behind it."""
-        if not suffix:
-            return text
-        own: SentenceRecord = text.main
-        records = [*own.tokens, *(self.tokens.record(each, len(own.tokens) + i) for i, each in enumerate(suffix))]
-        fields = {
-            "tokens": records,
-            "input_ids": [[each.id for each in records]],
-            "attention_mask": [[1] * len(records)],
-        }
-        if text.decoder is not None:
-            return structs.replace(text, decoder=structs.replace(text.decoder, **fields))
-        segments = text.segments and [[*text.segments[0], *text.segments[0][-1:] * len(suffix)]]
-        return structs.replace(text, segments=segments, **fields)
+        return reading.with_tokens(text, self.tokens, suffix) if suffix else text
 
     def rows(self, logits: Tensor, text: InputRecord, suffix: Ids) -> Tensor:
         """The rows of a pass's logits, (1, …), in which the answers' tokens are predicted: (place, vocab)."""
@@ -145,14 +131,7 @@ class Compared:
 
     def _masks(self, text: InputRecord) -> list[int]:
         """Where a text's masks stand: a decoder that reads the text itself predicts each token from those before."""
-        mask = masking.needed_mask_id(self.subject.source, self.tokens)
-        found = [token.index for token in text.tokens if token.id == mask]
-        if not found:
-            raise InspectError(
-                f"{self.subject.source.name!r} fills masks, and {text.text!r} has none",
-                f"mask a word by {spelled('masks')}",
-            )
-        return found
+        return masking.masks(self.subject.source, self.tokens, text, named=repr(text.text))
 
     def _labels(self) -> list[str]:
         return labels.names(self.subject, self.subject.config.num_labels or 0)

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from txinspect.answers import stacks
+from txinspect.answers import stacks, sweeping
 from txinspect.answers.editing import Editing
 from txinspect.commands.patch import PatchQuery
 from txinspect.edits import Edit
 from txinspect.errors import InspectError, StageError, spelled
 from txinspect.forward.wants import check_layers
-from txinspect.indices import from_start
 from txinspect.loading.subject import Subject
 from txinspect.records import InputRecord, SentenceRecord
 from txinspect.texts import masking, targets
@@ -72,11 +71,7 @@ class Places:
                 yield from (Cell(layer, None, pair, there) for pair in self.pairs or every)
             elif self.query.sweep == "heads":
                 count = min(values[each].shape[1] for each in there)
-
-                def wrong(head: int, layer: int = layer, count: int = count) -> StageError:
-                    return StageError(f"head {head} is out of range: layer {layer} has heads 0 to {count - 1}")
-
-                yield from (Cell(layer, head, None, there) for head in from_start(self.query.heads, count, wrong))
+                yield from (Cell(layer, head, None, there) for head in sweeping.heads(self.query.heads, count, layer))
             else:
                 yield Cell(layer, None, None, there)
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from msgspec import structs
-
 from txinspect.anatomy import locating
 from txinspect.answers import decoder_text
 from txinspect.commands.steer import SteerQuery
@@ -22,6 +20,7 @@ from txinspect.loading.subject import Subject
 from txinspect.measure import predictions
 from txinspect.measure.predictions import Scored
 from txinspect.records import InputRecord
+from txinspect.texts import reading
 
 if TYPE_CHECKING:
     from txinspect.answers.running import Running
@@ -102,13 +101,4 @@ class Writer:
         """The text with generated ids behind it, or as what the decoder reads."""
         if self.subject.has_decoder:
             return decoder_text.with_ids(self.subject, self.query, self.text, self.tokens, ids)
-        before = self.text.tokens
-        records = [*before, *(self.tokens.record(each, len(before) + place) for place, each in enumerate(ids))]
-        segments = self.text.segments and [[*self.text.segments[0], *self.text.segments[0][-1:] * len(ids)]]
-        return structs.replace(
-            self.text,
-            tokens=records,
-            input_ids=[[each.id for each in records]],
-            attention_mask=[[1] * len(records)],
-            segments=segments,
-        )
+        return reading.with_tokens(self.text, self.tokens, ids)
