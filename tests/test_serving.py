@@ -289,6 +289,24 @@ def test_other_surroundings_are_answered_by_the_process_itself(
     assert server.poll() is None
 
 
+def test_the_hubs_cache_is_the_one_that_the_question_names(runtime: Path, server: Any, tmp_path: Path) -> None:
+    """Of two caches, each with the other's name for a model, and neither the server's own."""
+    bundled, commit = Path(client.__file__).parents[1] / "bundled" / "opt-mini", "0" * 40
+    asked = state(runtime)["questions"]
+    for name in ("one", "two"):
+        folder = tmp_path / name / "hub" / f"models--team--{name}"
+        shutil.copytree(bundled, folder / "snapshots" / commit)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text(commit)
+    for name, other in (("one", "two"), ("two", "one")):
+        variables = {"HF_HOME": str(tmp_path / name), "HF_HUB_OFFLINE": "1"}
+        here = ran(runtime, "tree", f"team/{name}", "--json", variables=variables)
+        assert here.returncode == 0, here.stderr
+        assert json.loads(here.stdout)["model"]["revision"] == commit
+        assert ran(runtime, "tree", f"team/{other}", variables=variables).returncode == 1
+    assert state(runtime)["questions"] == asked + 4
+
+
 @pytest.mark.sweeps
 def test_memory_stays_flat(runtime: Path, server: Any) -> None:
     for _ in range(3):
