@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tests.making.gguf_llama import write_gguf
@@ -243,6 +244,26 @@ def test_a_model_that_it_cannot_be_ready_for_is_said(tmp_path: Path) -> None:
     assert last == "txinspect: there is nothing to be ready for: 'txinspect embed -m ./nosuchmodel' fails"
 
 
+def test_a_child_computes_on_as_many_threads_as_a_cold_run(tmp_path: Path) -> None:
+    """Their number changes last bits; the parent computes on one."""
+    program = """
+import os, sys, torch
+from txinspect.answers.session import Session
+from txinspect.serving import child, client
+torch.set_num_threads(1)
+child.threads = 3
+streams = [os.open(each, os.O_RDWR if each == os.devnull else os.O_RDONLY) for each in (".", os.devnull)]
+told = os.pipe()
+out = os.open("threads", os.O_WRONLY | os.O_CREAT)
+if not os.fork():
+    run = lambda words: print(torch.get_num_threads(), *words)
+    child.answer(run, client.question(["asked"], [0, 1, 2]), [*streams, out, streams[1]], told[1], Session())
+os.wait()
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=surroundings(tmp_path), check=True, timeout=120)
+    assert (tmp_path / "threads").read_text() == "3 asked\n"
+
+
 def test_twenty_at_once(runtime: Path, server: Any) -> None:
     texts = [f"text number {number}" for number in range(20)]
     with ThreadPoolExecutor(20) as pool:
@@ -433,6 +454,14 @@ def test_files_that_changed_and_names_elsewhere_are_seen(runtime: Path, server: 
     config.write_text("{")
     assert ran(runtime, *words, cwd=tmp_path / "there").returncode == 1
     config.write_text(broken)
+    weights, other = tmp_path / "here" / "model" / "model.safetensors", tmp_path / "other.safetensors"
+    asked = ["logits", "hi", "-m", "model", "--json"]
+    first = ran(runtime, *asked, cwd=tmp_path / "here").stdout
+    save_file({name: 2 * each for name, each in load_file(weights).items()}, other, {"format": "pt"})
+    other.replace(weights)
+    second = ran(runtime, *asked, cwd=tmp_path / "here").stdout
+    assert second != first
+    assert second == is_cold(*asked, cwd=tmp_path / "here").stdout
     (tmp_path / "here" / "model" / "config.json").write_text("{")
     changed = ran(runtime, *words, cwd=tmp_path / "here")
     assert changed.returncode == 1

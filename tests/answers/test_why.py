@@ -188,8 +188,9 @@ def test_other_tokens_may_be_asked_about(report: WhyReport) -> None:
 )
 def test_options_and_stacks(model: str, options: dict[str, Any]) -> None:
     told: WhyReport = txinspect.load(model, dtype="float32").why(**options).report
-    assert len(told.parts) == min(options.get("top_k", 8), len(told.parts))
-    assert told.others + len(told.parts) >= len(told.parts) + 1
+    computed = {"opt-mini": 20, "transformer-mini": 20}[model]  # heads, across too, and MLPs of the last stack
+    assert len(told.parts) == min(options.get("top_k", 8), computed)
+    assert told.others + len(told.parts) > computed  # embeddings and biases besides
     assert told.written == pytest.approx(sum(part.value or 0.0 for part in told.parts))
     assert (told.control is None) == (options.get("top_k") == 500)
     if options.get("ids"):
