@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from tests.making.bad_input import Run, sentence
 from tests.making.hub import Answer, LoopbackHub
@@ -123,6 +124,22 @@ def test_what_is_sent_for_a_file(kind: str, online: LoopbackHub, run_cli: Run, t
     online.odd = odd
     assert says in sentence(run_cli(*ASKED))
     assert not [each for each in tmp_path.rglob("*") if each.is_file() and each.stat().st_size > 1 << 20]
+
+
+def test_nothing_but_the_repository_is_asked_for(
+    online: LoopbackHub, run_cli: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """huggingface_hub's telemetry would keep whatever is answered for a day, and then fail on it."""
+    aside = tmp_path / "asked-of-the-hub.json"
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(aside), raising=False)
+    monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None, raising=False)
+    online.add(NAME, {"config.json": b"{}"})
+    run_cli(*ASKED)
+    asked = [path for _, path in online.requests]
+    assert asked == [path for path in asked if NAME in path] != []
+    assert not aside.exists()
+    assert constants.HF_HUB_DISABLE_TELEMETRY is False
 
 
 def test_a_token_that_is_none(online: LoopbackHub, run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:

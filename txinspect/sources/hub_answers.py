@@ -58,7 +58,7 @@ def check_endpoint() -> None:
 def guarded(name: str) -> Iterator[None]:
     """While open, what the Hub answers is looked at before it is used: nothing is written but into the cache, and
     nothing is waited for, read or unpacked without end. Raises SourceError."""
-    from huggingface_hub import HfApi, file_download, get_session
+    from huggingface_hub import HfApi, constants, file_download, get_session
 
     metadata_of, info_of, tree_of = file_download.get_hf_file_metadata, HfApi.repo_info, HfApi.list_repo_tree
     fetch = file_download.http_get
@@ -87,6 +87,8 @@ def guarded(name: str) -> Iterator[None]:
 
     with (
         warnings.catch_warnings(),
+        # Its telemetry asks for a list of programs, keeps any answer for a day, and raises where that is no list.
+        patched(constants, "HF_HUB_DISABLE_TELEMETRY", True),
         patched(file_download, "get_hf_file_metadata", checked_metadata),
         patched(file_download, "http_get", checked_fetch),
         patched(HfApi, "repo_info", checked_info),
