@@ -138,22 +138,20 @@ def _flush() -> None:
 def _tell(tells: int, before: set[str], kept: Kept | None) -> None:
     """Tell the parent what this question needed besides."""
     names = [each for each in sys.modules if each not in before and each.partition(".")[0] in _TRUSTED]
-    with suppress(OSError):
-        os.set_blocking(tells, False)
-        os.write(tells, json.dumps({"modules": names, "kept": kept.record if kept is not None else None}).encode())
+    with suppress(OSError), open(tells, "wb", closefd=False) as told:
+        told.write(json.dumps({"modules": names, "kept": kept.record if kept is not None else None}).encode())
 
 
 def heard(told: int) -> Needed:
     """In the parent: what a child told it, which has ended."""
-    os.set_blocking(told, False)
     try:
-        record = json.loads(os.read(told, 1 << 20) or b"{}")
+        with open(told, "rb") as file:
+            file.seek(0)
+            record = json.loads(file.read() or b"{}")
         kept = record.get("kept")
         return Needed(tuple(record.get("modules", ())), Kept.read(kept) if kept else None)
-    except (BlockingIOError, ValueError):
+    except (OSError, ValueError):
         return Needed()
-    finally:
-        os.close(told)
 
 
 def import_ahead(needed: Needed) -> None:

@@ -58,18 +58,17 @@ class Children:
 
     def answer(self, client: socket.socket, ask: dict[str, Any], descriptors: Sequence[int], session: Session) -> None:
         """Have a child answer a client's question, in a session."""
-        told, tells = os.pipe()
+        told = os.memfd_create("told")  # a pipe holds less than a child may have to tell
         gc.freeze()  # a child that collects garbage would copy all pages
         pid = os.fork()
         if not pid:
             try:
-                os.close(told)
                 self.leave()
                 client.close()
-                child.answer(self.run, ask, descriptors, tells, session)
+                child.answer(self.run, ask, descriptors, told, session)
             finally:
                 os._exit(1)
-        for each in (tells, *descriptors):
+        for each in descriptors:
             os.close(each)
         answering = self.answering[pid] = Answering(pid, client, told)
         self.selector.register(client, selectors.EVENT_READ, lambda: self._hear(answering))

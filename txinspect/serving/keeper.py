@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def _keep(kept: Kept, memory: int, run: Callable[[list[str]], None], parent: soc
     with quiet():
         session.model(kept.choice).take(memory)
     files = _stamps(kept)
-    if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208, names alone
+    if not _is_alone():
         return
     check_children()
     children = Children(run, lambda _: protocol.send(parent, {"ended": True}))
@@ -127,6 +128,16 @@ def _keep(kept: Kept, memory: int, run: Callable[[list[str]], None], parent: soc
     children.selector.register(parent, selectors.EVENT_READ, take)
     while not is_over or children.answering:
         children.turn(3600.0)
+
+
+def _is_alone(seconds: float = 5.0) -> bool:
+    """Whether this process has one thread. One that was joined may be seen for some time still, on a busy machine."""
+    until = time.monotonic() + seconds
+    while len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208, names alone
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _stamps(kept: Kept) -> dict[str, tuple[int, int, int]]:

@@ -276,14 +276,14 @@ def _tried(run: Callable[[list[str]], None], words: list[str], *, aloud: bool = 
 
     Raises InspectError where it cannot be answered, which the child has said if it may be heard `aloud`.
     """
-    told, tells = os.pipe()
+    told = os.memfd_create("told")
     streams = [os.open(".", os.O_RDONLY | os.O_DIRECTORY), *(os.open(os.devnull, os.O_RDWR) for _ in range(3))]
     if aloud:
         os.dup2(2, streams[3])
     pid = os.fork()
     if not pid:
-        child.answer(run, question(words, [0, 1, 2]), streams, tells, Session())
-    for each in (tells, *streams):
+        child.answer(run, question(words, [0, 1, 2]), streams, told, Session())
+    for each in streams:
         os.close(each)
     _, status = os.waitpid(pid, 0)
     needed = child.heard(told)
