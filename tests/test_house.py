@@ -64,7 +64,8 @@ WINGS: dict[str, set[str]] = {
     "model": {"ground", "commands", "answers", "inspecting", "answer"},
     "render": {"records", "wording", "stages", "stage_names", "blocks", "commands", "render"},
     "serving": {"ground", "guards", "answers", "inspecting", "serving"},
-    "cli": {"ground", "commands", "inspecting", "render", "serving", "cli"},
+    "agents": {"ground", "commands", "serving", "agents"},
+    "cli": {"ground", "commands", "inspecting", "render", "serving", "agents", "cli"},
     "__init__": {"ground", "commands", "inspecting", "model"},
     "__main__": {"serving", "cli"},
 }

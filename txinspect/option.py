@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from txinspect.value_checks import unwrapped
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,48 @@ INPUT, WHERE, LOADING, OUTPUT = "Input", "Model", "Loading", "Output"
 
 FROM_WIDTH = "from the width"
 """Stands in the place of an Option where a shell fills a field with the columns of its terminal."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A field of a record that a face offers, since it has an Option."""
+
+    name: str
+    kind: Any
+    """Its type, None left out."""
+    optional: bool
+    """Whether it may be None."""
+    option: Option
+    default: Any
+
+    @property
+    def is_argument(self) -> bool:
+        """Whether the field's value stands by itself on a command line, beside the text."""
+        return not self.option.spelling.startswith("-")
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it holds several values."""
+        return get_origin(self.kind) is tuple
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it can take, one or several; none for a field of any other type."""
+        inner = get_args(self.kind)[0] if self.is_list else self.kind
+        return get_args(inner) if get_origin(inner) is Literal else ()
+
+
+def declared(record: type[Any]) -> Iterator[Declared]:
+    """The fields of a dataclass that have an Option and do something there."""
+    hints = get_type_hints(record, include_extras=True)
+    idle = getattr(record, "idle", ())
+    for field in fields(record):
+        extras = getattr(hints[field.name], "__metadata__", ())
+        option = next((each for each in extras if isinstance(each, Option)), None)
+        if option is not None and field.name not in idle:
+            kind = get_args(hints[field.name])[0]
+            inner = unwrapped(kind)
+            yield Declared(field.name, inner, inner is not kind, option, field.default)
 
 
 def option_of(kind: type[Any], name: str) -> Option | None:

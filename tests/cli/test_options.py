@@ -154,6 +154,7 @@ EXPECTED = {
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
     "env": SHOWN,
     "serve": (SHOWN - {"--no-pager", "--no-serve"}) | {"-m", "--model", "--idle", "--memory", "--status", "--stop"},
+    "mcp": {"-m", "--model", "--allow", "-v", "--verbose", "--color"},
     "schema": {"--color"},
     "help": {"--color", "--no-pager"},
 }

@@ -13,6 +13,7 @@ from txinspect import commands
 from txinspect.cli import appearance, before, completing, environment, help_pages, manual, parse_errors, shells, streams
 from txinspect.cli.command_line import CommandLine, help_of, long_of, option_named
 from txinspect.cli.greeting import EXAMPLES, greeting
+from txinspect.cli.mcp import mcp
 from txinspect.cli.output_options import Color, Json, NoPager, NoServe, Quiet, Verbose, choose_output
 from txinspect.cli.serve import serve
 from txinspect.cli.streams import Output
@@ -346,6 +347,12 @@ _list(
     "Machines",
     serve,
     help_of(serve.__doc__ or "", ("txinspect serve", "txinspect serve -m gpt2 --idle 2h", "txinspect serve --status")),
+)
+_list(
+    "mcp",
+    "Machines",
+    mcp,
+    help_of(mcp.__doc__ or "", ("txinspect mcp", "claude mcp add txinspect -- txinspect mcp -m gpt2 --allow .")),
 )
 _list(
     "help",

@@ -5,12 +5,11 @@ All surgery on signatures is here.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import typer
 
@@ -26,9 +25,8 @@ from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
 from txinspect.indices import read_indices
 from txinspect.model_choice import ModelChoice
-from txinspect.option import FROM_WIDTH, OUTPUT, WHERE, Option
+from txinspect.option import FROM_WIDTH, OUTPUT, WHERE, Declared, declared
 from txinspect.queries import LESSON, ModelQuery, PassQuery, Query, TextQuery
-from txinspect.value_checks import unwrapped
 
 Answer = Callable[[Query[Any], Output, Any], None]
 """Given a query, how its report is shown, and the view that shapes the drawing."""
@@ -206,22 +204,8 @@ def _is_set(value: Any) -> bool:
     return value not in (None, False)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Field:
+class _Field(Declared):
     """A field of a record that a shell can give."""
-
-    name: str
-    kind: Any
-    """Its type, None left out."""
-    optional: bool
-    """Whether it may be None."""
-    option: Option
-    default: Any
-
-    @property
-    def is_argument(self) -> bool:
-        """Whether the field's value stands by itself on a command line, behind the text."""
-        return not self.option.spelling.startswith("-")
 
     @property
     def parameter(self) -> inspect.Parameter:
@@ -231,7 +215,7 @@ class _Field:
             shell = str
         elif self.kind == _INDICES[1]:
             shell, default = list[str], _typed(self.default)
-        elif _is_list(self.kind):
+        elif self.is_list:
             shell, default = list[str], list(self.default or ())
         elif get_origin(self.kind) is Literal or self.kind in (int, float):
             shell, default = str, default if default is None else str(default)
@@ -254,7 +238,7 @@ class _Field:
         if isinstance(self.option.completes, str):
             found: Callable[..., list[str]] = getattr(completing, self.option.completes)
             return found
-        choices = _choices(self.kind) or self.option.completes
+        choices = self.choices or self.option.completes
         return completing.choices(choices) if choices else None
 
     def value(self, given: Any) -> Any:
@@ -265,11 +249,11 @@ class _Field:
             return read_indices(given, self.name)
         if self.kind in (int, float) and given is not None:
             return number(given, self.name, self.kind)
-        if _is_list(self.kind) and _choices(self.kind):
+        if self.is_list and self.choices:
             return tuple(each.strip() for typed in given for each in typed.split(","))
-        if _is_list(self.kind) and self.optional and not given:
+        if self.is_list and self.optional and not given:
             return None
-        return tuple(given) if _is_list(self.kind) else given
+        return tuple(given) if self.is_list else given
 
 
 def _typed(default: int | tuple[int, ...] | None) -> list[str]:
@@ -280,8 +264,8 @@ def _typed(default: int | tuple[int, ...] | None) -> list[str]:
 
 
 def _fields(record: type[Any]) -> tuple[_Field, ...]:
-    """The fields of a dataclass that become options, since they have an Option and do something there."""
-    return tuple(field for field in _declared(record) if field.name not in getattr(record, "idle", ()))
+    """The fields of a dataclass that become options."""
+    return tuple(_Field(**vars(each)) for each in declared(record))
 
 
 def _from_width(record: type[Any]) -> list[str]:
@@ -294,18 +278,6 @@ def _from_width(record: type[Any]) -> list[str]:
 def _choice_fields() -> tuple[_Field, ...]:
     """The fields of a model's choice that become options of nearly every command."""
     return _fields(ModelChoice)
-
-
-def _declared(record: type[Any]) -> Iterator[_Field]:
-    hints = get_type_hints(record, include_extras=True)
-    for field in dataclasses.fields(record):
-        option = next(
-            (each for each in getattr(hints[field.name], "__metadata__", ()) if isinstance(each, Option)), None
-        )
-        if option is not None:
-            kind = get_args(hints[field.name])[0]
-            inner = unwrapped(kind)
-            yield _Field(field.name, inner, inner is not kind, option, field.default)
 
 
 def _model_fields(line: type[ModelQuery[Any]]) -> Iterator[_Field]:
@@ -339,16 +311,6 @@ def _model_parameters(line: type[ModelQuery[Any]]) -> list[inspect.Parameter]:
         *flags,
         *(field.parameter for field in _model_fields(line) if field.option.panel != WHERE),
     ]
-
-
-def _choices(kind: Any) -> tuple[str, ...]:
-    """The words that a field's option can take, one or several; none for a field of any other type."""
-    inner = get_args(kind)[0] if _is_list(kind) else kind
-    return get_args(inner) if get_origin(inner) is Literal else ()
-
-
-def _is_list(kind: Any) -> bool:
-    return get_origin(kind) is tuple
 
 
 def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:

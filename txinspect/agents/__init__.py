@@ -1,0 +1,1 @@
+"""Tools for agents: each command as one, over the Model Context Protocol."""
