@@ -27,6 +27,13 @@ def holding(session: Session) -> Iterator[None]:
         _held.reset(before)
 
 
+@contextmanager
+def staying() -> Iterator[None]:
+    """While open, what questions need of a model is loaded once and kept, in a session that is held or in a new one."""
+    with holding(_held.get() or Session(keeps_weights=True)):
+        yield
+
+
 def _session(notify: Notify, progress: Progress | None) -> Session:
     """The session that is held, told whom to tell how far it is, or one of the question's own."""
     session = _held.get()

@@ -56,6 +56,17 @@ class Declared:
         return not self.option.spelling.startswith("-")
 
     @property
+    def long(self) -> str:
+        """How it is spelled in full, such as --layer."""
+        spellings = self.option.spelling.split("/")
+        return next((each for each in spellings if each.startswith("--")), spellings[0])
+
+    @property
+    def key(self) -> str:
+        """What a program calls it, in JSON: as a shell spells it, such as top_k."""
+        return self.long.lstrip("-").lower().replace("-", "_")
+
+    @property
     def is_list(self) -> bool:
         """Whether it holds several values."""
         return get_origin(self.kind) is tuple

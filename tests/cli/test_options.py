@@ -160,6 +160,24 @@ EXPECTED = {
 }
 """The options of each command, as the contract spells them."""
 
+MANY = {"--texts", "--column", "--out", "--resume"}
+for _command in (
+    "tokenize",
+    "embed",
+    "pos",
+    "attn",
+    "run",
+    "logits",
+    "lens",
+    "heads",
+    "diff",
+    "ablate",
+    "patch",
+    "attribute",
+    "why",
+):
+    EXPECTED[_command] |= MANY
+
 Run = Callable[..., Result]
 
 

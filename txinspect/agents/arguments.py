@@ -85,7 +85,7 @@ def fields(command: str, *, files: bool) -> Mapping[str, Declared]:
     chosen = declared(ModelChoice) if issubclass(query, ModelQuery) else ()
     idle = getattr(query, "idle", ())
     own = (each for each in chosen if each.name not in LEFT_OUT and each.name not in idle)
-    found = {_called(each): each for each in (*declared(query), *own)}
+    found = {each.key: each for each in (*declared(query), *own)}
     return {name: each for name, each in found.items() if files or not (is_file(each) or each.name == "overwrite")}
 
 
@@ -118,7 +118,7 @@ def required(command: str) -> Iterator[str]:
     asked = commands.named(command)
     if asked.unless is not None:
         field = next(each for each in declared(asked.query) if each.name == asked.unless[0])
-        yield _called(field)
+        yield field.key
     if asked.html is not None:
         yield "html"
 
@@ -136,7 +136,7 @@ def command_line(command: str, given: Mapping[str, Any], model: str | None, *, f
         if field.is_argument:
             behind += typed
         else:
-            words += [_long(field)] if field.kind is bool and typed else [f"{_long(field)}={each}" for each in typed]
+            words += [field.long] if field.kind is bool and typed else [f"{field.long}={each}" for each in typed]
     words += _made_by_hand(given)
     ahead = any(field.is_argument and field.option.first for field in fields(command, files=files).values())
     text = _text(command, given, beside=bool(behind) and not ahead)
@@ -215,16 +215,6 @@ def _by_hand(command: str) -> Iterator[str]:
     if issubclass(query, ModelQuery) and "quantization" not in query.idle:
         yield "quantization"
     yield "image"
-
-
-def _called(field: Declared) -> str:
-    """What an argument is called: as a shell spells it."""
-    return _long(field).lstrip("-").lower().replace("-", "_")
-
-
-def _long(field: Declared) -> str:
-    spellings = field.option.spelling.split("/")
-    return next((each for each in spellings if each.startswith("--")), spellings[0])
 
 
 def _schema_of(field: Declared) -> dict[str, Any]:

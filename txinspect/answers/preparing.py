@@ -62,7 +62,7 @@ def prepare(question: Question[Any], session: Session) -> Preparation:
     parts = _parts(subject, query, text)
     limits.check_text(subject, parts[0].text, query)
     with quiet():
-        plan, used = _rehearsed(subject, parts[0].text, plan)
+        plan, used = _rehearsed(model, subject, parts[0].text, plan)
     made_here = question.decoder is None and decoder_text.is_generated(subject, query)
     generates = made_here and any(want.supply.stack != ENCODER for want in plan.wants)
     if made_here and not generates:
@@ -99,6 +99,8 @@ def _read(question: Question[Any], model: AtHand) -> InputRecord:
 def _loaded(question: Question[Any], model: AtHand, length: int) -> Subject:
     """The model without weights for a pass, after the names asked for were looked up where it was seen before."""
     opened = model.opened
+    if model.has_subject(length):
+        return model.subject(length)
     known = seen.recall(opened.source, opened.choice)
     if known is not None and question.names:
         check_names(known, opened.source.name, question.names)
@@ -113,10 +115,18 @@ def _parts(subject: Subject, query: PassQuery[Any], text: InputRecord) -> list[W
     return windows(text, context(subject), query.window_step if not subject.has_decoder else None)
 
 
-def _rehearsed(subject: Subject, text: InputRecord, plan: Plan) -> tuple[Plan, uses.Uses]:
-    """A prepared plan that knows how often modules run, and the modules whose weights the pass uses."""
+def _rehearsed(model: AtHand, subject: Subject, text: InputRecord, plan: Plan) -> tuple[Plan, uses.Uses]:
+    """A prepared plan that knows how often modules run, and the modules whose weights the pass uses.
+
+    Where weights stay, the same stages of a text of the same length use the same ones: half of a short text's time.
+    """
     from txinspect.forward.rehearsal import rehearse, with_runs  # written with torch
 
     inputs = model_inputs(subject.as_configured, text)
-    plan = with_runs(subject, inputs, plan)
-    return plan, rehearse(subject, inputs, plan)
+    wants = tuple((want.supply.name, want.by_glob, want.reported) for want in plan.wants)
+    key = (id(subject), tuple((name, tuple(each.shape)) for name, each in inputs.items()), wants, plan.until)
+    if key not in model.rehearsed or plan.watches or plan.edits or plan.writes:
+        counted = with_runs(subject, inputs, plan)
+        model.rehearsed[key] = counted.runs, rehearse(subject, inputs, counted)
+    runs, used = model.rehearsed[key]
+    return replace(plan, runs=runs), used

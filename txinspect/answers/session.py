@@ -3,7 +3,7 @@ is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from txinspect.model_choice import ModelChoice
 from txinspect.queries import Notify, Progress
@@ -27,20 +27,29 @@ class AtHand:
         self.choice = choice
         self.opened = Opened(choice, session.tried)
         self._session = session
+        self.rehearsed: dict[Any, tuple[Mapping[str, int], Uses]] = {}
+        """How often modules run and which are used, by stages and lengths of texts. See preparing."""
         self._subjects: dict[tuple[bool, int], Subject] = {}
         self._loaded: tuple[Subject, Mapping[str, bool], partial.Loaded] | None = None
 
     def subject(self, length: int = 1, *, only_looked_at: bool = False) -> Subject:
         """A session's model without weights, for a text of that many tokens. See load_subject."""
-        from txinspect.anatomy.families import SWAPS_MODULES
         from txinspect.loading.subject import load_subject
 
-        # Of most models the length changes nothing.
-        swaps = str(self.opened.source.config.get("model_type")) in SWAPS_MODULES
-        key = only_looked_at, length if swaps else 1
+        key = only_looked_at, self._length(length)
         if key not in self._subjects:
             self._subjects[key] = load_subject(self.opened, self._session.notify, length, only_looked_at=only_looked_at)
         return self._subjects[key]
+
+    def has_subject(self, length: int) -> bool:
+        """Whether a session's model without weights is there, for a text of that many tokens."""
+        return (False, self._length(length)) in self._subjects
+
+    def _length(self, length: int) -> int:
+        """The length of a text where modules differ by it; of most models it changes nothing."""
+        from txinspect.anatomy.families import SWAPS_MODULES
+
+        return length if str(self.opened.source.config.get("model_type")) in SWAPS_MODULES else 1
 
     def loaded(self, subject: Subject, uses: Uses) -> partial.Loaded:
         """A session's model with the weights of the modules in use, and of those that were used before."""

@@ -9,17 +9,18 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_origin, get_type_hints
 
 import typer
 
 from txinspect import commands
-from txinspect.cli import completing, environment, streams
+from txinspect.cli import completing, environment, many, streams
 from txinspect.cli.command_line import CommandLine, help_of
 from txinspect.cli.options import DryRun, NoSpecial, choose_model, ids, number
 from txinspect.cli.output_options import choose_output, has_figures, of_a_drawing
 from txinspect.cli.streams import Output
 from txinspect.cli.text import Given, read_text
+from txinspect.cli.text_lines import Template
 from txinspect.commands.command import Command, Detailed
 from txinspect.commands.plan import PlanQuery
 from txinspect.errors import UsageError, spelled
@@ -64,26 +65,13 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     if issubclass(line, TextQuery):
         extra += [*map(_called(line.called), _parameters_of(read_text)), _parameter("no_special", NoSpecial, False)]
     groups += _beside(command)
+    if command.name in many.TAKE:
+        extra += _parameters_of(many.choose_texts)
     if issubclass(line, PassQuery) and command.planned is None:
         groups.append(_parameter("dry_run", DryRun, False))
 
     def run(**values: Any) -> None:
-        ctx = values.pop("ctx", None)
-        if "model_option" in values:
-            values["model"] = _one_model(ctx, values["model"], values.pop("model_option"))
-        given = frozenset(name for name in values if ctx is not None and _is_given(ctx, name))
-        shown_as = choose_output(**_taken(values, choose_output))
-        drawn = {name: values.pop(name) for name in _BESIDE if name in values}
-        output = of_a_drawing(shown_as, command.name, dry_run=bool(values.get("dry_run")), **drawn)
-        asked = _asked(command, values)
-        query: Any = _query(asked, values, output)
-        if command.unless is not None and asked is command.unless[1]:
-            streams.hint("nothing was run: these are the stages, of which --stage runs some", output)
-        nothing_drawn = "--json" if output.json else "--dry-run" if values.get("dry_run") else None
-        view = _view(command, values, given, nothing_drawn)
-        if command.planned is not None or values.pop("dry_run", False):
-            query, view = _planned(query), None
-        answer(query, output, view)
+        _run(command, values, answer)
 
     # Headings stand in the help in the order in which their first option does: what is asked, the model, the output.
     asked = [field.parameter for field in (*own, *view) if field.option.panel is None]
@@ -97,6 +85,35 @@ def command_function(command: Command, answer: Answer) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
     run.__doc__ = line.__doc__
     return run
+
+
+def _run(command: Command, values: Values, answer: Answer) -> None:
+    """Ask what a command line says, by the values of its options."""
+    ctx = values.pop("ctx", None)
+    if "model_option" in values:
+        values["model"] = _one_model(ctx, values["model"], values.pop("model_option"))
+    given = frozenset(name for name in values if ctx is not None and _is_given(ctx, name))
+    shown_as = choose_output(**_taken(values, choose_output))
+    drawn = {name: values.pop(name) for name in _BESIDE if name in values}
+    output = of_a_drawing(shown_as, command.name, dry_run=bool(values.get("dry_run")), **drawn)
+    texts = many.choose_texts(**_taken(values, many.choose_texts))
+    if texts is not None:
+        _check_of_many(values, output)
+    asked = _asked(command, values)
+    fields = _query_fields(asked, values, output, instead="--texts" if texts is not None else None)
+    if command.unless is not None and asked is command.unless[1]:
+        streams.hint("nothing was run: these are the stages, of which --stage runs some", output)
+    nothing_drawn = (
+        "--texts" if texts is not None else "--json" if output.json else "--dry-run" if values.get("dry_run") else None
+    )
+    view = _view(command, values, given, nothing_drawn)
+    if texts is not None:
+        many.answer(Template(cast(type[TextQuery[Any]], asked), fields), texts, output)
+        return
+    query: Any = asked(**fields)
+    if command.planned is not None or values.pop("dry_run", False):
+        query, view = _planned(query), None
+    answer(query, output, view)
 
 
 def _called(name: str) -> Callable[[inspect.Parameter], inspect.Parameter]:
@@ -170,26 +187,40 @@ def _planned(query: Any) -> PlanQuery:
     return PlanQuery(model=query.model, of=query)
 
 
-def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]:
-    """The query that is built from the options of a command line."""
+def _check_of_many(values: Values, output: Output) -> None:
+    """Raise UsageError for what is of one report, where many are asked for."""
+    for name in _BESIDE:
+        if getattr(output, name):
+            raise UsageError(f"--{name} and --texts cannot be combined: it is of one report", "omit one", by="; ")
+    for name in ("save", "dry_run"):
+        if values.get(name):
+            instead = "--out DIR is where many go" if name == "save" else "omit one"
+            raise UsageError(f"{spelled(name)} and --texts cannot be combined", instead)
+
+
+def _query_fields(line: type[Query[Any]], values: Values, output: Output, instead: str | None = None) -> Values:
+    """The fields of a query, from the options of a command line; `instead` of a text stands what that option gives."""
     fields: Values = {field.name: field.value(values.pop(field.name)) for field in _fields(line)}
     if not output.json:
         fields |= dict.fromkeys(_from_width(line), environment.width())
     if issubclass(line, TextQuery):
         typed = dict(_taken(values, read_text))
         _shift(line, fields, typed)
-        instead = next((name for name in line.instead_of_text if _is_set(fields[name])), None)
+        given = next((spelled(name) for name in line.instead_of_text if _is_set(fields[name])), None)
+        if given is not None and instead is not None:
+            raise UsageError(f"{given} and {instead} cannot be combined: each stands in the text's place", "omit one")
+        instead = given or instead
         if instead is not None and any(each is not None for each in typed.values()):
             what = "--file" if typed["file"] is not None else "a text"
-            raise UsageError(f"{what} and {spelled(instead)} cannot be combined: it stands in the text's place")
-        given = read_text(**typed) if instead is None else Given(LESSON)
-        fields |= {"text": given.text, "special": not values.pop("no_special")}
-        streams.hint(given.hint, output)
+            raise UsageError(f"{what} and {instead} cannot be combined: it stands in the text's place")
+        read = read_text(**typed) if instead is None else Given(LESSON)
+        fields |= {"text": read.text, "special": not values.pop("no_special")}
+        streams.hint(read.hint, output)
     if not issubclass(line, ModelQuery):
-        return line(**fields)
+        return fields
     chosen = {field.name: field.value(values.pop(field.name)) for field in _model_fields(line)}
     quantized = _taken(values, choose_model)
-    return line(model=choose_model(name=values.pop("model"), **quantized, **chosen), **fields)
+    return {"model": choose_model(name=values.pop("model"), **quantized, **chosen), **fields}
 
 
 def _shift(line: type[TextQuery[Any]], fields: Values, typed: Values) -> None:

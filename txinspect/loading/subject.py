@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from txinspect.anatomy import locating
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
     from txinspect.anatomy.architecture import Architecture
+    from txinspect.loading.weights.destinations import Destination
     from txinspect.records import QuantizationRecord
 
 
@@ -45,6 +46,10 @@ class Subject:
     """Why all of the model is loaded, whatever a pass uses; None if it is not."""
     missing: str | None
     """What is to be installed before it runs, in a sentence; None if nothing is."""
+    destinations: dict[tuple[str, ...], dict[str, Destination]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """Where tensors of a checkpoint fit into it, by their names: found once. See loading/weights/fit."""
 
     @property
     def source(self) -> Source:

@@ -27,9 +27,13 @@ _WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile", "_fsdp_wr
 
 def destinations(subject: Subject, names: Sequence[str]) -> dict[str, Destination]:
     """Where each tensor of a checkpoint fits into the model; what is stored beside a quantized weight goes with it."""
-    if subject.source.is_one_file:
-        return _gguf_destinations(subject, names)
-    return places(subject.as_configured, names)
+    key = tuple(names)
+    if key not in subject.destinations:
+        of_one_file = subject.source.is_one_file
+        subject.destinations[key] = (
+            _gguf_destinations(subject, names) if of_one_file else places(subject.as_configured, names)
+        )
+    return subject.destinations[key]
 
 
 def _gguf_destinations(subject: Subject, names: Sequence[str]) -> dict[str, Destination]:
