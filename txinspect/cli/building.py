@@ -176,7 +176,7 @@ def _query(line: type[Query[Any]], values: Values, output: Output) -> Query[Any]
     """The query that is built from the options of a command line."""
     fields: Values = {field.name: field.value(values.pop(field.name)) for field in _fields(line)}
     if not output.json:
-        fields |= dict.fromkeys(_from_width(line), environment.width())
+        fields |= dict.fromkeys(from_width(line), environment.width())
     if issubclass(line, TextQuery):
         typed = dict(_taken(values, read_text))
         _shift(line, fields, typed)
@@ -284,7 +284,7 @@ def _fields(record: type[Any]) -> tuple[_Field, ...]:
     return tuple(field for field in _declared(record) if field.name not in getattr(record, "idle", ()))
 
 
-def _from_width(record: type[Any]) -> list[str]:
+def from_width(record: type[Any]) -> list[str]:
     """The fields of a view that the width of the terminal fills."""
     hints = get_type_hints(record, include_extras=True)
     return [name for name, hint in hints.items() if FROM_WIDTH in getattr(hint, "__metadata__", ())]
