@@ -78,6 +78,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "env": (("--none",), "no such option: --none"),
     "schema": (("none",), "'none' has no report"),
     "serve": (("--idle", "soon"), "--idle 'soon' is no time"),
+    "shell": (("-m", "./none"), "there is no file or directory './none'"),
     "help": (("none",), "'none' is neither a command nor a page of the manual"),
 }
 """An error of each command, and what its sentence holds."""
@@ -85,7 +86,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
 
 def test_every_command_is_here() -> None:
     names = [str(command.name) for command in app.registered_commands]
-    assert sorted(names) == sorted(WRONG) == sorted([*ASKED, *WITHOUT_A_MODEL, "serve"])  # which stays: test_serving
+    assert sorted(names) == sorted(WRONG) == sorted([*ASKED, *WITHOUT_A_MODEL, "serve", "shell"])  # which stay
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,20 +11,17 @@ from typing import Any
 import pytest
 import torch
 from prompt_toolkit.application import create_app_session
-from prompt_toolkit.document import Document
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from tests.making.bad_input import sentence
 from tests.making.models import save_tiny
 from txinspect.cli import starting
 from txinspect.cli.app import app
 from txinspect.cli.asking import About, filled
 from txinspect.cli.line import Line, begun, unquoted
 from txinspect.cli.prompting import completions, prompting
-from txinspect.errors import UsageError
 from txinspect.loading.weights import partial
 from txinspect.model_choice import ModelChoice
 from txinspect.serving.held import Held, history
@@ -63,6 +57,13 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny("bert", tmp_path_factory.mktemp("bert") / "bert")
+
+
+def sentence(said: str) -> str:
+    """The one sentence that stands on stderr."""
+    (line,) = said.splitlines()
+    assert line.startswith("txinspect: ")
+    return line.removeprefix("txinspect: ")
 
 
 # The bytes of the ordinary command line
@@ -107,7 +108,9 @@ def test_a_line_prints_what_its_command_does(model: str, talk: Talk, run_cli: Ru
 
 
 def test_a_text_is_filled_in_where_a_line_names_none(talk: Talk, run_cli: Run) -> None:
-    said = talk("text 'a quick fox'", "text", "logits --json", "tokenize other", "tokenize --ids 2,5", "tokenize --json")
+    said = talk(
+        "text 'a quick fox'", "text", "logits --json", "tokenize other", "tokenize --ids 2,5", "tokenize --json"
+    )
     alone = [
         *(run_cli("logits", "a quick fox", "--json"), run_cli("tokenize", "other")),
         *(run_cli("tokenize", "--ids", "2,5"), run_cli("tokenize", "a quick fox", "--json")),
@@ -246,9 +249,13 @@ def test_the_last_report_is_drawn_again_without_a_pass(
 ) -> None:
     from txinspect.answers import attn
 
-    asked = []
-    original = attn.answer
-    monkeypatch.setattr(attn, "answer", lambda *given: asked.append(1) or original(*given))
+    asked: list[Any] = []
+
+    def answer(query: Any, session: Any, original: Any = attn.answer) -> Any:
+        asked.append(query)
+        return original(query, session)
+
+    monkeypatch.setattr(attn, "answer", answer)
     rows, picture = tmp_path / "rows.csv", tmp_path / "map.svg"
     said = talk(
         *("attn --layer 0 --json", "_", "_ --json", f"_ --csv {rows}", f"_ --picture {picture} --json", "_ --table"),
@@ -276,7 +283,7 @@ def test_a_page_of_the_last_report_has_its_attention(talk: Talk, run_cli: Run, t
     ("lines", "said"),
     [
         (["_"], "there is no report yet"),
-        (["tree", "_ --depth 1"], "_ draws the last report again, and this asks for another one"),
+        (["logits", "_ -k 9"], "_ draws the last report again, and this asks for another one"),
         (["attn --layer 0", "_ --layer 1"], "_ draws the last report again, and this asks for another one"),
         (["attn --layer 0", "_ --jsno"], "no such option: --jsno"),
     ],
@@ -298,7 +305,13 @@ def test_what_fails_leaves_the_last_report(talk: Talk, run_cli: Run) -> None:
 def test_lines_are_handed_on(talk: Talk, run_cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     said = talk(
-        *("tree --json | cat > whole.json", "stages > stages.txt", "stages >> 'stages.txt'", "!echo hi > hi", "text > t"),
+        *(
+            "tree --json | cat > whole.json",
+            "stages > stages.txt",
+            "stages >> 'stages.txt'",
+            "!echo hi > hi",
+            "text > t",
+        ),
         "stages | head -n 1 > first",
     )
     assert (said.exit_code, said.stdout, said.stderr) == (0, "", "")
@@ -370,11 +383,14 @@ def test_an_interrupt_ends_the_question_alone(talk: Talk, monkeypatch: pytest.Mo
 
 def test_help(talk: Talk, run_cli: Run) -> None:
     said = talk("help", "?", "help attn", "attn -h")
-    own = said.stdout.partition("Usage")[0]
+    ordinary = run_cli("help", "attn").stdout + run_cli("attn", "-h").stdout
+    ordinary = ordinary.replace("Usage: root", "Usage: txinspect")  # the test runner's name for the program
+    own = said.stdout.removesuffix(ordinary)
     assert "attn" in own
     assert all(len(line) <= 80 for line in own.splitlines())
     assert len(own.splitlines()) // 2 < 22
-    assert said.stdout == own + run_cli("help", "attn").stdout + run_cli("attn", "-h").stdout
+    assert own + ordinary == said.stdout
+    assert own != said.stdout
 
 
 def test_bytes_that_are_no_text_and_a_text_that_looks_like_an_option(talk: Talk, run_cli: Run) -> None:
@@ -413,7 +429,7 @@ def test_lines_are_typed_remembered_and_completed(
 ) -> None:
     monkeypatch.setenv("TXINSPECT_CACHE", str(tmp_path / "cache"))
     ask = prompting(group, lambda: About("opt-mini"), held)
-    keys.send_text("tok\thello\n")
+    keys.send_text("tokenizex\x7fhello\n")
     assert ask("> ") == "tokenizehello"
     keys.send_text("\x1b[A\n")
     assert ask("> ") == "tokenizehello"
@@ -484,6 +500,5 @@ def test_files_are_completed(group: Any, held: Held, tmp_path: Path, monkeypatch
 
 def test_tokens_are_of_the_text_that_is_asked_about(group: Any, held: Held) -> None:
     found = list(completions(group, About("opt-mini", "The old cow"), held, "attn --query "))
-    assert [each.text for each in found] == ["0", "1", "2", "3"]
-    assert "' cow'" in found[-1].display_meta_text
-    assert Document("x").text == "x"
+    assert [each.text for each in found] == ["0", "1", "2", "3", "4"]
+    assert [each.display_meta_text for each in found][1:3] == ["'The'", "' old'"]

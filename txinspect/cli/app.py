@@ -361,7 +361,7 @@ _list(
         (
             "txinspect shell",
             "txinspect shell -m transformer-mini",
-            "printf 'tree\\nattn --layer 0\\n' | txinspect shell",
+            "txinspect shell < script.txt",
         ),
     ),
 )

@@ -44,7 +44,8 @@ def filled(app: Any, words: Sequence[str], about: About) -> list[str]:
     before, own = words[: at + 1], list(words[at + 1 :])
     command = app.built(words[at])
     try:
-        given = command.make_context(words[at], list(own), resilient_parsing=True)
+        above = app.make_context("txinspect", [], resilient_parsing=True)  # which says that -h is --help
+        given = command.make_context(words[at], list(own), parent=above, resilient_parsing=True)
     except Exception:  # which the command itself says in a sentence
         return list(words)
     behind = ["--", *own[own.index("--") + 1 :]] if "--" in own else []

@@ -326,7 +326,8 @@ def _model_parameters(line: type[ModelQuery[Any]]) -> list[inspect.Parameter]:
     if issubclass(line, TextQuery):
         named = [_parameter("model", Annotated[str, typer.Option(*spellings, **settings)], name.default)]
     else:
-        again = typer.Option(*spellings, metavar="MODEL", help="The same, as other commands spell it.")
+        said = "The same, as other commands spell it."
+        again = typer.Option(*spellings, metavar="MODEL", help=said, autocompletion=completing.models)
         named = [
             _parameter("model", Annotated[str, typer.Argument(**settings)], name.default),
             _parameter("model_option", Annotated[str | None, again], None),

@@ -15,8 +15,8 @@ Way = Literal["|", ">", ">>"]
 OWN = {
     "text": "ask about the TEXT behind it from now on; alone, show it",
     "model": "ask about the MODEL behind it from now on; alone, show it",
-    "_": "the last report again, drawn in another way: _ --json, _ --csv FILE",
-    "help": "what a line may be, or what the COMMAND behind it does; ? is the same",
+    "_": "the last report again, drawn another way: _ --json, _ --csv FILE",
+    "help": "this, or what the COMMAND behind it does and takes; so does ?",
     "exit": "leave, as quit and Ctrl-D do",
 }
 """What a line may begin with that is no command."""

@@ -80,7 +80,7 @@ def _of_a_command(app: Any, about: About, held: Held, words: list[str], word: st
         own = [(name, said) for name, said in OWN.items() if name.startswith(word)]
         return [*own, *(each for each in shells.completions(app, [], word) if each[0] not in {*OWN, *APART})]
     if words == ["model"]:
-        words = ["tree", "-m"]
+        words = ["attn", "-m"]
     elif words[0] == "_":
         return []
     named = any(each in ("-m", "--model") or each.startswith("--model=") for each in words)

@@ -46,16 +46,13 @@ def shell(
         ),
     ] = DEFAULT_MODEL,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run the Python files that come with this model.")
+        bool, typer.Option("--trust-remote-code", help="Run the Python files that come with the model.")
     ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     color: Color = "auto",
 ) -> None:
-    """Type commands without the program's name: the model stays, and each is answered at once.
-
-    Lines that are piped in are answered one after another, and the exit code is that of the last one that failed.
-    """
+    """Answer commands that are typed without the program's name, on a model that stays; a script may be piped in."""
     from txinspect.serving.held import Held
 
     here = current()
@@ -63,7 +60,7 @@ def shell(
     output = choose_output(False, quiet, verbose, color)
     root = ctx.find_root()
     colored = f"--color={color}" if color != "auto" else None
-    asking = Shell(root.obj["run"], root.command, Held(), About(model), is_script, output, colored)
+    asking = Shell(lambda words: root.obj["run"](words), root.command, Held(), About(model), is_script, output, colored)
     asking.take(ModelChoice(name=model, trust_remote_code=trust_remote_code))
     if trust_remote_code:
         asking.about = replace(asking.about, trusted=model)
@@ -156,7 +153,10 @@ class Shell:
         if name in APART:
             raise UsageError(f"{name} stays by itself", "leave the shell first, or ask in another terminal")
         with printing(line, is_script=self.is_script) as codes:
-            code = self._run(name, words[1:])
+            try:
+                code = self._run(name, words[1:])
+            except typer.Exit as ended:  # nobody reads what it prints any more
+                code = ended.exit_code
         return code or next(iter(codes), 0)
 
     def _run(self, name: str, rest: list[str]) -> int:
