@@ -11,7 +11,7 @@ import typer
 
 from txinspect.cli import again, completing, streams
 from txinspect.cli.asking import INTERRUPTED, About, code_of, filled, printing, system
-from txinspect.cli.environment import current, is_terminal
+from txinspect.cli.environment import current, is_terminal, replaced
 from txinspect.cli.line import OWN, Line
 from txinspect.cli.output_options import Color, Quiet, Verbose, choose_output
 from txinspect.errors import InspectError, UsageError
@@ -206,7 +206,7 @@ class Shell:
 
     def take(self, choice: ModelChoice) -> None:
         """Have another model stay. Raises InspectError, and has the former one, where that cannot be."""
-        with streams.reserved(), streams.progress(self.output) as told:
+        with replaced(current()), streams.reserved(), streams.progress(self.output) as told:
             self.held.take(choice, told.notify, told.progress)
         self.about = replace(self.about, model=choice.name)
 

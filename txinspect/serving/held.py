@@ -13,7 +13,6 @@ from typing import Any
 from txinspect import inspecting
 from txinspect.answers.session import Session
 from txinspect.guards.cache import writable_cache
-from txinspect.guards.quiet import quiet
 from txinspect.model_choice import ModelChoice
 from txinspect.queries import Notify, Progress
 from txinspect.serving.kept import Stamps, stamps
@@ -43,7 +42,7 @@ class Held:
         are not too large. Raises InspectError, and holds the former, where that cannot be."""
         session = Session(notify, progress, keeps_weights=True)
         since = time.time_ns()
-        with quiet(), self._as_it_was():
+        with self._as_it_was():
             session.model(choice).take(MOST_BYTES)
         self._session, self._stamps, self.name = session, {}, choice.name
         self._keep(since)
