@@ -1,10 +1,11 @@
-"""The shell at a terminal of its own, and its script in a process: Ctrl-C, the keys of a person, pipes that are closed."""
+"""The shell at a terminal of its own, and its script in a process: Ctrl-C, a person's keys, pipes that are closed."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+import txinspect
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone")]
 
@@ -160,3 +163,16 @@ def test_a_stdout_that_takes_nothing_more_is_no_crash(out: str, tmp_path: Path) 
     said = {"| head -n 1": b"", "> /dev/full": b"No space left on device", ">&-": b"standard output is closed"}[out]
     assert said in done.stderr
     assert done.stdout.count(b"\n") <= 1
+
+
+def test_the_manual_s_lines_print_what_it_shows(tmp_path: Path) -> None:
+    page = Path(txinspect.__file__).parent / "manual" / "loading.md"
+    (shown,) = re.findall(r"```text\n(opt-mini> .*?)```", page.read_text(), re.DOTALL)
+    lines = re.findall(r"^[\w-]+> (.*)$", shown, re.MULTILINE)
+    assert len(lines) == 6
+    done = subprocess.run(
+        [*PROGRAM, "shell"], input="\n".join(lines), text=True, capture_output=True, cwd=tmp_path, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == re.sub(r"^[\w-]+> .*\n", "", shown, flags=re.MULTILINE)
+    assert (tmp_path / "next.csv").read_text()
