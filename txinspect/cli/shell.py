@@ -98,14 +98,17 @@ class Shell:
         if not self.output.quiet:
             streams.say(f"The model is {self.about.model}: {_BEGIN}")
         ask = prompting(self.app, lambda: self.about, self.held)
+        here = current()
+        home = here._replace(variables=dict(here.variables))
         while True:
             try:
                 typed = ask(self.prompt)
+                with replaced(home):  # an interrupt may have left others
+                    if not self.answer(typed):
+                        return
             except KeyboardInterrupt:
                 continue
             except EOFError:
-                return
-            if not self.answer(typed):
                 return
 
     @property
