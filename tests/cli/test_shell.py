@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -164,6 +166,24 @@ def test_a_model_is_trusted_for_itself_alone() -> None:
     assert "--trust-remote-code" not in filled(group, ["attn", "-m", "other"], about)
     assert "--trust-remote-code" not in filled(group, ["tree"], About("N", None, "M"))
     assert filled(group, ["tree", "--trust-remote-code"], about) == ["tree", "--trust-remote-code", "-m", "M"]
+
+
+def test_a_model_s_own_code_runs_for_it_alone(
+    talk: Talk, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    config = json.loads((model / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "mine.Mine"}
+    (model / "config.json").write_text(json.dumps(config))
+    code = "from transformers import OPTForCausalLM\n\n\nclass Mine(OPTForCausalLM):\n    pass\n"
+    (model / "mine.py").write_text(code)
+    shutil.copytree(model, tmp_path / "other")
+    lines = ("tree --json", "tree -m ./other --json", "model ./other", "tree --json", "model ./model", "tree --json")
+    said = talk(*lines, options=["-m", "./model", "--trust-remote-code"])
+    assert said.exit_code == 0, said.stderr
+    found = [json.loads(line)["model"]["class"] for line in said.stdout.splitlines()]
+    assert found == ["Mine", "OPTForCausalLM", "OPTForCausalLM", "Mine"]
 
 
 # What stays

@@ -100,5 +100,6 @@ def _split(typed: str) -> list[str]:
     try:
         return shlex.split(typed)
     except ValueError as error:
-        what = "a quote is open" if "quotation" in str(error) else "nothing stands after the last \\"
-        raise UsageError(f"{what} at the end of the line", "close it, or put \\ before it") from None
+        if "quotation" in str(error):
+            raise UsageError("a quote is open at the end of the line", "close it, or put \\ before it") from None
+        raise UsageError("nothing stands after the last \\", "put another before it, or quote it") from None
