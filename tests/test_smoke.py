@@ -78,6 +78,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "env": (("--none",), "no such option: --none"),
     "schema": (("none",), "'none' has no report"),
     "serve": (("--idle", "soon"), "--idle 'soon' is no time"),
+    "shell": (("-m", "./none"), "there is no file or directory './none'"),
     "mcp": (("--allow", "/no/such"), "--allow '/no/such' is no folder"),
     "help": (("none",), "'none' is neither a command nor a page of the manual"),
 }
@@ -86,7 +87,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
 
 def test_every_command_is_here() -> None:
     names = [str(command.name) for command in app.registered_commands]
-    assert sorted(names) == sorted(WRONG) == sorted([*ASKED, *WITHOUT_A_MODEL, "serve", "mcp"])  # which stay
+    assert sorted(names) == sorted(WRONG) == sorted([*ASKED, *WITHOUT_A_MODEL, "serve", "shell", "mcp"])  # which stay
 
 
 @pytest.mark.parametrize("model", MODELS)

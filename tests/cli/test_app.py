@@ -24,7 +24,7 @@ from typer.testing import Result
 import txinspect
 from txinspect.commands import NAMES as REPORTS
 
-COMMANDS = (*REPORTS, "env", "schema", "serve", "mcp", "help")
+COMMANDS = (*REPORTS, "env", "schema", "serve", "shell", "mcp", "help")
 ASKED: dict[str, tuple[str, ...]] = {
     "tokenize": ("naïve 😀 [/INST]", "-m", "{model}"),
     "tree": ("{model}",),
@@ -125,11 +125,11 @@ def test_help_lists_the_commands_in_their_groups(run_cli: Run, wide: None) -> No
         "Run": ["embed", "pos", "attn", "logits", "lens", "heads", "diff", "run"],
         "Cause": ["ablate", "patch", "attribute", "why", "steer"],
         "Share": ["page", "lesson"],
-        "Machines": ["plan", "env", "schema", "serve", "mcp", "help"],
+        "Machines": ["plan", "env", "schema", "serve", "shell", "mcp", "help"],
     }
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if each not in ("serve", "mcp")])  # which stay
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each not in ("serve", "shell", "mcp")])  # which stay
 def test_every_example_of_the_help_is_valid(
     command: str, run_cli: Run, wide: None, opt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

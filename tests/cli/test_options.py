@@ -153,6 +153,7 @@ EXPECTED = {
     "lesson": LOADING | OUTPUT | TEXT | DECODER | {"--step"},
     "plan": LOADING | OUTPUT | TEXT | DECODER | {"-s", "--stage", "--edit"},
     "env": SHOWN,
+    "shell": (SHOWN - {"--json", "--no-pager", "--no-serve"}) | {"-m", "--model", "--trust-remote-code"},
     "serve": (SHOWN - {"--no-pager", "--no-serve"}) | {"-m", "--model", "--idle", "--memory", "--status", "--stop"},
     "mcp": {"-m", "--model", "--allow", "-v", "--verbose", "--color"},
     "schema": {"--color"},

@@ -10,19 +10,30 @@ import typer
 from typer.core import TyperGroup
 
 from txinspect import commands
-from txinspect.cli import appearance, before, completing, environment, help_pages, manual, parse_errors, shells, streams
+from txinspect.cli import (
+    again,
+    appearance,
+    before,
+    completing,
+    environment,
+    help_pages,
+    manual,
+    parse_errors,
+    shells,
+    streams,
+)
 from txinspect.cli.command_line import CommandLine, help_of, long_of, option_named
 from txinspect.cli.greeting import EXAMPLES, greeting
 from txinspect.cli.mcp import mcp
 from txinspect.cli.output_options import Color, Json, NoPager, NoServe, Quiet, Verbose, choose_output
 from txinspect.cli.serve import serve
+from txinspect.cli.shell import shell
 from txinspect.cli.streams import Output
 from txinspect.errors import CheckError, InspectError, Said, Spell, UsageError, spelling
 from txinspect.version import __version__, untested
 from txinspect.wording import some_of
 
 if TYPE_CHECKING:
-    from txinspect.commands.packed import PackedAttention
     from txinspect.queries import Query
 
 
@@ -247,14 +258,8 @@ def _show_surroundings(output: Output) -> None:
 
 def _answer(query: Query[Any], output: Output, view: object | None) -> None:
     """Answer a command's query with its report on stdout."""
-    from txinspect.inspecting import inspect, inspect_for_page
-
-    attentions: list[PackedAttention] = []
     with streams.reserved(), streams.progress(output) as told:
-        if output.html is None:
-            report = inspect(query, told.notify, told.progress)
-        else:
-            report, attentions = inspect_for_page(query, told.notify, told.progress)
+        report, attentions = again.answered(query, told, for_page=output.html is not None)
     streams.show(report, output, view, attentions)
     failed = [check.detail for check in getattr(report, "checks", None) or () if check.passed is False]
     if failed:
@@ -347,6 +352,19 @@ _list(
     "Machines",
     serve,
     help_of(serve.__doc__ or "", ("txinspect serve", "txinspect serve -m gpt2 --idle 2h", "txinspect serve --status")),
+)
+_list(
+    "shell",
+    "Machines",
+    shell,
+    help_of(
+        shell.__doc__ or "",
+        (
+            "txinspect shell",
+            "txinspect shell -m transformer-mini",
+            "txinspect shell < script.txt",
+        ),
+    ),
 )
 _list(
     "mcp",

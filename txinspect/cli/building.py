@@ -202,7 +202,7 @@ def _query_fields(line: type[Query[Any]], values: Values, output: Output, instea
     """The fields of a query, from the options of a command line; `instead` of a text stands what that option gives."""
     fields: Values = {field.name: field.value(values.pop(field.name)) for field in _fields(line)}
     if not output.json:
-        fields |= dict.fromkeys(_from_width(line), environment.width())
+        fields |= dict.fromkeys(from_width(line), environment.width())
     if issubclass(line, TextQuery):
         typed = dict(_taken(values, read_text))
         _shift(line, fields, typed)
@@ -299,7 +299,7 @@ def _fields(record: type[Any]) -> tuple[_Field, ...]:
     return tuple(_Field(**vars(each)) for each in declared(record))
 
 
-def _from_width(record: type[Any]) -> list[str]:
+def from_width(record: type[Any]) -> list[str]:
     """The fields of a view that the width of the terminal fills."""
     hints = get_type_hints(record, include_extras=True)
     return [name for name, hint in hints.items() if FROM_WIDTH in getattr(hint, "__metadata__", ())]
@@ -329,7 +329,8 @@ def _model_parameters(line: type[ModelQuery[Any]]) -> list[inspect.Parameter]:
     if issubclass(line, TextQuery):
         named = [_parameter("model", Annotated[str, typer.Option(*spellings, **settings)], name.default)]
     else:
-        again = typer.Option(*spellings, metavar="MODEL", help="The same, as other commands spell it.")
+        said = "The same, as other commands spell it."
+        again = typer.Option(*spellings, metavar="MODEL", help=said, autocompletion=completing.models)
         named = [
             _parameter("model", Annotated[str, typer.Argument(**settings)], name.default),
             _parameter("model_option", Annotated[str | None, again], None),

@@ -58,7 +58,7 @@ def _pager() -> list[str]:
 def _run(pager: list[str], content: bytes, stdout: TextIO) -> None:
     """Let a pager show bytes until it is left, early or not. Raises PagerError."""
     stdout.flush()
-    with _deaf_to_interrupts():
+    with deaf_to_interrupts():
         try:
             process = subprocess.Popen(
                 pager, stdin=subprocess.PIPE, stdout=stdout, env={"LESS": LESS, **current().variables}
@@ -77,8 +77,8 @@ def _not_started(pager: str, why: str) -> PagerError:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """While open, Ctrl-C is the pager's.
+def deaf_to_interrupts() -> Iterator[None]:
+    """While open, Ctrl-C is another process's, such as the pager's.
 
     It is caught and not ignored: what is ignored when a process is started, that process ignores, too.
     """

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from subprocess import CalledProcessError
+from typing import Any
 
 # Typer's own options take no shell's name; what they call is public, but not exported by name.
-from typer.completion import completion_init, get_completion_script, install  # type: ignore[attr-defined]
+from typer.completion import (  # type: ignore[attr-defined]
+    completion_init,
+    get_completion_script,
+    install,
+    shell_completion,
+)
 
 from txinspect.errors import InspectError, UsageError, spelled
 
@@ -37,6 +44,13 @@ def install_for(shell: str) -> str:
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         raise InspectError(f"completion for {name} could not be installed: {reason}") from error
     return f"completion for {name} is installed in {path}: it begins with the next terminal"
+
+
+def completions(app: Any, words: Sequence[str], begun: str) -> list[tuple[str, str]]:
+    """What completes the last word of a command line, behind the words before it: each with what its help says."""
+    bash: Any = shell_completion.get_completion_class("bash")
+    found = bash(app, {}, **_NAMES).get_completions(list(words), begun)
+    return [(str(each.value), str(each.help or "")) for each in found if each.type == "plain"]
 
 
 def _known(option: str, shell: str) -> str:

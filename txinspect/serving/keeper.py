@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from txinspect.answers.session import Session
@@ -19,7 +18,7 @@ from txinspect.errors import InspectError
 from txinspect.guards.quiet import quiet
 from txinspect.serving import child, protocol
 from txinspect.serving.children import Children
-from txinspect.serving.kept import Kept
+from txinspect.serving.kept import Kept, stamps
 
 
 @dataclass
@@ -102,7 +101,7 @@ def _keep(kept: Kept, memory: int, run: Callable[[list[str]], None], parent: soc
     session = Session(keeps_weights=True)
     with quiet():
         session.model(kept.choice).take(memory)
-    files = _stamps(kept)
+    files = stamps(kept.paths)
     if not _is_alone():
         return
     check_children()
@@ -118,7 +117,7 @@ def _keep(kept: Kept, memory: int, run: Callable[[list[str]], None], parent: soc
             children.selector.unregister(parent)
             return
         message, (client, *descriptors) = heard
-        if files != _stamps(kept):
+        if files != stamps(kept.paths):
             session = Session()
             protocol.send(parent, {"stale": True})
         asking = socket.socket(fileno=client)
@@ -138,17 +137,6 @@ def _is_alone(seconds: float = 5.0) -> bool:
             return False
         time.sleep(0.01)
     return True
-
-
-def _stamps(kept: Kept) -> dict[str, tuple[int, int, int]]:
-    """The files of a model as they are now: of each its size, its time and its number."""
-    found = {}
-    for path in map(Path, kept.paths):
-        for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            with suppress(OSError):
-                state = each.stat()
-                found[str(each)] = (state.st_size, state.st_mtime_ns, state.st_ino)
-    return found
 
 
 def check_children(seconds: int = 20) -> None:

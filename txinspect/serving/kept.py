@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from txinspect.answers.session import Session
 from txinspect.model_choice import DEFAULT_MODEL, ModelChoice
 from txinspect.serving.protocol import FOLLOWED
+
+Stamps = dict[str, tuple[int, int, int]]
+"""Of each file its size, its time in nanoseconds and its number."""
 
 
 @dataclass(frozen=True)
@@ -85,3 +89,14 @@ def kept_of(session: Session, folder: str) -> Kept | None:
         is_anywhere = source.place.origin(fetched=True) == "bundled" or Path(choice.name).is_absolute()
         return Kept(choice, folder, followed(os.environ), paths, is_anywhere)
     return None
+
+
+def stamps(paths: Iterable[str]) -> Stamps:
+    """Files, and those in folders, as they are now."""
+    found = {}
+    for path in map(Path, paths):
+        for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            with suppress(OSError):
+                state = each.stat()
+                found[str(each)] = (state.st_size, state.st_mtime_ns, state.st_ino)
+    return found
