@@ -253,7 +253,10 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
 """Calls that name a file."""
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind in ("a model", "an edit") else pytest.param(kind, marks=pytest.mark.screens) for kind in FILES],
+)
 def test_files_are_read_and_written_where_that_is_allowed(
     kind: str, tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

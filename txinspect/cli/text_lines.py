@@ -96,7 +96,8 @@ class TextLines:
 
     def _rows(self, stream: IO[bytes], template: Template) -> Iterator[Line]:
         """What each row of a table asks. Raises InspectError for a table without the column."""
-        rows = csv.reader(TextIOWrapper(stream, "utf-8-sig", newline=""))
+        text = TextIOWrapper(stream, "utf-8-sig", newline="")
+        rows = csv.reader(text)
         try:
             names = next(rows, [])
             if self.column not in names:
@@ -110,6 +111,8 @@ class TextLines:
                     yield _asked(asked | {name: cells[name] for name in ("id",) if name in cells}, number, template)
         except (csv.Error, UnicodeDecodeError) as error:
             raise InspectError(f"{self.file!r} is no table in UTF-8 with commas: {error}") from error
+        finally:
+            text.detach()  # who opened the stream closes it
 
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
