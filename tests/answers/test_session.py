@@ -127,3 +127,40 @@ def test_a_process_holds_several_models(tmp_path: Path) -> None:
     assert numbers(reports[0]) == numbers(reports[2])
     assert numbers(reports[1]) == numbers(reports[3])
     assert numbers(reports[0]) != numbers(reports[1])
+
+
+def test_a_pass_that_skips_a_norm_is_not_taken_for_one_that_does_not() -> None:
+    """What a pass uses is remembered by length and stages; a changed one uses other modules."""
+    import txinspect
+
+    for first, second in ((True, False), (False, True)):
+        held = txinspect.load("opt-mini")
+        held.attn("the fox", layer=0, skip_norm=first)
+        found = held.attn("the fox", layer=0, skip_norm=second).report
+        alone = txinspect.load("opt-mini").attn("the fox", layer=0, skip_norm=second).report
+        assert found.tensors == alone.tensors
+        assert found.heads == alone.heads
+
+
+def test_texts_of_one_length_are_rehearsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import txinspect
+    from txinspect.answers import preparing
+    from txinspect.forward import rehearsal
+
+    rehearsed: list[int] = []
+    rehearse = rehearsal.rehearse
+
+    def counted(subject: Any, inputs: Any, plan: Any) -> Any:
+        rehearsed.append(inputs["input_ids"].shape[1])
+        return rehearse(subject, inputs, plan)
+
+    monkeypatch.setattr(rehearsal, "rehearse", counted)
+    held = txinspect.load("opt-mini")
+    for text in ("the fox", "the dog", "the fox", "a fox and a dog"):
+        held.logits(text)
+    held.lens("the fox")
+    assert len(rehearsed) == len(set(rehearsed)) + 1 == 3
+    monkeypatch.setattr(preparing, "MOST_REHEARSED", 2)
+    for text in ("a b c", "a b c d", "a b c d e"):
+        held.logits(text)
+    assert len(held._session.model(held.choice).rehearsed) <= 2

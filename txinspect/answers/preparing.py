@@ -21,6 +21,9 @@ from txinspect.records import InputRecord
 from txinspect.stage_names import ENCODER
 from txinspect.texts.windows import Window, windows
 
+MOST_REHEARSED = 256
+"""Lengths and stages of which a model at hand remembers what a pass uses."""
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -123,10 +126,16 @@ def _rehearsed(model: AtHand, subject: Subject, text: InputRecord, plan: Plan) -
     from txinspect.forward.rehearsal import rehearse, with_runs  # written with torch
 
     inputs = model_inputs(subject.as_configured, text)
+    is_plain = not (plan.watches or plan.edits or plan.writes)  # those may use other modules
     wants = tuple((want.supply.name, want.by_glob, want.reported) for want in plan.wants)
     key = (id(subject), tuple((name, tuple(each.shape)) for name, each in inputs.items()), wants, plan.until)
-    if key not in model.rehearsed or plan.watches or plan.edits or plan.writes:
-        counted = with_runs(subject, inputs, plan)
-        model.rehearsed[key] = counted.runs, rehearse(subject, inputs, counted)
-    runs, used = model.rehearsed[key]
-    return replace(plan, runs=runs), used
+    if is_plain and key in model.rehearsed:
+        runs, used = model.rehearsed[key]
+        return replace(plan, runs=runs), used
+    plan = with_runs(subject, inputs, plan)
+    used = rehearse(subject, inputs, plan)
+    if is_plain:
+        if len(model.rehearsed) >= MOST_REHEARSED:
+            model.rehearsed.clear()
+        model.rehearsed[key] = plan.runs, used
+    return plan, used
