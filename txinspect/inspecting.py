@@ -30,8 +30,13 @@ def holding(session: Session) -> Iterator[None]:
 @contextmanager
 def staying() -> Iterator[None]:
     """While open, what questions need of a model is loaded once and kept, in a session that is held or in a new one."""
-    with holding(_held.get() or Session(keeps_weights=True)):
-        yield
+    session = _held.get() or Session()
+    before, session.keeps_weights = session.keeps_weights, True
+    try:
+        with holding(session):
+            yield
+    finally:
+        session.keeps_weights = before
 
 
 def _session(notify: Notify, progress: Progress | None) -> Session:

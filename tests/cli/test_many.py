@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -240,6 +241,28 @@ def test_what_is_wrong_for_all_is_one_sentence(file: Path, run_cli: Run) -> None
     assert "layers.0.outputs" in sentence(run_cli("run", "-s", "layers.0.outputs", "--texts", file))
     assert "--top-k 0" in usage(run_cli("logits", "-k", "0", "--texts", file))
     assert "x.txt cannot be read: No such file or directory" in sentence(run_cli("logits", "--texts", "x.txt"))
+
+
+def test_stages_are_named_where_many_texts_are_run(file: Path, run_cli: Run) -> None:
+    assert "run --texts runs nothing without --stage: add it" in usage(run_cli("run", "--texts", file))
+
+
+def test_a_mark_of_the_order_of_bytes_is_no_text(run_cli: Run, tmp_path: Path) -> None:
+    for name, content in (("a.txt", "fox\n"), ("a.jsonl", '{"text": "fox"}'), ("a.csv", "text\nfox\n")):
+        (tmp_path / name).write_text(content, encoding="utf-8-sig")
+        (found,) = lines(run_cli("tokenize", "--texts", tmp_path / name).stdout)
+        assert found["input"]["text"] == "fox"
+
+
+@pytest.mark.processes
+def test_a_named_pipe_is_read_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.txt"
+    os.mkfifo(pipe)
+    words = [sys.executable, "-m", "txinspect", "tokenize", "--no-serve", "--texts", str(pipe)]
+    run = subprocess.Popen(words, stdout=subprocess.PIPE)
+    pipe.write_text("one\ntwo\n")
+    out, _ = run.communicate(timeout=60)
+    assert [each["input"]["text"] for each in lines(out)] == ["one", "two"]
 
 
 def test_commands_of_no_text_or_one_have_no_such_option(run_cli: Run) -> None:

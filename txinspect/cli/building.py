@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import typer
 
@@ -99,7 +99,7 @@ def _run(command: Command, values: Values, answer: Answer) -> None:
     texts = many.choose_texts(**_taken(values, many.choose_texts))
     if texts is not None:
         _check_of_many(values, output)
-    asked = _asked(command, values)
+    asked = _asked(command, values, of_many=texts is not None)
     fields = _query_fields(asked, values, output, instead="--texts" if texts is not None else None)
     if command.unless is not None and asked is command.unless[1]:
         streams.hint("nothing was run: these are the stages, of which --stage runs some", output)
@@ -108,7 +108,7 @@ def _run(command: Command, values: Values, answer: Answer) -> None:
     )
     view = _view(command, values, given, nothing_drawn)
     if texts is not None:
-        many.answer(Template(cast(type[TextQuery[Any]], asked), fields), texts, output)
+        many.answer(Template(asked, fields), texts, output)
         return
     query: Any = asked(**fields)
     if command.planned is not None or values.pop("dry_run", False):
@@ -168,11 +168,16 @@ def _view(command: Command, values: Values, given: frozenset[str], instead: str 
     return view
 
 
-def _asked(command: Command, values: Values) -> type[Query[Any]]:
-    """The query that a command line asks: the command's own, or the one in whose place nothing is chosen from."""
+def _asked(command: Command, values: Values, *, of_many: bool) -> type[Query[Any]]:
+    """The query that a command line asks: the command's own, or the one in whose place nothing is chosen from.
+
+    Raises UsageError where that is of no text, and many are asked about.
+    """
     if command.unless is not None:
         field, other = command.unless
         if not any(values.get(name) for name in (field, *_OF_TENSORS, "check", "dry_run")):
+            if of_many:
+                raise UsageError(f"{command.name} --texts runs nothing without {spelled(field)}", "add it")
             return other
     return command.planned or command.query
 

@@ -17,7 +17,7 @@ from txinspect.cli.text import MOST_BYTES
 from txinspect.errors import InspectError, UsageError
 from txinspect.nearest import nearest
 from txinspect.option import Declared, declared
-from txinspect.queries import TextQuery
+from txinspect.queries import Query
 from txinspect.wording import short_bytes, shown
 
 KINDS = (".txt", ".jsonl", ".csv")
@@ -30,10 +30,10 @@ _OF_ALL = ("save", "overwrite")
 class Template:
     """What is asked about each text, as far as the command line says it."""
 
-    kind: type[TextQuery[Any]]
+    kind: type[Query[Any]]
     fields: Mapping[str, Any]
 
-    def ask(self, **own: Any) -> TextQuery[Any]:
+    def ask(self, **own: Any) -> Query[Any]:
         """The query with fields of its own. Raises UsageError for what cannot be asked."""
         return self.kind(**{**self.fields, **own})
 
@@ -54,7 +54,7 @@ class Line:
     """Its own, else the line's number, from 1."""
     digest: str
     """Of all that the line says."""
-    query: TextQuery[Any] | None
+    query: Query[Any] | None
     error: InspectError | None = None
     """Why there is no query."""
 
@@ -73,7 +73,7 @@ class TextLines:
 
     def count(self) -> int | None:
         """How many lines there are, at most; None where that is not known."""
-        if self.file == "-":
+        if self.file == "-" or not Path(self.file).is_file():  # a pipe is read once
             return None
         with self._opened() as stream:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b"")) + 1
@@ -142,7 +142,7 @@ def _read(line: bytes, number: int, template: Template, *, is_json: bool) -> Lin
     try:
         if len(line) > MOST_BYTES:
             raise InspectError(f"line {number} holds more than {short_bytes(MOST_BYTES)}", "give a part of it")
-        text = line.decode()
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         found = json.loads(text) if is_json else {"text": text}
     except UnicodeDecodeError as error:
         return _wrong(line, number, InspectError(f"line {number} is not UTF-8 (byte 0x{line[error.start]:02x})"))
@@ -171,7 +171,7 @@ def _asked(record: Mapping[str, Any], number: int, template: Template) -> Line:
         return Line(id, digest, None, error)
 
 
-def with_fields(template: Template, record: Mapping[str, Any]) -> TextQuery[Any]:
+def with_fields(template: Template, record: Mapping[str, Any]) -> Query[Any]:
     """A query with fields of its own, by their names in Python or as a shell spells them; messages are those of a chat.
 
     Raises UsageError for a field that there is not, or a value that it cannot have.
