@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 __version__ = "0.2.0"
 
 NEWEST_TRANSFORMERS = "5.24"
 """The newest that the tests ran with; pyproject.toml's range ends there."""
 
 
-@cache
 def untested() -> str | None:
     """What to know where the installed transformers is newer than any version tested; None if it is not.
 
