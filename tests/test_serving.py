@@ -25,7 +25,7 @@ from tests.making.gguf_llama import write_gguf
 from tests.making.models import by_type
 from txinspect import ModelChoice
 from txinspect.answers.session import Session
-from txinspect.serving import client, protocol
+from txinspect.serving import child, client, protocol
 from txinspect.serving import server as server_module
 from txinspect.serving.kept import Kept, kept_of
 
@@ -583,3 +583,31 @@ def test_a_folder_of_somebody_else_is_not_asked(tmp_path: Path) -> None:
     (tmp_path / "txinspect").chmod(0o777)
     assert not protocol.is_own(tmp_path / "txinspect")
     assert not protocol.is_own(tmp_path / "nowhere")
+
+
+def test_a_child_tells_more_than_a_pipe_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"torch.a_module_with_a_long_name_{number:04}" for number in range(4000)]
+    monkeypatch.setattr(sys, "modules", {**sys.modules, **dict.fromkeys(names, sys)})
+    told = os.memfd_create("told")
+    child._tell(told, set(sys.modules) - set(names), None)
+    assert sorted(child.heard(told).modules) == names
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(told)
+    assert child.heard(os.memfd_create("told")) == child.Needed()
+
+
+def test_a_thread_that_ends_soon_is_waited_for() -> None:
+    asked = """
+import time
+from threading import Thread
+from txinspect.serving.keeper import _is_alone
+print(_is_alone(0))
+Thread(target=time.sleep, args=(0.5,)).start()
+print(_is_alone(0), _is_alone())
+Thread(target=time.sleep, args=(60,), daemon=True).start()
+print(_is_alone(0.2))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, capture_output=True, check=True
+    )
+    assert done.stdout.decode().split() == ["True", "False", "True", "False"]

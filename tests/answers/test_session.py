@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from txinspect import (
     TreeQuery,
     answers,
     inspect,
+    inspecting,
 )
 from txinspect.answers.session import Session
 from txinspect.loading import skeleton
-from txinspect.loading.weights import partial
+from txinspect.loading.weights import fit, partial
 from txinspect.records import Report
 
 QUESTIONS: dict[str, Callable[[ModelChoice], Any]] = {
@@ -129,10 +131,23 @@ def test_a_process_holds_several_models(tmp_path: Path) -> None:
     assert numbers(reports[0]) != numbers(reports[1])
 
 
-def test_a_pass_that_skips_a_norm_is_not_taken_for_one_that_does_not() -> None:
-    """What a pass uses is remembered by length and stages; a changed one uses other modules."""
+def test_a_pass_that_skips_a_norm_is_not_taken_for_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a pass uses is remembered by length and stages; a changed one may use other modules."""
     import txinspect
+    from txinspect.forward import rehearsal
 
+    rehearsed: list[int] = []
+    rehearse = rehearsal.rehearse
+
+    def counted(*given: Any) -> Any:
+        rehearsed.append(len(given))
+        return rehearse(*given)
+
+    monkeypatch.setattr(rehearsal, "rehearse", counted)
+    both_ways = txinspect.load("opt-mini")
+    for skips, times in ((True, 1), (False, 2), (True, 3), (False, 3)):
+        both_ways.attn("the fox", layer=0, skip_norm=skips)
+        assert len(rehearsed) == times
     for first, second in ((True, False), (False, True)):
         held = txinspect.load("opt-mini")
         held.attn("the fox", layer=0, skip_norm=first)
@@ -164,3 +179,31 @@ def test_texts_of_one_length_are_rehearsed_once(monkeypatch: pytest.MonkeyPatch)
     for text in ("a b c", "a b c d", "a b c d e"):
         held.logits(text)
     assert len(held._session.model(held.choice).rehearsed) <= 2
+
+
+def test_a_session_that_is_held_keeps_weights_while_many_texts_are_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a child of the process that stays, whose session keeps none for one question."""
+    loads: list[Any] = []
+    load = partial.load
+
+    def counted(*given: Any) -> Any:
+        loads.append(given)
+        return load(*given)
+
+    monkeypatch.setattr(partial, "load", counted)
+    held = Session()
+    with inspecting.holding(held):
+        with inspecting.staying():
+            inspect(LogitsQuery(text="the fox"))
+            inspect(LogitsQuery(text="the dog"))
+        assert len(loads) == 1
+        assert held.keeps_weights is False
+
+
+def test_where_tensors_fit_is_found_once_for_a_model_and_anew_for_another() -> None:
+    subject = Session().model(ModelChoice()).subject()
+    names = ["model.decoder.embed_tokens.weight"]
+    first = fit.destinations(subject, names)
+    assert first[names[0]].module == "model.decoder.embed_tokens"
+    assert fit.destinations(subject, names) is first
+    assert replace(subject).destinations == {}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from tests.making.bad_input import Run, sentence, usage
 from tests.making.models import save_tiny
-from txinspect.cli import many, parts, text_lines
+from txinspect.cli import many, parts, streams, text_lines
 from txinspect.cli.many import TAKE
 from txinspect.loading.weights import partial
 
@@ -200,6 +201,37 @@ def test_a_line_without_end(run_cli: Run, tmp_path: Path, monkeypatch: pytest.Mo
     found = lines(run_cli("tokenize", "--texts", file).stdout)
     assert "line 2 holds more than 20 B" in found[1]["error"]
     assert found[-1]["input"] == found[0]["input"]
+
+
+def test_how_far_it_is_is_told_once_the_model_is_there(
+    file: Path, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    progress = streams.Told(lambda doing: told.append(doing), lambda *how_far: told.append(how_far))
+    monkeypatch.setattr(streams, "progress", lambda _: nullcontext(progress))
+    assert run_cli("logits", "--texts", file).exit_code == 0
+    first = next(place for place, each in enumerate(told) if not isinstance(each, str))
+    assert any(each.startswith("loading ") for each in told[:first])
+    # The same words each time: a bar is shown once it has gone on for a moment under one name.
+    assert told[first:] == [("answering texts", done, 5) for done in range(1, 6)]
+    told.clear()
+    assert run_cli("logits", "--texts", "-", stdin="one\ntwo\n").exit_code == 0
+    assert told[-2:] == ["answered 1 texts", "answered 2 texts"]
+
+
+@pytest.mark.parametrize(("content", "count"), [("", 0), ("a", 1), ("a\n", 1), ("a\nb", 2), ("a\n\n", 2)])
+def test_lines_are_counted(content: str, count: int, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    assert text_lines.TextLines(str(tmp_path / "a.txt")).count() == count
+
+
+def test_a_part_is_written_once_it_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "MOST_BYTES", 10)
+    with parts.Parts(tmp_path / "out", {}) as folder:
+        for line in (b"12345\n", b"123456\n", b"1\n"):
+            folder.add(line)
+    written = [each.read_bytes() for each in sorted((tmp_path / "out").glob("reports-*"))]
+    assert written == [b"12345\n123456\n", b"1\n"]
 
 
 def test_a_check_that_does_not_hold_is_counted(file: Path, run_cli: Run) -> None:

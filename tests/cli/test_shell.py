@@ -522,3 +522,13 @@ def test_tokens_are_of_the_text_that_is_asked_about(group: Any, held: Held) -> N
     found = list(completions(group, About("opt-mini", "The old cow"), held, "attn --query "))
     assert [each.text for each in found] == ["0", "1", "2", "3", "4"]
     assert [each.display_meta_text for each in found][1:3] == ["'The'", "' old'"]
+
+
+def test_what_torch_draws_is_what_a_new_process_draws() -> None:
+    held = Held()
+    wanted = torch.rand(3)  # after the state that the shell began with
+    before = torch.get_rng_state()
+    for _ in range(2):
+        with held.asked():
+            assert torch.equal(torch.rand(3), wanted)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -9,7 +9,7 @@ from typing import Any
 from txinspect.wording import some_of
 
 MOST = 40_000
-"""Characters of a report's JSON: some 15,000 tokens, where clients cut or refuse at 25,000."""
+"""Characters of a report's JSON."""
 
 _LENGTHS = (1024, 512, 256, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1, 0)
 

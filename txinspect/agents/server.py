@@ -171,7 +171,7 @@ def variables() -> dict[str, str]:
 
 
 def _without_sentences(value: Any) -> Any:
-    """A JSON Schema without what it says to people: two fifths of it are enough for a program."""
+    """A JSON Schema without what it says to people, which is half of it."""
     if isinstance(value, dict):
         spoken = {name for name in ("title", "description") if isinstance(value.get(name), str)}
         return {name: _without_sentences(each) for name, each in value.items() if name not in spoken}

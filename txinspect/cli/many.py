@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
@@ -111,7 +110,7 @@ def _run(
 ) -> Counter[str]:
     """Answer each of many texts that is not `done`, and count them."""
     counted: Counter[str] = Counter()
-    began, of, problem = time.monotonic(), many.lines.count(), template.problem()
+    of, problem = many.lines.count(), template.problem()
     with streams.progress(output) as shown:
         for line in many.lines.lines(template):
             key = str(line.id), line.digest
@@ -119,15 +118,17 @@ def _run(
                 done[key] -= 1
                 counted["there"] += 1
                 continue
-            found = _found(line, shown)
+            # What goes on within a text is told of the first alone, which loads the model; then how many are done.
+            found = _found(line, shown.notify if not counted["texts"] else lambda _: None)
             if isinstance(found, InspectError) and _is_of_all(found, problem, is_first=not counted["texts"]):
                 raise found
             write(_written(line, found))
-            counted.update(texts=1, failed=_fails(found), tokens=_tokens(found))
-            if shown.progress is not None:
-                rate = counted["tokens"] / max(1e-9, time.monotonic() - began)
-                at = counted["texts"] + counted["there"]
-                shown.progress(f"texts at {rate:,.0f} tokens a second", at, of or at)
+            counted.update(texts=1, failed=_fails(found))
+            at = counted["texts"] + counted["there"]
+            if of is None:
+                shown.notify(f"answered {at} texts")
+            elif shown.progress is not None:
+                shown.progress("answering texts", at, of)
     return counted
 
 
@@ -136,7 +137,7 @@ def _is_of_all(error: InspectError, problem: str | None, *, is_first: bool) -> b
     return isinstance(error, SourceError) or (is_first and (isinstance(error, StageError) or str(error) == problem))
 
 
-def _found(line: Line, shown: streams.Told) -> Report | InspectError:
+def _found(line: Line, notify: Callable[[str], None]) -> Report | InspectError:
     """What is answered to a line."""
     from txinspect.inspecting import inspect
 
@@ -144,7 +145,7 @@ def _found(line: Line, shown: streams.Told) -> Report | InspectError:
         return line.error or InspectError()
     try:
         with streams.reserved():
-            report: Report = inspect(line.query, shown.notify)
+            report: Report = inspect(line.query, notify)
     except InspectError as error:
         return error
     return report
@@ -162,11 +163,6 @@ def _written(line: Line, found: Report | InspectError) -> bytes:
 def _fails(found: Report | InspectError) -> bool:
     checks = getattr(found, "checks", None) or ()
     return isinstance(found, InspectError) or any(each.passed is False for each in checks)
-
-
-def _tokens(found: Report | InspectError) -> int:
-    """How many tokens of text a report is about."""
-    return len(getattr(getattr(found, "input", found), "tokens", ()))
 
 
 def _asked(template: Template) -> dict[str, Any]:

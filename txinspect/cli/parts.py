@@ -31,6 +31,8 @@ class Parts:
     """What all of them are asked; another question has a folder of its own."""
     resumes: bool = False
     _waiting: list[bytes] = field(default_factory=list)
+    _size: int = 0
+    """Of what waits, in bytes."""
     _since: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -72,8 +74,9 @@ class Parts:
     def add(self, line: bytes) -> None:
         """Add a report's line to the part that comes next. Raises InspectError where that cannot be written."""
         self._waiting.append(line)
-        size = sum(map(len, self._waiting)) if len(self._waiting) % 16 == 0 else 0
-        if len(self._waiting) >= MOST_REPORTS or size > MOST_BYTES or time.monotonic() - self._since > MOST_SECONDS:
+        self._size += len(line)
+        is_large = len(self._waiting) >= MOST_REPORTS or self._size > MOST_BYTES
+        if is_large or time.monotonic() - self._since > MOST_SECONDS:
             self.write()
 
     def write(self) -> None:
@@ -81,7 +84,7 @@ class Parts:
         if self._waiting:
             last = max((int(each.stem.rpartition("-")[2]) for each in self._parts()), default=0)
             _write(self.folder / f"reports-{last + 1:05}.jsonl", b"".join(self._waiting))
-        self._waiting, self._since = [], time.monotonic()
+        self._waiting, self._size, self._since = [], 0, time.monotonic()
 
     def __enter__(self) -> Parts:
         return self

@@ -75,8 +75,11 @@ class TextLines:
         """How many lines there are, at most; None where that is not known."""
         if self.file == "-" or not Path(self.file).is_file():  # a pipe is read once
             return None
+        count, last = 0, b""
         with self._opened() as stream:
-            return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b"")) + 1
+            for chunk in iter(lambda: stream.read(1 << 20), b""):
+                count, last = count + chunk.count(b"\n"), chunk[-1:]
+        return count + (last not in (b"", b"\n"))
 
     def lines(self, template: Template) -> Iterator[Line]:
         """What each line asks, in order: the template's question about its text. Blank lines ask nothing.
